@@ -1,0 +1,1 @@
+"""RAG ingestion as Dagster assets: from source documents to Milvus collections that match PostgreSQL."""

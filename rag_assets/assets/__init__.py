@@ -1,0 +1,1 @@
+"""The seven assets, one file a stage."""

@@ -1,0 +1,155 @@
+"""Asset chunk_embeddings: every distinct text embedded once, in Parquet files."""
+
+from dataclasses import dataclass, field
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+
+from rag_assets.assets.document_chunks import document_chunks
+from rag_assets.assets.stage import COMMON, Outcome, Stage, run_stage
+from rag_assets.partitions import SOURCES
+from rag_assets.pipeline.plan import Plan
+from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind, Multi, Sparse
+from resources.configured import EmbedderResource, PostgresResource, StorageResource
+from resources.embedding_files import to_table, write_tables
+from resources.errors import ConfigError
+from resources.files import FileStore
+from resources.postgres.embeddings import (
+    Target,
+    batch_to_embed,
+    count_texts,
+    files_of_pending,
+    forget_file,
+    plan_embedding,
+    record_failures,
+    record_file,
+)
+
+#: Characters given to the embedder in one call: some hundred chunks, enough to sort by length and fill batches.
+CALL_CHARS = 500_000
+#: A file is closed when it has reached this size: what a crash loses, and what is held in memory.
+FILE_BYTES = 64 * 1024 * 1024
+
+
+@dg.asset(
+    partitions_def=SOURCES, deps=[document_chunks], kinds={"python", "parquet"}, code_version="1", **COMMON
+)
+def chunk_embeddings(
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    storage: StorageResource,
+    embedder: EmbedderResource,
+) -> dg.MaterializeResult:
+    """Dense, sparse and multi-vectors of each distinct chunk text, embedded once a model; append-only Parquet files.
+
+    A text that the model cannot take is recorded as failed with the reason; the others go on.
+    """
+    return run_stage(
+        context,
+        postgres,
+        lambda stage: embed_texts(
+            stage, storage.open(), embedder.open(), embedder.target(stage.source), storage.precision
+        ),
+    )
+
+
+@dataclass
+class _OpenFile:
+    """Embeddings on their way into one file."""
+
+    tables: list[pa.Table] = field(default_factory=list)
+    text_hashes: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+
+def embed_texts(stage: Stage, files: FileStore, model: Embedder, target: Target, precision: str) -> Outcome:
+    lost = _forget_lost_files(stage, files, target)
+    plan, tokens, truncated, written = Plan(), 0, 0, 0
+    pending = _OpenFile()
+    batches = plan_embedding(stage.writer, target, batch_chars=CALL_CHARS)
+    for batch in range(batches):
+        todo = batch_to_embed(stage.connection, batch)
+        vectors = _embed(model, [text for _, text in todo], target.kinds)
+        tokens, truncated = tokens + vectors.tokens, truncated + vectors.truncated
+        failures = {todo[index][0]: reason for index, reason in vectors.failures.items()}
+        if failures:
+            with stage.writer.transaction() as connection:
+                record_failures(connection, stage.source.id, failures)
+        table = to_table([text_hash for text_hash, _ in todo], vectors, precision=precision)
+        if failures:
+            table = table.filter(pa.array([text_hash not in failures for text_hash, _ in todo]))
+        if len(table):
+            pending.tables.append(table)
+            pending.text_hashes += table["text_hash"].to_pylist()
+            pending.bytes += table.nbytes
+        plan.failed += len(failures)
+        plan.inserted += len(table)
+        if pending.tables and (pending.bytes >= FILE_BYTES or batch == batches - 1):
+            written += _close(stage, files, target, pending)
+            pending = _OpenFile()
+        stage.progress(batch + 1, batches)
+    if pending.tables:
+        written += _close(stage, files, target, pending)
+    total = count_texts(stage.connection, stage.source.id)
+    plan.kept = total - plan.inserted - plan.failed
+    return Outcome(
+        plan,
+        total,
+        columns=[("text_hash", "string"), *((kind, "float vector") for kind in target.kinds)],
+        metadata={
+            "model_fingerprint": target.model,
+            "kinds": ", ".join(target.kinds),
+            "tokens": tokens,
+            "truncated": truncated,
+            "bytes_written": written,
+            "files_lost": lost,
+        },
+    )
+
+
+def _embed(model: Embedder, texts: list[str], kinds: tuple[Kind, ...]) -> Embeddings:
+    """Embeds, and holds the embedder to its interface: a user's own may be wrong."""
+    vectors = model.embed(texts, kinds)
+    wanted: dict[Kind, object] = {
+        "dense": (len(texts), model.dimension),
+        "sparse": len(texts),
+        "multi": (len(texts), model.token_dimension),
+    }
+    problems: list[str] = []
+    for kind in kinds:
+        value: np.ndarray | Sparse | Multi | None = getattr(vectors, kind)
+        found: object = None
+        if isinstance(value, np.ndarray):
+            found = value.shape
+        elif isinstance(value, Sparse):
+            found = len(value)
+        elif isinstance(value, Multi):
+            found = (len(value), value.vectors.shape[1] if value.vectors.size else model.token_dimension)
+        if found != wanted[kind]:
+            problems.append(f"{kind}: expected shape {wanted[kind]}, found {found}")
+    if problems:
+        raise ConfigError("The embedder returned wrong shapes:\n  " + "\n  ".join(problems))
+    return vectors
+
+
+def _close(stage: Stage, files: FileStore, target: Target, pending: _OpenFile) -> int:
+    """Writes the file, then records it. A file that was not recorded is nobody's, and is swept up later."""
+    file = write_tables(files, target.model, pending.tables)
+    with stage.writer.transaction() as connection:
+        record_file(connection, target.model, target.kinds, file, pending.text_hashes)
+    return file.byte_count
+
+
+def _forget_lost_files(stage: Stage, files: FileStore, target: Target) -> int:
+    """Recorded files that are about to be read but are gone or cut short: their texts are embedded again."""
+    lost = [
+        (file_id, path)
+        for file_id, path, size in files_of_pending(stage.connection, target)
+        if files.size(path) != size
+    ]
+    for file_id, path in lost:
+        stage.log.warning(f"{path} is gone or damaged; its texts are embedded again")
+        with stage.writer.transaction() as connection:
+            forget_file(connection, file_id)
+    return len(lost)

@@ -1,0 +1,59 @@
+"""Asset document_chunks: documents split along their structure, one row a chunk."""
+
+import dagster as dg
+
+from rag_assets.assets.documents import documents
+from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, run_stage
+from rag_assets.partitions import SOURCES
+from rag_assets.pipeline.chunking import CHUNKER_VERSION, ChunkingConfig, split
+from rag_assets.pipeline.plan import Plan
+from resources.configured import PostgresResource
+from resources.postgres.chunks import batch_to_chunk, chunk_rows, count_chunks, plan_chunking, write_chunks
+
+
+class ChunkingResource(dg.ConfigurableResource):
+    """How documents are split; sizes in characters."""
+
+    max_chars: int = 1000
+    min_chars: int = 200
+
+    def config(self) -> ChunkingConfig:
+        return ChunkingConfig(self.max_chars, self.min_chars)
+
+
+@dg.asset(
+    partitions_def=SOURCES, deps=[documents], kinds={"python", "postgres"}, code_version=CHUNKER_VERSION, **COMMON
+)
+def document_chunks(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, chunking: ChunkingResource
+) -> dg.MaterializeResult:
+    """One row a chunk, with its section, level and parent; a chunk whose text stays keeps its id. Table `document_chunks`."""
+    return run_stage(context, postgres, lambda stage: sync_chunks(stage, chunking.config()))
+
+
+def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
+    plan = Plan()
+    batches = plan_chunking(stage.writer, stage.source.id, config.fingerprint)
+    for batch in range(batches):
+        texts = batch_to_chunk(stage.connection, batch)
+        rows = (
+            row
+            for document, text, markdown in texts
+            for row in chunk_rows(stage.source.id, document, split(text, markdown=markdown, config=config))
+        )
+        with stage.writer.transaction() as connection:
+            done = write_chunks(connection, batch, rows, config.fingerprint)
+        plan.inserted += done.inserted
+        plan.replaced += done.replaced
+        plan.deleted += done.deleted
+        stage.progress(batch + 1, batches)
+    total = count_chunks(stage.connection, stage.source.id)
+    plan.kept = total - plan.inserted - plan.replaced
+    columns, sample = columns_and_sample(
+        stage.connection,
+        "document_chunks",
+        ("section_title", "chunk_type", "position", "char_count", "content"),
+        "source_uuid = %(source)s",
+        {"source": stage.source.id},
+    )
+    return Outcome(plan, total, columns, sample)

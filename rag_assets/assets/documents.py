@@ -1,0 +1,127 @@
+"""Asset documents: the raw bytes as text with a title and a language, one row a document."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import dagster as dg
+
+from rag_assets.assets.source_documents import source_documents
+from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, run_stage
+from rag_assets.partitions import SOURCES
+from rag_assets.pipeline.identity import content_hash, fingerprint
+from rag_assets.pipeline.plan import Plan
+from resources.configured import PostgresResource, StorageResource
+from resources.errors import ParseError, SourceError
+from resources.files import FileStore, raw_name
+from resources.parsing import PARSER_VERSION, parse_document
+from resources.postgres.documents import (
+    DocumentRow,
+    ToParse,
+    batch_to_parse,
+    count_documents,
+    delete_gone_documents,
+    failed_documents,
+    plan_parsing,
+    write_documents,
+)
+from resources.postgres.sources import mark_completed
+from resources.sources.base import Entry, Source
+from resources.sources.registry import open_source
+
+#: Parsers at a time: kreuzberg and lingua compute outside the interpreter lock.
+PARSERS = 2
+#: Failed documents named in the metadata; all of them are in the table.
+NAMED_FAILURES = 50
+
+
+@dg.asset(
+    partitions_def=SOURCES, deps=[source_documents], kinds={"python", "postgres"}, code_version=PARSER_VERSION, **COMMON
+)
+def documents(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, storage: StorageResource
+) -> dg.MaterializeResult:
+    """One row a document: its text decoded, parsed and repaired, its title, language and author. Table `documents`.
+
+    A document that cannot be read is recorded as failed with the reason; its last good text is kept.
+    """
+    return run_stage(context, postgres, lambda stage: sync_documents(stage, storage.open()))
+
+
+def sync_documents(stage: Stage, files: FileStore) -> Outcome:
+    language = stage.source.config.get("language")
+    parser = fingerprint(PARSER_VERSION, language or "")
+    source = open_source(stage.source.source_type, stage.source.config)
+    plan = Plan()
+    batches = plan_parsing(stage.writer, stage.source, parser)
+    for batch in range(batches):
+        todo = batch_to_parse(stage.connection, batch)
+        with ThreadPoolExecutor(PARSERS) as pool:
+            rows = list(pool.map(lambda item: _parse(source, files, item, language), todo))
+        with stage.writer.transaction() as connection:
+            write_documents(connection, stage.source, rows, parser)
+        for item, row in zip(todo, rows):
+            plan.failed += row.error is not None
+            plan.inserted += row.error is None and item.is_new
+            plan.replaced += row.error is None and not item.is_new
+        stage.progress(batch + 1, batches)
+    plan.deleted = delete_gone_documents(stage.writer, stage.source)
+    mark_completed(stage.connection, stage.source.id)
+    return _outcome(stage, plan)
+
+
+def _outcome(stage: Stage, plan: Plan) -> Outcome:
+    total = count_documents(stage.connection, stage.source.id)
+    plan.kept = total - plan.inserted - plan.replaced - plan.failed
+    columns, sample = columns_and_sample(
+        stage.connection,
+        "documents",
+        ("source_key", "title", "language", "char_count", "processing_status"),
+        "source_uuid = %(source)s",
+        {"source": stage.source.id},
+    )
+    failures = failed_documents(stage.connection, stage.source.id, limit=NAMED_FAILURES)
+    metadata = {}
+    if failures:
+        metadata["failed_documents"] = dg.MetadataValue.table(
+            [dg.TableRecord({"key": key, "reason": reason}) for key, reason in failures]
+        )
+    return Outcome(plan, total, columns, sample, metadata)
+
+
+def _parse(source: Source, files: FileStore, item: ToParse, language: str | None) -> DocumentRow:
+    name = item.key.rsplit("/", 1)[-1]
+    if item.content_hash is None:
+        return DocumentRow(item.document_id, item.key, None, item.error, title=name)
+    try:
+        parsed = parse_document(_raw(source, files, item), item.key, language=language)
+    except (ParseError, SourceError) as error:
+        return DocumentRow(item.document_id, item.key, item.content_hash, str(error), title=name)
+    return DocumentRow(
+        id=item.document_id,
+        key=item.key,
+        raw_hash=item.content_hash,
+        title=parsed.title,
+        content=parsed.text,
+        author=parsed.author,
+        language=parsed.language,
+        mime_type=parsed.mime_type,
+        is_markdown=parsed.markdown,
+        word_count=len(parsed.text.split()),
+        metadata=json.dumps({**parsed.metadata, **({"encoding": parsed.encoding} if parsed.encoding else {})}),
+    )
+
+
+def _raw(source: Source, files: FileStore, item: ToParse) -> bytes:
+    """The bytes of this hash: from the raw store, or once more from the source when they are not there whole."""
+    assert item.content_hash is not None
+    try:
+        data = files.read(raw_name(item.content_hash))
+        if content_hash(data) == item.content_hash:
+            return data
+    except FileNotFoundError:
+        pass
+    data = source.fetch(Entry(item.key, item.locator, "", None))
+    if content_hash(data) != item.content_hash:
+        raise SourceError("changed while it was read; the next run takes it up")
+    files.write(raw_name(item.content_hash), data)
+    return data

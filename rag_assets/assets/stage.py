@@ -1,0 +1,136 @@
+"""What the seven assets have in common: one writer a source, a plan, and evidence in the metadata.
+
+What a stage does is in its own file; nothing here knows of documents or vectors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+import psycopg
+
+from rag_assets import progress
+from rag_assets.partitions import source_name
+from rag_assets.pipeline.plan import Plan
+from resources.configured import PostgresResource
+from resources.errors import RagError, StoreUnavailable
+from resources.postgres.connection import Connection, Writer
+from resources.postgres.sources import SourceRow, get_source
+
+#: A store that restarts is back within seconds; what does not heal in half a minute needs a person.
+RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+
+COMMON: dict[str, Any] = {
+    "group_name": "ingestion",
+    "owners": ["team:retrieval"],
+    "retry_policy": RETRY,
+    "backfill_policy": dg.BackfillPolicy.single_run(),
+}
+
+
+@dataclass
+class Stage:
+    """One source, held by this writer for one stage."""
+
+    asset: str
+    source: SourceRow
+    writer: Writer
+    log: dg.DagsterLogManager
+    _reported: float = field(default_factory=time.monotonic)
+
+    @property
+    def connection(self) -> Connection:
+        return self.writer.connection
+
+    def progress(self, done: int, total: int) -> None:
+        progress.report(self.asset, self.source.name, done, total)
+        if time.monotonic() - self._reported > 10:
+            self._reported = time.monotonic()
+            self.log.info(f"{self.source.name}: batch {done} of {total}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage did: the plan as applied, the rows it leaves, and what else is worth showing."""
+
+    plan: Plan
+    rows: int
+    columns: Sequence[tuple[str, str]] = ()
+    sample: Sequence[Mapping[str, Any]] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_stage(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, work: Callable[[Stage], Outcome]
+) -> dg.MaterializeResult:
+    """Runs `work` for each partition of this run, holding it as its only writer.
+
+    A source that fails does not keep the others from their turn; the run fails at the end with what went wrong.
+    """
+    errors: dict[str, RagError] = {}
+    keys = list(context.partition_keys)
+    database = postgres.open()
+    for key in keys:
+        started = time.monotonic()
+        try:
+            with database.writer(key) as writer:
+                source = get_source(writer.connection, source_name(key))
+                outcome = work(Stage(context.asset_key.to_user_string(), source, writer, context.log))
+        except RagError as error:
+            errors[key] = error
+            continue
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            errors[key] = StoreUnavailable(f"PostgreSQL went away: {error}".strip())
+            continue
+        seconds = time.monotonic() - started
+        context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")
+        context.add_asset_metadata(_evidence(outcome, seconds), partition_key=key)
+    if errors:
+        _fail(errors)
+    return dg.MaterializeResult()
+
+
+def _fail(errors: Mapping[str, RagError]) -> None:
+    message = "\n".join(f"{key}: {error}" for key, error in errors.items())
+    raise dg.Failure(message, allow_retries=any(error.transient for error in errors.values()))
+
+
+def _evidence(outcome: Outcome, seconds: float) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "plan": dg.MetadataValue.json(outcome.plan.as_dict()),
+        **outcome.plan.as_dict(),
+        "seconds": round(seconds, 3),
+        "dagster/row_count": outcome.rows,
+        **outcome.metadata,
+    }
+    if outcome.columns:
+        found["dagster/column_schema"] = dg.TableSchema(
+            [dg.TableColumn(name, kind) for name, kind in outcome.columns]
+        )
+    if outcome.sample:
+        found["sample"] = dg.MetadataValue.table(
+            [dg.TableRecord({name: str(value) for name, value in row.items()}) for row in outcome.sample],
+            schema=dg.TableSchema([dg.TableColumn(name, "string") for name in outcome.sample[0]]),
+        )
+    return found
+
+
+def columns_and_sample(
+    connection: Connection, table: str, columns: Sequence[str], where: str, parameters: Mapping[str, Any]
+) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
+    """The schema of a table, and five of its rows (of `columns`, texts cut to 80 characters)."""
+    schema = connection.execute(
+        """SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+           WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
+        [table],
+    ).fetchall()
+    selected = ", ".join(f"left({column}::text, 80)" for column in columns)
+    rows = connection.execute(
+        f"SELECT {selected} FROM {table} WHERE {where} LIMIT 5",  # pyright: ignore[reportArgumentType]
+        parameters,
+    ).fetchall()
+    return schema, [dict(zip(columns, row)) for row in rows]

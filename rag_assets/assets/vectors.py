@@ -1,0 +1,215 @@
+"""Assets dense_vectors, sparse_vectors and multi_vectors: Milvus made equal to PostgreSQL, one collection a kind.
+
+Order of writes: the outbox is drained; rows are upserted by deterministic id; PostgreSQL records what Milvus
+acknowledged; a document is complete when every kind holds all of its chunks. A crash leaves work undone, never a lie.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+import dagster as dg
+import pyarrow as pa
+
+from rag_assets.assets.chunk_embeddings import chunk_embeddings
+from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, run_stage
+from rag_assets.maintenance import drain
+from rag_assets.partitions import SOURCES
+from rag_assets.pipeline.plan import Plan
+from rag_assets.pipeline.vectors import Kind
+from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
+from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows
+from resources.errors import StoreUnavailable
+from resources.files import FileStore
+from resources.milvus.collections import ALIASES
+from resources.milvus.store import MilvusStore, RowFields
+from resources.postgres.chunks import count_chunks
+from resources.postgres.embeddings import Target
+from resources.postgres.vectors import (
+    Collection,
+    VectorRow,
+    acknowledge,
+    batch_of_vectors,
+    collections,
+    complete_documents,
+    forget_collection,
+    mark_serving,
+    plan_vectors,
+    register_collection,
+    unfinished_chunks,
+)
+
+#: Chunks written and acknowledged at a time. Multi-vectors take hundreds of rows a chunk.
+BATCH_CHUNKS: dict[Kind, int] = {"dense": 1000, "sparse": 1000, "multi": 50}
+
+
+def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=f"{kind}_vectors",
+        description=description,
+        partitions_def=SOURCES,
+        deps=[chunk_embeddings],
+        kinds={"python", "milvus"},
+        code_version="1",
+        **COMMON,
+    )
+    def vectors(
+        context: dg.AssetExecutionContext,
+        postgres: PostgresResource,
+        milvus: MilvusResource,
+        storage: StorageResource,
+        embedder: EmbedderResource,
+    ) -> dg.MaterializeResult:
+        store = milvus.open()
+        try:
+            return run_stage(
+                context,
+                postgres,
+                lambda stage: sync_vectors(stage, kind, store, storage.open(), milvus, embedder),
+            )
+        finally:
+            store.close()
+
+    return vectors
+
+
+dense_vectors = _vector_asset(
+    "dense",
+    "One dense vector a chunk in Milvus `dense_collection`: upserts what differs from PostgreSQL, deletes what left.",
+)
+sparse_vectors = _vector_asset(
+    "sparse",
+    "One sparse vector (term weights) a chunk in Milvus `sparse_collection`: upserts what differs, deletes what left.",
+)
+multi_vectors = _vector_asset(
+    "multi",
+    "One vector a token in Milvus `multi_collection`, for late interaction (MaxSim). Empty unless RAG_VECTORS has multi.",
+)
+
+
+def sync_vectors(
+    stage: Stage,
+    kind: Kind,
+    store: MilvusStore,
+    files: FileStore,
+    milvus: MilvusResource,
+    embedder: EmbedderResource,
+) -> Outcome:
+    plan = Plan()
+    if not embedder.wants(kind):
+        plan.deleted = drain(stage.writer, store, stage.source.id, kind)
+        return Outcome(plan, 0, metadata={"skipped": f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}"})
+    target, name = embedder.target(stage.source), embedder.collection(kind)
+    layout = milvus.layout(kind, embedder.open())
+    with stage.writer.transaction() as connection:
+        identity = store.ensure_collection(name, layout)
+        register_collection(
+            connection,
+            Collection(name, ALIASES[kind], kind, target.model, layout.dimension, identity, "building"),
+        )
+    plan.deleted = drain(stage.writer, store, stage.source.id, kind)
+    batches = plan_vectors(stage.writer, target, name, batch_rows=BATCH_CHUNKS[kind])
+    reader = EmbeddingReader(files, kind)
+    with ThreadPoolExecutor(1) as ahead:
+        upcoming = ahead.submit(_load, stage, reader, 0) if batches else None
+        for batch in range(batches):
+            assert upcoming is not None
+            rows, replaced, table = upcoming.result()
+            # The next batch is read while Milvus takes this one.
+            upcoming = ahead.submit(_load, stage, reader, batch + 1) if batch + 1 < batches else None
+            counts = _upsert(stage, store, kind, name, rows, table)
+            with stage.writer.transaction() as connection:
+                acknowledge(stage.writer, connection, name, batch, counts)
+            plan.inserted += len(rows) - replaced
+            plan.replaced += replaced
+            stage.progress(batch + 1, batches)
+    names = [embedder.collection(wanted) for wanted in target.kinds]
+    with stage.writer.transaction() as connection:
+        complete_documents(connection, target, names)
+    _publish(stage, store, kind, name)
+    total = count_chunks(stage.connection, stage.source.id)
+    plan.failed = _without_embedding(stage, target)
+    plan.kept = total - plan.inserted - plan.replaced - plan.failed
+    return _outcome(stage, plan, kind, name, total)
+
+
+Batch = tuple[list[VectorRow], int, pa.Table]
+
+
+def _load(stage: Stage, reader: EmbeddingReader, batch: int) -> Batch:
+    rows, replaced = batch_of_vectors(stage.connection, batch)
+    try:
+        parts = [
+            reader.read(path, [row.row_index for row in group])
+            for path, group in groupby(rows, key=lambda row: row.path)
+        ]
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise StoreUnavailable(
+            f"An embedding file is gone or damaged: {error}. Materialize chunk_embeddings again: it embeds what is lost."
+        ) from error
+    return rows, replaced, pa.concat_tables(parts)
+
+
+def _upsert(
+    stage: Stage, store: MilvusStore, kind: Kind, name: str, rows: Sequence[VectorRow], table: pa.Table
+) -> list[int]:
+    """Upserts a batch; the rows in Milvus that each chunk took."""
+    fields = [
+        RowFields(
+            row.chunk_id,
+            row.row_fingerprint,
+            row.document_id,
+            row.source_type,
+            row.source,
+            row.language,
+            row.position,
+            int(row.created_at.timestamp()),
+        )
+        for row in rows
+    ]
+    stage.writer.confirm()
+    if kind == "dense":
+        return store.upsert_dense(name, fields, dense_rows(table))
+    if kind == "sparse":
+        return store.upsert_sparse(name, fields, sparse_rows(table))
+    return store.upsert_multi(name, fields, multi_rows(table))
+
+
+def _publish(stage: Stage, store: MilvusStore, kind: Kind, name: str) -> None:
+    """Points the alias at this collection: at once when it is the first, else when it holds every live chunk."""
+    current = store.alias_target(kind)
+    known = {collection.name: collection for collection in collections(stage.connection, kind=kind)}
+    if current == name and known[name].state == "serving":
+        return
+    if current not in (None, name) and unfinished_chunks(stage.connection, name):
+        stage.log.info(f"{current} goes on serving: {name} does not hold every source yet")
+        return
+    store.point_alias(kind, name)
+    with stage.writer.transaction() as connection:
+        mark_serving(connection, known[name])
+    for old in known:
+        if old != name:
+            store.drop_collection(old)
+            with stage.writer.transaction() as connection:
+                forget_collection(connection, old)
+
+
+def _without_embedding(stage: Stage, target: Target) -> int:
+    row = stage.connection.execute(
+        """SELECT count(*) FROM documents d JOIN document_chunks c ON c.document_id = d.id
+           WHERE d.source_uuid = %(source)s AND d.indexing_status = 'failed' AND c.embedding_status = 'failed'""",
+        target.parameters(),
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _outcome(stage: Stage, plan: Plan, kind: Kind, name: str, total: int) -> Outcome:
+    columns, sample = columns_and_sample(
+        stage.connection,
+        "document_chunks",
+        (f"{kind}_vector_id", "section_title", "embedding_status", "embedded_at"),
+        f"source_uuid = %(source)s AND {kind}_vector_id IS NOT NULL",
+        {"source": stage.source.id},
+    )
+    return Outcome(plan, total, columns, sample, {"collection": name, "alias": ALIASES[kind]})

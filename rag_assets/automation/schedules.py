@@ -1,0 +1,40 @@
+"""Schedules: every active source nightly, then the full comparison of it."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from rag_assets.automation.jobs import check_source, sync_source
+from rag_assets.partitions import SOURCES, partition_key
+from resources.configured import PostgresResource
+from resources.postgres.sources import list_sources
+
+
+def _request_active_sources(
+    context: dg.ScheduleEvaluationContext, postgres: PostgresResource
+) -> Iterator[dg.RunRequest]:
+    """One run for each active source whose partition exists (the sensor adds the others within a minute)."""
+    with postgres.open().connect(autocommit=True) as connection:
+        active = {partition_key(source.name) for source in list_sources(connection) if source.is_active}
+    tick = context.scheduled_execution_time.isoformat()
+    for key in sorted(active & set(context.instance.get_dynamic_partitions(SOURCES.name or ""))):
+        yield dg.RunRequest(run_key=f"{key}@{tick}", partition_key=key)
+
+
+@dg.schedule(job=sync_source, cron_schedule="0 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def nightly_sync(
+    context: dg.ScheduleEvaluationContext, postgres: PostgresResource
+) -> Iterator[dg.RunRequest]:
+    """Brings every active source up to date at 02:00."""
+    yield from _request_active_sources(context, postgres)
+
+
+@dg.schedule(job=check_source, cron_schedule="0 5 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+def nightly_check(
+    context: dg.ScheduleEvaluationContext, postgres: PostgresResource
+) -> Iterator[dg.RunRequest]:
+    """Compares every active source's rows in Milvus with PostgreSQL at 05:00."""
+    yield from _request_active_sources(context, postgres)
+
+
+SCHEDULES = [nightly_sync, nightly_check]

@@ -1,0 +1,118 @@
+"""Compares a collection with PostgreSQL, bucket by bucket, and judges what differs. Changes nothing.
+
+Both sides of a bucket fit in memory: ids are uniform hexadecimal, so a prefix of them is a bucket.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from rag_assets.pipeline.drift import Claim, Drift, judge, suspects
+from rag_assets.pipeline.vectors import Kind
+from resources.milvus.store import BUCKET_ROWS, HEX, MilvusStore, of_no_source, of_source
+from resources.postgres.connection import Connection
+from resources.postgres.sources import SourceRow, list_sources
+from resources.postgres.vectors import Collection, claims_in_range, claims_of_chunks, leaving_chunks
+
+#: Seconds between the clock of PostgreSQL's acknowledgement and the scan: an ack this close is not held against it.
+_SETTLED_SECONDS = 1.0
+
+
+def compare_collection(
+    connection: Connection, store: MilvusStore, collection: Collection, source: SourceRow
+) -> Drift:
+    """The full comparison of one source's rows in one collection. `connection` must be in autocommit mode.
+
+    Rows of sources that there are not are orphans of every source.
+    """
+    drift = Drift()
+    for prefix in _prefixes(connection, collection, source):
+        started = _now(connection)
+        expected = _expected(collection.kind, claims_in_range(connection, collection, source.id, prefix))
+        scanned = [
+            row for bucket in store.scan(collection.name, prefix, of_source(source.name)) for row in bucket
+        ]
+        suspicious, twice = suspects(expected, scanned)
+        found = _judge(connection, store, collection, suspicious, twice, started)
+        found.checked = len(expected.keys() | {row_id for row_id, _ in scanned})
+        drift.add(found)
+    names = [known.name for known in list_sources(connection)]
+    for bucket in store.scan(collection.name, where=of_no_source(names)):
+        drift.add(_judge(connection, store, collection, {row_id for row_id, _ in bucket}, set(), _now(connection)))
+    return drift
+
+
+def _judge(
+    connection: Connection,
+    store: MilvusStore,
+    collection: Collection,
+    suspicious: set[str],
+    twice: set[str],
+    started: datetime,
+) -> Drift:
+    if not suspicious and not twice:
+        return Drift()
+    found = store.fingerprints(collection.name, sorted(suspicious))
+    copies = store.copies(collection.name, sorted(twice))
+    # Read after Milvus: what changed meanwhile is seen here.
+    chunks = sorted({chunk_of(row_id) for row_id in suspicious})
+    claims = claims_of_chunks(connection, collection, chunks)
+    leaving = leaving_chunks(connection, collection.kind, chunks)
+    return judge(
+        suspicious, twice, found, copies, {row_id: _claim(row_id, claims, leaving, started) for row_id in suspicious}
+    )
+
+
+def _claim(
+    row_id: str,
+    claims: Mapping[uuid.UUID, tuple[str | None, int, datetime | None]],
+    leaving: set[uuid.UUID],
+    started: datetime,
+) -> Claim:
+    chunk = chunk_of(row_id)
+    if chunk not in claims:
+        return Claim(None, live=False, leaving=chunk in leaving)
+    fingerprint, rows, acknowledged = claims[chunk]
+    token = row_id.rpartition("_multi_")[2] if "_multi_" in row_id else "0"
+    if fingerprint is not None and int(token) >= rows:
+        return Claim(None, live=False, leaving=chunk in leaving)  # no row of this chunk has this id
+    settled = acknowledged is not None and (started - acknowledged).total_seconds() > _SETTLED_SECONDS
+    return Claim(fingerprint, settled=settled, leaving=chunk in leaving)
+
+
+def chunk_of(row_id: str) -> uuid.UUID:
+    """The chunk that a row belongs to, by its id. A foreign id gets a UUID that no chunk has."""
+    try:
+        return uuid.UUID(row_id.split("_", 1)[0])
+    except ValueError:
+        return uuid.uuid5(uuid.NAMESPACE_OID, row_id)
+
+
+def _expected(kind: Kind, claims: Iterable[tuple[uuid.UUID, str, int, datetime]]) -> dict[str, str]:
+    if kind != "multi":
+        return {f"{chunk}_{kind}": fingerprint for chunk, fingerprint, _, _ in claims}
+    return {
+        f"{chunk}_multi_{token:05d}": fingerprint for chunk, fingerprint, rows, _ in claims for token in range(rows)
+    }
+
+
+def _prefixes(connection: Connection, collection: Collection, source: SourceRow) -> list[str]:
+    """So many hexadecimal digits that a bucket holds fewer than BUCKET_ROWS rows; no digit: one bucket."""
+    row = connection.execute(
+        """SELECT coalesce(sum(r.row_count), 0) FROM documents d JOIN document_chunks c ON c.document_id = d.id
+           JOIN vector_rows r ON r.collection = %s AND r.chunk_id = c.id WHERE d.source_uuid = %s""",
+        [collection.name, source.id],
+    ).fetchone()
+    assert row is not None
+    prefixes = [""]
+    while row[0] / len(prefixes) > BUCKET_ROWS * 0.8:
+        prefixes = [prefix + digit for prefix in prefixes for digit in HEX]
+    return prefixes
+
+
+def _now(connection: Connection) -> datetime:
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    return row[0]

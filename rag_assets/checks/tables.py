@@ -1,0 +1,115 @@
+"""Checks inside PostgreSQL: on documents and document_chunks. Each is one query that lists what is wrong."""
+
+from typing import LiteralString
+
+import dagster as dg
+
+from rag_assets.assets.document_chunks import document_chunks
+from rag_assets.assets.documents import documents
+from rag_assets.checks.results import result
+from rag_assets.partitions import SOURCES, source_name
+from resources.configured import EmbedderResource, PostgresResource
+from resources.postgres.sources import get_source
+
+_MEND = "rag ingest"
+
+
+def _table_check(
+    asset: dg.AssetsDefinition,
+    name: str,
+    fact: str,
+    columns: tuple[str, ...],
+    query: LiteralString,
+    *,
+    blocking: bool = False,
+) -> dg.AssetChecksDefinition:
+    """A check that passes when `query` (with %(source)s and %(kinds)s) finds no row. `fact` says what then holds."""
+
+    @dg.asset_check(asset=asset, name=name, description=fact, blocking=blocking, partitions_def=SOURCES)
+    def check(
+        context: dg.AssetCheckExecutionContext, postgres: PostgresResource, embedder: EmbedderResource
+    ) -> dg.AssetCheckResult:
+        with postgres.open().connect(autocommit=True) as connection:
+            source = get_source(connection, source_name(context.partition_key))
+            rows = connection.execute(query, {"source": source.id, "kinds": embedder.kinds}).fetchall()
+        if not rows:
+            return result(True, f"{source.name}: {fact}")
+        return result(
+            False,
+            f"{source.name}: {len(rows)} exceptions; the first: {', '.join(f'{c} {v}' for c, v in zip(columns, rows[0]))}.",
+            columns=columns,
+            rows=rows,
+            mend=f"{_MEND} --name {source.name}",
+        )
+
+    return check
+
+
+chunks_have_documents = _table_check(
+    document_chunks,
+    "chunks_have_documents",
+    "Every chunk belongs to a document of its own source, and its parent to the same document.",
+    ("chunk", "document", "reason"),
+    """SELECT c.id, c.document_id, CASE WHEN d.id IS NULL THEN 'no such document'
+         WHEN d.source_uuid <> c.source_uuid THEN 'another source than its document'
+         ELSE 'its parent belongs to another document' END
+       FROM document_chunks c LEFT JOIN documents d ON d.id = c.document_id
+       LEFT JOIN document_chunks p ON p.id = c.parent_chunk_id
+       WHERE c.source_uuid = %(source)s AND (d.id IS NULL OR d.source_uuid <> c.source_uuid
+         OR p.document_id <> c.document_id)""",
+    blocking=True,
+)
+
+chunk_positions_are_contiguous = _table_check(
+    document_chunks,
+    "chunk_positions_are_contiguous",
+    "Each document's chunk_count is right, and its chunks have the positions 0, 1, 2 … without gap or double.",
+    ("document", "chunk_count", "chunks", "distinct_positions", "last_position"),
+    """SELECT d.source_key, d.chunk_count, count(c.id), count(DISTINCT c.position), max(c.position)
+       FROM documents d LEFT JOIN document_chunks c ON c.document_id = d.id
+       WHERE d.source_uuid = %(source)s AND d.processing_status = 'completed'
+       GROUP BY d.id HAVING d.chunk_count <> count(c.id) OR count(c.id) <> count(DISTINCT c.position)
+         OR max(c.position) <> count(c.id) - 1""",
+    blocking=True,
+)
+
+statuses_agree = _table_check(
+    documents,
+    "statuses_agree",
+    "The statuses of documents, chunks and vector ids agree, and nothing is left in progress.",
+    ("document", "processing", "indexing", "reason"),
+    """WITH kinds AS (
+         SELECT d.id, d.source_key, d.processing_status, d.indexing_status, d.indexed_as,
+           count(c.id) AS chunks,
+           count(*) FILTER (WHERE c.embedding_status = 'completed') AS completed,
+           count(*) FILTER (WHERE c.embedding_status = 'processing') AS processing,
+           count(*) FILTER (WHERE c.embedding_status = 'completed' AND (
+             ('dense' = ANY(%(kinds)s) AND c.dense_vector_id IS NULL)
+             OR ('sparse' = ANY(%(kinds)s) AND c.sparse_vector_id IS NULL)
+             OR ('multi' = ANY(%(kinds)s) AND c.multi_vector_id IS NULL))) AS without_id
+         FROM documents d LEFT JOIN document_chunks c ON c.document_id = d.id
+         WHERE d.source_uuid = %(source)s GROUP BY d.id),
+       reasons AS (
+         SELECT *, CASE
+           WHEN processing > 0 OR processing_status = 'processing' OR indexing_status = 'indexing'
+             THEN 'in progress, but no run is writing this source'
+           WHEN processing_status = 'pending' THEN 'not chunked yet'
+           WHEN indexing_status = 'pending' THEN 'not indexed yet'
+           WHEN indexing_status = 'completed' AND completed < chunks
+             THEN 'indexed, but only ' || completed || ' of ' || chunks || ' chunks are completed'
+           WHEN indexing_status = 'completed' AND without_id > 0
+             THEN without_id || ' completed chunks lack a vector id'
+           WHEN indexing_status = 'completed' AND chunks = 0 THEN 'indexed, but without chunks'
+           WHEN indexing_status = 'failed' AND processing_status = 'completed' AND completed = chunks
+             THEN 'indexing failed, but every chunk is completed'
+         END AS reason FROM kinds)
+       SELECT source_key, processing_status, indexing_status, reason FROM reasons
+       WHERE reason IS NOT NULL ORDER BY source_key""",
+)
+
+TABLE_CHECKS: list[dg.AssetChecksDefinition] = [
+    chunks_have_documents,
+    chunk_positions_are_contiguous,
+    statuses_agree,
+]
+

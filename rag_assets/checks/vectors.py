@@ -1,0 +1,143 @@
+"""Checks between PostgreSQL and Milvus, on each of the three vector assets."""
+
+import uuid
+from collections.abc import Mapping
+
+import dagster as dg
+
+from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
+from rag_assets.checks.consistency import chunk_of, compare_collection
+from rag_assets.checks.results import EVIDENCE_ROWS, result
+from rag_assets.partitions import SOURCES, source_name
+from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
+from rag_assets.pipeline.vectors import Kind
+from resources.configured import EmbedderResource, MilvusResource, PostgresResource
+from resources.milvus.collections import ALIASES
+from resources.postgres.connection import Connection
+from resources.postgres.sources import get_source
+from resources.postgres.vectors import collections
+
+ASSETS: Mapping[Kind, dg.AssetsDefinition] = {
+    "dense": dense_vectors,
+    "sparse": sparse_vectors,
+    "multi": multi_vectors,
+}
+
+_REASONS = {
+    "missing": "Milvus acknowledged it and lacks it",
+    "orphaned": "no live chunk has this id",
+    "stale": "row_fingerprint differs from what PostgreSQL says",
+    "duplicate": "one id, several rows",
+    "contradictions": "two reads of Milvus disagree",
+}
+
+
+def _vectors_match(kind: Kind) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=ASSETS[kind],
+        name=f"{kind}_vectors_match_postgres",
+        description="Milvus holds exactly the rows that PostgreSQL says, with the right row_fingerprint, each once.",
+        partitions_def=SOURCES,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        postgres: PostgresResource,
+        milvus: MilvusResource,
+        embedder: EmbedderResource,
+    ) -> dg.AssetCheckResult:
+        store = milvus.open()
+        with postgres.open().connect(autocommit=True) as connection:
+            source = get_source(connection, source_name(context.partition_key))
+            known = [item for item in collections(connection, kind=kind) if store.has_collection(item.name)]
+            drift = Drift()
+            for collection in known:
+                drift.add(compare_collection(connection, store, collection, source))
+            unwritten = _unwritten(connection, source.id, embedder.collection(kind)) if embedder.wants(kind) else 0
+            evidence = _evidence(connection, drift)
+        sentence = f"{source.name} in {ALIASES[kind]}: {drift}"
+        if unwritten:
+            sentence += f"; {unwritten} chunks are not acknowledged yet"
+        return result(
+            drift.verdict == "consistent" and not unwritten,
+            sentence + ".",
+            columns=("id", "class", "document", "chunk", "reason"),
+            rows=evidence,
+            mend=f"rag ingest --name {source.name}",
+            warning=drift.verdict == "undetermined",
+            metadata={"verdict": drift.verdict, "rows_compared": drift.checked, **drift.counts},
+        )
+
+    return check
+
+
+def _unwritten(connection: Connection, source_id: uuid.UUID, collection: str) -> int:
+    """Chunks said to be completed that the current model's collection never acknowledged."""
+    row = connection.execute(
+        """SELECT count(*) FROM documents d JOIN document_chunks c ON c.document_id = d.id
+           LEFT JOIN vector_rows r ON r.collection = %s AND r.chunk_id = c.id
+           WHERE d.source_uuid = %s AND c.embedding_status = 'completed' AND r.chunk_id IS NULL""",
+        [collection, source_id],
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _evidence(connection: Connection, drift: Drift) -> list[tuple[object, ...]]:
+    ids = [
+        (row_id, name)
+        for name in (*DRIFT_CLASSES, "contradictions")
+        for row_id in getattr(drift, name)[:EVIDENCE_ROWS]
+    ]
+    chunks = {chunk_of(row_id) for row_id, _ in ids}
+    keys = dict(
+        connection.execute(
+            """SELECT c.id, d.source_key FROM document_chunks c JOIN documents d ON d.id = c.document_id
+               WHERE c.id = ANY(%s)""",
+            [list(chunks)],
+        ).fetchall()
+    )
+    return [
+        (row_id, name, keys.get(chunk_of(row_id), "none"), chunk_of(row_id), _REASONS[name]) for row_id, name in ids
+    ]
+
+
+def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=ASSETS[kind],
+        name=f"{kind}_index_is_as_declared",
+        description="The collection exists with the declared dimension, its index is the declared one, finished and loaded.",
+        partitions_def=SOURCES,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        postgres: PostgresResource,
+        milvus: MilvusResource,
+        embedder: EmbedderResource,
+    ) -> dg.AssetCheckResult:
+        if not embedder.wants(kind):
+            return result(True, f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}: nothing is declared.")
+        store = milvus.open()
+        with postgres.open().connect(autocommit=True) as connection:
+            known = {item.name for item in collections(connection, kind=kind)}
+            source = get_source(connection, source_name(context.partition_key))
+        name = embedder.collection(kind)
+        found = store.differences(name, milvus.layout(kind, embedder.open()))
+        serving = store.alias_target(kind)
+        if serving != name:
+            found.append(f"{ALIASES[kind]}: expected to point at {name}, found {serving}")
+        if name not in known:
+            found.append(f"{name}: expected to be recorded in vector_collections, found nothing")
+        return result(
+            not found,
+            f"{name}: " + ("the index is as declared, finished and loaded." if not found else "; ".join(found) + "."),
+            columns=("difference",),
+            rows=[(difference,) for difference in found],
+            mend=f"rag ingest --name {source.name}",
+        )
+
+    return check
+
+
+VECTOR_CHECKS: list[dg.AssetChecksDefinition] = [
+    make(kind) for kind in ("dense", "sparse", "multi") for make in (_vectors_match, _index_is_declared)
+]

@@ -1,0 +1,177 @@
+"""`rag ingest`: brings sources up to date, through Dagster, with a progress bar."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rag_assets.cli.output import command, err, out, print_json, table
+from rag_assets.cli.stack import JsonOption
+from rag_assets.deployment import Deployment, failures
+from resources.errors import ConfigError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+@dataclass
+class Report:
+    """What one source's sync did."""
+
+    source: str
+    partitions: list[str]
+    plan: dict[str, dict[str, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    failed_documents: list[dict[str, str]] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        found = {
+            "source": self.source,
+            "partitions": self.partitions,
+            "plan": self.plan,
+            "seconds": self.seconds,
+            "failed_documents": self.failed_documents,
+        }
+        if self.errors:
+            found["errors"] = [{"step": step, "message": message} for step, message in self.errors]
+        return found
+
+
+@command
+def ingest(
+    path: Annotated[Path | None, typer.Argument(help="Folder to register, if new, and ingest.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the source (default: the folder's name).")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Only files that match this glob (new sources).")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="No files that match this glob (new sources).")] = None,
+    language: Annotated[str | None, typer.Option(help="ISO 639-1 code of all documents (new sources).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring a source (or all active ones) up to date: fetch, parse, chunk, embed, index what changed."""
+    deployment = Deployment.from_environment()
+    deployment.start()
+    sources = _sources(deployment, path, name, include or [], exclude or [], language)
+    deployment.sync_partitions()
+    reports = [_sync(deployment, source, quiet=as_json) for source in sources]
+    if as_json:
+        print_json(reports[0].as_json() if len(reports) == 1 else [report.as_json() for report in reports])
+    else:
+        for report in reports:
+            _show(report)
+    if any(report.errors for report in reports):
+        raise typer.Exit(1)
+
+
+def _sources(
+    deployment: Deployment,
+    path: Path | None,
+    name: str | None,
+    include: list[str],
+    exclude: list[str],
+    language: str | None,
+) -> list[str]:
+    from rag_assets.cli.sources import folder_config, register
+    from resources.postgres.sources import get_source, list_sources
+
+    if path is None:
+        with deployment.postgres().connect(autocommit=True) as connection:
+            if name is not None:
+                return [get_source(connection, name).name]
+            active = [source.name for source in list_sources(connection) if source.is_active]
+        if not active:
+            raise ConfigError("There is no active source. Ingest a folder with: rag ingest DIR")
+        return active
+    config = folder_config(path, include, exclude, False, language)
+    with deployment.postgres().connect(autocommit=True) as connection:
+        known = {source.name: source for source in list_sources(connection)}
+    same = [s.name for s in known.values() if s.source_type == "folder" and s.config.get("path") == config["path"]]
+    wanted = name or (same[0] if same else default_name(Path(config["path"])))
+    if wanted in known:
+        if wanted not in same:
+            raise ConfigError(
+                f"Source {wanted!r} reads {known[wanted].config.get('path')}, not {config['path']}. "
+                f"Choose another name: rag ingest {path} --name NAME"
+            )
+        return [wanted]
+    register(deployment, wanted, config)
+    return [wanted]
+
+
+def default_name(path: Path) -> str:
+    """A source name made of the folder's: what cannot stand in one becomes a hyphen."""
+    return re.sub(r"[^\w.\-]+", "-", path.resolve().name).strip("-.")[:100] or "root"
+
+
+def _sync(deployment: Deployment, source: str, *, quiet: bool) -> Report:
+    from rag_assets import progress
+    from rag_assets.partitions import partition_key
+
+    key = partition_key(source)
+    started = time.monotonic()
+    if quiet or not err.is_terminal:
+        result = deployment.execute("sync_source", key)
+    else:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=err) as bars:
+            tasks: dict[str, Any] = {}
+
+            def show(asset: str, _: str, done: int, total: int) -> None:
+                if asset not in tasks:
+                    tasks[asset] = bars.add_task(f"{source}: {asset}", total=total)
+                bars.update(tasks[asset], completed=done, total=total)
+
+            with progress.listening(show):
+                result = deployment.execute("sync_source", key)
+    report = _report(deployment, source, key, result)
+    if not quiet:
+        err.print(f"{source}: {time.monotonic() - started:.1f} s")
+    return report
+
+
+def _report(deployment: Deployment, source: str, key: str, result: dg.ExecuteInProcessResult) -> Report:
+    from resources.postgres.documents import failed_documents
+    from resources.postgres.sources import get_source
+
+    report = Report(source, [key], errors=list(failures(result)))
+    for event in result.all_events:
+        if not event.is_step_materialization:
+            continue
+        materialization = event.step_materialization_data.materialization
+        metadata: Mapping[str, Any] = materialization.metadata
+        asset = materialization.asset_key.to_user_string()
+        report.plan[asset] = metadata["plan"].value
+        report.seconds[asset] = metadata["seconds"].value
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed:
+            report.errors.append((evaluation.check_name, evaluation.description or "failed"))
+    with deployment.postgres().connect(autocommit=True) as connection:
+        failed = failed_documents(connection, get_source(connection, source).id)
+    report.failed_documents = [{"key": key, "reason": reason} for key, reason in failed]
+    return report
+
+
+def _show(report: Report) -> None:
+    table(
+        report.source,
+        ("asset", "inserted", "replaced", "deleted", "kept", "failed", "seconds"),
+        [(asset, *plan.values(), report.seconds[asset]) for asset, plan in report.plan.items()],
+    )
+    if report.failed_documents:
+        table(
+            f"{len(report.failed_documents)} documents could not be read; the rest is searchable",
+            ("document", "reason"),
+            [(item["key"], item["reason"]) for item in report.failed_documents[:20]],
+        )
+        if len(report.failed_documents) > 20:
+            out.print(f"… and {len(report.failed_documents) - 20} more: rag ingest --name {report.source} --json")
+    for step, message in report.errors:
+        err.print(f"[bold red]{step} failed:[/] ", end="")
+        err.print(message, markup=False)

@@ -1,0 +1,62 @@
+"""How commands speak: tables and messages on a terminal, JSON for programs, one line for an error."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from resources.errors import RagError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    grid = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        numeric = bool(rows) and all(isinstance(row[len(grid.columns)], (int, float)) for row in rows)
+        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(value if isinstance(value, Text) else _escaped(str(value if value is not None else "")) for value in row))
+    out.print(grid)
+
+
+def fail(message: str) -> typer.Exit:
+    """Prints the message; to be raised."""
+    err.print(f"[bold red]error:[/] {_escaped(message)}")
+    return typer.Exit(1)
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """A command whose RagErrors end as one message and exit code 1, never as a traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except RagError as error:
+            raise fail(str(error)) from None
+
+    return wrapped
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,45 @@
+"""Dagster's own storage: dagster-postgres, in the schema `dagster` of the database that the project uses.
+
+dagster.yaml can name a URL only by an environment variable; the embedded server's URL is known to its home folder. This
+class asks there, so that `dagster dev` works from the project root without any variable set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+
+from rag_assets.settings import load_settings
+from resources.embedded.stack import start_postgres
+
+
+class StackPostgresStorage(DagsterPostgresStorage):
+    """Takes no configuration: RAG_POSTGRES_URL, or else the embedded server under RAG_HOME, which it starts."""
+
+    @classmethod
+    def config_type(cls) -> Any:
+        return {}
+
+    @classmethod
+    def from_config_value(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> StackPostgresStorage:
+        settings = load_settings()
+        url = settings.postgres_url or start_postgres(settings.home).url
+        with psycopg.connect(url, autocommit=True) as connection:
+            if connection.execute("SELECT to_regnamespace('dagster')").fetchone() == (None,):
+                connection.execute("CREATE SCHEMA IF NOT EXISTS dagster")
+        return cls(postgres_url=dagster_url(url), inst_data=inst_data)
+
+
+def dagster_url(url: str) -> str:
+    """The SQLAlchemy URL for a libpq URL. psycopg2: Dagster's NOTIFY fails under psycopg 3."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    query["options"] = (query.get("options", "") + " -csearch_path=dagster").strip()
+    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote), ""))

@@ -1,0 +1,149 @@
+"""The deployment that a command works with: its stack, its Dagster instance, and runs executed in this process.
+
+Everything that changes data goes through Dagster, so that the UI shows what the command line did.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rag_assets.settings import PROJECT_ROOT, Settings, load_settings
+from resources.embedded.stack import running, start_milvus, start_postgres
+from resources.files import FileStore
+from resources.milvus.store import MilvusStore
+from resources.postgres.connection import Postgres
+from resources.postgres.schema import migrate
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from rag_assets.searcher import Searcher
+
+
+@dataclass
+class Deployment:
+    """One set of settings, and what they lead to. Dagster (0.8 s to import) is loaded by what needs it."""
+
+    settings: Settings
+
+    @classmethod
+    def from_environment(cls) -> Deployment:
+        return cls(load_settings())
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.settings.home / "dagster"
+
+    def start(self) -> dict[str, str]:
+        """Starts what is embedded and not running, brings the schema to date. Returns name -> URL without secrets."""
+        settings = self.settings
+        settings.home.mkdir(parents=True, exist_ok=True)
+        postgres = settings.postgres_url or start_postgres(settings.home).url
+        migrate(postgres)
+        milvus = settings.milvus_uri or start_milvus(settings.home).uri
+        self.dagster_home.mkdir(exist_ok=True)
+        wanted, present = PROJECT_ROOT / "dagster.yaml", self.dagster_home / "dagster.yaml"
+        if not present.exists() or present.read_bytes() != wanted.read_bytes():
+            shutil.copyfile(wanted, present)
+        return {"postgres": postgres, "milvus": milvus}
+
+    def endpoints(self) -> dict[str, str]:
+        """Where PostgreSQL and Milvus are reached now, without starting anything; absent: not running."""
+        found = running(self.settings.home) if not (self.settings.postgres_url and self.settings.milvus_uri) else {}
+        own = {"postgres": self.settings.postgres_url, "milvus": self.settings.milvus_uri}
+        return {**found, **{name: url for name, url in own.items() if url}}
+
+    @cached_property
+    def resources(self) -> Mapping[str, Any]:
+        from rag_assets.definitions import build_resources
+
+        return build_resources(self.settings)
+
+    def postgres(self) -> Postgres:
+        return self.resources["postgres"].open()
+
+    def milvus(self) -> MilvusStore:
+        return self.resources["milvus"].open()
+
+    def files(self) -> FileStore:
+        return self.resources["storage"].open()
+
+    def searcher(self) -> Searcher:
+        """Search on this deployment's stores with its embedder."""
+        from rag_assets.searcher import Searcher
+
+        embedder = self.resources["embedder"]
+        return Searcher(
+            self.postgres(),
+            self.milvus(),
+            embedder.open(),
+            embedder.fingerprint(),
+            self.settings.vectors,
+            self.settings.dense_search,
+            self.settings.search_limit,
+        )
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        """Dagster's instance on the started stack. Runs of dead `rag` processes are failed first."""
+        import dagster as dg
+
+        from rag_assets.maintenance import fail_dead_runs
+
+        os.environ["DAGSTER_HOME"] = str(self.dagster_home)
+        instance = dg.DagsterInstance.get()
+        fail_dead_runs(instance)
+        return instance
+
+    def sync_partitions(self) -> list[str]:
+        """Makes Dagster's partitions equal to the table of sources. Returns them."""
+        from rag_assets.partitions import SOURCES, partition_key
+        from resources.postgres.sources import list_sources
+
+        with self.postgres().connect(autocommit=True) as connection:
+            wanted = [partition_key(source.name) for source in list_sources(connection)]
+        name = SOURCES.name or ""
+        known = set(self.instance.get_dynamic_partitions(name))
+        if missing := [key for key in wanted if key not in known]:
+            self.instance.add_dynamic_partitions(name, missing)
+        for key in known - set(wanted):
+            self.instance.delete_dynamic_partition(name, key)
+        return wanted
+
+    def execute(self, job_name: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
+        """Runs a job in this process under the instance. The result says whether it succeeded; nothing is raised."""
+        from rag_assets.definitions import defs
+        from rag_assets.maintenance import own_run_tags
+        from rag_assets.partitions import PARTITION_TAG
+
+        job = defs.resolve_job_def(job_name)
+        return job.execute_in_process(
+            instance=self.instance,
+            resources=dict(self.resources),
+            # By its tag: the parameter is refused for a job of checks alone.
+            tags={**own_run_tags(), **({PARTITION_TAG: partition} if partition else {})},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            run_id=str(uuid.uuid4()),
+            raise_on_error=False,
+        )
+
+
+def failures(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str]]:
+    """(step, message) of the steps that failed, the user's messages without a traceback."""
+    found = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                found.append((event.step_key or "", data.user_failure_data.description))
+            elif data.error is not None:
+                error = data.error.cause or data.error
+                found.append((event.step_key or "", error.message.strip()))
+    return found

@@ -1,0 +1,36 @@
+"""Partitions: one key a source. The only module that knows how a key is written."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import dagster as dg
+
+from resources.errors import ConfigError
+
+# Used on purpose, and pinned to one version: backfill policies (beta) and partitioned asset checks (preview).
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+SOURCES = dg.DynamicPartitionsDefinition(name="sources")
+
+#: Dagster's tag for the partition of a run.
+PARTITION_TAG = "dagster/partition"
+
+#: The name stands in partition keys, in run tags, and in filter expressions of Milvus: no quotes, no slashes.
+_NAME = re.compile(r"\w[\w.\- ]{0,98}\w|\w", re.UNICODE)
+
+
+def partition_key(source_name: str) -> str:
+    """The partition of a source. Raises ConfigError for a name that cannot be a key."""
+    if not _NAME.fullmatch(source_name):
+        raise ConfigError(
+            f"{source_name!r} cannot name a source; expected 1 to 100 letters, digits, '.', '_', '-' or spaces."
+        )
+    return source_name
+
+
+def source_name(key: str) -> str:
+    """The source that a partition belongs to."""
+    return key

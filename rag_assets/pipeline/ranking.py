@@ -1,0 +1,41 @@
+"""Ranks from several searches made one, and late interaction. Pure numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+K = TypeVar("K", bound=Hashable)
+
+#: Rank constant of reciprocal-rank fusion: Cormack, Clarke, Büttcher, SIGIR 2009.
+RRF_K = 60
+
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[K]], *, k: int = RRF_K) -> list[tuple[K, float]]:
+    """Fuses rankings (best first, each key once): score = Σ 1 / (k + rank), ranks from 1. Best first; ties by key order
+    of appearance."""
+    scores: dict[K, float] = {}
+    for ranking in rankings:
+        for rank, key in enumerate(ranking, start=1):
+            scores[key] = scores.get(key, 0.0) + 1.0 / (k + rank)
+    return sorted(scores.items(), key=lambda item: -item[1])
+
+
+def maxsim(query: NDArray[np.float32], document: NDArray[np.float32]) -> float:
+    """Late interaction (ColBERT, Khattab and Zaharia 2020; BGE-M3 averages over the query's tokens).
+
+    `query` [q, d] and `document` [t, d], rows of norm 1. Mean over query tokens of the best inner product; 0 for none.
+    """
+    if not len(query) or not len(document):
+        return 0.0
+    return float((query @ document.T).max(axis=1).mean())
+
+
+def rank_by_maxsim(
+    query: NDArray[np.float32], documents: Mapping[K, NDArray[np.float32]]
+) -> list[tuple[K, float]]:
+    """Keys by MaxSim, best first."""
+    return sorted(((key, maxsim(query, document)) for key, document in documents.items()), key=lambda item: -item[1])

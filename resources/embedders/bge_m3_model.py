@@ -1,0 +1,185 @@
+"""BGE-M3 in memory: fetched, checked, loaded by FlagEmbedding; its tokenizer and its forward pass.
+
+Which texts form a batch, what happens when one fails and what identifies the model is in `bge_m3`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
+from resources.errors import ConfigError
+
+DIMENSION = 1024
+HEADS = ("colbert_linear.pt", "sparse_linear.pt")
+#: What the model is loaded from, and nothing else: a new README in the folder changes no vector.
+MODEL_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "sentencepiece.bpe.model",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "pytorch_model*.bin",
+    "pytorch_model*.bin.index.json",
+    *HEADS,
+)
+
+
+def offsets(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+class BgeM3Model:
+    """The loaded model with its tokenizer, and the one forward pass."""
+
+    def __init__(self, flag: Any, device: str) -> None:
+        # FlagEmbedding's object is kept: when it is collected it moves its model to the CPU.
+        self._flag = flag
+        self._tokenizer = flag.tokenizer
+        self._module = flag.model.to(device).eval()
+        self._device = device
+        # FlagEmbedding's own list; <mask> is not in it.
+        names = ("cls_token", "eos_token", "pad_token", "unk_token")
+        self._weightless = [getattr(self._tokenizer, f"{name}_id") for name in names]
+        # Two positions of XLM-RoBERTa's table are reserved: it counts from the padding's id + 1.
+        self.longest: int = self._module.config.max_position_embeddings - 2
+        self.harmless = self.tokenize(["a"], self.longest)[0][0]
+
+    def tokenize(self, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], int]:
+        """Token ids of each text, none if only special tokens; how many texts were cut.
+
+        Raises `ConfigError` for more than the model's position table holds.
+        """
+        if max_length > self.longest:
+            raise ConfigError(
+                f"max_length={max_length}: this model takes {self.longest} tokens.\n"
+                f"Set max_length={self.longest}."
+            )
+        encoded = self._tokenizer(list(texts), truncation=True, max_length=max_length)
+        special = self._tokenizer.num_special_tokens_to_add()
+        ids = [row if len(row) > special else [] for row in encoded["input_ids"]]
+        # Only asked of full rows, as each answer copies what was cut off.
+        full = (text for text in encoded.encodings if len(text) == max_length)
+        return ids, sum(bool(text.overflowing) for text in full)
+
+    def forward(self, ids: Sequence[list[int]], kinds: Collection[Kind]) -> Embeddings:
+        """The vectors of one batch, copied out of its padding and off the device.
+
+        Raises `ValueError` for vectors that must not be stored, else what torch raises.
+        """
+        import torch
+
+        lengths = [len(row) for row in ids]
+        mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+        padded = np.full(mask.shape, self._tokenizer.pad_token_id, np.int64)
+        padded[mask] = np.concatenate(ids)
+        dense = sparse = multi = None
+        with torch.inference_mode():
+            real = torch.from_numpy(mask).to(self._device)
+            output = self._module(
+                {
+                    "input_ids": torch.from_numpy(padded).to(self._device),
+                    "attention_mask": real.long(),
+                },
+                return_dense="dense" in kinds,
+                return_sparse="sparse" in kinds,
+                return_colbert_vecs="multi" in kinds,
+            )
+            if "dense" in kinds:
+                dense = _unit("dense", output["dense_vecs"])
+            if "sparse" in kinds:
+                weights = output["sparse_vecs"].squeeze(-1).float().cpu().numpy()
+                sparse = self._lexical_weights(padded, weights)
+            if "multi" in kinds:
+                tokens = output["colbert_vecs"][real[:, 1:]]
+                multi = Multi(offsets([n - 1 for n in lengths]), _unit("multi", tokens))
+        return Embeddings(dense, sparse, multi)
+
+    def _lexical_weights(self, ids: NDArray[np.int64], weights: NDArray[np.float32]) -> Sparse:
+        """The greatest weight of each token of a row; both arguments [rows, longest]."""
+        if not np.isfinite(weights).all():
+            raise ValueError("sparse weights that are not finite")
+        kept = (weights > 0) & ~np.isin(ids, self._weightless)
+        # Row and token in one number: sorted once, equal tokens of a row stand together.
+        keys = (np.nonzero(kept)[0] << 32) | ids[kept]
+        order = np.argsort(keys)
+        keys, values = keys[order], weights[kept][order]
+        starts = np.flatnonzero(np.diff(keys, prepend=-1))
+        if len(starts):  # reduceat takes no empty array
+            keys, values = keys[starts], np.maximum.reduceat(values, starts)
+        indptr = np.searchsorted(keys, np.arange(len(ids) + 1) << 32)
+        return Sparse(indptr, (keys & 0xFFFFFFFF).astype(np.uint32), values)
+
+
+def _unit(kind: Kind, vectors: Any) -> NDArray[np.float32]:
+    """A tensor's rows at L2 norm 1. In float32, as bf16 would leave norms off by up to 4e-3."""
+    vectors = vectors.float()
+    norms = vectors.norm(dim=-1, keepdim=True)
+    if not bool((norms.isfinite() & (norms > 0)).all()):
+        raise ValueError(f"{kind} vectors that are not finite, or zero")
+    return (vectors / norms).cpu().numpy()
+
+
+@lru_cache(maxsize=1)
+def load(model: str, revision: str, device: str, precision: str) -> BgeM3Model:
+    """The model, 2.3 GB in fp32, 1.1 GB else; kept for the process, as Dagster rebuilds resources.
+
+    `revision` is a folder's hash, so that changed files are loaded anew. Raises `ConfigError` for a
+    model that cannot be had or is no BGE-M3.
+    """
+    # 4.7 s and 460 MB resident on 2 cores: not before the first text.
+    import torch
+    from FlagEmbedding import BGEM3FlagModel
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device={device!r}: this torch sees no CUDA device.\nSet device='cpu'.")
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        folder = _download(model, revision)
+    problems = [f"{head} is missing" for head in HEADS if not (folder / head).is_file()]
+    config = folder / "config.json"
+    size = (
+        json.loads(config.read_text()).get("hidden_size") if config.is_file() else "no config.json"
+    )
+    if size != DIMENSION:
+        problems.append(f"hidden_size: expected {DIMENSION}, found {size}")
+    if problems:
+        # FlagEmbedding would go on with random heads where they are missing.
+        raise ConfigError(
+            f"{folder} is no BGE-M3:\n"
+            + "\n".join(f"- {p}" for p in problems)
+            + "\nSet model='BAAI/bge-m3'."
+        )
+    flag = BGEM3FlagModel(
+        str(folder),
+        normalize_embeddings=False,
+        use_fp16=precision == "fp16",
+        use_bf16=precision == "bf16",
+        devices=device,
+    )
+    return BgeM3Model(flag, device)
+
+
+def _download(model: str, revision: str) -> Path:
+    """The folder in the hub's cache, filled if need be. FlagEmbedding itself takes no revision."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=list(MODEL_FILES)))
+    except Exception as error:
+        # Offline, unknown, gated, full disk: the hub's reasons have no common base class.
+        raise ConfigError(
+            f"{model} at {revision} cannot be fetched: {error}\n"
+            "Set model to a folder that holds it, or fetch it where the hub can be reached:\n"
+            f"hf download {model} --revision {revision}"
+        ) from error

@@ -1,0 +1,134 @@
+"""The lexical embedder's analysis: a text's tokens, and the terms that stand for a token.
+
+No hashing and no vectors. Rules of script and form alone, no lists of words: so they also hold for
+languages nobody thought of.
+Whatever changes here changes vectors: raise `VERSION` in `lexical.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+# What a term is worth, of FULL, by its form alone: frequent words are short (Zipf). Tuned on XQuAD's
+# English and JSQuAD; held on XQuAD's Chinese and PQuAD.
+FULL = 16
+WORD_WEIGHTS = (1, 1, 3, 5, 8, 10, 11, 12, 13)  # by length; the last one for all that are longer
+NUMBER_WEIGHTS = (6, 12, 16)  # by digits
+PAIR_WEIGHTS = (16, 10, 2)  # by the hiragana in it, the script of particles and endings
+CHARACTER_WEIGHTS = (2, 1)  # likewise
+HANGUL_WEIGHTS = (8, 4)  # a word carries its particles with it, so the pairs inside it count too
+NGRAMS = (3, 4, 5)  # of "<word>"
+NGRAM_CHARACTERS = 40  # of a word; beyond it is base64, not a word
+
+#: Every number above, for the embedder's identity.
+PARAMETERS = {
+    "full": FULL,
+    "word_weights": WORD_WEIGHTS,
+    "number_weights": NUMBER_WEIGHTS,
+    "pair_weights": PAIR_WEIGHTS,
+    "character_weights": CHARACTER_WEIGHTS,
+    "hangul_weights": HANGUL_WEIGHTS,
+    "ngrams": NGRAMS,
+    "ngram_characters": NGRAM_CHARACTERS,
+}
+
+_CJK = (
+    "\u3005-\u3007\u3041-\u30ff\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# Thai, Lao, Burmese, Khmer.
+_SOUTH_EAST_ASIAN = "\u0e01-\u0e3a\u0e40-\u0eff\u1000-\u1049\u1050-\u109f\u1780-\u17d3"
+_HANGUL = "\uac00-\ud7a3"
+_SPACELESS = re.compile(f"[{_CJK}{_SOUTH_EAST_ASIAN}]")
+# Hangul apart as well: a particle follows a Latin word without a space.
+_APART = re.compile(f"[{_CJK}{_SOUTH_EAST_ASIAN}{_HANGUL}]")
+_RUNS = re.compile(
+    f"[{_CJK}]+|[{_SOUTH_EAST_ASIAN}]+|[{_HANGUL}]+|[^{_CJK}{_SOUTH_EAST_ASIAN}{_HANGUL}]+"
+)
+_ASCII_WORDS = re.compile("[a-z0-9]+")
+# \w lacks combining marks, without which Hindi and its neighbours fall apart.
+_WORDS = re.compile(
+    rf"[\w\u0300-\u036f\u0483-\u0487\u0711-\u0963\u0966-\u0dff\u0f35-\u0fbc{_SOUTH_EAST_ASIAN}]+"
+)
+_HIRAGANA = re.compile("[\u3041-\u309f]")
+_ARABIC = re.compile("[\u0600-\u06ff]")
+# al-, wal-, bil-, kal-, fal-, lil-: written on to its noun. R@1 on Arabic .80 -> .85.
+_ARABIC_ARTICLE = re.compile("^(?:[\u0648\u0628\u06a9\u0641]?\u0627\u0644|\u0644\u0644)(?=..)")
+_ARABIC_FORMS = str.maketrans(
+    dict(zip("\u064a\u0649\u0626", "\u06cc" * 3, strict=True))  # yeh
+    | dict(zip("\u0643\u06aa", "\u06a9" * 2, strict=True))  # kaf
+    | dict(zip("\u0623\u0625\u0622\u0671", "\u0627" * 4, strict=True))  # alef
+    | dict(zip("\u0629\u06c0\u06c1\u06d5", "\u0647" * 4, strict=True))  # heh
+    | {"\u0624": "\u0648", "\u200c": " "}  # waw; the joiner that sets Persian endings apart
+    | {chr(zero + digit): str(digit) for zero in (0x660, 0x6F0) for digit in range(10)}
+    | dict.fromkeys(
+        map(chr, (0x640, *range(0x610, 0x61B), *range(0x64B, 0x660), 0x670, *range(0x6D6, 0x6EE)))
+    )
+)
+# Soft hyphens, joiners, marks of direction, variation selectors, Hebrew points: not a word's.
+_INVISIBLE = re.compile(
+    "[\u00ad\u200c-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef"
+    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]"
+)
+
+
+def tokenize(text: str) -> list[str]:
+    """The tokens in order: words, and in scripts without spaces each character with its successor.
+
+    A text of symbols alone gives its symbols; only white space gives nothing.
+    """
+    if text.isascii():
+        tokens = _ASCII_WORDS.findall(text.lower())
+    else:
+        tokens = []
+        for word in _WORDS.findall(_normalize(text)):
+            if word.isascii() or not _APART.search(word):
+                tokens.append(word)
+                continue
+            for run in _RUNS.findall(word):
+                spaceless = _SPACELESS.match(run)
+                tokens.extend([run[i : i + 2] for i in range(len(run))] if spaceless else [run])
+    return tokens or [character for character in text if not character.isspace()]
+
+
+def _normalize(text: str) -> str:
+    # Folding can undo a composition, hence twice.
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    if _ARABIC.search(text):
+        text = text.translate(_ARABIC_FORMS)
+    return _INVISIBLE.sub("", text).replace("_", " ")
+
+
+def _stem(word: str) -> str:
+    """Plurals (Harman's S stemmer) in Latin letters, the article in Arabic ones."""
+    if word.endswith("s") and len(word) > 3 and word.isascii():
+        if word.endswith("ies") and word[-4] not in "ae":
+            return word[:-3] + "y"
+        if word.endswith("es") and word[-3] not in "aeo":
+            return word[:-1]
+        return word if word[-2] in "us" else word[:-1]
+    return _ARABIC_ARTICLE.sub("", word) if _ARABIC.match(word) else word
+
+
+def _weight(weights: Sequence[int], position: int) -> int:
+    return weights[min(position, len(weights) - 1)]
+
+
+def analyze(token: str) -> tuple[list[tuple[str, int]], list[str]]:
+    """A token's terms with their weights, its own first; and its n-grams."""
+    if _SPACELESS.match(token):
+        hiragana = [1 if _HIRAGANA.match(character) else 0 for character in token]
+        character = (token[0], CHARACTER_WEIGHTS[hiragana[0]])
+        pair = [(token, PAIR_WEIGHTS[sum(hiragana)])] if len(token) == 2 else []
+        return [*pair, character], []
+    if _APART.match(token):
+        if len(token) == 1:
+            return [(token, CHARACTER_WEIGHTS[0])], []
+        pairs = [(f"~{token[i : i + 2]}", HANGUL_WEIGHTS[1]) for i in range(len(token) - 1)]
+        return [(token, HANGUL_WEIGHTS[0]), *pairs[:NGRAM_CHARACTERS]], []
+    weights = NUMBER_WEIGHTS if token.isdecimal() else WORD_WEIGHTS
+    padded = f"<{token[:NGRAM_CHARACTERS]}>"
+    ngrams = [f"#{padded[i : i + n]}" for n in NGRAMS for i in range(len(padded) - n + 1)]
+    return [(_stem(token), _weight(weights, len(token) - 1))], ngrams

@@ -1,0 +1,173 @@
+"""Embeddings as Parquet: one file a flush, append-only, read by (file, row).
+
+Columns: text_hash; dense as FixedSizeList; sparse_indices and sparse_values as lists; multi as one flat list a row with
+its token count. Vectors are stored plain (no dictionary, no compression: floats of embeddings do not compress).
+Which file holds what is recorded in PostgreSQL by the stage, after the file has its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
+from resources.files import FileStore, WrittenFile
+
+#: Rows a row group: the unit of reading. 512 rows of 1024 float32 are 2 MB.
+ROW_GROUP_ROWS = 512
+
+
+class _Hashing:
+    """A file that hashes what passes: the checksum is of the bytes written, not of bytes read again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest, self.count, self.closed = file, hashlib.sha256(), 0, False
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        self.count += len(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def tell(self) -> int:
+        return self.count
+
+    def close(self) -> None:
+        """pyarrow closes what it writes to; the file is synced and closed by its owner."""
+        self.closed = True
+
+    def readable(self) -> bool:
+        return False
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return False
+
+
+def to_table(
+    text_hashes: Sequence[str], vectors: Embeddings, *, precision: str = "float32"
+) -> pa.Table:
+    """One row a text, in order. A kind that is None has no column."""
+    value_type = pa.float16() if precision == "float16" else pa.float32()
+    dtype = np.float16 if precision == "float16" else np.float32
+    columns: dict[str, pa.Array] = {"text_hash": pa.array(text_hashes, pa.string())}
+    if vectors.dense is not None:
+        flat = pa.array(np.ascontiguousarray(vectors.dense, dtype=dtype).ravel(), value_type)
+        columns["dense"] = pa.FixedSizeListArray.from_arrays(flat, vectors.dense.shape[1])
+    if vectors.sparse is not None:
+        offsets = pa.array(vectors.sparse.indptr, pa.int32())
+        columns["sparse_indices"] = pa.ListArray.from_arrays(offsets, pa.array(vectors.sparse.indices))
+        columns["sparse_values"] = pa.ListArray.from_arrays(offsets, pa.array(vectors.sparse.values))
+    if vectors.multi is not None:
+        width = vectors.multi.vectors.shape[1] if vectors.multi.vectors.ndim == 2 else 0
+        flat = pa.array(np.ascontiguousarray(vectors.multi.vectors, dtype=dtype).ravel(), value_type)
+        offsets = pa.array(vectors.multi.offsets * width, pa.int64())
+        columns["multi"] = pa.LargeListArray.from_arrays(offsets, flat)
+        columns["multi_tokens"] = pa.array(np.diff(vectors.multi.offsets), pa.int32())
+    return pa.table(columns)
+
+
+def write_tables(store: FileStore, folder: str, tables: Sequence[pa.Table]) -> WrittenFile:
+    """Writes one file of the tables, one below the other. Durable when this returns."""
+    name = f"embeddings/{folder}/{uuid.uuid4().hex}.parquet"
+    with store.replace(name) as file:
+        sink = _Hashing(file)
+        with pq.ParquetWriter(
+            sink, tables[0].schema, use_dictionary=False, compression="none", write_statistics=False
+        ) as writer:
+            for table in tables:
+                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+    return WrittenFile(name, sink.count, sink.digest.hexdigest())
+
+
+@dataclass
+class EmbeddingReader:
+    """Reads rows of embedding files; keeps the last file and row group open (rows come in file order)."""
+
+    store: FileStore
+    kind: Kind
+    _path: str = ""
+    _file: pq.ParquetFile | None = None
+    _starts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    _group: int = -1
+    _table: pa.Table | None = None
+
+    @property
+    def _columns(self) -> list[str]:
+        return {
+            "dense": ["dense"],
+            "sparse": ["sparse_indices", "sparse_values"],
+            "multi": ["multi", "multi_tokens"],
+        }[self.kind]
+
+    def read(self, path: str, rows: Sequence[int]) -> pa.Table:
+        """The rows of one file, in the order asked for. Raises FileNotFoundError, pa.ArrowInvalid on damage."""
+        wanted = np.asarray(rows, np.int64)
+        self._open(path)
+        groups = np.searchsorted(self._starts, wanted, side="right") - 1
+        parts = [
+            self._row_group(int(group)).take(pa.array(wanted[run] - self._starts[group]))
+            for group, run in _runs(groups)
+        ]
+        return pa.concat_tables(parts)
+
+    def _open(self, path: str) -> None:
+        if path == self._path:
+            return
+        self._file = pq.ParquetFile(self.store.open(path))
+        counts = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        self._path, self._group = path, -1
+
+    def _row_group(self, group: int) -> pa.Table:
+        assert self._file is not None
+        if group != self._group or self._table is None:
+            self._table, self._group = self._file.read_row_group(group, columns=self._columns), group
+        return self._table
+
+
+def _runs(groups: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+    """Neighbours of equal value: (value, slice)."""
+    edges = np.flatnonzero(np.diff(groups)) + 1
+    start = 0
+    for end in [*edges.tolist(), len(groups)]:
+        if end > start:
+            yield int(groups[start]), slice(start, end)
+        start = end
+
+
+def dense_rows(table: pa.Table) -> NDArray[np.float32]:
+    """float32 [rows, dimension]."""
+    column = table["dense"].combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.astype(np.float32, copy=False).reshape(len(column), -1)
+
+
+def sparse_rows(table: pa.Table) -> Sparse:
+    indices, values = table["sparse_indices"].combine_chunks(), table["sparse_values"].combine_chunks()
+    lengths = np.asarray(indices.value_lengths())
+    return Sparse(
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.asarray(indices.flatten()).astype(np.uint32, copy=False),
+        np.asarray(values.flatten()).astype(np.float32, copy=False),
+    )
+
+
+def multi_rows(table: pa.Table) -> Multi:
+    flat = table["multi"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    tokens = np.asarray(table["multi_tokens"].combine_chunks())
+    offsets = np.concatenate([[0], np.cumsum(tokens)]).astype(np.int64)
+    width = len(flat) // int(offsets[-1]) if offsets[-1] else 0
+    return Multi(offsets, flat.astype(np.float32, copy=False).reshape(-1, max(width, 1)))

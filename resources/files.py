@@ -1,0 +1,139 @@
+"""Files by name below one URL: a local folder or object storage (anything pyarrow or fsspec opens).
+
+A file appears whole or not at all: locally it is written beside its name, synced and renamed; object storage does that
+by itself. What the files hold is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+from pyarrow import fs
+
+from resources.errors import ConfigError, StoreUnavailable
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    path: str
+    byte_count: int
+    checksum: str  # SHA-256, 64 hexadecimal digits
+
+
+@dataclass(frozen=True)
+class FileStore:
+    """Files below `url`: a path, file://…, or what pyarrow (s3, gs, abfs, hdfs) or an installed fsspec backend opens."""
+
+    url: str
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.url or self.url.startswith("file://")
+
+    @cached_property
+    def _root(self) -> tuple[fs.FileSystem, str]:
+        if self.is_local:
+            return fs.LocalFileSystem(), str(Path(self.url.removeprefix("file://")).absolute())
+        try:
+            return fs.FileSystem.from_uri(self.url)
+        except (pa.ArrowInvalid, ValueError, OSError) as error:
+            try:
+                from fsspec.core import url_to_fs
+
+                opened, path = url_to_fs(self.url)
+                return fs.PyFileSystem(fs.FSSpecHandler(opened)), path
+            except (ImportError, ValueError, OSError) as second:
+                raise ConfigError(
+                    f"RAG_STORAGE_URL={self.url!r} cannot be opened: {error}; by fsspec: {second}."
+                ) from second
+
+    def _path(self, name: str) -> str:
+        return f"{self._root[1]}/{name}"
+
+    @contextmanager
+    def replace(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
+        """A file to write that takes its name only when the block ends without an error.
+
+        `durable=False` skips the syncs, for what can be fetched again and is verified when it is read.
+        """
+        path = self._path(name)
+        if not self.is_local:
+            with self._root[0].open_output_stream(path) as stream:
+                yield stream  # pyright: ignore[reportReturnType]
+            return
+        folder = os.path.dirname(path)
+        os.makedirs(folder, exist_ok=True)
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if durable:
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def write(self, name: str, data: bytes, *, durable: bool = True) -> None:
+        with self.replace(name, durable=durable) as file:
+            file.write(data)
+
+    def read(self, name: str) -> bytes:
+        """Raises FileNotFoundError, or StoreUnavailable when the storage does not answer."""
+        try:
+            with self._root[0].open_input_stream(self._path(name), compression=None) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreUnavailable(f"{self.url}/{name} cannot be read: {error}") from error
+
+    def open(self, name: str) -> pa.NativeFile:
+        """A file for reading at random places, memory-mapped where it is local. Raises FileNotFoundError."""
+        if self.is_local:
+            return pa.memory_map(self._path(name))
+        return self._root[0].open_input_file(self._path(name))
+
+    def size(self, name: str) -> int | None:
+        """Bytes, or None where there is no such file."""
+        info = self._root[0].get_file_info(self._path(name))
+        return info.size if info.type == fs.FileType.File else None
+
+    def checksum(self, name: str) -> WrittenFile:
+        digest, count = hashlib.sha256(), 0
+        with self._root[0].open_input_stream(self._path(name), compression=None) as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+                count += len(block)
+        return WrittenFile(name, count, digest.hexdigest())
+
+    def delete(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._root[0].delete_file(self._path(name))
+
+    def list(self, folder: str) -> Iterator[fs.FileInfo]:
+        """Files below a folder, at any depth; `path` is absolute. Nothing where there is no such folder."""
+        selector = fs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
+        return (info for info in self._root[0].get_file_info(selector) if info.type == fs.FileType.File)
+
+
+def raw_name(content_hash: str) -> str:
+    """Where the raw bytes of this SHA-256 are kept."""
+    return f"raw/{content_hash[:2]}/{content_hash}"

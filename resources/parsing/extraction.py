@@ -1,0 +1,117 @@
+"""Office files, PDF, mail, e-books and HTML → Markdown, by kreuzberg. No OCR, no network, no cache on disk.
+
+Kreuzberg holds the GIL for most of a call (two threads parse no faster than one) and its timeout does not stop a
+synchronous call: whoever needs either must use processes. What a file is was decided before; text is repaired after.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from resources.errors import ParseError
+from resources.parsing.formats import Format
+
+_FRONT_MATTER = re.compile(r"\A---\n(?=[\w:.-]+:)(?:.*\n)*?---\n+")
+_BODY = re.compile(r"<body\b[^<>]*>.*?(?:</body\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+#: Not `<form>`: some servers wrap the whole page in one.
+_FURNITURE = re.compile(
+    r"<(/?)(nav|footer|aside|script|style|noscript|template)\b[^<>]*>", re.IGNORECASE
+)
+_IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^)\n\[]*\)")
+_EMPTY_LINK = re.compile(r"(?<!\\)\[[ \t]*\]\([^)\n\[]*\)")
+_FENCES = re.compile(r"(^(`{3,}|~{3,}).*?(?:^\2|\Z))", re.MULTILINE | re.DOTALL)
+#: Escapes that protect nothing inside a line but split words for a lexical index ("3\-4", "snake\_case").
+_ESCAPED = re.compile(r"(?<=[^\n\\])\\([-~<>=.!+#&_:@])")
+_EMPTY_ROW = re.compile(r"^\|(?:[ \t]*\|)+\n(?!\|[ \t]*-)", re.MULTILINE)
+#: `<main>` or a single `<article>` below this share of the page is a teaser, not its content.
+_MAIN_SHARE = 0.2
+
+
+class Extracted(NamedTuple):
+    """Markdown, and what the file says about itself (kreuzberg's metadata)."""
+
+    markdown: str
+    metadata: dict[str, Any]
+
+
+def extract(data: bytes, found: Format) -> Extracted:
+    """The content of `data`, a file of the kind `found`. ParseError: encrypted, damaged, or not understood."""
+    result = _kreuzberg(data, found, "markdown")
+    return Extracted(_tidy(result.content), dict(result.metadata))
+
+
+def extract_html(html: str, found: Format) -> Extracted:
+    """The content of a decoded web page: its `<main>` or `<article>` where it has one, without menus and footers."""
+    page = _without_furniture(html)
+    main, body = _main(page), _BODY.search(page)
+    if len(main) > _MAIN_SHARE * len(body[0] if body else page):
+        page = page[: body.start()] + f"<body>{main}</body>" if body else main
+    # Djot, not Markdown: the Markdown writer turns the page's metadata into a heading and doubles the lines of code.
+    result = _kreuzberg(page.encode(), found, "djot")
+    return Extracted(_tidy(_FRONT_MATTER.sub("", result.content, count=1)), dict(result.metadata))
+
+
+def _without_furniture(html: str) -> str:
+    """In one pass: a regular expression for the whole element is quadratic where elements are not closed."""
+    kept: list[str] = []
+    end, inside, start, depth = 0, "", 0, 0
+    for tag in _FURNITURE.finditer(html):
+        closing, name = tag[1], tag[2].lower()
+        if not inside and not closing:
+            kept.append(html[end : tag.start()])
+            inside, start, depth = name, tag.start(), 1
+        elif name == inside:
+            depth += -1 if closing else 1
+            if depth == 0:
+                inside, end = "", tag.end()
+    return "".join([*kept, html[start if inside else end :]])
+
+
+def _main(html: str) -> str:
+    for name in ("main", "article"):
+        opened = re.findall(rf"<{name}\b[^<>]*>", html, re.IGNORECASE)
+        if len(opened) == 1:
+            return re.split(rf"</{name}\s*>", html.split(opened[0], 1)[1], flags=re.IGNORECASE)[0]
+    return ""
+
+
+def _tidy(markdown: str) -> str:
+    """Without images' addresses, empty links, empty table rows and needless escapes; code is left alone."""
+    parts = _FENCES.split(markdown)
+    for i in range(0, len(parts), 3):  # prose, then (code, its fence), then prose …
+        prose = _EMPTY_LINK.sub("", _IMAGE.sub(r"\1", parts[i]))
+        parts[i] = (
+            _EMPTY_ROW.sub("", _ESCAPED.sub(r"\1", prose))
+            .replace("&#9;", " ")
+            .replace("&#32;", " ")
+        )
+    return "".join(part for i, part in enumerate(parts) if i % 3 != 2)
+
+
+def _kreuzberg(data: bytes, found: Format, output: str) -> Any:
+    from kreuzberg import ExtractionConfig, PdfConfig, extract_bytes_sync  # 73–160 ms
+
+    options: dict[str, Any] = {
+        "disable_ocr": True
+    }  # known to the library, missing in its type stubs
+    config = ExtractionConfig(
+        use_cache=False,
+        enable_quality_processing=False,
+        output_format=output,
+        pdf_options=PdfConfig(extract_images=False),
+        **options,
+    )
+    config.max_archive_depth = 0  # archives attached to mails are not unpacked
+    try:
+        return extract_bytes_sync(data, found.mime_type, config)
+    except Exception as error:  # its errors share no base class
+        raise ParseError(_reason(str(error), found)) from error
+
+
+def _reason(message: str, found: Format) -> str:
+    lowered = message.lower()
+    if "password" in lowered or "encrypt" in lowered:
+        return "the file is encrypted: a password is needed to read it"
+    detail = re.sub(r"\b\w*Error\b:?\s*", "", message.split("\n")[0])[:160].strip(" :")
+    return f"the {found.kind} file is damaged or uses something that the reader does not know ({detail})"

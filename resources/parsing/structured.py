@@ -1,0 +1,146 @@
+"""Tables, JSON, XML and subtitles → text that can be split and searched.
+
+A table's row and a JSON record become one line or paragraph that names its columns: a chunk cut out of the middle
+then still says what its numbers are, which a Markdown table, whose header stays behind in the first chunk, does not.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+from resources.errors import ParseError
+
+_CUE = re.compile(r"^\s*(?:\d+|WEBVTT.*|(?:\d+:)?\d+:\d+[.,]\d+\s*-->.*)\s*$")
+_CUE_TAG = re.compile(r"<[^>\n]*>|\{\\[^}\n]*\}")
+_CUE_BLOCK = re.compile(r"^(?:NOTE|STYLE|REGION)\b.*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
+_XML_DECLARATION = re.compile(r"^\s*<\?xml.*?\?>", re.DOTALL)
+_TAG = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
+
+
+def table_text(text: str, *, delimiter: str | None = None) -> str:
+    """One line a row: `column: value; column: value`, without empty values; rows without a header are `a | b`."""
+    rows = _rows(text, delimiter)
+    captions: list[str] = []
+    while rows and len(rows) > 1 and len(rows[0]) > 1 and sum(map(bool, rows[0])) == 1:
+        captions.append(next(filter(None, rows.pop(0))))
+    if not rows:
+        return "\n".join(captions)
+    header = rows[0]
+    named = (
+        len(rows) > 1
+        and len(set(header)) == len(header)
+        and all(header)
+        and not any(map(_is_number, header))
+    )
+    lines = (
+        [_row(header, row) for row in rows[1:]]
+        if named
+        else [" | ".join(filter(None, row)) for row in rows]
+    )
+    return "\n".join([*captions, *lines])
+
+
+def _rows(text: str, delimiter: str | None) -> list[list[str]]:
+    if delimiter is None:
+        head = text[:20_000].splitlines()[:20]
+        # The delimiter that most lines hold, and hold equally often.
+        delimiter = max(
+            ",;\t|",
+            key=lambda d: (sum(d in line for line in head), -len({line.count(d) for line in head})),
+        )
+    try:
+        rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    except (
+        csv.Error
+    ):  # a field above 128 KiB, most often an unclosed quote: read the lines as they are
+        rows = [line.split(delimiter) for line in text.splitlines()]
+    cells = ([" ".join(cell.split()) for cell in row] for row in rows)
+    return [row for row in cells if any(row)]
+
+
+def _row(header: list[str], row: list[str]) -> str:
+    named = [f"{name}: {value}" for name, value in zip(header, row, strict=False) if value]
+    return "; ".join([*named, *filter(None, row[len(header) :])])
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"[-+]?[\d.,]+%?", cell))
+
+
+def json_text(text: str) -> str:
+    """`path: value` lines; the records of a list are paragraphs. ParseError: neither JSON nor JSON lines."""
+    try:
+        values = [json.loads(text)]
+    except (ValueError, RecursionError) as error:
+        try:
+            values = [json.loads(line) for line in text.split("\n") if line.strip()]
+        except (ValueError, RecursionError):
+            raise ParseError(f"the JSON is not valid: {error}") from None
+    if len(values) == 1 and isinstance(values[0], list):
+        values = values[0]
+    return "\n\n".join(filter(None, ("\n".join(_json_lines(value, "")) for value in values)))
+
+
+def _json_lines(root: object, path: str) -> Iterator[str]:
+    stack = [(root, path)]  # no recursion: the depth is the document's
+    while stack:
+        value, path = stack.pop()
+        if isinstance(value, dict):
+            stack.extend((v, f"{path}.{k}" if path else str(k)) for k, v in reversed(value.items()))
+        elif isinstance(value, list) and any(isinstance(v, dict | list) for v in value):
+            stack.extend((v, path) for v in reversed(value))
+        elif isinstance(value, list):
+            yield from _json_lines(", ".join(_scalar(v) for v in value), path)
+        elif (shown := _scalar(value)).strip():
+            yield f"{path}: {shown}" if path else shown
+
+
+def _scalar(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def subtitles_text(text: str) -> str:
+    """What is said, a line a cue line, without numbers, times, styles and immediate repetitions."""
+    lines: list[str] = []
+    for line in _CUE_BLOCK.sub("", text).split("\n"):
+        spoken = _CUE_TAG.sub("", line).strip()
+        if spoken and not _CUE.match(line) and spoken != (lines[-1] if lines else ""):
+            lines.append(spoken)
+    return "\n".join(lines)
+
+
+def xml_text(text: str) -> str:
+    """Leaves as `element: text` lines, mixed content as paragraphs. Broken XML: its text without the tags.
+
+    External entities are never followed: expat reports them as errors here.
+    """
+    try:
+        root = ElementTree.fromstring(_XML_DECLARATION.sub("", text).strip())
+    except ElementTree.ParseError:
+        return re.sub(r"\s*\n\s*", "\n", _TAG.sub("\n", text)).strip()
+    lines: list[str] = []
+    stack: list[ElementTree.Element | None] = [root]
+    while stack:
+        element = stack.pop()
+        if element is None:  # the end of an element that held others: a paragraph's end
+            if lines and lines[-1]:
+                lines.append("")
+        elif len(element) == 0:
+            if said := " ".join((element.text or "").split()):
+                lines.append(f"{_name(element)}: {_TAG.sub(' ', said) if '</' in said else said}")
+        elif (element.text or "").strip() or any((child.tail or "").strip() for child in element):
+            lines += [" ".join("".join(element.itertext()).split()), ""]
+        else:
+            stack += [None, *reversed(element)]
+    return "\n".join(lines).strip()
+
+
+def _name(element: ElementTree.Element) -> str:
+    return str(element.tag).rpartition("}")[2]

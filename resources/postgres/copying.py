@@ -1,0 +1,36 @@
+"""Rows into PostgreSQL in bulk: COPY into a temporary table, then set-based SQL does the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from psycopg import sql
+
+from resources.postgres.connection import Connection
+
+
+def copy_rows(
+    connection: Connection, table: str, columns: dict[str, str], rows: Iterable[Sequence[Any]]
+) -> int:
+    """Makes the temporary table anew with `columns` (name -> type) and copies the rows in. Returns their number.
+
+    Inside a transaction the table lives until it ends; in autocommit until the session does.
+    """
+    name = sql.Identifier(table)
+    fields = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(kind))  # pyright: ignore[reportArgumentType]
+        for column, kind in columns.items()
+    )
+    connection.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(name))
+    connection.execute(sql.SQL("CREATE TEMPORARY TABLE {} ({})").format(name, fields))
+    count = 0
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(name)) as copy,
+    ):
+        copy.set_types([kind.split()[0] for kind in columns.values()])
+        for row in rows:
+            copy.write_row(row)
+            count += 1
+    return count

@@ -1,0 +1,175 @@
+"""Table `documents`: parsed texts. What is to be parsed is what the entries say and the documents do not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resources.postgres.connection import Connection, Writer
+from resources.postgres.copying import copy_rows
+from resources.postgres.sources import SourceRow
+from resources.postgres.todo import plan_todo
+
+#: Raw bytes parsed at a time, with 64 KiB more for each document: at most 512 documents.
+BATCH_BYTES = 32 * 1024 * 1024
+_DOCUMENT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ToParse:
+    key: str
+    document_id: uuid.UUID
+    locator: str
+    content_hash: str | None
+    error: str | None
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as parsed, or (with `error`) as it could not be."""
+
+    id: uuid.UUID
+    key: str
+    raw_hash: str | None
+    error: str | None = None
+    title: str = ""
+    content: str = ""
+    author: str | None = None
+    language: str | None = None
+    mime_type: str | None = None
+    is_markdown: bool = False
+    word_count: int = 0
+    metadata: str = "{}"  # JSON
+    source_url: str | None = None
+
+
+def plan_parsing(writer: Writer, source: SourceRow, parser_fingerprint: str) -> int:
+    """Leaves the entries to parse in `pg_temp.todo`. Returns the number of batches."""
+    return plan_todo(
+        writer.connection,
+        """SELECT e.key, e.document_id, e.locator, e.content_hash, e.error, d.id IS NULL AS is_new,
+             (sum(coalesce(e.size, 0) + %(document_bytes)s) OVER (ORDER BY e.key))::bigint / %(batch_bytes)s AS batch
+           FROM source_entries e LEFT JOIN documents d ON d.id = e.document_id
+           WHERE e.source_id = %(source)s AND (d.id IS NULL OR d.raw_hash IS DISTINCT FROM e.content_hash
+             OR d.parser_fingerprint IS DISTINCT FROM %(parser)s
+             OR (e.error IS NOT NULL AND d.error_message IS DISTINCT FROM e.error))
+             AND (d.id IS NOT NULL OR e.removed_hash IS NULL OR e.removed_hash IS DISTINCT FROM e.content_hash)""",
+        {
+            "source": source.id,
+            "parser": parser_fingerprint,
+            "document_bytes": _DOCUMENT_BYTES,
+            "batch_bytes": BATCH_BYTES,
+        },
+    )
+
+
+def batch_to_parse(connection: Connection, batch: int) -> list[ToParse]:
+    rows = connection.execute(
+        "SELECT key, document_id, locator, content_hash, error, is_new FROM pg_temp.todo WHERE batch = %s ORDER BY key",
+        [batch],
+    )
+    return [ToParse(*row) for row in rows]
+
+
+_PARSED_COLUMNS = {
+    "id": "uuid",
+    "key": "text",
+    "raw_hash": "text",
+    "error": "text",
+    "title": "text",
+    "content": "text",
+    "author": "text",
+    "language": "text",
+    "mime_type": "text",
+    "is_markdown": "bool",
+    "word_count": "int4",
+    "metadata": "text",
+    "source_url": "text",
+}
+
+
+def write_documents(
+    connection: Connection, source: SourceRow, rows: Iterable[DocumentRow], parser_fingerprint: str
+) -> None:
+    """Upserts a batch. A document whose text is unchanged keeps its chunks; a failed one keeps its last good text."""
+    copy_rows(
+        connection, "parsed", _PARSED_COLUMNS, ([getattr(row, name) for name in _PARSED_COLUMNS] for row in rows)
+    )
+    parameters: dict[str, Any] = {
+        "source": source.id,
+        "type": source.source_type,
+        "name": source.name,
+        "parser": parser_fingerprint,
+    }
+    connection.execute(
+        """INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, source_url,
+             author, language, word_count, char_count, raw_hash, parser_fingerprint, mime_type, is_markdown, metadata,
+             processing_status)
+           SELECT id, title, content, %(type)s, %(name)s || '/' || key, %(source)s, key, source_url, author, language,
+             word_count, length(content), raw_hash, %(parser)s, mime_type, is_markdown, metadata::jsonb, 'pending'
+           FROM parsed WHERE error IS NULL
+           ON CONFLICT (id) DO UPDATE SET title = excluded.title, content = excluded.content,
+             source_url = excluded.source_url, author = excluded.author, language = excluded.language,
+             word_count = excluded.word_count, char_count = excluded.char_count, raw_hash = excluded.raw_hash,
+             parser_fingerprint = excluded.parser_fingerprint, mime_type = excluded.mime_type,
+             is_markdown = excluded.is_markdown, metadata = excluded.metadata, error_message = NULL,
+             updated_at = now(),
+             chunker_fingerprint = CASE WHEN documents.content = excluded.content
+               AND documents.is_markdown = excluded.is_markdown THEN documents.chunker_fingerprint END,
+             processing_status = CASE WHEN documents.content = excluded.content
+               AND documents.is_markdown = excluded.is_markdown AND documents.chunker_fingerprint IS NOT NULL
+               THEN 'completed' ELSE 'pending' END""",
+        parameters,
+    )
+    connection.execute(
+        """INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, language,
+             raw_hash, parser_fingerprint, processing_status, indexing_status, error_message)
+           SELECT id, title, '', %(type)s, %(name)s || '/' || key, %(source)s, key, NULL, raw_hash, %(parser)s,
+             'failed', 'failed', error
+           FROM parsed WHERE error IS NOT NULL
+           ON CONFLICT (id) DO UPDATE SET raw_hash = excluded.raw_hash,
+             parser_fingerprint = excluded.parser_fingerprint, processing_status = 'failed',
+             error_message = excluded.error_message, updated_at = now()""",
+        parameters,
+    )
+
+
+def delete_gone_documents(writer: Writer, source: SourceRow, *, limit: int = 500) -> int:
+    """Deletes the documents whose entry is gone, `limit` a transaction; triggers queue their vectors' deletion."""
+    total = 0
+    while True:
+        with writer.transaction() as connection:
+            count = connection.execute(
+                """DELETE FROM documents WHERE id IN (
+                     SELECT d.id FROM documents d WHERE d.source_uuid = %(source)s AND NOT EXISTS (
+                       SELECT FROM source_entries e WHERE e.source_id = %(source)s AND e.key = d.source_key)
+                     LIMIT %(limit)s)""",
+                {"source": source.id, "limit": limit},
+            ).rowcount
+        total += count
+        if count < limit:
+            return total
+
+
+def count_documents(connection: Connection, source_id: uuid.UUID) -> int:
+    row = connection.execute("SELECT count(*) FROM documents WHERE source_uuid = %s", [source_id]).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def failed_documents(
+    connection: Connection, source_id: uuid.UUID, *, limit: int | None = None
+) -> Sequence[tuple[str, str]]:
+    """(key, reason) of the documents that could not be read or embedded."""
+    return connection.execute(
+        """SELECT source_key, coalesce(error_message, (
+             SELECT embedding_error FROM document_chunks c WHERE c.document_id = d.id
+             AND embedding_error IS NOT NULL ORDER BY position LIMIT 1), 'unknown')
+           FROM documents d
+           WHERE source_uuid = %s AND (processing_status = 'failed' OR indexing_status = 'failed')
+           ORDER BY source_key LIMIT %s""",
+        [source_id, limit],
+    ).fetchall()

@@ -1,0 +1,129 @@
+"""Which texts are embedded, and where: tables `embedding_files` and `embeddings`.
+
+An embedding belongs to a text under a model, (model_fingerprint, text_hash): every chunk of that text, in whatever
+document or source, uses it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rag_assets.pipeline.vectors import Kind
+from resources.files import WrittenFile
+from resources.postgres.connection import Connection, Writer
+from resources.postgres.copying import copy_rows
+from resources.postgres.todo import plan_todo
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the vectors of a source must come from: one model, some kinds."""
+
+    source_id: uuid.UUID
+    model: str
+    kinds: tuple[Kind, ...]
+
+    @property
+    def indexed_as(self) -> str:
+        return f"{self.model}:{','.join(self.kinds)}"
+
+    def parameters(self) -> dict[str, object]:
+        return {
+            "source": self.source_id,
+            "model": self.model,
+            "kinds": list(self.kinds),
+            "indexed_as": self.indexed_as,
+        }
+
+
+#: Documents of the source whose vectors are not known to be right. Spliced into queries as `d`.
+DIRTY = "d.source_uuid = %(source)s AND (d.indexing_status <> 'completed' OR d.indexed_as IS DISTINCT FROM %(indexed_as)s)"
+
+
+def plan_embedding(writer: Writer, target: Target, *, batch_chars: int) -> int:
+    """Leaves each distinct text that has no embedding in `pg_temp.todo`, shortest first. Returns the batches."""
+    return plan_todo(
+        writer.connection,
+        f"""SELECT text_hash, id, (sum(char_count + 64) OVER (ORDER BY char_count, text_hash))::bigint / %(batch_chars)s AS batch
+            FROM (
+              SELECT DISTINCT ON (c.text_hash) c.text_hash, c.id, c.char_count
+              FROM documents d JOIN document_chunks c ON c.document_id = d.id
+              WHERE {DIRTY} AND NOT EXISTS (
+                SELECT FROM embeddings e WHERE e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+                AND e.kinds @> %(kinds)s)
+              ORDER BY c.text_hash, c.id) AS texts""",
+        {**target.parameters(), "batch_chars": batch_chars},
+    )
+
+
+def batch_to_embed(connection: Connection, batch: int) -> list[tuple[str, str]]:
+    """(text hash, text), shortest first. A chunk deleted since the plan was made is left out."""
+    return connection.execute(
+        """SELECT t.text_hash, c.content FROM pg_temp.todo t JOIN document_chunks c USING (id)
+           WHERE t.batch = %s ORDER BY c.char_count, t.text_hash""",
+        [batch],
+    ).fetchall()
+
+
+def files_of_pending(connection: Connection, target: Target) -> list[tuple[uuid.UUID, str, int]]:
+    """(id, path, bytes) of the files that the pending chunks of the source will be read from."""
+    return connection.execute(
+        f"""SELECT id, path, byte_count FROM embedding_files WHERE id IN (
+              SELECT e.file_id FROM documents d JOIN document_chunks c ON c.document_id = d.id
+              JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+              WHERE {DIRTY})""",  # pyright: ignore[reportArgumentType]
+        target.parameters(),
+    ).fetchall()
+
+
+def forget_file(connection: Connection, file_id: uuid.UUID) -> None:
+    """A recorded file that is gone or damaged: its texts are to be embedded again."""
+    connection.execute("DELETE FROM embedding_files WHERE id = %s", [file_id])
+
+
+def record_file(
+    connection: Connection, model: str, kinds: Sequence[Kind], file: WrittenFile, text_hashes: Sequence[str]
+) -> None:
+    """Records a file that is in place. Rows in the order of the file."""
+    file_id = uuid.uuid4()
+    connection.execute(
+        """INSERT INTO embedding_files (id, path, model_fingerprint, kinds, row_count, byte_count, checksum)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)""",
+        [file_id, file.path, model, list(kinds), len(text_hashes), file.byte_count, file.checksum],
+    )
+    copy_rows(
+        connection, "embedded", {"text_hash": "text", "row_index": "int4"}, zip(text_hashes, range(len(text_hashes)))
+    )
+    # In the order of the key: two sources with common texts must not wait for each other in a circle.
+    connection.execute(
+        """INSERT INTO embeddings (model_fingerprint, text_hash, file_id, row_index, kinds)
+           SELECT %s, text_hash, %s, row_index, %s FROM embedded ORDER BY text_hash
+           ON CONFLICT (model_fingerprint, text_hash) DO UPDATE
+           SET file_id = excluded.file_id, row_index = excluded.row_index, kinds = excluded.kinds""",
+        [model, file_id, list(kinds)],
+    )
+
+
+def record_failures(connection: Connection, source_id: uuid.UUID, reasons: Mapping[str, str]) -> None:
+    """Marks the chunks of texts that could not be embedded (text hash -> reason), and their documents."""
+    copy_rows(connection, "unembedded", {"text_hash": "text", "reason": "text"}, reasons.items())
+    connection.execute(
+        """WITH failed AS (
+             UPDATE document_chunks c SET embedding_status = 'failed', embedding_error = u.reason, updated_at = now()
+             FROM unembedded u WHERE c.source_uuid = %s AND c.text_hash = u.text_hash RETURNING c.document_id)
+           UPDATE documents SET indexing_status = 'failed', updated_at = now()
+           WHERE id IN (SELECT document_id FROM failed)""",
+        [source_id],
+    )
+
+
+def count_texts(connection: Connection, source_id: uuid.UUID) -> int:
+    """Distinct texts of a source's chunks."""
+    row = connection.execute(
+        "SELECT count(DISTINCT c.text_hash) FROM document_chunks c JOIN documents d ON d.id = c.document_id WHERE d.source_uuid = %s",
+        [source_id],
+    ).fetchone()
+    assert row is not None
+    return row[0]

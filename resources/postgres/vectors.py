@@ -1,0 +1,281 @@
+"""What Milvus holds, as far as PostgreSQL knows: collections, acknowledged rows, and the outbox of deletions."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rag_assets.pipeline.vectors import Kind
+from resources.postgres.connection import Connection, Writer
+from resources.postgres.embeddings import DIRTY, Target
+from resources.postgres.todo import plan_todo
+
+#: The fingerprint that a chunk's rows must have now. Spliced into queries with `c`, `d` and `s` in scope.
+FINGERPRINT = """rag_row_fingerprint(%(model)s, c.text_hash, d.id, d.source_type, s.name, d.language, c.position,
+                                     d.created_at)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A physical collection that PostgreSQL knows of."""
+
+    name: str
+    alias: str
+    kind: Kind
+    model: str
+    dimension: int
+    milvus_id: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRow:
+    """What a row in Milvus says besides its vector, and where that vector is kept."""
+
+    chunk_id: uuid.UUID
+    row_fingerprint: str
+    path: str
+    row_index: int
+    document_id: uuid.UUID
+    source_type: str
+    source: str
+    language: str | None
+    position: int
+    created_at: datetime
+
+
+_COLLECTION_COLUMNS = "name, alias, kind, model_fingerprint, dimension, milvus_id, state"
+
+
+def collections(connection: Connection, *, kind: Kind | None = None) -> list[Collection]:
+    rows = connection.execute(
+        f"SELECT {_COLLECTION_COLUMNS} FROM vector_collections WHERE kind = %(kind)s OR %(kind)s IS NULL ORDER BY name",
+        {"kind": kind},
+    )
+    return [Collection(*row) for row in rows]
+
+
+def register_collection(connection: Connection, collection: Collection) -> None:
+    """Records a collection. If Milvus has it under another id than recorded, it was lost and made anew: what it had
+    acknowledged is void, and the documents' vectors are to be written again."""
+    row = connection.execute(
+        "SELECT milvus_id FROM vector_collections WHERE name = %s FOR UPDATE", [collection.name]
+    ).fetchone()
+    if row is not None and row[0] == collection.milvus_id:
+        return
+    if row is not None:
+        connection.execute(
+            """UPDATE documents SET indexing_status = 'pending' WHERE indexing_status = 'completed' AND id IN (
+                 SELECT c.document_id FROM vector_rows r JOIN document_chunks c ON c.id = r.chunk_id
+                 WHERE r.collection = %s)""",
+            [collection.name],
+        )
+        connection.execute("DELETE FROM vector_collections WHERE name = %s", [collection.name])
+    connection.execute(
+        """INSERT INTO vector_collections (name, alias, kind, model_fingerprint, dimension, milvus_id, state)
+           VALUES (%s, %s, %s, %s, %s, %s, 'building')
+           ON CONFLICT (name) DO NOTHING""",
+        [
+            collection.name,
+            collection.alias,
+            collection.kind,
+            collection.model,
+            collection.dimension,
+            collection.milvus_id,
+        ],
+    )
+
+
+def mark_serving(connection: Connection, collection: Collection) -> None:
+    """The alias points at this collection now; the one that served before is only kept until it is dropped."""
+    connection.execute(
+        "UPDATE vector_collections SET state = 'building' WHERE alias = %s AND state = 'serving' AND name <> %s",
+        [collection.alias, collection.name],
+    )
+    connection.execute(
+        "UPDATE vector_collections SET state = 'serving' WHERE name = %s", [collection.name]
+    )
+
+
+def forget_collection(connection: Connection, name: str) -> None:
+    connection.execute("DELETE FROM vector_collections WHERE name = %s", [name])
+
+
+def unfinished_chunks(connection: Connection, collection: str) -> int:
+    """Live chunks that this collection does not hold yet, failed embeddings aside: none must be left to serve."""
+    row = connection.execute(
+        """SELECT count(*) FROM document_chunks c LEFT JOIN vector_rows r
+             ON r.collection = %s AND r.chunk_id = c.id
+           WHERE r.chunk_id IS NULL AND c.embedding_status <> 'failed'""",
+        [collection],
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def pending_deletions(
+    connection: Connection, source_id: uuid.UUID, kind: Kind, *, limit: int = 1000
+) -> tuple[list[int], list[uuid.UUID]]:
+    """Claims a batch of the outbox for this transaction: (outbox ids, chunks that no longer exist).
+
+    A chunk that lives again is claimed but not among the second: its row will be overwritten, not deleted.
+    """
+    rows = connection.execute(
+        """SELECT v.id, v.chunk_id, EXISTS (SELECT FROM document_chunks c WHERE c.id = v.chunk_id)
+           FROM vector_deletions v WHERE source_uuid = %s AND kind = %s ORDER BY v.id LIMIT %s
+           FOR UPDATE OF v SKIP LOCKED""",
+        [source_id, kind, limit],
+    ).fetchall()
+    return [row[0] for row in rows], sorted({row[1] for row in rows if not row[2]})
+
+
+def confirm_deletions(connection: Connection, outbox_ids: Sequence[int]) -> None:
+    connection.execute("DELETE FROM vector_deletions WHERE id = ANY(%s)", [list(outbox_ids)])
+
+
+def abandoned_deletions(connection: Connection) -> list[tuple[uuid.UUID, Kind]]:
+    """Outbox entries of sources that no longer exist: no sync will come for them."""
+    return connection.execute(
+        """SELECT DISTINCT source_uuid, kind FROM vector_deletions v
+           WHERE NOT EXISTS (SELECT FROM sources s WHERE s.id = v.source_uuid)"""
+    ).fetchall()
+
+
+def plan_vectors(writer: Writer, target: Target, collection: str, *, batch_rows: int) -> int:
+    """Leaves the chunks whose row in the collection is missing or not known to be right in `pg_temp.todo`."""
+    return plan_todo(
+        writer.connection,
+        f"""SELECT id, row_fingerprint, path, row_index, document_id, source_type, source, language, position,
+              created_at, replaces,
+              (row_number() OVER (ORDER BY file_id, row_index, id) - 1) / %(batch_rows)s AS batch
+            FROM (
+              SELECT c.id, {FINGERPRINT} AS row_fingerprint, e.file_id, f.path, e.row_index, d.id AS document_id,
+                d.source_type, s.name AS source, d.language, c.position, d.created_at,
+                r.chunk_id IS NOT NULL AS replaces, r.row_fingerprint AS acknowledged
+              FROM documents d JOIN sources s ON s.id = d.source_uuid JOIN document_chunks c ON c.document_id = d.id
+              JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+                AND e.kinds @> %(kinds)s
+              JOIN embedding_files f ON f.id = e.file_id
+              LEFT JOIN vector_rows r ON r.collection = %(collection)s AND r.chunk_id = c.id
+              WHERE {DIRTY}) AS wanted
+            WHERE acknowledged IS DISTINCT FROM row_fingerprint""",
+        {**target.parameters(), "collection": collection, "batch_rows": batch_rows},
+    )
+
+
+def batch_of_vectors(connection: Connection, batch: int) -> tuple[list[VectorRow], int]:
+    """The rows of a batch in file order, and how many of them replace an acknowledged row."""
+    rows = connection.execute(
+        """SELECT id, row_fingerprint, path, row_index, document_id, source_type, source, language, position,
+             created_at, replaces
+           FROM pg_temp.todo WHERE batch = %s ORDER BY path, row_index, id""",
+        [batch],
+    ).fetchall()
+    return [VectorRow(*row[:-1]) for row in rows], sum(row[-1] for row in rows)
+
+
+def acknowledge(writer: Writer, connection: Connection, collection: str, batch: int, rows: Sequence[int]) -> None:
+    """Records that Milvus holds the rows of a batch, `rows[i]` rows for the i-th chunk of `batch_of_vectors`.
+
+    A chunk that was deleted meanwhile is left out: its deletion waits in the outbox.
+    """
+    connection.execute(
+        """INSERT INTO vector_rows (collection, chunk_id, row_fingerprint, row_count, epoch)
+           SELECT %(collection)s, t.id, t.row_fingerprint, t.row_count, %(epoch)s
+           FROM (SELECT id, row_fingerprint, (%(counts)s::int[])[row_number() OVER (ORDER BY path, row_index, id)]
+                   AS row_count FROM pg_temp.todo WHERE batch = %(batch)s) AS t
+           JOIN document_chunks c USING (id)
+           ON CONFLICT (collection, chunk_id) DO UPDATE SET row_fingerprint = excluded.row_fingerprint,
+             row_count = excluded.row_count, epoch = excluded.epoch, acknowledged_at = now()""",
+        {"collection": collection, "epoch": writer.epoch, "batch": batch, "counts": list(rows)},
+    )
+
+
+def complete_documents(connection: Connection, target: Target, names: Sequence[str]) -> int:
+    """Marks chunks whose rows are right in all collections `names`, and the documents all of whose chunks are.
+
+    Returns how many documents became complete.
+    """
+    parameters = {**target.parameters(), "collections": list(names), "count": len(names)}
+    connection.execute(
+        f"""UPDATE document_chunks u SET embedding_status = 'completed', embedding_error = NULL, embedded_at = now(),
+              dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END,
+              sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END,
+              multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END
+            FROM (
+              SELECT c.id FROM documents d JOIN sources s ON s.id = d.source_uuid
+              JOIN document_chunks c ON c.document_id = d.id
+              JOIN vector_rows r ON r.collection = ANY(%(collections)s) AND r.chunk_id = c.id
+                AND r.row_fingerprint = {FINGERPRINT}
+              WHERE {DIRTY} GROUP BY c.id HAVING count(*) = %(count)s) AS done
+            WHERE u.id = done.id AND (u.embedding_status <> 'completed'
+              OR (u.dense_vector_id IS NOT NULL) <> ('dense' = ANY(%(kinds)s))
+              OR (u.sparse_vector_id IS NOT NULL) <> ('sparse' = ANY(%(kinds)s))
+              OR (u.multi_vector_id IS NOT NULL) <> ('multi' = ANY(%(kinds)s)))""",  # pyright: ignore[reportArgumentType]
+        parameters,
+    )
+    return connection.execute(
+        f"""UPDATE documents u SET indexing_status = 'completed', indexed_at = now(), indexed_as = %(indexed_as)s
+            FROM (
+              SELECT d.id FROM documents d JOIN sources s ON s.id = d.source_uuid
+              LEFT JOIN document_chunks c ON c.document_id = d.id
+              LEFT JOIN LATERAL (
+                SELECT count(*) AS n FROM vector_rows r WHERE r.collection = ANY(%(collections)s)
+                AND r.chunk_id = c.id AND r.row_fingerprint = {FINGERPRINT}) AS held ON true
+              WHERE {DIRTY} AND d.char_count > 0 AND d.chunker_fingerprint IS NOT NULL
+              GROUP BY d.id HAVING bool_and(c.id IS NULL OR held.n = %(count)s)) AS done
+            WHERE u.id = done.id""",  # pyright: ignore[reportArgumentType]
+        parameters,
+    ).rowcount
+
+
+def claims_in_range(
+    connection: Connection, collection: Collection, source_id: uuid.UUID, prefix: str
+) -> list[tuple[uuid.UUID, str, int, datetime]]:
+    """(chunk, fingerprint, rows, acknowledged at) that Milvus must hold, for the chunks of a source whose id begins with `prefix`."""
+    lower, upper = _id_range(prefix)
+    return connection.execute(
+        f"""{_CLAIMS} WHERE d.source_uuid = %(source)s AND c.id BETWEEN %(lower)s AND %(upper)s
+              AND r.chunk_id IS NOT NULL AND r.row_count > 0""",  # pyright: ignore[reportArgumentType]
+        {
+            "collection": collection.name,
+            "model": collection.model,
+            "source": source_id,
+            "lower": lower,
+            "upper": upper,
+        },
+    ).fetchall()
+
+
+def claims_of_chunks(
+    connection: Connection, collection: Collection, chunks: Sequence[uuid.UUID]
+) -> dict[uuid.UUID, tuple[str | None, int, datetime | None]]:
+    """chunk -> (fingerprint, rows, acknowledged at) for those of `chunks` that exist now."""
+    rows = connection.execute(
+        f"{_CLAIMS} WHERE c.id = ANY(%(chunks)s)",  # pyright: ignore[reportArgumentType]
+        {"collection": collection.name, "model": collection.model, "chunks": list(chunks)},
+    ).fetchall()
+    return {chunk: (fingerprint, count, at) for chunk, fingerprint, count, at in rows}
+
+
+def leaving_chunks(connection: Connection, kind: Kind, chunks: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of `chunks` whose deletion waits in the outbox."""
+    rows = connection.execute(
+        "SELECT chunk_id FROM vector_deletions WHERE kind = %s AND chunk_id = ANY(%s)", [kind, list(chunks)]
+    )
+    return {row[0] for row in rows}
+
+
+#: A complete document's rows must say what it says now; one in work may still have the rows it had.
+_CLAIMS = f"""SELECT c.id,
+    CASE WHEN r.chunk_id IS NULL THEN NULL WHEN d.indexing_status = 'completed' THEN {FINGERPRINT}
+      ELSE r.row_fingerprint END AS fingerprint,
+    coalesce(r.row_count, 0), r.acknowledged_at
+  FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
+  LEFT JOIN vector_rows r ON r.collection = %(collection)s AND r.chunk_id = c.id"""
+
+
+def _id_range(prefix: str) -> tuple[uuid.UUID, uuid.UUID]:
+    return uuid.UUID(prefix.ljust(32, "0")), uuid.UUID(prefix.ljust(32, "f"))

@@ -1,0 +1,1 @@
+"""Source types: what can be listed and fetched."""

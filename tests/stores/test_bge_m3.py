@@ -1,0 +1,396 @@
+"""BGE-M3's embedder against FlagEmbedding's own output, and what becomes of bad texts.
+
+The model has the real shape and random weights (`tests.tiny_bge_m3`); it goes through the real
+library. The one fake is a hook that makes the model's forward pass fail.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tiny_bge_m3 import CORPUS, MAX_LENGTH, make_tiny_bge_m3
+
+pytest.importorskip("FlagEmbedding", reason="the extra bge-m3 is not installed")
+
+from rag_assets.pipeline.vectors import KINDS, NORM_TOLERANCE, Embeddings
+from resources.embedders import bge_m3_model
+from resources.embedders.bge_m3 import BgeM3Embedder, batches
+from resources.errors import ConfigError
+
+TOLERANCE = 1e-5
+
+#: One word to far more than the model takes, ten scripts, code, repetition, unknown characters,
+#: inner and outer white space; not in the order of their lengths.
+TEXTS = [
+    *CORPUS,
+    "backup",
+    " ".join(CORPUS),
+    "the the the the backup the backup",
+    "  outer\n\n\tand  inner   white space \n",
+    "a",
+    "🎉 ΩΨΞ unknown",
+    " ".join(CORPUS) * 20,
+    "数",
+    CORPUS[0] * 3,
+    "<s> special </s> tokens <pad> in <mask> text <unk>",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_bge_m3(tmp_path_factory.mktemp("bge-m3"))
+
+
+@pytest.fixture(scope="module")
+def embedder(folder: Path) -> BgeM3Embedder:
+    return embedder_of(folder)
+
+
+@pytest.fixture(scope="module")
+def stock(folder: Path) -> Callable[..., Any]:
+    """`encode` of FlagEmbedding itself, on a model that it loaded for itself."""
+    from FlagEmbedding import BGEM3FlagModel
+
+    model = BGEM3FlagModel(str(folder), use_fp16=False, devices="cpu")
+
+    def encode(texts: list[str], max_length: int = MAX_LENGTH) -> Any:
+        return model.encode(
+            texts,
+            max_length=max_length,
+            return_dense=True,
+            return_sparse=True,
+            return_colbert_vecs=True,
+        )
+
+    return encode
+
+
+def embedder_of(folder: Path, **options: Any) -> BgeM3Embedder:
+    options = {"max_length": MAX_LENGTH, "device": "cpu", "precision": "fp32"} | options
+    return BgeM3Embedder(str(folder), **options)
+
+
+def terms(embeddings: Embeddings, i: int) -> dict[str, float]:
+    """A sparse row in FlagEmbedding's form."""
+    assert embeddings.sparse is not None
+    row = slice(*embeddings.sparse.indptr[i : i + 2])
+    indices = embeddings.sparse.indices[row]
+    assert np.all(np.diff(indices.astype(np.int64)) > 0)
+    return dict(zip(map(str, indices), embeddings.sparse.values[row].tolist(), strict=True))
+
+
+def tokens_of(embeddings: Embeddings, i: int) -> np.ndarray:
+    assert embeddings.multi is not None
+    return embeddings.multi.vectors[slice(*embeddings.multi.offsets[i : i + 2])]
+
+
+def assert_equal(actual: Embeddings, expected: Embeddings) -> None:
+    """Equal in all three kinds; a weight that one has and the other has not is a difference."""
+    assert actual.dense is not None and expected.dense is not None
+    np.testing.assert_allclose(actual.dense, expected.dense, atol=TOLERANCE, rtol=0)
+    for i in range(len(expected.dense)):
+        assert terms(actual, i) == pytest.approx(terms(expected, i), abs=TOLERANCE)
+        np.testing.assert_allclose(
+            tokens_of(actual, i), tokens_of(expected, i), atol=TOLERANCE, rtol=0
+        )
+
+
+@pytest.mark.parametrize("max_length", [MAX_LENGTH, 16])
+def test_all_kinds_equal_flag_embeddings_own(
+    folder: Path, stock: Callable[..., Any], max_length: int
+) -> None:
+    actual = embedder_of(folder, max_length=max_length, batch_tokens=600).embed(TEXTS, KINDS)
+    expected = stock(TEXTS, max_length)
+    assert actual.dense is not None and actual.dense.dtype == np.float32
+    assert actual.failures == {}
+    np.testing.assert_allclose(actual.dense, expected["dense_vecs"], atol=TOLERANCE, rtol=0)
+    for i in range(len(TEXTS)):
+        weights = {term: float(w) for term, w in expected["lexical_weights"][i].items()}
+        assert terms(actual, i) == pytest.approx(weights, abs=TOLERANCE)
+        np.testing.assert_allclose(
+            tokens_of(actual, i), expected["colbert_vecs"][i], atol=TOLERANCE, rtol=0
+        )
+
+
+def test_layout(embedder: BgeM3Embedder) -> None:
+    result = embedder.embed(TEXTS, KINDS)
+    assert result.dense is not None and result.sparse is not None and result.multi is not None
+    n = len(TEXTS)
+    assert result.dense.shape == (n, embedder.dimension)
+    assert len(result.sparse) == len(result.multi) == n
+    assert result.multi.vectors.shape == (result.multi.offsets[-1], embedder.token_dimension)
+    assert [a.dtype for a in (result.sparse.indptr, result.sparse.indices)] == ["int64", "uint32"]
+    assert [a.dtype for a in (result.sparse.values, result.multi.vectors)] == ["float32"] * 2
+    assert result.multi.offsets.dtype == np.int64
+    assert np.all(result.sparse.values > 0)
+    for vectors in (result.dense, result.multi.vectors):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=NORM_TOLERANCE)
+    # A token vector for each token but <s>.
+    assert result.tokens == result.multi.offsets[-1] + n
+
+
+def test_only_the_kinds_asked_for(embedder: BgeM3Embedder) -> None:
+    dense = embedder.embed(TEXTS[:2], ["dense"])
+    assert dense.dense is not None and dense.sparse is None and dense.multi is None
+    other = embedder.embed(TEXTS[:2], {"sparse", "multi"})
+    assert other.dense is None and other.sparse is not None and other.multi is not None
+
+
+def test_order_and_batch_size_change_no_vector(folder: Path, embedder: BgeM3Embedder) -> None:
+    expected = embedder.embed(TEXTS, KINDS)
+    for batch_tokens in (1, 100, 100_000):
+        assert_equal(embedder_of(folder, batch_tokens=batch_tokens).embed(TEXTS, KINDS), expected)
+    backwards = embedder.embed(TEXTS[::-1], KINDS)
+    assert backwards.dense is not None and expected.dense is not None
+    np.testing.assert_allclose(backwards.dense[::-1], expected.dense, atol=TOLERANCE, rtol=0)
+    for i in range(len(TEXTS)):
+        j = len(TEXTS) - 1 - i
+        assert terms(backwards, j) == pytest.approx(terms(expected, i), abs=TOLERANCE)
+        np.testing.assert_allclose(
+            tokens_of(backwards, j), tokens_of(expected, i), atol=TOLERANCE, rtol=0
+        )
+
+
+@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 200))
+def test_batches_hold_every_text_once_within_the_bound(lengths: list[int], bound: int) -> None:
+    result = list(batches(lengths, bound))
+    assert sorted(i for batch in result for i in batch) == [i for i, n in enumerate(lengths) if n]
+    for batch in result:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= bound
+    longest = [lengths[batch[0]] for batch in result]
+    assert longest == sorted(longest, reverse=True)
+    # None is smaller than it must be: the next text would not have fitted.
+    for batch in result[:-1]:
+        assert (len(batch) + 1) * lengths[batch[0]] > bound
+
+
+@pytest.mark.parametrize("texts", [[], ["", " \n\t\u3000"]])
+def test_nothing_to_embed(embedder: BgeM3Embedder, texts: list[str]) -> None:
+    result = embedder.embed(texts, KINDS)
+    n = len(texts)
+    assert result.dense is not None and result.dense.shape == (n, 1024)
+    assert result.sparse is not None and result.sparse.indptr.tolist() == [0] * (n + 1)
+    assert result.multi is not None and result.multi.offsets.tolist() == [0] * (n + 1)
+    assert result.multi.vectors.shape == (0, 1024)
+    assert result.failures == dict.fromkeys(range(n), "blank")
+    assert result.tokens == result.truncated == 0
+
+
+def assert_failed(result: Embeddings, failed: list[int], texts: list[str], expected: Embeddings):
+    """The failed rows are zero or empty, the others as they are without them."""
+    assert list(result.failures) == failed
+    assert result.dense is not None
+    for i in failed:
+        assert not result.dense[i].any() and not terms(result, i) and not len(tokens_of(result, i))
+    others = [i for i in range(len(texts)) if i not in failed]
+    assert expected.dense is not None
+    np.testing.assert_allclose(result.dense[others], expected.dense, atol=TOLERANCE, rtol=0)
+    for row, i in enumerate(others):
+        assert terms(result, i) == pytest.approx(terms(expected, row), abs=TOLERANCE)
+        np.testing.assert_allclose(
+            tokens_of(result, i), tokens_of(expected, row), atol=TOLERANCE, rtol=0
+        )
+
+
+def test_texts_that_cannot_be_tokenized_fail_alone(embedder: BgeM3Embedder) -> None:
+    texts = ["", TEXTS[0], "half a \ud800 pair", TEXTS[1], "  "]
+    result = embedder.embed(texts, KINDS)
+    assert_failed(result, [0, 2, 4], texts, embedder.embed(TEXTS[:2], KINDS))
+    assert result.failures[0] == "blank"
+    assert "not valid Unicode: surrogates not allowed at character 7" in result.failures[2]
+
+
+def test_no_term_of_positive_weight_is_no_failure(embedder: BgeM3Embedder) -> None:
+    result = embedder.embed(["<unk>", "backup"], KINDS)
+    assert result.failures == {}
+    assert terms(result, 0) == {} and terms(result, 1)
+    assert result.dense is not None and np.linalg.norm(result.dense[0]) == pytest.approx(1)
+    assert len(tokens_of(result, 0)) > 0
+
+
+def test_truncation_is_counted(folder: Path) -> None:
+    embedder = embedder_of(folder, max_length=8)
+    length = embedder.embed(["backup"], ["dense"]).tokens
+    assert length < 8
+    result = embedder.embed(["backup", TEXTS[0], TEXTS[1]], ["multi"])
+    assert result.truncated == 2
+    assert result.tokens == length + 16
+    # A text that fits exactly is not cut.
+    fits = next(n for n in range(1, 9) if embedder.embed(["数" * n], ["dense"]).tokens == 8)
+    assert embedder.embed(["数" * fits], ["dense"]).truncated == 0
+    assert embedder.embed(["数" * (fits + 1)], ["dense"]).truncated == 1
+
+
+@contextmanager
+def fault(embedder: BgeM3Embedder, effect: Callable[[Any, Any], Any]) -> Iterator[list[int]]:
+    """Has `effect(input ids, output)` act on each forward pass; yields the passes' rows."""
+    model = bge_m3_model.load(
+        embedder._model, embedder.identity["revision"], embedder._device, embedder._precision
+    )
+    rows = []
+
+    def hook(_module: Any, inputs: Any, output: Any) -> Any:
+        rows.append(len(inputs[0]["input_ids"]))
+        return effect(inputs[0]["input_ids"], output)
+
+    handle = model._module.register_forward_hook(hook)
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+def holding(text: str, embedder: BgeM3Embedder) -> Callable[[Any], Any]:
+    """Which rows of a batch hold a one-character text's token."""
+    model = bge_m3_model.load(
+        embedder._model, embedder.identity["revision"], embedder._device, embedder._precision
+    )
+    token = model._tokenizer.convert_tokens_to_ids(text)
+    assert token != model._tokenizer.unk_token_id
+    return lambda ids: (ids == token).any(dim=1)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a kernel failed"), MemoryError("out of memory"), IndexError("position")]
+)
+def test_a_text_on_which_the_model_fails_is_found_by_halving(
+    embedder: BgeM3Embedder, error: Exception
+) -> None:
+    texts = [f"{text} backup" for text in CORPUS[:7]] + ["restore 数"]
+    bad = holding("数", embedder)
+    assert [i for i, text in enumerate(texts) if "数" in text] == [7]
+    expected = embedder.embed(texts[:7], KINDS)
+
+    def effect(ids: Any, output: Any) -> Any:
+        if bad(ids).any():
+            raise error
+        return output
+
+    with fault(embedder, effect) as rows:
+        result = embedder.embed(texts, KINDS)
+    assert_failed(result, [7], texts, expected)
+    assert result.failures[7] == f"{type(error).__name__}: {error}"
+    # The batch, halves down to the bad text, then the harmless text that clears the model.
+    assert rows == [8, 4, 4, 2, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["dense_vecs", "sparse_vecs", "colbert_vecs"])
+def test_a_vector_that_is_not_finite_fails_its_text_alone(
+    embedder: BgeM3Embedder, kind: str, value: float
+) -> None:
+    texts = [CORPUS[0], "数", CORPUS[1]]
+    bad = holding("数", embedder)
+    expected = embedder.embed([texts[0], texts[2]], KINDS)
+
+    def effect(ids: Any, output: Any) -> Any:
+        output[kind][bad(ids)] = value
+        return output
+
+    with fault(embedder, effect):
+        result = embedder.embed(texts, KINDS)
+    assert_failed(result, [1], texts, expected)
+    assert "not finite" in result.failures[1]
+
+
+def test_a_fault_that_would_repeat_is_raised(embedder: BgeM3Embedder) -> None:
+    def effect(_ids: Any, _output: Any) -> Any:
+        raise RuntimeError("the device is gone")
+
+    with fault(embedder, effect) as rows, pytest.raises(RuntimeError, match="the device is gone"):
+        embedder.embed(TEXTS, KINDS)
+    # Found out with one text, not with all of them.
+    assert rows[-2:] == [1, 1] and len(rows) < len(TEXTS)
+
+
+def test_a_single_bad_text_is_no_broken_model(embedder: BgeM3Embedder) -> None:
+    bad = holding("数", embedder)
+
+    def effect(ids: Any, output: Any) -> Any:
+        if bad(ids).any():
+            raise RuntimeError("this text")
+        return output
+
+    with fault(embedder, effect):
+        assert embedder.embed(["数"], KINDS).failures == {0: "RuntimeError: this text"}
+
+
+def test_queries_share_the_space(embedder: BgeM3Embedder) -> None:
+    assert_equal(embedder.embed_queries(TEXTS[:3], KINDS), embedder.embed(TEXTS[:3], KINDS))
+
+
+def test_bf16_keeps_norms_and_directions(folder: Path, embedder: BgeM3Embedder) -> None:
+    exact = embedder.embed(TEXTS[:5], KINDS)
+    half = embedder_of(folder, precision="bf16").embed(TEXTS[:5], KINDS)
+    assert exact.dense is not None and half.dense is not None and half.multi is not None
+    for vectors in (half.dense, half.multi.vectors):
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=NORM_TOLERANCE)
+    assert np.all(np.einsum("ij,ij->i", exact.dense, half.dense) > 0.99)
+
+
+def test_identity_names_what_changes_vectors(folder: Path, tmp_path: Path) -> None:
+    identity = embedder_of(folder).identity
+    assert embedder_of(folder).identity == identity
+    assert embedder_of(folder, batch_tokens=1).identity == identity
+    assert embedder_of(folder, max_length=16).identity != identity
+    assert embedder_of(folder, precision="bf16").identity != identity
+    copy = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert embedder_of(copy).identity == identity
+    (copy / "README.md").write_text("not part of the model")
+    assert embedder_of(copy).identity == identity
+    head = (copy / "sparse_linear.pt").read_bytes()
+    (copy / "sparse_linear.pt").write_bytes(head[:-1] + bytes([head[-1] ^ 1]))
+    assert embedder_of(copy).identity != identity
+
+
+def test_the_tiny_model_is_always_the_same(folder: Path, tmp_path: Path) -> None:
+    assert embedder_of(make_tiny_bge_m3(tmp_path)).identity == embedder_of(folder).identity
+
+
+def test_a_model_is_loaded_once_a_process(folder: Path, embedder: BgeM3Embedder) -> None:
+    embedder.embed(["backup"], ["dense"])
+    before = bge_m3_model.load.cache_info().misses
+    embedder_of(folder).embed(["backup"], ["dense"])
+    assert bge_m3_model.load.cache_info().misses == before
+
+
+def test_a_folder_without_heads_is_refused(folder: Path, tmp_path: Path) -> None:
+    """FlagEmbedding would take it, with random heads."""
+    copy = shutil.copytree(folder, tmp_path / "headless")
+    (copy / "sparse_linear.pt").unlink()
+    (copy / "config.json").write_text('{"hidden_size": 768}')
+    with pytest.raises(ConfigError) as error:
+        embedder_of(copy).embed(["backup"], ["dense"])
+    assert "sparse_linear.pt is missing" in str(error.value)
+    assert "hidden_size: expected 1024, found 768" in str(error.value)
+
+
+def test_a_length_beyond_the_models_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=f"Set max_length={MAX_LENGTH}"):
+        embedder_of(folder, max_length=MAX_LENGTH + 1).embed(["backup"], ["dense"])
+
+
+def test_a_model_that_cannot_be_fetched_says_how_to_get_it() -> None:
+    embedder = BgeM3Embedder("no-one/no-model", revision="0" * 40, device="cpu", precision="fp32")
+    with pytest.raises(ConfigError, match="hf download no-one/no-model --revision 0000"):
+        embedder.embed(["backup"], ["dense"])
+
+
+@pytest.mark.parametrize(
+    ("device", "precision"), [("cuda:0", "fp16"), ("mps", "fp32"), ("cpu", None)]
+)
+def test_automatic_precision(device: str, precision: str | None) -> None:
+    identity = BgeM3Embedder(device=device).identity
+    cpuinfo = Path("/proc/cpuinfo")
+    amx = cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text()
+    assert identity["precision"] == (precision or ("bf16" if amx else "fp32"))

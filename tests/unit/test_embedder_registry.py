@@ -1,0 +1,155 @@
+"""The words that name an embedder, and what is said of those that name none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resources.embedders.registry import create_embedder
+from resources.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+
+OWN = """
+from rag_assets.pipeline.vectors import Embeddings
+
+class Own:
+    dimension = 8
+    token_dimension = 4
+    identity = {"backend": "own"}
+    def embed(self, texts, kinds): return Embeddings()
+    embed_queries = embed
+
+class Lacking:
+    dimension = 0
+    identity = {"backend": 1}
+    def embed(self, texts, kinds): return Embeddings()
+
+class Unsure:
+    dimension = token_dimension = 8
+    @property
+    def identity(self): raise OSError("no weights")
+    def embed(self, texts, kinds): return Embeddings()
+    embed_queries = embed
+
+class Wanting(Own):
+    def __init__(self, key): ...
+
+value = 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of the user's on the path; its name is the test's own, as imports are remembered."""
+    name = f"own_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    (tmp_path / f"{name}_broken.py").write_text("import no_such_library")
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+def test_lexical_is_built_in() -> None:
+    embedder = create_embedder("lexical")
+    assert embedder.identity["backend"] == "lexical"
+    assert embedder.embed(["a word"], {"dense"}).dense is not None
+
+
+@pytest.mark.parametrize("spec", ["bge", "", "BGE-M3", "LexicalEmbedder"])
+def test_unknown_name_lists_the_known_ones(spec: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        create_embedder(spec)
+    for part in (repr(spec), "lexical", "bge-m3", "module:Class"):
+        assert part in str(error.value)
+
+
+def test_own_class(own: str) -> None:
+    embedder = create_embedder(f"{own}:Own")
+    assert (embedder.dimension, embedder.token_dimension) == (8, 4)
+    assert embedder.identity == {"backend": "own"}
+
+
+def test_every_missing_member_is_listed(own: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        create_embedder(f"{own}:Lacking")
+    lines = str(error.value).splitlines()
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        "- dimension",
+        "- token_dimension",
+        "- identity",
+        "- embed_queries",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (":Absent", "Absent"),
+        ("_absent:Own", "ModuleNotFoundError"),
+        ("_broken:Own", "no_such_library"),
+        (":value", "expected a class, found 3"),
+        (":Wanting", "'key'"),
+        (":Unsure", "identity: raises OSError: no weights"),
+        (":", "cannot be imported"),
+    ],
+)
+def test_own_class_that_cannot_be_used(own: str, name: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        create_embedder(own + name)
+
+
+def test_own_class_takes_no_options(own: str) -> None:
+    with pytest.raises(ConfigError, match="no option model: expected none"):
+        create_embedder(f"{own}:Own", model="x")
+
+
+def test_unknown_option_of_bge_m3_lists_the_known_ones() -> None:
+    with pytest.raises(ConfigError) as error:
+        create_embedder("bge-m3", batch_size=3)
+    known = ("model", "revision", "max_length", "batch_tokens", "device", "precision")
+    for part in ("batch_size", *known):
+        assert part in str(error.value)
+
+
+def test_bge_m3_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "FlagEmbedding", None)
+    with pytest.raises(ConfigError, match=r"pip install 'rag-assets\[bge-m3\]'"):
+        create_embedder("bge-m3")
+
+
+def test_bge_m3_lists_every_impossible_argument() -> None:
+    with pytest.raises(ConfigError) as error:
+        create_embedder(
+            "bge-m3", model="/no/such/folder", max_length=9000, batch_tokens=0, precision="int8"
+        )
+    for part in ("/no/such/folder", "9000", "batch_tokens=0", "int8"):
+        assert part in str(error.value)
+
+
+def test_hub_model_other_than_the_default_needs_a_revision() -> None:
+    with pytest.raises(ConfigError, match="revision: expected a commit of someone/their-m3"):
+        create_embedder("bge-m3", model="someone/their-m3")
+
+
+def test_identity_is_known_without_the_model() -> None:
+    """Neither torch nor FlagEmbedding is imported, which would take seconds and 460 MB."""
+    pytest.importorskip("FlagEmbedding", reason="the extra bge-m3 is not installed")
+    code = (
+        "import sys; from resources.embedders.registry import create_embedder\n"
+        "print(sorted(create_embedder('bge-m3').identity.items()))\n"
+        "print(sorted({'torch', 'FlagEmbedding', 'transformers'} & sys.modules.keys()))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert "('model', 'BAAI/bge-m3')" in output[0]
+    assert output[1] == "[]"
