@@ -42,4 +42,6 @@ def dagster_url(url: str) -> str:
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     query["options"] = (query.get("options", "") + " -csearch_path=dagster").strip()
-    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote), ""))
+    return urlunsplit(
+        ("postgresql+psycopg2", parts.netloc, parts.path, urlencode(query, quote_via=quote), "")
+    )

@@ -56,7 +56,11 @@ class Deployment:
 
     def endpoints(self) -> dict[str, str]:
         """Where PostgreSQL and Milvus are reached now, without starting anything; absent: not running."""
-        found = running(self.settings.home) if not (self.settings.postgres_url and self.settings.milvus_uri) else {}
+        found = (
+            running(self.settings.home)
+            if not (self.settings.postgres_url and self.settings.milvus_uri)
+            else {}
+        )
         own = {"postgres": self.settings.postgres_url, "milvus": self.settings.milvus_uri}
         return {**found, **{name: url for name, url in own.items() if url}}
 

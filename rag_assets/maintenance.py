@@ -13,7 +13,12 @@ import psutil
 from rag_assets.pipeline.vectors import Kind
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Postgres, Writer
-from resources.postgres.vectors import abandoned_deletions, collections, confirm_deletions, pending_deletions
+from resources.postgres.vectors import (
+    abandoned_deletions,
+    collections,
+    confirm_deletions,
+    pending_deletions,
+)
 
 #: Tags of a run that a `rag` command executes in its own process.
 HOST_TAG, PID_TAG = "rag/host", "rag/pid"
@@ -54,20 +59,29 @@ def drain_removed_sources(postgres: Postgres, store: MilvusStore) -> int:
 
 
 def own_run_tags() -> dict[str, str]:
-    return {HOST_TAG: socket.gethostname(), PID_TAG: f"{os.getpid()}:{psutil.Process().create_time():.0f}"}
+    return {
+        HOST_TAG: socket.gethostname(),
+        PID_TAG: f"{os.getpid()}:{psutil.Process().create_time():.0f}",
+    }
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> Sequence[str]:
     """Fails the runs of this machine's `rag` processes that no longer live: nothing else would ever end them."""
     running = instance.get_runs(
         dg.RunsFilter(
-            statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.NOT_STARTED],
+            statuses=[
+                dg.DagsterRunStatus.STARTED,
+                dg.DagsterRunStatus.STARTING,
+                dg.DagsterRunStatus.NOT_STARTED,
+            ],
             tags={HOST_TAG: socket.gethostname()},
         )
     )
     dead = [run for run in running if not _alive(run.tags[PID_TAG])]
     for run in dead:
-        instance.report_run_failed(run, "The process that executed this run is gone; the next sync goes on from there.")
+        instance.report_run_failed(
+            run, "The process that executed this run is gone; the next sync goes on from there."
+        )
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
 
@@ -78,5 +92,3 @@ def _alive(tag: str) -> bool:
         return abs(psutil.Process(int(pid)).create_time() - float(created)) < 2
     except psutil.NoSuchProcess:
         return False
-
-

@@ -63,7 +63,13 @@ class Searcher:
     limit: int = 100
 
     def search(
-        self, text: str, *, k: int = 10, mode: Mode | None = None, source: str | None = None, language: str | None = None
+        self,
+        text: str,
+        *,
+        k: int = 10,
+        mode: Mode | None = None,
+        source: str | None = None,
+        language: str | None = None,
     ) -> list[Hit]:
         """The best k chunks. `mode`: by default hybrid where dense and sparse are kept, else the kind that is.
 
@@ -79,7 +85,9 @@ class Searcher:
         if mode == "multi":
             ranked = self._multi(query, condition, wanted)
         elif mode == "hybrid":
-            rankings = [[c for c, _ in self._single(kind, query, condition, wanted)] for kind in needed]
+            rankings = [
+                [c for c, _ in self._single(kind, query, condition, wanted)] for kind in needed
+            ]
             ranked = reciprocal_rank_fusion(rankings)
         else:
             ranked = self._single(needed[0], query, condition, wanted)
@@ -97,7 +105,8 @@ class Searcher:
         for kind in needed:
             if kind not in self.kinds:
                 problems.append(
-                    f"mode {mode}: {kind} vectors are not kept; set RAG_VECTORS={','.join({*self.kinds, kind})} and run rag ingest"
+                    f"mode {mode}: {kind} vectors are not kept; "
+                    f"set RAG_VECTORS={','.join([*self.kinds, kind])} and run rag ingest"
                 )
         if not problems:
             with self.postgres.connect(autocommit=True) as connection:
@@ -125,7 +134,9 @@ class Searcher:
             conditions.append(f'language == "{language}"')
         return " and ".join(conditions)
 
-    def _single(self, kind: Kind, query: Embeddings, condition: str, limit: int) -> list[tuple[str, float]]:
+    def _single(
+        self, kind: Kind, query: Embeddings, condition: str, limit: int
+    ) -> list[tuple[str, float]]:
         """(chunk id, score), best first."""
         if kind == "dense":
             assert query.dense is not None
@@ -136,7 +147,9 @@ class Searcher:
             assert query.sparse is not None
             params = {}
             vector = dict(zip(query.sparse.indices.tolist(), query.sparse.values.tolist()))
-        hits = self.milvus.search(ALIASES[kind], vector, limit=limit, params=params, filter=condition)
+        hits = self.milvus.search(
+            ALIASES[kind], vector, limit=limit, params=params, filter=condition
+        )
         return [(hit["id"].rsplit("_", 1)[0], float(hit["distance"])) for hit in hits]
 
     def _multi(self, query: Embeddings, condition: str, limit: int) -> list[tuple[str, float]]:
@@ -148,7 +161,12 @@ class Searcher:
         for vector in tokens[:SEARCHED_TOKENS]:
             near: dict[str, float] = {}
             for hit in self.milvus.search(
-                ALIASES["multi"], vector, limit=limit, params=params, filter=condition, output_fields=("id", "chunk_id")
+                ALIASES["multi"],
+                vector,
+                limit=limit,
+                params=params,
+                filter=condition,
+                output_fields=("id", "chunk_id"),
             ):
                 chunk = hit["entity"]["chunk_id"]
                 near[chunk] = max(near.get(chunk, 0.0), float(hit["distance"]))

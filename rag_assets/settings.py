@@ -26,7 +26,9 @@ class Settings(BaseSettings):
     home: Path = Field(
         PROJECT_ROOT / ".rag", description="Where the embedded stack and its files live."
     )
-    postgres_url: str = Field("", description="Your PostgreSQL (libpq URL); empty: the embedded one.")
+    postgres_url: str = Field(
+        "", description="Your PostgreSQL (libpq URL); empty: the embedded one."
+    )
     milvus_uri: str = Field("", description="Your Milvus, http://host:port; empty: Milvus Lite.")
     milvus_token: str = Field("", description="Token of your Milvus, user:password or an API key.")
     storage_url: str = Field(
@@ -40,10 +42,12 @@ class Settings(BaseSettings):
     bge_m3_model: str = Field("BAAI/bge-m3", description="Model name or local folder.")
     bge_m3_revision: str = Field("", description="Model revision; empty: the default branch.")
     bge_m3_max_length: int = Field(8192, ge=16, le=8192, description="Tokens a text, at most.")
-    bge_m3_batch_tokens: int = Field(
-        16384, ge=512, description="Padded tokens in a batch: this bounds the memory."
+    bge_m3_batch_tokens: int | None = Field(
+        None, ge=16, description="Padded tokens in a batch (bounds the memory); empty: by device."
     )
-    bge_m3_device: str = Field("", description="cpu, cuda, cuda:1 …; empty: a GPU when there is one.")
+    bge_m3_device: str = Field(
+        "", description="cpu, cuda, cuda:1 …; empty: a GPU when there is one."
+    )
     bge_m3_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
 
     chunk_max_chars: int = Field(1000, ge=100, le=20000, description="Characters a chunk, at most.")
@@ -80,7 +84,9 @@ class Settings(BaseSettings):
         kinds = [part.strip() for part in value.split(",") if part.strip()]
         unknown = [kind for kind in kinds if kind not in KINDS]
         if unknown or not kinds:
-            raise ValueError(f"expected some of {', '.join(KINDS)} separated by commas, found {value!r}")
+            raise ValueError(
+                f"expected some of {', '.join(KINDS)} separated by commas, found {value!r}"
+            )
         return tuple(kind for kind in KINDS if kind in kinds)
 
     @field_validator("home", mode="after")
@@ -117,5 +123,7 @@ def load_settings() -> Settings:
             for problem in error.errors()
         ]
         raise ConfigError(
-            "The configuration has problems:\n" + "\n".join(lines) + "\nMend or unset these variables."
+            "The configuration has problems:\n"
+            + "\n".join(lines)
+            + "\nMend or unset these variables."
         ) from error

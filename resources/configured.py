@@ -1,4 +1,4 @@
-"""The resources that Dagster configures. Each holds configuration only, and hands out a plain object that does the work.
+"""The resources that Dagster configures. Each holds configuration, and hands out a plain object that does the work.
 
 An empty URL means the embedded server under `home`, which is started when it does not run.
 """
@@ -30,7 +30,9 @@ class PostgresResource(dg.ConfigurableResource):
 
     url: str = Field("", description="libpq URL; empty: the embedded server.")
     home: str = Field(description="Home of the embedded server.")
-    lock_timeout: float = Field(60.0, description="Seconds to wait for another writer of a partition.")
+    lock_timeout: float = Field(
+        60.0, description="Seconds to wait for another writer of a partition."
+    )
 
     def open(self) -> Postgres:
         """The database at the schema of this code."""
@@ -58,15 +60,21 @@ class MilvusResource(dg.ConfigurableResource):
         store = MilvusStore(endpoint.uri, "", self.timeout)
         if not endpoint.clean:
             for name in store.client.list_collections():
-                store.ensure_loaded(name)
                 store.mend_duplicates(name)
             acknowledge_unclean_milvus(Path(self.home))
         return store
 
     def layout(self, kind: Kind, embedder: Embedder) -> Layout:
         """What the collection of this kind is declared to be."""
-        dimension = {"dense": embedder.dimension, "multi": embedder.token_dimension, "sparse": 0}[kind]
-        return Layout(kind, dimension, self.sparse_index if kind == "sparse" else self.dense_index, self.shards)
+        dimension = {"dense": embedder.dimension, "multi": embedder.token_dimension, "sparse": 0}[
+            kind
+        ]
+        return Layout(
+            kind,
+            dimension,
+            self.sparse_index if kind == "sparse" else self.dense_index,
+            self.shards,
+        )
 
 
 class StorageResource(dg.ConfigurableResource):
@@ -84,7 +92,9 @@ class EmbedderResource(dg.ConfigurableResource):
 
     spec: str = Field("lexical", description="lexical, bge-m3 or module:Class.")
     kinds: list[str] = Field(description="Some of dense, sparse, multi.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of the embedder.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Keyword arguments of the embedder."
+    )
 
     def open(self) -> Embedder:
         """The embedder; made once a process, since its model is loaded at the first use."""

@@ -68,11 +68,17 @@ def to_table(
         columns["dense"] = pa.FixedSizeListArray.from_arrays(flat, vectors.dense.shape[1])
     if vectors.sparse is not None:
         offsets = pa.array(vectors.sparse.indptr, pa.int32())
-        columns["sparse_indices"] = pa.ListArray.from_arrays(offsets, pa.array(vectors.sparse.indices))
-        columns["sparse_values"] = pa.ListArray.from_arrays(offsets, pa.array(vectors.sparse.values))
+        columns["sparse_indices"] = pa.ListArray.from_arrays(
+            offsets, pa.array(vectors.sparse.indices)
+        )
+        columns["sparse_values"] = pa.ListArray.from_arrays(
+            offsets, pa.array(vectors.sparse.values)
+        )
     if vectors.multi is not None:
         width = vectors.multi.vectors.shape[1] if vectors.multi.vectors.ndim == 2 else 0
-        flat = pa.array(np.ascontiguousarray(vectors.multi.vectors, dtype=dtype).ravel(), value_type)
+        flat = pa.array(
+            np.ascontiguousarray(vectors.multi.vectors, dtype=dtype).ravel(), value_type
+        )
         offsets = pa.array(vectors.multi.offsets * width, pa.int64())
         columns["multi"] = pa.LargeListArray.from_arrays(offsets, flat)
         columns["multi_tokens"] = pa.array(np.diff(vectors.multi.offsets), pa.int32())
@@ -127,14 +133,19 @@ class EmbeddingReader:
         if path == self._path:
             return
         self._file = pq.ParquetFile(self.store.open(path))
-        counts = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        counts = [
+            self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)
+        ]
         self._starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
         self._path, self._group = path, -1
 
     def _row_group(self, group: int) -> pa.Table:
         assert self._file is not None
         if group != self._group or self._table is None:
-            self._table, self._group = self._file.read_row_group(group, columns=self._columns), group
+            self._table, self._group = (
+                self._file.read_row_group(group, columns=self._columns),
+                group,
+            )
         return self._table
 
 
@@ -156,7 +167,10 @@ def dense_rows(table: pa.Table) -> NDArray[np.float32]:
 
 
 def sparse_rows(table: pa.Table) -> Sparse:
-    indices, values = table["sparse_indices"].combine_chunks(), table["sparse_values"].combine_chunks()
+    indices, values = (
+        table["sparse_indices"].combine_chunks(),
+        table["sparse_values"].combine_chunks(),
+    )
     lengths = np.asarray(indices.value_lengths())
     return Sparse(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

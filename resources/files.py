@@ -31,7 +31,7 @@ class WrittenFile:
 
 @dataclass(frozen=True)
 class FileStore:
-    """Files below `url`: a path, file://…, or what pyarrow (s3, gs, abfs, hdfs) or an installed fsspec backend opens."""
+    """Files below `url`: a path, file://…, or what pyarrow (s3, gs, abfs, hdfs) or an fsspec backend opens."""
 
     url: str
 
@@ -131,7 +131,9 @@ class FileStore:
     def list(self, folder: str) -> Iterator[fs.FileInfo]:
         """Files below a folder, at any depth; `path` is absolute. Nothing where there is no such folder."""
         selector = fs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
-        return (info for info in self._root[0].get_file_info(selector) if info.type == fs.FileType.File)
+        return (
+            info for info in self._root[0].get_file_info(selector) if info.type == fs.FileType.File
+        )
 
 
 def raw_name(content_hash: str) -> str:

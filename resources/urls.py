@@ -19,7 +19,10 @@ def without_secrets(url: str) -> str:
         name, colon, _ = user.partition(":")
         host = f"{name}{':***' if colon else ''}@{place}"
     query = urlencode(
-        [(name, "***" if _SECRET.search(name) else value) for name, value in parse_qsl(parts.query)],
+        [
+            (name, "***" if _SECRET.search(name) else value)
+            for name, value in parse_qsl(parts.query)
+        ],
         quote_via=quote,
         safe="*/",
     )

@@ -33,7 +33,11 @@ FILE_BYTES = 64 * 1024 * 1024
 
 
 @dg.asset(
-    partitions_def=SOURCES, deps=[document_chunks], kinds={"python", "parquet"}, code_version="1", **COMMON
+    partitions_def=SOURCES,
+    deps=[document_chunks],
+    kinds={"python", "parquet"},
+    code_version="1",
+    **COMMON,
 )
 def chunk_embeddings(
     context: dg.AssetExecutionContext,
@@ -63,7 +67,9 @@ class _OpenFile:
     bytes: int = 0
 
 
-def embed_texts(stage: Stage, files: FileStore, model: Embedder, target: Target, precision: str) -> Outcome:
+def embed_texts(
+    stage: Stage, files: FileStore, model: Embedder, target: Target, precision: str
+) -> Outcome:
     lost = _forget_lost_files(stage, files, target)
     plan, tokens, truncated, written = Plan(), 0, 0, 0
     pending = _OpenFile()
@@ -125,7 +131,10 @@ def _embed(model: Embedder, texts: list[str], kinds: tuple[Kind, ...]) -> Embedd
         elif isinstance(value, Sparse):
             found = len(value)
         elif isinstance(value, Multi):
-            found = (len(value), value.vectors.shape[1] if value.vectors.size else model.token_dimension)
+            found = (
+                len(value),
+                value.vectors.shape[1] if value.vectors.size else model.token_dimension,
+            )
         if found != wanted[kind]:
             problems.append(f"{kind}: expected shape {wanted[kind]}, found {found}")
     if problems:

@@ -8,7 +8,13 @@ from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.chunking import CHUNKER_VERSION, ChunkingConfig, split
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource
-from resources.postgres.chunks import batch_to_chunk, chunk_rows, count_chunks, plan_chunking, write_chunks
+from resources.postgres.chunks import (
+    batch_to_chunk,
+    chunk_rows,
+    count_chunks,
+    plan_chunking,
+    write_chunks,
+)
 
 
 class ChunkingResource(dg.ConfigurableResource):
@@ -22,12 +28,16 @@ class ChunkingResource(dg.ConfigurableResource):
 
 
 @dg.asset(
-    partitions_def=SOURCES, deps=[documents], kinds={"python", "postgres"}, code_version=CHUNKER_VERSION, **COMMON
+    partitions_def=SOURCES,
+    deps=[documents],
+    kinds={"python", "postgres"},
+    code_version=CHUNKER_VERSION,
+    **COMMON,
 )
 def document_chunks(
     context: dg.AssetExecutionContext, postgres: PostgresResource, chunking: ChunkingResource
 ) -> dg.MaterializeResult:
-    """One row a chunk, with its section, level and parent; a chunk whose text stays keeps its id. Table `document_chunks`."""
+    """One row a chunk, with section, level and parent. Table `document_chunks`. A chunk whose text stays keeps its id."""
     return run_stage(context, postgres, lambda stage: sync_chunks(stage, chunking.config()))
 
 
@@ -39,7 +49,9 @@ def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
         rows = (
             row
             for document, text, markdown in texts
-            for row in chunk_rows(stage.source.id, document, split(text, markdown=markdown, config=config))
+            for row in chunk_rows(
+                stage.source.id, document, split(text, markdown=markdown, config=config)
+            )
         )
         with stage.writer.transaction() as connection:
             done = write_chunks(connection, batch, rows, config.fingerprint)

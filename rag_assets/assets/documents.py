@@ -35,7 +35,11 @@ NAMED_FAILURES = 50
 
 
 @dg.asset(
-    partitions_def=SOURCES, deps=[source_documents], kinds={"python", "postgres"}, code_version=PARSER_VERSION, **COMMON
+    partitions_def=SOURCES,
+    deps=[source_documents],
+    kinds={"python", "postgres"},
+    code_version=PARSER_VERSION,
+    **COMMON,
 )
 def documents(
     context: dg.AssetExecutionContext, postgres: PostgresResource, storage: StorageResource
@@ -107,7 +111,9 @@ def _parse(source: Source, files: FileStore, item: ToParse, language: str | None
         mime_type=parsed.mime_type,
         is_markdown=parsed.markdown,
         word_count=len(parsed.text.split()),
-        metadata=json.dumps({**parsed.metadata, **({"encoding": parsed.encoding} if parsed.encoding else {})}),
+        metadata=json.dumps(
+            {**parsed.metadata, **({"encoding": parsed.encoding} if parsed.encoding else {})}
+        ),
     )
 
 

@@ -79,7 +79,9 @@ def run_stage(
         try:
             with database.writer(key) as writer:
                 source = get_source(writer.connection, source_name(key))
-                outcome = work(Stage(context.asset_key.to_user_string(), source, writer, context.log))
+                outcome = work(
+                    Stage(context.asset_key.to_user_string(), source, writer, context.log)
+                )
         except RagError as error:
             errors[key] = error
             continue
@@ -113,14 +115,21 @@ def _evidence(outcome: Outcome, seconds: float) -> dict[str, Any]:
         )
     if outcome.sample:
         found["sample"] = dg.MetadataValue.table(
-            [dg.TableRecord({name: str(value) for name, value in row.items()}) for row in outcome.sample],
+            [
+                dg.TableRecord({name: str(value) for name, value in row.items()})
+                for row in outcome.sample
+            ],
             schema=dg.TableSchema([dg.TableColumn(name, "string") for name in outcome.sample[0]]),
         )
     return found
 
 
 def columns_and_sample(
-    connection: Connection, table: str, columns: Sequence[str], where: str, parameters: Mapping[str, Any]
+    connection: Connection,
+    table: str,
+    columns: Sequence[str],
+    where: str,
+    parameters: Mapping[str, Any],
 ) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
     """The schema of a table, and five of its rows (of `columns`, texts cut to 80 characters)."""
     schema = connection.execute(

@@ -83,7 +83,7 @@ sparse_vectors = _vector_asset(
 )
 multi_vectors = _vector_asset(
     "multi",
-    "One vector a token in Milvus `multi_collection`, for late interaction (MaxSim). Empty unless RAG_VECTORS has multi.",
+    "One vector a token in Milvus `multi_collection`, for late interaction (MaxSim). Only where RAG_VECTORS has multi.",
 )
 
 
@@ -98,14 +98,20 @@ def sync_vectors(
     plan = Plan()
     if not embedder.wants(kind):
         plan.deleted = drain(stage.writer, store, stage.source.id, kind)
-        return Outcome(plan, 0, metadata={"skipped": f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}"})
+        return Outcome(
+            plan,
+            0,
+            metadata={"skipped": f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}"},
+        )
     target, name = embedder.target(stage.source), embedder.collection(kind)
     layout = milvus.layout(kind, embedder.open())
     with stage.writer.transaction() as connection:
         identity = store.ensure_collection(name, layout)
         register_collection(
             connection,
-            Collection(name, ALIASES[kind], kind, target.model, layout.dimension, identity, "building"),
+            Collection(
+                name, ALIASES[kind], kind, target.model, layout.dimension, identity, "building"
+            ),
         )
     plan.deleted = drain(stage.writer, store, stage.source.id, kind)
     batches = plan_vectors(stage.writer, target, name, batch_rows=BATCH_CHUNKS[kind])
@@ -116,7 +122,9 @@ def sync_vectors(
             assert upcoming is not None
             rows, replaced, table = upcoming.result()
             # The next batch is read while Milvus takes this one.
-            upcoming = ahead.submit(_load, stage, reader, batch + 1) if batch + 1 < batches else None
+            upcoming = (
+                ahead.submit(_load, stage, reader, batch + 1) if batch + 1 < batches else None
+            )
             counts = _upsert(stage, store, kind, name, rows, table)
             with stage.writer.transaction() as connection:
                 acknowledge(stage.writer, connection, name, batch, counts)
@@ -145,13 +153,18 @@ def _load(stage: Stage, reader: EmbeddingReader, batch: int) -> Batch:
         ]
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise StoreUnavailable(
-            f"An embedding file is gone or damaged: {error}. Materialize chunk_embeddings again: it embeds what is lost."
+            f"An embedding file is gone or damaged: {error}. Materialize chunk_embeddings again."
         ) from error
     return rows, replaced, pa.concat_tables(parts)
 
 
 def _upsert(
-    stage: Stage, store: MilvusStore, kind: Kind, name: str, rows: Sequence[VectorRow], table: pa.Table
+    stage: Stage,
+    store: MilvusStore,
+    kind: Kind,
+    name: str,
+    rows: Sequence[VectorRow],
+    table: pa.Table,
 ) -> list[int]:
     """Upserts a batch; the rows in Milvus that each chunk took."""
     fields = [

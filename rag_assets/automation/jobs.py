@@ -5,7 +5,6 @@ import dagster as dg
 from rag_assets.assets.stage import RETRY
 from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have_documents
 from rag_assets.maintenance import drain_removed_sources
-from rag_assets.partitions import SOURCES
 from resources.configured import MilvusResource, PostgresResource
 
 #: Seconds. A run whose machine lost power stays STARTED for ever otherwise, and keeps its place in the queue.
@@ -19,7 +18,6 @@ SYNC_SELECTION = dg.AssetSelection.all().without_checks() | dg.AssetSelection.ch
 sync_source = dg.define_asset_job(
     "sync_source",
     selection=SYNC_SELECTION,
-    partitions_def=SOURCES,
     description="Brings one source up to date in PostgreSQL, Parquet and Milvus. Does nothing where nothing changed.",
     tags=MAX_RUNTIME,
 )
@@ -27,14 +25,15 @@ sync_source = dg.define_asset_job(
 check_source = dg.define_asset_job(
     "check_source",
     selection=dg.AssetSelection.all_asset_checks(),
-    partitions_def=SOURCES,
     description="Every asset check of one source, with the full comparison of PostgreSQL and Milvus. Changes nothing.",
     tags=MAX_RUNTIME,
 )
 
 
 @dg.op(retry_policy=RETRY)
-def drain_outbox(context: dg.OpExecutionContext, postgres: PostgresResource, milvus: MilvusResource) -> None:
+def drain_outbox(
+    context: dg.OpExecutionContext, postgres: PostgresResource, milvus: MilvusResource
+) -> None:
     store = milvus.open()
     try:
         count = drain_removed_sources(postgres.open(), store)
@@ -43,7 +42,10 @@ def drain_outbox(context: dg.OpExecutionContext, postgres: PostgresResource, mil
     context.log.info(f"{count} chunks of removed sources left Milvus")
 
 
-@dg.job(tags=MAX_RUNTIME, description="Deletes the vectors of sources that were removed, from every collection.")
+@dg.job(
+    tags=MAX_RUNTIME,
+    description="Deletes the vectors of sources that were removed, from every collection.",
+)
 def purge_removed_sources() -> None:
     drain_outbox()
 

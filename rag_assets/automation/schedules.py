@@ -15,13 +15,17 @@ def _request_active_sources(
 ) -> Iterator[dg.RunRequest]:
     """One run for each active source whose partition exists (the sensor adds the others within a minute)."""
     with postgres.open().connect(autocommit=True) as connection:
-        active = {partition_key(source.name) for source in list_sources(connection) if source.is_active}
+        active = {
+            partition_key(source.name) for source in list_sources(connection) if source.is_active
+        }
     tick = context.scheduled_execution_time.isoformat()
     for key in sorted(active & set(context.instance.get_dynamic_partitions(SOURCES.name or ""))):
         yield dg.RunRequest(run_key=f"{key}@{tick}", partition_key=key)
 
 
-@dg.schedule(job=sync_source, cron_schedule="0 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=sync_source, cron_schedule="0 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)
 def nightly_sync(
     context: dg.ScheduleEvaluationContext, postgres: PostgresResource
 ) -> Iterator[dg.RunRequest]:
@@ -29,7 +33,9 @@ def nightly_sync(
     yield from _request_active_sources(context, postgres)
 
 
-@dg.schedule(job=check_source, cron_schedule="0 5 * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
+@dg.schedule(
+    job=check_source, cron_schedule="0 5 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+)
 def nightly_check(
     context: dg.ScheduleEvaluationContext, postgres: PostgresResource
 ) -> Iterator[dg.RunRequest]:

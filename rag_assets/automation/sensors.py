@@ -31,9 +31,13 @@ _IN_PROGRESS = [
 
 
 @dg.sensor(
-    job=purge_removed_sources, minimum_interval_seconds=INTERVAL, default_status=dg.DefaultSensorStatus.RUNNING
+    job=purge_removed_sources,
+    minimum_interval_seconds=INTERVAL,
+    default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def sources_table_sensor(context: dg.SensorEvaluationContext, postgres: PostgresResource) -> dg.SensorResult:
+def sources_table_sensor(
+    context: dg.SensorEvaluationContext, postgres: PostgresResource
+) -> dg.SensorResult:
     """Makes the partitions equal to the table `sources`; asks for the vectors of removed ones to be deleted."""
     with postgres.open().connect(autocommit=True) as connection:
         wanted = {partition_key(source.name) for source in list_sources(connection)}
@@ -50,7 +54,11 @@ def sources_table_sensor(context: dg.SensorEvaluationContext, postgres: Postgres
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=changes)
 
 
-@dg.sensor(job=sync_source, minimum_interval_seconds=INTERVAL, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    job=sync_source,
+    minimum_interval_seconds=INTERVAL,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def changed_folders_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult | dg.SkipReason:
@@ -80,7 +88,9 @@ def changed_folders_sensor(
             if last_seen != seen:
                 times = 0
             wait = 0 if times == 0 else min(FIRST_RETRY * 2 ** (times - 1), LAST_RETRY)
-            if time.time() - at < wait or _busy(context.instance, sync_source.name, {PARTITION_TAG: key}):
+            if time.time() - at < wait or _busy(
+                context.instance, sync_source.name, {PARTITION_TAG: key}
+            ):
                 remaining[key] = [last_seen, times, at]
                 continue
             requests.append(dg.RunRequest(partition_key=key))
@@ -103,11 +113,17 @@ def _difference(connection: Connection, source: SourceRow) -> str:
 
 def _hash(changes: Iterable[str]) -> str:
     lines = sorted(changes)
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16] if lines else ""
+    return (
+        hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        if lines
+        else ""
+    )
 
 
 def _busy(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> bool:
-    return instance.get_runs_count(dg.RunsFilter(job_name=job, tags=tags, statuses=_IN_PROGRESS)) > 0
+    return (
+        instance.get_runs_count(dg.RunsFilter(job_name=job, tags=tags, statuses=_IN_PROGRESS)) > 0
+    )
 
 
 SENSORS = [sources_table_sensor, changed_folders_sensor]

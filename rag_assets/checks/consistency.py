@@ -11,7 +11,7 @@ from datetime import datetime
 
 from rag_assets.pipeline.drift import Claim, Drift, judge, suspects
 from rag_assets.pipeline.vectors import Kind
-from resources.milvus.store import BUCKET_ROWS, HEX, MilvusStore, of_no_source, of_source
+from resources.milvus.store import BUCKET_ROWS, HEX, MilvusStore, of_no_source, of_source, row_ids
 from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow, list_sources
 from resources.postgres.vectors import Collection, claims_in_range, claims_of_chunks, leaving_chunks
@@ -28,11 +28,18 @@ def compare_collection(
     Rows of sources that there are not are orphans of every source.
     """
     drift = Drift()
+    if not store.has_collection(collection.name):
+        lost = _expected(collection.kind, claims_in_range(connection, collection, source.id, ""))
+        return Drift(checked=len(lost), missing=sorted(lost))
     for prefix in _prefixes(connection, collection, source):
         started = _now(connection)
-        expected = _expected(collection.kind, claims_in_range(connection, collection, source.id, prefix))
+        expected = _expected(
+            collection.kind, claims_in_range(connection, collection, source.id, prefix)
+        )
         scanned = [
-            row for bucket in store.scan(collection.name, prefix, of_source(source.name)) for row in bucket
+            row
+            for bucket in store.scan(collection.name, prefix, of_source(source.name))
+            for row in bucket
         ]
         suspicious, twice = suspects(expected, scanned)
         found = _judge(connection, store, collection, suspicious, twice, started)
@@ -40,7 +47,16 @@ def compare_collection(
         drift.add(found)
     names = [known.name for known in list_sources(connection)]
     for bucket in store.scan(collection.name, where=of_no_source(names)):
-        drift.add(_judge(connection, store, collection, {row_id for row_id, _ in bucket}, set(), _now(connection)))
+        drift.add(
+            _judge(
+                connection,
+                store,
+                collection,
+                {row_id for row_id, _ in bucket},
+                set(),
+                _now(connection),
+            )
+        )
     return drift
 
 
@@ -61,7 +77,11 @@ def _judge(
     claims = claims_of_chunks(connection, collection, chunks)
     leaving = leaving_chunks(connection, collection.kind, chunks)
     return judge(
-        suspicious, twice, found, copies, {row_id: _claim(row_id, claims, leaving, started) for row_id in suspicious}
+        suspicious,
+        twice,
+        found,
+        copies,
+        {row_id: _claim(row_id, claims, leaving, started) for row_id in suspicious},
     )
 
 
@@ -78,7 +98,9 @@ def _claim(
     token = row_id.rpartition("_multi_")[2] if "_multi_" in row_id else "0"
     if fingerprint is not None and int(token) >= rows:
         return Claim(None, live=False, leaving=chunk in leaving)  # no row of this chunk has this id
-    settled = acknowledged is not None and (started - acknowledged).total_seconds() > _SETTLED_SECONDS
+    settled = (
+        acknowledged is not None and (started - acknowledged).total_seconds() > _SETTLED_SECONDS
+    )
     return Claim(fingerprint, settled=settled, leaving=chunk in leaving)
 
 
@@ -91,10 +113,10 @@ def chunk_of(row_id: str) -> uuid.UUID:
 
 
 def _expected(kind: Kind, claims: Iterable[tuple[uuid.UUID, str, int, datetime]]) -> dict[str, str]:
-    if kind != "multi":
-        return {f"{chunk}_{kind}": fingerprint for chunk, fingerprint, _, _ in claims}
     return {
-        f"{chunk}_multi_{token:05d}": fingerprint for chunk, fingerprint, rows, _ in claims for token in range(rows)
+        row_id: fingerprint
+        for chunk, fingerprint, count, _ in claims
+        for row_id in row_ids(chunk, kind, count)
     }
 
 

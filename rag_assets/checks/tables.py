@@ -25,24 +25,34 @@ def _table_check(
 ) -> dg.AssetChecksDefinition:
     """A check that passes when `query` (with %(source)s and %(kinds)s) finds no row. `fact` says what then holds."""
 
-    @dg.asset_check(asset=asset, name=name, description=fact, blocking=blocking, partitions_def=SOURCES)
+    @dg.asset_check(
+        asset=asset, name=name, description=fact, blocking=blocking, partitions_def=SOURCES
+    )
     def check(
-        context: dg.AssetCheckExecutionContext, postgres: PostgresResource, embedder: EmbedderResource
+        context: dg.AssetCheckExecutionContext,
+        postgres: PostgresResource,
+        embedder: EmbedderResource,
     ) -> dg.AssetCheckResult:
         with postgres.open().connect(autocommit=True) as connection:
             source = get_source(connection, source_name(context.partition_key))
-            rows = connection.execute(query, {"source": source.id, "kinds": embedder.kinds}).fetchall()
+            rows = connection.execute(
+                query, {"source": source.id, "kinds": embedder.kinds}
+            ).fetchall()
         if not rows:
             return result(True, f"{source.name}: {fact}")
         return result(
             False,
-            f"{source.name}: {len(rows)} exceptions; the first: {', '.join(f'{c} {v}' for c, v in zip(columns, rows[0]))}.",
+            f"{source.name}: {len(rows)} exceptions; the first: {_sentence(columns, rows[0])}.",
             columns=columns,
             rows=rows,
             mend=f"{_MEND} --name {source.name}",
         )
 
     return check
+
+
+def _sentence(columns: tuple[str, ...], row: tuple[object, ...]) -> str:
+    return ", ".join(f"{column} {value}" for column, value in zip(columns, row))
 
 
 chunks_have_documents = _table_check(
@@ -112,4 +122,3 @@ TABLE_CHECKS: list[dg.AssetChecksDefinition] = [
     chunk_positions_are_contiguous,
     statuses_agree,
 ]
-

@@ -48,11 +48,14 @@ def _vectors_match(kind: Kind) -> dg.AssetChecksDefinition:
         store = milvus.open()
         with postgres.open().connect(autocommit=True) as connection:
             source = get_source(connection, source_name(context.partition_key))
-            known = [item for item in collections(connection, kind=kind) if store.has_collection(item.name)]
             drift = Drift()
-            for collection in known:
+            for collection in collections(connection, kind=kind):
                 drift.add(compare_collection(connection, store, collection, source))
-            unwritten = _unwritten(connection, source.id, embedder.collection(kind)) if embedder.wants(kind) else 0
+            unwritten = (
+                _unwritten(connection, source.id, embedder.collection(kind))
+                if embedder.wants(kind)
+                else 0
+            )
             evidence = _evidence(connection, drift)
         sentence = f"{source.name} in {ALIASES[kind]}: {drift}"
         if unwritten:
@@ -97,7 +100,8 @@ def _evidence(connection: Connection, drift: Drift) -> list[tuple[object, ...]]:
         ).fetchall()
     )
     return [
-        (row_id, name, keys.get(chunk_of(row_id), "none"), chunk_of(row_id), _REASONS[name]) for row_id, name in ids
+        (row_id, name, keys.get(chunk_of(row_id), "none"), chunk_of(row_id), _REASONS[name])
+        for row_id, name in ids
     ]
 
 
@@ -105,7 +109,7 @@ def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=ASSETS[kind],
         name=f"{kind}_index_is_as_declared",
-        description="The collection exists with the declared dimension, its index is the declared one, finished and loaded.",
+        description="The collection has the declared dimension; its index is the declared one, finished and loaded.",
         partitions_def=SOURCES,
     )
     def check(
@@ -115,7 +119,10 @@ def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
         embedder: EmbedderResource,
     ) -> dg.AssetCheckResult:
         if not embedder.wants(kind):
-            return result(True, f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}: nothing is declared.")
+            return result(
+                True,
+                f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}: nothing is declared.",
+            )
         store = milvus.open()
         with postgres.open().connect(autocommit=True) as connection:
             known = {item.name for item in collections(connection, kind=kind)}
@@ -129,7 +136,12 @@ def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
             found.append(f"{name}: expected to be recorded in vector_collections, found nothing")
         return result(
             not found,
-            f"{name}: " + ("the index is as declared, finished and loaded." if not found else "; ".join(found) + "."),
+            f"{name}: "
+            + (
+                "the index is as declared, finished and loaded."
+                if not found
+                else "; ".join(found) + "."
+            ),
             columns=("difference",),
             rows=[(difference,) for difference in found],
             mend=f"rag ingest --name {source.name}",
@@ -139,5 +151,7 @@ def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
 
 
 VECTOR_CHECKS: list[dg.AssetChecksDefinition] = [
-    make(kind) for kind in ("dense", "sparse", "multi") for make in (_vectors_match, _index_is_declared)
+    make(kind)
+    for kind in ("dense", "sparse", "multi")
+    for make in (_vectors_match, _index_is_declared)
 ]

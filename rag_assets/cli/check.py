@@ -40,7 +40,9 @@ def check(
                 "passed": evaluation.passed,
                 "severity": evaluation.severity.value,
                 "description": evaluation.description,
-                "metadata": {name: _plain(value.value) for name, value in evaluation.metadata.items()},
+                "metadata": {
+                    name: _plain(value.value) for name, value in evaluation.metadata.items()
+                },
             }
             for evaluation in result.get_asset_check_evaluations()
         ]
@@ -58,7 +60,9 @@ def check(
 
 def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]], passed: bool) -> None:
     if not checks and not errors:
-        out.print("There is no source yet, so there is nothing to check. Ingest one with: rag ingest DIR")
+        out.print(
+            "There is no source yet, so there is nothing to check. Ingest one with: rag ingest DIR"
+        )
         return
     passed_mark, failed_mark = Text("passed", "green"), Text("failed", "bold red")
     table(
@@ -69,7 +73,11 @@ def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]], passed: b
                 item["partition"],
                 item["asset"],
                 item["check"],
-                passed_mark if item["passed"] else failed_mark if item["severity"] == "ERROR" else Text("unsure", "yellow"),
+                passed_mark
+                if item["passed"]
+                else failed_mark
+                if item["severity"] == "ERROR"
+                else Text("unsure", "yellow"),
                 item["description"],
             )
             for item in checks
@@ -79,7 +87,9 @@ def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]], passed: b
         err.print(f"[bold red]{step} could not be run:[/] ", end="")
         err.print(message, markup=False)
     failed = sum(not item["passed"] for item in checks)
-    out.print(f"{len(checks)} checks, all passed" if passed else f"{len(checks)} checks, {failed} failed")
+    out.print(
+        f"{len(checks)} checks, all passed" if passed else f"{len(checks)} checks, {failed} failed"
+    )
 
 
 def _plain(value: Any) -> Any:

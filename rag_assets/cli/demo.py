@@ -26,7 +26,9 @@ def demo() -> None:
     check(source="demo")
     out.rule("Ask")
     found = _ask()
-    out.print("Again: make demo    The UI: make ui    Your files: rag ingest DIR, then rag search TEXT")
+    out.print(
+        "Again: make demo    The UI: make ui    Your files: rag ingest DIR, then rag search TEXT"
+    )
     if not all(found):
         raise typer.Exit(1)
 
@@ -40,6 +42,8 @@ def _ask() -> list[bool]:
         found.append(any(hit.key == question["expect"] for hit in hits))
         best = hits[0] if hits else None
         excerpt = " ".join(best.content.split())[:110] if best else ""
-        rows.append((question["language"], question["text"], best.key if best else "nothing", excerpt))
+        rows.append(
+            (question["language"], question["text"], best.key if best else "nothing", excerpt)
+        )
     table("Questions and the best chunk for each", ("lang", "question", "document", "chunk"), rows)
     return found

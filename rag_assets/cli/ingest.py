@@ -46,11 +46,21 @@ class Report:
 
 @command
 def ingest(
-    path: Annotated[Path | None, typer.Argument(help="Folder to register, if new, and ingest.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the source (default: the folder's name).")] = None,
-    include: Annotated[list[str] | None, typer.Option(help="Only files that match this glob (new sources).")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="No files that match this glob (new sources).")] = None,
-    language: Annotated[str | None, typer.Option(help="ISO 639-1 code of all documents (new sources).")] = None,
+    path: Annotated[
+        Path | None, typer.Argument(help="Folder to register, if new, and ingest.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the source (default: the folder's name).")
+    ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Only files that match this glob (new sources).")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="No files that match this glob (new sources).")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="ISO 639-1 code of all documents (new sources).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bring a source (or all active ones) up to date: fetch, parse, chunk, embed, index what changed."""
@@ -60,7 +70,9 @@ def ingest(
     deployment.sync_partitions()
     reports = [_sync(deployment, source, quiet=as_json) for source in sources]
     if as_json:
-        print_json(reports[0].as_json() if len(reports) == 1 else [report.as_json() for report in reports])
+        print_json(
+            reports[0].as_json() if len(reports) == 1 else [report.as_json() for report in reports]
+        )
     else:
         for report in reports:
             _show(report)
@@ -90,7 +102,11 @@ def _sources(
     config = folder_config(path, include, exclude, False, language)
     with deployment.postgres().connect(autocommit=True) as connection:
         known = {source.name: source for source in list_sources(connection)}
-    same = [s.name for s in known.values() if s.source_type == "folder" and s.config.get("path") == config["path"]]
+    same = [
+        s.name
+        for s in known.values()
+        if s.source_type == "folder" and s.config.get("path") == config["path"]
+    ]
     wanted = name or (same[0] if same else default_name(Path(config["path"])))
     if wanted in known:
         if wanted not in same:
@@ -117,9 +133,20 @@ def _sync(deployment: Deployment, source: str, *, quiet: bool) -> Report:
     if quiet or not err.is_terminal:
         result = deployment.execute("sync_source", key)
     else:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=err) as bars:
             tasks: dict[str, Any] = {}
 
@@ -136,7 +163,9 @@ def _sync(deployment: Deployment, source: str, *, quiet: bool) -> Report:
     return report
 
 
-def _report(deployment: Deployment, source: str, key: str, result: dg.ExecuteInProcessResult) -> Report:
+def _report(
+    deployment: Deployment, source: str, key: str, result: dg.ExecuteInProcessResult
+) -> Report:
     from resources.postgres.documents import failed_documents
     from resources.postgres.sources import get_source
 
@@ -171,7 +200,9 @@ def _show(report: Report) -> None:
             [(item["key"], item["reason"]) for item in report.failed_documents[:20]],
         )
         if len(report.failed_documents) > 20:
-            out.print(f"… and {len(report.failed_documents) - 20} more: rag ingest --name {report.source} --json")
+            out.print(
+                f"… and {len(report.failed_documents) - 20} more: rag ingest --name {report.source} --json"
+            )
     for step, message in report.errors:
         err.print(f"[bold red]{step} failed:[/] ", end="")
         err.print(message, markup=False)

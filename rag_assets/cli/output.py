@@ -30,10 +30,19 @@ def print_json(value: Any) -> None:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     grid = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        numeric = bool(rows) and all(isinstance(row[len(grid.columns)], (int, float)) for row in rows)
+        numeric = bool(rows) and all(
+            isinstance(row[len(grid.columns)], (int, float)) for row in rows
+        )
         grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(value if isinstance(value, Text) else _escaped(str(value if value is not None else "")) for value in row))
+        grid.add_row(
+            *(
+                value
+                if isinstance(value, Text)
+                else _escaped(str(value if value is not None else ""))
+                for value in row
+            )
+        )
     out.print(grid)
 
 

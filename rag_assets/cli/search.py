@@ -15,7 +15,7 @@ from rag_assets.deployment import Deployment
 EXCERPT = 300
 
 
-class ModeOption(str, enum.Enum):
+class ModeOption(enum.StrEnum):
     dense = "dense"
     sparse = "sparse"
     hybrid = "hybrid"
@@ -26,9 +26,13 @@ class ModeOption(str, enum.Enum):
 def search(
     text: Annotated[str, typer.Argument(help="What to search for.")],
     k: Annotated[int, typer.Option("-k", help="How many results.")] = 10,
-    mode: Annotated[ModeOption | None, typer.Option(help="Default: hybrid where dense and sparse are kept.")] = None,
+    mode: Annotated[
+        ModeOption | None, typer.Option(help="Default: hybrid where dense and sparse are kept.")
+    ] = None,
     source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-    language: Annotated[str | None, typer.Option(help="Only documents in this language (ISO 639-1).")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Only documents in this language (ISO 639-1).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Search the indexed chunks."""
@@ -46,6 +50,12 @@ def search(
         place = " › ".join(part for part in (hit.title, hit.section_title) if part)
         out.print(f"[bold]{hit.rank}.[/] [cyan]{hit.score:.4f}[/] ", end="")
         out.print(place, style="bold", markup=False, end="")
-        out.print(f"  {hit.source}/{hit.key} #{hit.position} {hit.language or ''}", style="dim", markup=False)
+        out.print(
+            f"  {hit.source}/{hit.key} #{hit.position} {hit.language or ''}",
+            style="dim",
+            markup=False,
+        )
         excerpt = " ".join(hit.content.split())
-        out.print("   " + (excerpt[:EXCERPT] + "…" if len(excerpt) > EXCERPT else excerpt), markup=False)
+        out.print(
+            "   " + (excerpt[:EXCERPT] + "…" if len(excerpt) > EXCERPT else excerpt), markup=False
+        )

@@ -36,7 +36,9 @@ def folder_config(
     return config
 
 
-def register(deployment: Deployment, name: str, config: dict[str, Any], schedule: str | None = None) -> None:
+def register(
+    deployment: Deployment, name: str, config: dict[str, Any], schedule: str | None = None
+) -> None:
     """Adds a folder source and its partition."""
     from rag_assets.partitions import partition_key
     from resources.postgres.sources import add_source
@@ -46,7 +48,9 @@ def register(deployment: Deployment, name: str, config: dict[str, Any], schedule
         from dagster._utils.schedules import is_valid_cron_schedule
 
         if not is_valid_cron_schedule(schedule):
-            raise ConfigError(f"--schedule: expected a cron expression such as '0 2 * * *', found {schedule!r}.")
+            raise ConfigError(
+                f"--schedule: expected a cron expression such as '0 2 * * *', found {schedule!r}."
+            )
     with deployment.postgres().connect(autocommit=True) as connection:
         add_source(connection, name, "folder", config, schedule)
 
@@ -56,11 +60,19 @@ def register(deployment: Deployment, name: str, config: dict[str, Any], schedule
 def add(
     name: Annotated[str, typer.Argument(help="Name of the source; its partition in Dagster.")],
     path: Annotated[Path, typer.Option(help="Folder to read.")],
-    include: Annotated[list[str] | None, typer.Option(help="Only files that match this glob (repeatable).")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="No files that match this glob (repeatable).")] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="Only files that match this glob (repeatable).")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="No files that match this glob (repeatable).")
+    ] = None,
     hidden: Annotated[bool, typer.Option("--hidden", help="Hidden files and folders too.")] = False,
-    language: Annotated[str | None, typer.Option(help="ISO 639-1 code of all documents; else detected.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="Cron expression of this source's own sync.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="ISO 639-1 code of all documents; else detected.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="Cron expression of this source's own sync.")
+    ] = None,
 ) -> None:
     """Register a folder as a source."""
     config = folder_config(path, include or [], exclude or [], hidden, language)

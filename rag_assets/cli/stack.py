@@ -50,7 +50,11 @@ def status(as_json: JsonOption = False) -> None:
         return
     rows = [(name, value) for name, value in report.items() if name not in ("embedder", "counts")]
     rows += [(f"embedder.{name}", value) for name, value in report["embedder"].items()]
-    table("Status", ("what", "value"), [(name, value if value is not None else "not running") for name, value in rows])
+    table(
+        "Status",
+        ("what", "value"),
+        [(name, value if value is not None else "not running") for name, value in rows],
+    )
     if report["counts"]:
         table("Counts", list(report["counts"]), [list(report["counts"].values())])
 

@@ -60,11 +60,17 @@ class Drift:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
-        unsure = f"; {len(self.contradictions)} ids on which reads disagree" if self.contradictions else ""
+        unsure = (
+            f"; {len(self.contradictions)} ids on which reads disagree"
+            if self.contradictions
+            else ""
+        )
         return f"{self.verdict}: {self.checked} rows compared, {counts}{unsure}"
 
 
-def suspects(expected: Mapping[str, str], scanned: Iterable[tuple[str, str]]) -> tuple[set[str], set[str]]:
+def suspects(
+    expected: Mapping[str, str], scanned: Iterable[tuple[str, str]]
+) -> tuple[set[str], set[str]]:
     """Ids that a scan shows otherwise than expected (id -> fingerprint), and ids that it shows more than once."""
     seen: dict[str, str] = {}
     twice: set[str] = set()
@@ -72,7 +78,11 @@ def suspects(expected: Mapping[str, str], scanned: Iterable[tuple[str, str]]) ->
         if row_id in seen:
             twice.add(row_id)
         seen[row_id] = fingerprint
-    return {row_id for row_id in expected.keys() | seen.keys() if expected.get(row_id) != seen.get(row_id)}, twice
+    return {
+        row_id
+        for row_id in expected.keys() | seen.keys()
+        if expected.get(row_id) != seen.get(row_id)
+    }, twice
 
 
 def judge(

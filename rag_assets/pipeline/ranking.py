@@ -14,7 +14,9 @@ K = TypeVar("K", bound=Hashable)
 RRF_K = 60
 
 
-def reciprocal_rank_fusion(rankings: Sequence[Sequence[K]], *, k: int = RRF_K) -> list[tuple[K, float]]:
+def reciprocal_rank_fusion(
+    rankings: Sequence[Sequence[K]], *, k: int = RRF_K
+) -> list[tuple[K, float]]:
     """Fuses rankings (best first, each key once): score = Σ 1 / (k + rank), ranks from 1. Best first; ties by key order
     of appearance."""
     scores: dict[K, float] = {}
@@ -38,4 +40,7 @@ def rank_by_maxsim(
     query: NDArray[np.float32], documents: Mapping[K, NDArray[np.float32]]
 ) -> list[tuple[K, float]]:
     """Keys by MaxSim, best first."""
-    return sorted(((key, maxsim(query, document)) for key, document in documents.items()), key=lambda item: -item[1])
+    return sorted(
+        ((key, maxsim(query, document)) for key, document in documents.items()),
+        key=lambda item: -item[1],
+    )

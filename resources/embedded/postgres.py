@@ -128,18 +128,15 @@ def stop_postgres(home: Path, timeout: float) -> bool:
             return False
         server.process.send_signal(signal.SIGINT)
         if not ended(server.process, deadline - time.monotonic()):
-            server.process.send_signal(
-                signal.SIGQUIT
-            )  # without a checkpoint: the next start recovers
+            # Without a checkpoint: the next start recovers.
+            server.process.send_signal(signal.SIGQUIT)
             if not ended(server.process, 5):
                 raise StackError(
                     f"postgres: pid {server.process.pid} does not stop; end it with kill -9"
                 )
-        if not Path(server.sockets).is_relative_to(home):
+        if not Path(server.sockets).is_relative_to(home):  # but in the temporary folder
             with suppress(OSError):
-                Path(
-                    server.sockets
-                ).rmdir()  # in the temporary folder; made again at the next start
+                Path(server.sockets).rmdir()
         return True
 
 
@@ -184,10 +181,8 @@ def _launch(home: Path, data: Path, log: Path) -> int:
     else:
         clear_remains(data)
     sockets = socket_folder(home, uid, credentials)
-    for stale in (
-        SOCKET_NAME,
-        f"{SOCKET_NAME}.lock",
-    ):  # the lock holds a pid too, believed like that of the data folder
+    # The socket's lock holds a pid too, which PostgreSQL believes as it believes postmaster.pid.
+    for stale in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
         (sockets / stale).unlink(missing_ok=True)
     settings = SERVER_SETTINGS | {"unix_socket_directories": str(sockets)}
     flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
@@ -200,9 +195,8 @@ def _ensure_database(sockets: str, database: str) -> None:
     from psycopg import sql
 
     with psycopg.connect(_url(sockets, "postgres"), autocommit=True) as connection:
-        if not connection.execute(
-            "SELECT 1 FROM pg_database WHERE datname = %s", [database]
-        ).fetchone():
+        query = "SELECT 1 FROM pg_database WHERE datname = %s"
+        if not connection.execute(query, [database]).fetchone():
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
 
 

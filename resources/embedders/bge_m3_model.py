@@ -62,8 +62,7 @@ class BgeM3Model:
         """
         if max_length > self.longest:
             raise ConfigError(
-                f"max_length={max_length}: this model takes {self.longest} tokens.\n"
-                f"Set max_length={self.longest}."
+                f"max_length={max_length}: this model takes {self.longest} tokens.\nSet max_length={self.longest}."
             )
         encoded = self._tokenizer(list(texts), truncation=True, max_length=max_length)
         special = self._tokenizer.num_special_tokens_to_add()

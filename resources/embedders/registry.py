@@ -34,8 +34,7 @@ def create_embedder(spec: str, **options: Any) -> Embedder:
     known = inspect.signature(cls).parameters if spec in BUILT_IN else ()
     if unknown := sorted(options.keys() - set(known)):
         raise ConfigError(
-            f"embedder {spec!r} has no option {', '.join(unknown)}: "
-            f"expected {', '.join(known) or 'none'}"
+            f"embedder {spec!r} has no option {', '.join(unknown)}: expected {', '.join(known) or 'none'}"
         )
     try:
         embedder = cls(**options)

@@ -26,6 +26,9 @@ ALIASES: Mapping[Kind, str] = {
 VECTOR_FIELD = "vector"
 
 
+_IDENTITY = "rag.identity"
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a collection is declared to be. `index` has index_type, metric_type and params."""
@@ -37,14 +40,8 @@ class Layout:
 
 
 def create(client: MilvusClient, name: str, layout: Layout, timeout: float) -> None:
-    """Creates the collection with its index and loads it.
-
-    Its description is a new UUID: servers number collections differently (Milvus Lite calls all of them 0), and a
-    collection that was lost and made anew must not pass for the one that held the rows.
-    """
-    schema = client.create_schema(
-        auto_id=False, enable_dynamic_field=True, description=str(uuid.uuid4())
-    )
+    """Creates the collection with its index and loads it."""
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, max_length=255, is_primary=True)
     if layout.kind == "sparse":
         schema.add_field(VECTOR_FIELD, DataType.SPARSE_FLOAT_VECTOR)
@@ -77,7 +74,21 @@ def create(client: MilvusClient, name: str, layout: Layout, timeout: float) -> N
         num_shards=layout.shards,
         consistency_level="Strong",
         timeout=timeout,
+        # Milvus Lite numbers every collection 0, and keeps properties; other servers number them apart.
+        **({"properties": {_IDENTITY: str(uuid.uuid4())}} if is_lite(client) else {}),
     )
+
+
+def identity(client: MilvusClient, name: str, timeout: float) -> str:
+    """What tells a collection from one of the same name that was made after it was lost."""
+    description = client.describe_collection(name, timeout=timeout)
+    return (
+        f"{description.get('collection_id')}:{description.get('properties', {}).get(_IDENTITY, '')}"
+    )
+
+
+def is_lite(client: MilvusClient) -> bool:
+    return "lite" in client.get_server_version()
 
 
 def differences(client: MilvusClient, name: str, layout: Layout, timeout: float) -> list[str]:
@@ -90,9 +101,13 @@ def differences(client: MilvusClient, name: str, layout: Layout, timeout: float)
     wanted_type = DataType.SPARSE_FLOAT_VECTOR if layout.kind == "sparse" else DataType.FLOAT_VECTOR
     vector = fields.get(VECTOR_FIELD)
     if vector is None or vector["type"] != wanted_type:
-        found.append(f"{name}.{VECTOR_FIELD}: expected {wanted_type.name}, found {vector and vector['type']!r}")
+        found.append(
+            f"{name}.{VECTOR_FIELD}: expected {wanted_type.name}, found {vector and vector['type']!r}"
+        )
     elif layout.kind != "sparse" and int(vector["params"].get("dim", 0)) != layout.dimension:
-        found.append(f"{name}: expected dimension {layout.dimension}, found {vector['params'].get('dim')}")
+        found.append(
+            f"{name}: expected dimension {layout.dimension}, found {vector['params'].get('dim')}"
+        )
     state = client.get_load_state(name, timeout=timeout).get("state")
     if getattr(state, "name", str(state)) != "Loaded":
         found.append(f"{name}: expected to be loaded, found {getattr(state, 'name', state)}")

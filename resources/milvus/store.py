@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,14 @@ from pymilvus.exceptions import MilvusException
 
 from rag_assets.pipeline.vectors import NORM_TOLERANCE, Kind, Multi, Sparse
 from resources.errors import ConfigError, RagError, StoreUnavailable, VectorError
-from resources.milvus.collections import ALIASES, VECTOR_FIELD, Layout, create, differences
+from resources.milvus.collections import (
+    ALIASES,
+    VECTOR_FIELD,
+    Layout,
+    create,
+    differences,
+    identity,
+)
 
 # It logs a traceback for every error that it also raises; ours say the same in a sentence.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -36,6 +44,8 @@ KEYS = 500
 READ_BACK = 8
 #: A scan that finds more rows than this in a bucket splits it (Milvus refuses results above 16,384 rows).
 BUCKET_ROWS = 10_000
+#: Seconds a scan of a bucket may take: Milvus Lite walks the rows that it holds in memory.
+SCAN_TIMEOUT = 120.0
 HEX = "0123456789abcdef"
 
 
@@ -89,7 +99,9 @@ class MilvusStore:
         except RagError:
             raise
         except MilvusException as error:
-            raise StoreUnavailable(f"Milvus at {self.uri} could not {what}: {error.message}") from error
+            raise StoreUnavailable(
+                f"Milvus at {self.uri} could not {what}: {error.message}"
+            ) from error
         except Exception as error:
             # gRPC and socket errors come through as their own types, without a common base.
             if type(error).__module__.split(".")[0] not in ("grpc", "builtins", "socket"):
@@ -97,6 +109,19 @@ class MilvusStore:
             if isinstance(error, (TypeError, AttributeError, KeyError, IndexError, AssertionError)):
                 raise
             raise StoreUnavailable(f"Milvus at {self.uri} could not {what}: {error}") from error
+
+    def _call(self, what: str, method: str, name: str, *args: Any, **options: Any) -> Any:
+        """A request to a collection; one that is not loaded (after a server's restart) is loaded and asked again."""
+        call = getattr(self.client, method)
+        options.setdefault("timeout", self.timeout)
+        with self._errors(what):
+            try:
+                return call(name, *args, **options)
+            except MilvusException as error:
+                if "not loaded" not in str(error.message).lower():
+                    raise
+                self.client.load_collection(name, timeout=self.timeout)
+                return call(name, *args, **options)
 
     # Collections -----------------------------------------------------------------------------------------------
 
@@ -108,11 +133,8 @@ class MilvusStore:
         with self._errors(f"prepare collection {name}"):
             if not self.client.has_collection(name, timeout=self.timeout):
                 create(self.client, name, layout, self.timeout)
-            return str(self.client.describe_collection(name, timeout=self.timeout)["description"])
-
-    def ensure_loaded(self, name: str) -> None:
-        with self._errors(f"load {name}"):
             self.client.load_collection(name, timeout=self.timeout)
+            return identity(self.client, name, self.timeout)
 
     def differences(self, name: str, layout: Layout) -> list[str]:
         with self._errors(f"describe {name}"):
@@ -122,10 +144,14 @@ class MilvusStore:
         """The physical collection behind the alias, or None."""
         with self._errors("list aliases"):
             for name in self.client.list_collections(timeout=self.timeout):
-                if ALIASES[kind] in self.client.describe_collection(name, timeout=self.timeout).get("aliases", []):
+                if ALIASES[kind] in self.client.describe_collection(name, timeout=self.timeout).get(
+                    "aliases", []
+                ):
                     return name
             try:
-                return self.client.describe_alias(ALIASES[kind], timeout=self.timeout)["collection_name"]
+                return self.client.describe_alias(ALIASES[kind], timeout=self.timeout)[
+                    "collection_name"
+                ]
             except MilvusException:
                 return None
 
@@ -147,7 +173,9 @@ class MilvusStore:
 
     # Writes ----------------------------------------------------------------------------------------------------
 
-    def upsert_dense(self, name: str, rows: Sequence[RowFields], vectors: NDArray[np.float32]) -> list[int]:
+    def upsert_dense(
+        self, name: str, rows: Sequence[RowFields], vectors: NDArray[np.float32]
+    ) -> list[int]:
         """Upserts one row a chunk. Returns the rows of each chunk (1)."""
         vectors = checked(vectors, [str(row.chunk_id) for row in rows])
         step = max(1, min(UPSERT_ROWS, UPSERT_BYTES // (vectors.shape[1] * 4)))
@@ -156,7 +184,9 @@ class MilvusStore:
                 name,
                 [
                     {**row.as_row(f"{row.chunk_id}_dense"), VECTOR_FIELD: vector}
-                    for row, vector in zip(rows[start : start + step], vectors[start : start + step])
+                    for row, vector in zip(
+                        rows[start : start + step], vectors[start : start + step]
+                    )
                 ],
             )
         return [1] * len(rows)
@@ -164,8 +194,17 @@ class MilvusStore:
     def upsert_sparse(self, name: str, rows: Sequence[RowFields], vectors: Sparse) -> list[int]:
         """Upserts one row a chunk; an empty vector (which no server stores) takes none. Returns rows a chunk."""
         if not np.isfinite(vectors.values).all():
-            bad = int(np.searchsorted(vectors.indptr, np.flatnonzero(~np.isfinite(vectors.values))[0], "right")) - 1
-            raise VectorError(f"Sparse vector of chunk {rows[bad].chunk_id}: expected finite weights, found others.")
+            bad = (
+                int(
+                    np.searchsorted(
+                        vectors.indptr, np.flatnonzero(~np.isfinite(vectors.values))[0], "right"
+                    )
+                )
+                - 1
+            )
+            raise VectorError(
+                f"Sparse vector of chunk {rows[bad].chunk_id}: expected finite weights, found others."
+            )
         pending: list[dict[str, Any]] = []
         counts: list[int] = []
         for index, row in enumerate(rows):
@@ -194,10 +233,10 @@ class MilvusStore:
         step = max(1, min(UPSERT_ROWS * 4, UPSERT_BYTES // (max(1, tokens.shape[1]) * 4)))
         pending: list[dict[str, Any]] = []
         for row, start, count in zip(rows, vectors.offsets.tolist(), counts.tolist()):
-            for token in range(count):
+            for token, row_id in enumerate(row_ids(row.chunk_id, "multi", count)):
                 pending.append(
                     {
-                        **row.as_row(f"{row.chunk_id}_multi_{token:05d}"),
+                        **row.as_row(row_id),
                         VECTOR_FIELD: tokens[start + token],
                         "chunk_id": str(row.chunk_id),
                         "token_count": count,
@@ -214,10 +253,11 @@ class MilvusStore:
         """Upserts and reads some of the rows back: what counts is what is found, not what was answered."""
         if not rows:
             return
-        with self._errors(f"upsert {len(rows)} rows into {name}"):
-            answer = self.client.upsert(name, rows, timeout=self.timeout)
+        answer = self._call(f"upsert {len(rows)} rows into {name}", "upsert", name, rows)
         if answer.get("upsert_count") != len(rows):
-            raise StoreUnavailable(f"{name}: expected {len(rows)} rows upserted, found {answer.get('upsert_count')}.")
+            raise StoreUnavailable(
+                f"{name}: expected {len(rows)} rows upserted, found {answer.get('upsert_count')}."
+            )
         sample = rows[:: max(1, len(rows) // READ_BACK)]
         found = self.fingerprints(name, [row["id"] for row in sample])
         missing = [row["id"] for row in sample if found.get(row["id"]) != row["row_fingerprint"]]
@@ -227,28 +267,30 @@ class MilvusStore:
                 f"more of {len(sample)} read back are not as written."
             )
 
-    def delete_chunks(self, name: str, kind: Kind, chunks: Sequence[uuid.UUID]) -> None:
-        """Deletes the rows of chunks. Chunks without rows are passed over."""
-        for start in range(0, len(chunks), KEYS):
-            part = chunks[start : start + KEYS]
-            with self._errors(f"delete {len(part)} chunks from {name}"):
-                if kind == "multi":
-                    quoted = ", ".join(f'"{chunk}"' for chunk in part)
-                    self.client.delete(name, filter=f"chunk_id in [{quoted}]", timeout=self.timeout)
-                else:
-                    self.client.delete(name, ids=[f"{chunk}_{kind}" for chunk in part], timeout=self.timeout)
+    def delete_chunks(self, name: str, kind: Kind, chunks: Mapping[uuid.UUID, int | None]) -> None:
+        """Deletes the rows of chunks (chunk -> its rows, None: not known). What is not there is passed over."""
+        ids = [row_id for chunk, count in chunks.items() for row_id in row_ids(chunk, kind, count)]
+        for part in _parts(ids, KEYS):
+            self._call(f"delete {len(part)} rows of {name}", "delete", name, ids=part)
+        # By filter, Milvus Lite walks all rows: 3 s for what takes 0.01 s by keys.
+        unknown = [chunk for chunk, count in chunks.items() if kind == "multi" and count is None]
+        for part in _parts(unknown, KEYS):
+            self._call(f"delete rows of {name}", "delete", name, filter=_any_of("chunk_id", part))
 
     # Reads -----------------------------------------------------------------------------------------------------
 
     def fingerprints(self, name: str, ids: Sequence[str]) -> dict[str, str]:
         """id -> row_fingerprint of the rows that exist, by key under Strong consistency."""
         found: dict[str, str] = {}
-        for start in range(0, len(ids), KEYS):
-            part = list(ids[start : start + KEYS])
-            with self._errors(f"read {len(part)} rows of {name} by key"):
-                rows = self.client.get(
-                    name, part, output_fields=["id", "row_fingerprint"], timeout=self.timeout, consistency_level="Strong"
-                )
+        for part in _parts(ids, KEYS):
+            rows = self._call(
+                f"read {len(part)} rows of {name} by key",
+                "get",
+                name,
+                part,
+                output_fields=["id", "row_fingerprint"],
+                consistency_level="Strong",
+            )
             found.update((row["id"], row["row_fingerprint"]) for row in rows)
         return found
 
@@ -258,83 +300,108 @@ class MilvusStore:
         An id that a server holds twice comes twice. A bucket that is too full is split by one more digit.
         """
         conditions = [condition for condition in (_bucket_filter(prefix), where) if condition]
-        with self._errors(f"scan {name}"):
-            rows = self.client.query(
-                name,
-                filter=" and ".join(conditions) or 'id >= ""',
-                output_fields=["id", "row_fingerprint"],
-                limit=BUCKET_ROWS + 1,
-                timeout=max(self.timeout, 120.0),
-                consistency_level="Strong",
-            )
+        rows = self._call(
+            f"scan {name}",
+            "query",
+            name,
+            filter=" and ".join(conditions) or 'id >= ""',
+            output_fields=["id", "row_fingerprint"],
+            limit=BUCKET_ROWS + 1,
+            timeout=max(self.timeout, SCAN_TIMEOUT),
+            consistency_level="Strong",
+        )
         if len(rows) <= BUCKET_ROWS:
             yield [(row["id"], row["row_fingerprint"]) for row in rows]
             return
         if len(prefix) >= 8:
-            raise ConfigError(f"{name}: more than {BUCKET_ROWS} rows have an id that begins with {prefix}.")
+            raise ConfigError(
+                f"{name}: more than {BUCKET_ROWS} rows have an id that begins with {prefix}."
+            )
         for digit in HEX:
             yield from self.scan(name, prefix + digit, where)
 
     def copies(self, name: str, ids: Sequence[str]) -> dict[str, int]:
         """id -> how many rows a query for it returns (a get hides a second one)."""
-        counts: dict[str, int] = {}
-        for start in range(0, len(ids), KEYS):
-            quoted = ", ".join(f'"{row_id}"' for row_id in ids[start : start + KEYS])
-            with self._errors(f"read rows of {name}"):
-                rows = self.client.query(
-                    name,
-                    filter=f"id in [{quoted}]",
-                    output_fields=["id"],
-                    timeout=self.timeout,
-                    consistency_level="Strong",
-                )
-            for row in rows:
-                counts[row["id"]] = counts.get(row["id"], 0) + 1
+        counts: Counter[str] = Counter()
+        for part in _parts(ids, KEYS):
+            rows = self._call(
+                f"read rows of {name}",
+                "query",
+                name,
+                filter=_any_of("id", part),
+                output_fields=["id"],
+                timeout=max(self.timeout, SCAN_TIMEOUT),
+                consistency_level="Strong",
+            )
+            counts.update(row["id"] for row in rows)
         return counts
 
     def search(
-        self, name: str, query: Any, *, limit: int, params: Mapping[str, Any], filter: str = "",
+        self,
+        name: str,
+        query: Any,
+        *,
+        limit: int,
+        params: Mapping[str, Any],
+        filter: str = "",
         output_fields: Sequence[str] = ("id",),
     ) -> list[dict[str, Any]]:
         """Nearest rows of one query vector: dicts of id, distance, entity."""
-        with self._errors(f"search {name}"):
-            hits = self.client.search(
-                name,
-                [query],
-                filter=filter,
-                limit=limit,
-                anns_field=VECTOR_FIELD,
-                search_params={"metric_type": "IP", "params": dict(params)},
-                output_fields=list(output_fields),
-                timeout=self.timeout,
-            )
+        hits = self._call(
+            f"search {name}",
+            "search",
+            name,
+            [query],
+            filter=filter,
+            limit=limit,
+            anns_field=VECTOR_FIELD,
+            search_params={"metric_type": "IP", "params": dict(params)},
+            output_fields=list(output_fields),
+        )
         return list(hits[0])
 
     def token_vectors(self, name: str, chunks: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The token vectors of chunks from the multi collection, in no particular order of tokens."""
+        """chunk -> its token vectors [tokens, dimension] from the multi collection, in no particular order."""
         found: dict[str, list[Any]] = {}
-        quoted = ", ".join(f'"{chunk}"' for chunk in chunks)
-        with self._errors(f"read token vectors of {name}"):
-            rows = self.client.query(
-                name,
-                filter=f"chunk_id in [{quoted}]",
-                output_fields=["chunk_id", VECTOR_FIELD],
-                limit=16_384,
-                timeout=self.timeout,
-            )
+        rows = self._call(
+            f"read token vectors of {name}",
+            "query",
+            name,
+            filter=_any_of("chunk_id", chunks),
+            output_fields=["chunk_id", VECTOR_FIELD],
+            limit=16_384,
+        )
         for row in rows:
             found.setdefault(row["chunk_id"], []).append(row[VECTOR_FIELD])
         return {chunk: np.asarray(vectors, np.float32) for chunk, vectors in found.items()}
 
     def mend_duplicates(self, name: str) -> int:
-        """Upserts anew each row whose id is there twice (a Milvus Lite killed during a flush leaves such). Their number."""
-        seen: set[str] = set()
-        double = {row_id for bucket in self.scan(name) for row_id, _ in bucket if row_id in seen or seen.add(row_id)}
-        for start in range(0, len(ids := sorted(double)), UPSERT_ROWS):
-            with self._errors(f"mend rows of {name} that are there twice"):
-                rows = self.client.get(name, ids[start : start + UPSERT_ROWS], output_fields=["*"], timeout=self.timeout)
-                self.client.upsert(name, [dict(row) for row in rows], timeout=self.timeout)
+        """Upserts anew each row whose id is there twice (Milvus Lite killed in a flush leaves such). Their number."""
+        times = Counter(row_id for bucket in self.scan(name) for row_id, _ in bucket)
+        double = [row_id for row_id, count in times.items() if count > 1]
+        for part in _parts(double, UPSERT_ROWS):
+            rows = self._call(f"read rows of {name}", "get", name, part, output_fields=["*"])
+            self._call(f"mend rows of {name}", "upsert", name, [dict(row) for row in rows])
         return len(double)
+
+
+def row_ids(chunk: uuid.UUID, kind: Kind, count: int | None) -> list[str]:
+    """The ids of a chunk's rows: one, or for multi one a token (none where their number is not known)."""
+    if kind != "multi":
+        return [f"{chunk}_{kind}"]
+    return [f"{chunk}_multi_{token:05d}" for token in range(count or 0)]
+
+
+T = TypeVar("T")
+
+
+def _parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    return (list(items[start : start + size]) for start in range(0, len(items), size))
+
+
+def _any_of(field: str, values: Iterable[object]) -> str:
+    quoted = ", ".join(f'"{value}"' for value in values)
+    return f"{field} in [{quoted}]"
 
 
 def _bucket_filter(prefix: str) -> str:
@@ -358,8 +425,7 @@ def of_source(source: str) -> str:
 
 def of_no_source(sources: Sequence[str]) -> str:
     """A condition for rows that say a source that there is not."""
-    names = ", ".join(f'"{name}"' for name in sources)
-    return f"source not in [{names}]"
+    return "not (" + _any_of("source", sources) + ")"
 
 
 def checked(
@@ -372,7 +438,11 @@ def checked(
     norms = np.linalg.norm(vectors, axis=1)
     bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
     if len(bad):
-        owner = int(bad[0]) if counts is None else int(np.searchsorted(np.cumsum(counts), bad[0], "right"))
+        owner = (
+            int(bad[0])
+            if counts is None
+            else int(np.searchsorted(np.cumsum(counts), bad[0], "right"))
+        )
         raise VectorError(
             f"Vector of chunk {chunks[owner]}: expected finite numbers and a norm above 0, found norm {norms[bad[0]]}."
         )

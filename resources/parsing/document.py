@@ -23,7 +23,7 @@ from resources.parsing.formats import Format, detect_format
 from resources.parsing.language import detect_language
 from resources.parsing.structured import json_text, subtitles_text, table_text, xml_text
 
-JSON: TypeAlias = "str | int | float | bool | None | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
 #: Raised when our own reading changes; the libraries' versions follow because their output is the text.
 _REVISION = 1

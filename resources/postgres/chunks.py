@@ -57,7 +57,9 @@ def batch_to_chunk(connection: Connection, batch: int) -> list[tuple[uuid.UUID, 
     ).fetchall()
 
 
-def chunk_rows(source_id: uuid.UUID, document: uuid.UUID, chunks: Sequence[Chunk]) -> list[tuple[object, ...]]:
+def chunk_rows(
+    source_id: uuid.UUID, document: uuid.UUID, chunks: Sequence[Chunk]
+) -> list[tuple[object, ...]]:
     """The rows of one document's chunks. Equal texts within it are told apart by their occurrence."""
     seen: dict[str, int] = {}
     ids: list[uuid.UUID] = []

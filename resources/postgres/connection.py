@@ -90,7 +90,8 @@ def _lock(connection: Connection, partition: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
         row = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended('rag-assets partition ' || %s, 0))", [partition]
+            "SELECT pg_try_advisory_lock(hashtextextended('rag-assets partition ' || %s, 0))",
+            [partition],
         ).fetchone()
         if row is not None and row[0]:
             return

@@ -96,7 +96,10 @@ def write_documents(
 ) -> None:
     """Upserts a batch. A document whose text is unchanged keeps its chunks; a failed one keeps its last good text."""
     copy_rows(
-        connection, "parsed", _PARSED_COLUMNS, ([getattr(row, name) for name in _PARSED_COLUMNS] for row in rows)
+        connection,
+        "parsed",
+        _PARSED_COLUMNS,
+        ([getattr(row, name) for name in _PARSED_COLUMNS] for row in rows),
     )
     parameters: dict[str, Any] = {
         "source": source.id,
@@ -155,7 +158,9 @@ def delete_gone_documents(writer: Writer, source: SourceRow, *, limit: int = 500
 
 
 def count_documents(connection: Connection, source_id: uuid.UUID) -> int:
-    row = connection.execute("SELECT count(*) FROM documents WHERE source_uuid = %s", [source_id]).fetchone()
+    row = connection.execute(
+        "SELECT count(*) FROM documents WHERE source_uuid = %s", [source_id]
+    ).fetchone()
     assert row is not None
     return row[0]
 

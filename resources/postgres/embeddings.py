@@ -39,14 +39,16 @@ class Target:
 
 
 #: Documents of the source whose vectors are not known to be right. Spliced into queries as `d`.
-DIRTY = "d.source_uuid = %(source)s AND (d.indexing_status <> 'completed' OR d.indexed_as IS DISTINCT FROM %(indexed_as)s)"
+DIRTY = """d.source_uuid = %(source)s
+  AND (d.indexing_status <> 'completed' OR d.indexed_as IS DISTINCT FROM %(indexed_as)s)"""
 
 
 def plan_embedding(writer: Writer, target: Target, *, batch_chars: int) -> int:
     """Leaves each distinct text that has no embedding in `pg_temp.todo`, shortest first. Returns the batches."""
     return plan_todo(
         writer.connection,
-        f"""SELECT text_hash, id, (sum(char_count + 64) OVER (ORDER BY char_count, text_hash))::bigint / %(batch_chars)s AS batch
+        f"""SELECT text_hash, id,
+              (sum(char_count + 64) OVER (ORDER BY char_count, text_hash))::bigint / %(batch_chars)s AS batch
             FROM (
               SELECT DISTINCT ON (c.text_hash) c.text_hash, c.id, c.char_count
               FROM documents d JOIN document_chunks c ON c.document_id = d.id
@@ -84,7 +86,11 @@ def forget_file(connection: Connection, file_id: uuid.UUID) -> None:
 
 
 def record_file(
-    connection: Connection, model: str, kinds: Sequence[Kind], file: WrittenFile, text_hashes: Sequence[str]
+    connection: Connection,
+    model: str,
+    kinds: Sequence[Kind],
+    file: WrittenFile,
+    text_hashes: Sequence[str],
 ) -> None:
     """Records a file that is in place. Rows in the order of the file."""
     file_id = uuid.uuid4()
@@ -94,7 +100,10 @@ def record_file(
         [file_id, file.path, model, list(kinds), len(text_hashes), file.byte_count, file.checksum],
     )
     copy_rows(
-        connection, "embedded", {"text_hash": "text", "row_index": "int4"}, zip(text_hashes, range(len(text_hashes)))
+        connection,
+        "embedded",
+        {"text_hash": "text", "row_index": "int4"},
+        zip(text_hashes, range(len(text_hashes))),
     )
     # In the order of the key: two sources with common texts must not wait for each other in a circle.
     connection.execute(
@@ -106,7 +115,9 @@ def record_file(
     )
 
 
-def record_failures(connection: Connection, source_id: uuid.UUID, reasons: Mapping[str, str]) -> None:
+def record_failures(
+    connection: Connection, source_id: uuid.UUID, reasons: Mapping[str, str]
+) -> None:
     """Marks the chunks of texts that could not be embedded (text hash -> reason), and their documents."""
     copy_rows(connection, "unembedded", {"text_hash": "text", "reason": "text"}, reasons.items())
     connection.execute(
@@ -122,7 +133,8 @@ def record_failures(connection: Connection, source_id: uuid.UUID, reasons: Mappi
 def count_texts(connection: Connection, source_id: uuid.UUID) -> int:
     """Distinct texts of a source's chunks."""
     row = connection.execute(
-        "SELECT count(DISTINCT c.text_hash) FROM document_chunks c JOIN documents d ON d.id = c.document_id WHERE d.source_uuid = %s",
+        """SELECT count(DISTINCT c.text_hash) FROM document_chunks c JOIN documents d ON d.id = c.document_id
+           WHERE d.source_uuid = %s""",
         [source_id],
     ).fetchone()
     assert row is not None

@@ -24,5 +24,7 @@ def hydrate(connection: Connection, chunks: Sequence[uuid.UUID]) -> dict[uuid.UU
 def serving_models(connection: Connection) -> dict[str, str]:
     """kind -> fingerprint of the model whose vectors the alias serves."""
     return dict(
-        connection.execute("SELECT kind, model_fingerprint FROM vector_collections WHERE state = 'serving'").fetchall()
+        connection.execute(
+            "SELECT kind, model_fingerprint FROM vector_collections WHERE state = 'serving'"
+        ).fetchall()
     )

@@ -59,12 +59,17 @@ def get_source(connection: Connection, name: str) -> SourceRow:
 
 def list_sources(connection: Connection) -> list[SourceRow]:
     return [
-        SourceRow(*row) for row in connection.execute(f"SELECT {_COLUMNS} FROM sources ORDER BY name")
+        SourceRow(*row)
+        for row in connection.execute(f"SELECT {_COLUMNS} FROM sources ORDER BY name")
     ]
 
 
 def add_source(
-    connection: Connection, name: str, source_type: str, config: Mapping[str, Any], schedule: str | None
+    connection: Connection,
+    name: str,
+    source_type: str,
+    config: Mapping[str, Any],
+    schedule: str | None,
 ) -> SourceRow:
     """Registers a source; the configuration must have been checked. Raises ConfigError when the name is taken."""
     row = connection.execute(
@@ -112,7 +117,9 @@ def mark_completed(connection: Connection, source_id: uuid.UUID) -> None:
     )
 
 
-def stage_listing(writer: Writer, source_id: uuid.UUID, entries: Iterable[Entry]) -> tuple[Plan, int]:
+def stage_listing(
+    writer: Writer, source_id: uuid.UUID, entries: Iterable[Entry]
+) -> tuple[Plan, int]:
     """Compares a complete listing with what was recorded. Returns the plan so far and the batches to fetch.
 
     Entries that differ, or failed before, are left in `pg_temp.todo`; those that are gone are not touched yet.
@@ -127,7 +134,9 @@ def stage_listing(writer: Writer, source_id: uuid.UUID, entries: Iterable[Entry]
     try:
         connection.execute("CREATE UNIQUE INDEX ON pg_temp.listing (key)")
     except connection.UniqueViolation as error:  # pyright: ignore[reportAttributeAccessIssue]
-        raise SourceError(f"The source listed one key twice: {error.diag.message_detail}") from error
+        raise SourceError(
+            f"The source listed one key twice: {error.diag.message_detail}"
+        ) from error
     batches = plan_todo(
         connection,
         """SELECT l.*, e.content_hash AS old_hash, e.key IS NULL AS is_new,
@@ -152,10 +161,14 @@ def listed_batch(connection: Connection, batch: int) -> list[tuple[Entry, str | 
         "SELECT key, locator, change_token, size, old_hash, is_new FROM pg_temp.todo WHERE batch = %s ORDER BY key",
         [batch],
     )
-    return [(Entry(key, locator, token, size), old, new) for key, locator, token, size, old, new in rows]
+    return [
+        (Entry(key, locator, token, size), old, new) for key, locator, token, size, old, new in rows
+    ]
 
 
-def record_fetched(connection: Connection, source_id: uuid.UUID, fetched: Sequence[Fetched]) -> None:
+def record_fetched(
+    connection: Connection, source_id: uuid.UUID, fetched: Sequence[Fetched]
+) -> None:
     copy_rows(
         connection,
         "fetched",
@@ -203,7 +216,8 @@ def delete_gone_entries(connection: Connection, source_id: uuid.UUID) -> int:
 def recorded_tokens(connection: Connection, source_id: uuid.UUID) -> Iterator[tuple[str, str]]:
     """(key, change token) of every entry, ordered by key bytes: what a sensor compares a listing with."""
     yield from connection.execute(
-        'SELECT key, change_token FROM source_entries WHERE source_id = %s ORDER BY key COLLATE "C"', [source_id]
+        'SELECT key, change_token FROM source_entries WHERE source_id = %s ORDER BY key COLLATE "C"',
+        [source_id],
     )
 
 
@@ -215,4 +229,4 @@ def unfinished_sources(connection: Connection) -> dict[uuid.UUID, str]:
            UNION ALL
            SELECT DISTINCT source_uuid, 'deletions' FROM vector_deletions"""
     )
-    return {source: what for source, what in rows}
+    return dict(rows.fetchall())

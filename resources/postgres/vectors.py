@@ -117,18 +117,18 @@ def unfinished_chunks(connection: Connection, collection: str) -> int:
 
 def pending_deletions(
     connection: Connection, source_id: uuid.UUID, kind: Kind, *, limit: int = 1000
-) -> tuple[list[int], list[uuid.UUID]]:
-    """Claims a batch of the outbox for this transaction: (outbox ids, chunks that no longer exist).
+) -> tuple[list[int], dict[uuid.UUID, int | None]]:
+    """Claims a batch of the outbox for this transaction: (outbox ids, chunks that no longer exist -> their rows).
 
     A chunk that lives again is claimed but not among the second: its row will be overwritten, not deleted.
     """
     rows = connection.execute(
-        """SELECT v.id, v.chunk_id, EXISTS (SELECT FROM document_chunks c WHERE c.id = v.chunk_id)
+        """SELECT v.id, v.chunk_id, v.row_count, EXISTS (SELECT FROM document_chunks c WHERE c.id = v.chunk_id)
            FROM vector_deletions v WHERE source_uuid = %s AND kind = %s ORDER BY v.id LIMIT %s
            FOR UPDATE OF v SKIP LOCKED""",
         [source_id, kind, limit],
     ).fetchall()
-    return [row[0] for row in rows], sorted({row[1] for row in rows if not row[2]})
+    return [row[0] for row in rows], {row[1]: row[2] for row in rows if not row[3]}
 
 
 def confirm_deletions(connection: Connection, outbox_ids: Sequence[int]) -> None:
@@ -176,7 +176,9 @@ def batch_of_vectors(connection: Connection, batch: int) -> tuple[list[VectorRow
     return [VectorRow(*row[:-1]) for row in rows], sum(row[-1] for row in rows)
 
 
-def acknowledge(writer: Writer, connection: Connection, collection: str, batch: int, rows: Sequence[int]) -> None:
+def acknowledge(
+    writer: Writer, connection: Connection, collection: str, batch: int, rows: Sequence[int]
+) -> None:
     """Records that Milvus holds the rows of a batch, `rows[i]` rows for the i-th chunk of `batch_of_vectors`.
 
     A chunk that was deleted meanwhile is left out: its deletion waits in the outbox.
@@ -234,7 +236,7 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
 def claims_in_range(
     connection: Connection, collection: Collection, source_id: uuid.UUID, prefix: str
 ) -> list[tuple[uuid.UUID, str, int, datetime]]:
-    """(chunk, fingerprint, rows, acknowledged at) that Milvus must hold, for the chunks of a source whose id begins with `prefix`."""
+    """(chunk, fingerprint, rows, acknowledged at) that Milvus must hold, of a source, for ids with `prefix`."""
     lower, upper = _id_range(prefix)
     return connection.execute(
         f"""{_CLAIMS} WHERE d.source_uuid = %(source)s AND c.id BETWEEN %(lower)s AND %(upper)s
@@ -260,10 +262,13 @@ def claims_of_chunks(
     return {chunk: (fingerprint, count, at) for chunk, fingerprint, count, at in rows}
 
 
-def leaving_chunks(connection: Connection, kind: Kind, chunks: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+def leaving_chunks(
+    connection: Connection, kind: Kind, chunks: Sequence[uuid.UUID]
+) -> set[uuid.UUID]:
     """Those of `chunks` whose deletion waits in the outbox."""
     rows = connection.execute(
-        "SELECT chunk_id FROM vector_deletions WHERE kind = %s AND chunk_id = ANY(%s)", [kind, list(chunks)]
+        "SELECT chunk_id FROM vector_deletions WHERE kind = %s AND chunk_id = ANY(%s)",
+        [kind, list(chunks)],
     )
     return {row[0] for row in rows}
 

@@ -51,8 +51,12 @@ class FolderSource:
             problems.append("path: missing; expected the folder to read")
         elif isinstance(path, str) and not os.path.isabs(path):
             problems.append(f"path: expected an absolute path, found {path!r}")
-        if isinstance(config.get("language"), str) and not re.fullmatch("[a-z]{2}", config["language"]):
-            problems.append(f"language: expected an ISO 639-1 code such as ja, found {config['language']!r}")
+        if isinstance(config.get("language"), str) and not re.fullmatch(
+            "[a-z]{2}", config["language"]
+        ):
+            problems.append(
+                f"language: expected an ISO 639-1 code such as ja, found {config['language']!r}"
+            )
         for name in ("include", "exclude"):
             for glob in config.get(name) or ():
                 if not isinstance(glob, str) or not glob:
@@ -77,7 +81,9 @@ class FolderSource:
             if not self._wanted(key):
                 continue
             if key in seen:
-                raise SourceError(f"Two files have one key, {key!r}: {seen[key]!r} and {path!r}. Rename one.")
+                raise SourceError(
+                    f"Two files have one key, {key!r}: {seen[key]!r} and {path!r}. Rename one."
+                )
             seen[key] = path
             yield Entry(
                 key,
@@ -150,10 +156,14 @@ def _translate(glob: str) -> str:
         glob += "**"
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^\]]+\])", glob.removeprefix("/"))
     meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "(?:" + "".join(
-        meaning.get(part) or (part.replace("[!", "[^", 1) if index % 2 else re.escape(part))
-        for index, part in enumerate(parts)
-    ) + ")"
+    return (
+        "(?:"
+        + "".join(
+            meaning.get(part) or (part.replace("[!", "[^", 1) if index % 2 else re.escape(part))
+            for index, part in enumerate(parts)
+        )
+        + ")"
+    )
 
 
 def _inside(path: str | bytes, root: str | bytes) -> bool:

@@ -9,7 +9,9 @@ from resources.errors import ConfigError
 from resources.sources.base import Source
 from resources.sources.folder import FolderSource
 
-SOURCE_TYPES: Mapping[str, Callable[[Mapping[str, Any]], Source]] = {"folder": FolderSource.from_config}
+SOURCE_TYPES: Mapping[str, Callable[[Mapping[str, Any]], Source]] = {
+    "folder": FolderSource.from_config
+}
 
 
 def open_source(source_type: str, config: Mapping[str, Any]) -> Source:

@@ -230,12 +230,17 @@ def test_truncation_is_counted(folder: Path) -> None:
     assert embedder.embed(["数" * (fits + 1)], ["dense"]).truncated == 1
 
 
+def loaded(embedder: BgeM3Embedder) -> bge_m3_model.BgeM3Model:
+    """The model in memory that the embedder uses."""
+    return bge_m3_model.load(
+        embedder._model, embedder.identity["revision"], embedder._device, embedder._precision
+    )
+
+
 @contextmanager
 def fault(embedder: BgeM3Embedder, effect: Callable[[Any, Any], Any]) -> Iterator[list[int]]:
     """Has `effect(input ids, output)` act on each forward pass; yields the passes' rows."""
-    model = bge_m3_model.load(
-        embedder._model, embedder.identity["revision"], embedder._device, embedder._precision
-    )
+    model = loaded(embedder)
     rows = []
 
     def hook(_module: Any, inputs: Any, output: Any) -> Any:
@@ -251,9 +256,7 @@ def fault(embedder: BgeM3Embedder, effect: Callable[[Any, Any], Any]) -> Iterato
 
 def holding(text: str, embedder: BgeM3Embedder) -> Callable[[Any], Any]:
     """Which rows of a batch hold a one-character text's token."""
-    model = bge_m3_model.load(
-        embedder._model, embedder.identity["revision"], embedder._device, embedder._precision
-    )
+    model = loaded(embedder)
     token = model._tokenizer.convert_tokens_to_ids(text)
     assert token != model._tokenizer.unk_token_id
     return lambda ids: (ids == token).any(dim=1)

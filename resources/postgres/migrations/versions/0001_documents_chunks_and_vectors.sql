@@ -6,7 +6,9 @@
 -- Hangul too: Korean particles are glued to their words. Arabic yeh and kaf are folded into the Persian ones.
 CREATE FUNCTION rag_search_text(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 BEGIN
-  t := translate(t, E'\u064A\u0643\u0649\u200C\u0640', E'\u06CC\u06A9\u06CC ');
+  IF t ~ '[\u0600-\u06ff]' THEN
+    t := translate(t, E'\u064A\u0643\u0649\u200C\u0640', E'\u06CC\u06A9\u06CC ');
+  END IF;
   IF t !~ '[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]' THEN
     RETURN t;
   END IF;
@@ -223,6 +225,7 @@ CREATE TABLE vector_deletions (
   source_uuid uuid NOT NULL,
   kind varchar(10) NOT NULL,
   chunk_id uuid NOT NULL,
+  row_count integer,                       -- rows that Milvus acknowledged; NULL: it may hold some all the same
   enqueued_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX vector_deletions_source ON vector_deletions (source_uuid, kind, id);
@@ -249,9 +252,11 @@ $$;
 -- Any deletion of chunks, by whatever statement, is an order to Milvus.
 CREATE FUNCTION rag_enqueue_vector_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  INSERT INTO vector_deletions (source_uuid, kind, chunk_id)
-    SELECT gone.source_uuid, kinds.kind, gone.id
-    FROM gone CROSS JOIN (SELECT DISTINCT kind FROM vector_collections) AS kinds;
+  INSERT INTO vector_deletions (source_uuid, kind, chunk_id, row_count)
+    SELECT gone.source_uuid, v.kind, gone.id, max(r.row_count)
+    FROM gone CROSS JOIN vector_collections v
+    LEFT JOIN vector_rows r ON r.collection = v.name AND r.chunk_id = gone.id
+    GROUP BY gone.source_uuid, v.kind, gone.id;
   DELETE FROM vector_rows USING gone WHERE vector_rows.chunk_id = gone.id;
   RETURN NULL;
 END $$;

@@ -1,0 +1,182 @@
+"""Real stores for tests: one embedded PostgreSQL and one Milvus Lite a session, emptied between tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg
+import pytest
+
+from rag_assets.definitions import build_definitions, build_resources
+from rag_assets.partitions import PARTITION_TAG, SOURCES
+from rag_assets.searcher import Searcher
+from rag_assets.settings import Settings
+from resources.embedded.stack import start_milvus, start_postgres, stop
+from resources.milvus.store import MilvusStore
+from resources.postgres.connection import Connection, Postgres
+from resources.postgres.schema import migrate
+from resources.postgres.sources import SourceRow, add_source
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+#: Third-party corpora, beside the project where they are. Tests that use them skip where they are not.
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="rag-tests-"))
+    yield folder
+    stop(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(home: Path) -> str:
+    url = start_postgres(home).url
+    migrate(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def milvus_uri(home: Path) -> str:
+    return start_milvus(home).uri
+
+
+@dataclass
+class World:
+    """A deployment for one test: its stores, and Dagster's jobs on an instance of its own."""
+
+    settings: Settings
+    folder: Path
+    instance: dg.DagsterInstance
+    connection: Connection
+    resources: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.resources = build_resources(self.settings)
+
+    @property
+    def store(self) -> MilvusStore:
+        return self.resources["milvus"].open()
+
+    @property
+    def postgres(self) -> Postgres:
+        return self.resources["postgres"].open()
+
+    def configured(self, **changes: Any) -> World:
+        """The same stores under other settings."""
+        return World(
+            self.settings.model_copy(update=changes), self.folder, self.instance, self.connection
+        )
+
+    def write(self, files: dict[str, str | bytes], source: str = "docs") -> Path:
+        """Files below the source's folder."""
+        root = self.folder / source
+        root.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return root
+
+    def add(self, source: str = "docs", **config: Any) -> SourceRow:
+        path = self.folder / source
+        path.mkdir(parents=True, exist_ok=True)
+        self.instance.add_dynamic_partitions(SOURCES.name or "", [source])
+        return add_source(self.connection, source, "folder", {"path": str(path), **config}, None)
+
+    def run(
+        self, job: str, partition: str | None = "docs", *, raise_on_error: bool = True
+    ) -> dg.ExecuteInProcessResult:
+        definition = build_definitions(self.resources).resolve_job_def(job)
+        return definition.execute_in_process(
+            instance=self.instance,
+            tags={PARTITION_TAG: partition} if partition else {},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=raise_on_error,
+        )
+
+    def sync(self, source: str = "docs") -> dict[str, dict[str, int]]:
+        """Runs the sync of a source; asset -> plan."""
+        result = self.run("sync_source", source)
+        return {
+            event.step_materialization_data.materialization.asset_key.to_user_string(): dict(
+                event.step_materialization_data.materialization.metadata["plan"].value  # pyright: ignore
+            )
+            for event in result.all_events
+            if event.is_step_materialization
+        }
+
+    def check(self, source: str = "docs") -> dict[str, dg.AssetCheckEvaluation]:
+        """Runs every check of a source; check -> evaluation."""
+        evaluations = self.run("check_source", source).get_asset_check_evaluations()
+        return {evaluation.check_name: evaluation for evaluation in evaluations}
+
+    def failed_checks(self, source: str = "docs") -> dict[str, str]:
+        return {
+            name: found.description or ""
+            for name, found in self.check(source).items()
+            if not found.passed
+        }
+
+    def searcher(self) -> Searcher:
+        embedder = self.resources["embedder"]
+        return Searcher(
+            self.postgres,
+            self.store,
+            embedder.open(),
+            embedder.fingerprint(),
+            self.settings.vectors,
+            self.settings.dense_search,
+        )
+
+    def one(self, query: str, *parameters: Any) -> Any:
+        """The first column of the first row."""
+        row = self.connection.execute(query, parameters).fetchone()  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return row[0] if row else None
+
+
+@pytest.fixture
+def world(home: Path, postgres_url: str, milvus_uri: str, tmp_path: Path) -> Iterator[World]:
+    settings = Settings(
+        home=home,
+        postgres_url=postgres_url,
+        milvus_uri=milvus_uri,
+        storage_url=str(tmp_path / "storage"),
+        vectors=("dense", "sparse"),
+        lock_timeout=5,
+    )
+    with (
+        psycopg.connect(postgres_url, autocommit=True) as connection,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        _empty(connection, MilvusStore(milvus_uri))
+        yield World(settings, tmp_path / "sources", instance, connection)
+
+
+def _empty(connection: Connection, store: MilvusStore) -> None:
+    connection.execute("DELETE FROM sources")
+    connection.execute("DELETE FROM vector_deletions")
+    connection.execute("DELETE FROM vector_collections")
+    connection.execute("DELETE FROM embedding_files")
+    connection.execute("DELETE FROM partition_writers")
+    for name in store.client.list_collections():
+        for alias in store.client.list_aliases(name).get("aliases", []):
+            store.client.drop_alias(alias)
+        store.client.drop_collection(name)
+    store.close()
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip(f"the third-party corpora are not at {SHARED}")
+    return SHARED

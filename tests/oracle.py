@@ -1,0 +1,106 @@
+"""Reads PostgreSQL and Milvus by itself and says whether they are equal. Shares no code with the product.
+
+The formula of the row fingerprint is written down a second time here, on purpose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from itertools import pairwise
+
+import psycopg
+from pymilvus import MilvusClient
+
+
+def _row_fingerprint(model: str, row: dict) -> str:
+    def counted(text: str) -> str:
+        return f"{len(text.encode())}:{text}"
+
+    said = (
+        counted(model)
+        + counted(row["text_hash"])
+        + str(row["document_id"])
+        + counted(row["source_type"])
+        + counted(row["name"])
+        + (row["language"] or "  ")
+        + f"{row['position']}:{row['created']}"
+    )
+    return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _text_hash(text: str) -> str:
+    data = text.encode()
+    return hashlib.sha256(b"%d:" % len(data) + data).hexdigest()[:32]
+
+
+def disagreements(
+    postgres_url: str, milvus_uri: str, kinds: tuple[str, ...] = ("dense", "sparse")
+) -> list[str]:
+    """Every way in which Milvus differs from the live chunks, as sentences. Empty: equal sets, equal fingerprints."""
+    found: list[str] = []
+    with psycopg.connect(postgres_url, row_factory=psycopg.rows.dict_row) as connection:
+        rows = connection.execute(
+            """SELECT c.id, c.content, c.text_hash, c.document_id, c.position, c.embedding_status, d.source_type,
+                 d.language, s.name, floor(extract(epoch FROM d.created_at))::bigint AS created
+               FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid"""
+        ).fetchall()
+        waiting = connection.execute("SELECT count(*) AS n FROM vector_deletions").fetchone()
+    assert waiting is not None
+    if waiting["n"]:
+        found.append(f"{waiting['n']} deletions wait in the outbox")
+    for row in rows:
+        if row["embedding_status"] != "completed":
+            found.append(f"chunk {row['id']} is {row['embedding_status']}")
+        if row["text_hash"] != _text_hash(row["content"]):
+            found.append(f"chunk {row['id']}: text_hash is not that of its content")
+    client = MilvusClient(milvus_uri)
+    try:
+        for kind in kinds:
+            found += _compare(client, kind, rows)
+    finally:
+        client.close()
+    return found
+
+
+def _compare(client: MilvusClient, kind: str, rows: list[dict]) -> list[str]:
+    collection = client.describe_alias(f"{kind}_collection")["collection_name"]
+    model = collection.rsplit("__", 1)[1]
+    wanted = {f"{row['id']}_{kind}": _row_fingerprint(model, row) for row in rows}
+    scanned: list[tuple[str, str]] = []
+    edges = ["", *(f"{n:02x}" for n in range(0, 256, 8)), ""]
+    for lower, upper in pairwise(edges):
+        conditions = [f'id >= "{lower}"'] + ([f'id < "{upper}"'] if upper else [])
+        batch = client.query(
+            collection,
+            filter=" and ".join(conditions),
+            output_fields=["id", "row_fingerprint"],
+            limit=16384,
+        )
+        scanned += [(row["id"], row["row_fingerprint"]) for row in batch]
+    if kind == "multi":  # a row a token: fold them into their chunk
+        scanned = sorted(
+            {(f"{row_id.split('_')[0]}_multi", fingerprint) for row_id, fingerprint in scanned}
+        )
+    times = Counter(row_id for row_id, _ in scanned)
+    actual = dict(scanned)
+    return [
+        *(f"{kind}: {row_id} is missing" for row_id in wanted.keys() - actual.keys()),
+        *(f"{kind}: {row_id} is an orphan" for row_id in actual.keys() - wanted.keys()),
+        *(f"{kind}: {row_id} is there {n} times" for row_id, n in times.items() if n > 1),
+        *(
+            f"{kind}: {row_id} is stale"
+            for row_id in wanted.keys() & actual.keys()
+            if wanted[row_id] != actual[row_id]
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    import sys
+
+    problems = disagreements(
+        sys.argv[1], sys.argv[2], tuple((sys.argv[3:] or ["dense,sparse"])[0].split(","))
+    )
+    print("\n".join(problems[:20]) or "equal")
+    sys.exit(bool(problems))

@@ -1,0 +1,317 @@
+"""Chunking: nothing is lost, nothing is too long, structure is kept, and an edit changes its neighbourhood only."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from statistics import mean
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rag_assets.pipeline.chunking import CHUNKER_VERSION, Chunk, ChunkingConfig, split
+
+WORDS = ["the", "partition", "holds", "rows", "that", "a", "query", "reads", "and", "merges"]
+
+
+def sentence(rng: random.Random, low: int, high: int) -> str:
+    words = [rng.choice(WORDS) for _ in range(rng.randint(low, high))]
+    words[-1] += str(rng.randrange(1_000_000))
+    return " ".join(words).capitalize() + "."
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+def contents(text: str, *, markdown: bool = True) -> list[str]:
+    return [chunk.content for chunk in split(text, markdown=markdown)]
+
+
+# --- what holds for every text ---------------------------------------------------------------------------------------
+
+FRAGMENTS = [
+    "# One", "## Two", "###### Six ##", "Title\n=====", "Title\n---", "```py\n# no heading\n\nx = 1\n```", "~~~", "```",
+    "- item\n- item", "1. one\n   two", "    indented", "<!-- a\n\n# b -->", "<pre>", "> quoted", "***", "\t", "  ",
+    "A sentence. Another one! ", "これは文です。次の文です。", "جملة؟ ", "a" * 90, "漢字" * 60, "\n", "\n\n", "\r\n",
+    "\r", "\x1f", "\u2028", "\u200b",
+]  # fmt: skip
+TEXTS = st.lists(
+    st.sampled_from(FRAGMENTS)
+    | st.text(st.characters(exclude_characters="|", exclude_categories=["Cs"]), max_size=40)
+).flatmap(
+    lambda parts: st.sampled_from(["\n", "\n\n", ""]).map(
+        lambda glue: glue.join(["opening", *parts])
+    )
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS, st.booleans(), st.integers(1, 60), st.integers(0, 60))
+def test_every_text_is_kept_whole_within_the_limits(
+    text: str, markdown: bool, limit: int, shortest: int
+) -> None:
+    chunks = split(text, markdown=markdown, config=ChunkingConfig(limit, min(limit, shortest)))
+    assert squeezed("".join(chunk.content for chunk in chunks)) == squeezed(text)
+    for position, chunk in enumerate(chunks):
+        assert chunk.position == position
+        assert 0 < len(chunk.content) <= limit
+        assert chunk.content.strip() and chunk.content == chunk.content.rstrip()
+        assert chunk.content.lstrip(" \t")[0] != "\n"
+        assert chunk.chunk_type in {"text", "heading", "code", "table", "list"}
+        assert 1 <= chunk.hierarchy_level <= 6
+        assert chunk.section_title is None or 0 < len(chunk.section_title) <= 500
+        assert chunk.parent is None or 0 <= chunk.parent < position
+        assert chunk.token_count >= 0
+
+
+@given(TEXTS)
+def test_line_ends_do_not_matter(text: str) -> None:
+    unix = text.replace("\r\n", "\n").replace("\r", "\n")
+    assert split(unix.replace("\n", "\r\n"), markdown=True) == split(unix, markdown=True)
+
+
+@pytest.mark.parametrize("text", ["", " \n\t\r\n ", "\ufeff", "---\ntitle: x\n---\n"])
+def test_nothing_comes_of_nothing(text: str) -> None:
+    assert split(text, markdown=True) == []
+
+
+@pytest.mark.parametrize("line", ["a", "漢字", "|", ".", "`", "# ", '."'])
+def test_a_very_long_line_is_cut_in_linear_time(line: str) -> None:
+    text = line * (1_000_000 // len(line))  # what is quadratic takes minutes here
+    parts = contents(text)
+    assert squeezed("".join(parts)) == squeezed(text)
+    assert max(map(len, parts)) <= 1000
+
+
+# --- structure -------------------------------------------------------------------------------------------------------
+
+
+def outline(chunks: list[Chunk]) -> list[tuple[str | None, int, int | None]]:
+    return [(chunk.section_title, chunk.hierarchy_level, chunk.parent) for chunk in chunks]
+
+
+def test_each_chunk_knows_its_section_and_the_one_around_it() -> None:
+    body = "\n\n".join("Word after word after word, and so on. " * 15 for _ in range(2))
+    headings = [
+        "Before.",
+        "# Top #",
+        "Middle\n---",
+        "### Deep { #deep }",
+        "## Next",
+        "Other\n=====",
+    ]
+    text = "\n\n".join(f"{heading}\n\n{body}" for heading in headings)
+    assert outline(split(text, markdown=True)) == [
+        (None, 1, None), (None, 1, None), ("Top", 1, None), ("Top", 1, 2), ("Middle", 2, 2), ("Middle", 2, 4),
+        ("Deep", 3, 4), ("Deep", 3, 6), ("Next", 2, 2), ("Next", 2, 8), ("Other", 1, None), ("Other", 1, 10),
+    ]  # fmt: skip
+
+
+def test_plain_text_has_no_headings() -> None:
+    assert outline(split("# Not a heading\n\ntext", markdown=False)) == [(None, 1, None)]
+
+
+def test_a_long_title_is_cut() -> None:
+    (chunk,) = split("# " + "t" * 700, markdown=True)
+    assert chunk.section_title == "t" * 500
+    assert chunk.chunk_type == "heading"
+
+
+@pytest.mark.parametrize(
+    "opaque",
+    [
+        "```\n# no\n```",
+        "~~~~\n# no\n```\n~~~\n# no\n~~~~",
+        "<!--\n# no\n-->",
+        "<pre>\n\n# no\n</pre>",
+        "```\n# no",
+    ],
+)
+def test_headings_inside_code_and_comments_are_none(opaque: str) -> None:
+    filler = "x " * 350
+    chunks = split(f"# Yes\n\n{filler}\n\n{opaque}\n\n{filler}", markdown=True)
+    assert {chunk.section_title for chunk in chunks} == {"Yes"}
+
+
+def test_front_matter_is_dropped_only_where_it_is_one() -> None:
+    front_matter = '---\nid: a.md\n"title": b\ntags:\n  - c\n- d\n\n# note\n---\n\n'
+    assert contents(front_matter + "Text.") == ["Text."]
+    prose = "---\nA rule, then text: with a colon\nand a line\n---\n\nText."
+    assert contents(prose) == [prose]
+    assert contents("Text.\n\n---\nid: a\n---")[0].startswith("Text.\n\n---\nid: a")
+
+
+def test_a_heading_stays_with_the_text_below_it() -> None:
+    rng = random.Random(5)
+    for _ in range(50):
+        sections = [f"## Above {n}\n\n### Below {n}\n\n{sentence(rng, 3, 300)}" for n in range(20)]
+        for chunk in split("\n\n".join(sections), markdown=True):
+            assert chunk.chunk_type != "heading"
+            assert not chunk.content.splitlines()[-1].startswith("#")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Text.", "text"), ("# Only", "heading"), ("# A\n\n## B", "heading"), ("# A\n\nText.", "text"),
+        ("# A\n\n```\ncode\n```", "code"), ("    indented code", "code"), ("- a\n- b\n\n  more\n\n- c", "list"),
+        ("1. a\n2. b", "list"), ("a | b\n--|--\n1 | 2", "table"), ("## A\n\n|a|\n|:-:|\n|1|", "table"),
+        ("Text:\n\n- a", "text"), ("| no table", "text"), ("-no list", "text"), ("#no heading", "text"),
+    ],
+)  # fmt: skip
+def test_a_chunk_has_the_type_of_its_blocks(text: str, kind: str) -> None:
+    assert [chunk.chunk_type for chunk in split(text, markdown=True)] == [kind]
+
+
+def test_code_is_kept_whole_where_it_fits_and_else_cut_at_line_ends() -> None:
+    lines = [f"    value_{n} = compute({n})" for n in range(200)]
+    whole = "```python\n" + "\n\n".join(lines[:30]) + "\n```"
+    text = "A paragraph. " * 30 + "\n\n" + whole + "\n\n" + "A paragraph. " * 30
+    assert sum(whole in content for content in contents(text)) == 1
+
+    parts = split("```python\n" + "\n".join(lines) + "\n```", markdown=True)
+    assert {part.chunk_type for part in parts} == {"code"}
+    assert "\n".join(part.content for part in parts).split("\n") == ["```python", *lines, "```"]
+
+
+def test_a_table_that_is_cut_repeats_its_header() -> None:
+    header = "| key | value |\n|-----|-------|\n"
+    rows = [f"| {n} | {'v' * (n % 50)} |" for n in range(150)]
+    chunks = split("# Table\n\n" + header + "\n".join(rows), markdown=True)
+    assert len(chunks) > 3
+    assert {chunk.chunk_type for chunk in chunks} == {"table"}
+    assert chunks[0].content.startswith("# Table\n\n" + header + rows[0])
+    assert all(chunk.content.startswith(header) for chunk in chunks[1:])
+    assert max(len(chunk.content) for chunk in chunks) <= 1000
+    assert [line for chunk in chunks for line in chunk.content.split("\n") if line in rows] == rows
+
+    wide = "| " + "k" * 700 + " |\n|---|\n" + "\n".join("| " + "v" * 200 + " |" for _ in range(9))
+    assert squeezed("".join(contents(wide))) == squeezed(wide)  # no room for a header
+
+
+@pytest.mark.parametrize(
+    ("unit", "ends"),
+    [
+        ("これは長い文です。", "。"),
+        ("本当ですか？", "？"),
+        ("این یک پرسش است؟ ", "؟"),
+        ("یہ جملہ ہے۔ ", "۔"),
+        ("Is it so, e.g. here? ", "?"),
+    ],
+)
+@pytest.mark.parametrize("markdown", [True, False])
+def test_a_long_paragraph_is_cut_at_sentence_ends(unit: str, ends: str, markdown: bool) -> None:
+    parts = contents(unit * 400, markdown=markdown)
+    assert len(parts) > 2
+    assert all(part.endswith(ends) for part in parts)
+
+
+def test_neighbours_that_fit_are_joined_and_sections_with_substance_are_not() -> None:
+    paragraph = "Some words of a paragraph. " * 4
+    for parts in (
+        contents("\n\n".join([paragraph] * 40)),
+        contents("\n".join([paragraph] * 40), markdown=False),
+    ):
+        assert all(len(a) + len(b) > 980 for a, b in pairwise(parts))
+    assert len(contents(f"# A\n\n{paragraph}\n\n# B\n\n{paragraph}")) == 1
+    assert len(contents(f"# A\n\n{paragraph * 4}\n\n# B\n\n{paragraph * 4}")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("two words", 2),
+        ("snake_case, 3.5!", 3),
+        ("日本語とkana", 5),
+        ("한국어 단어", 2),
+        ("naïve café", 2),
+        ("--- ***", 0),
+        ("カタカナ", 4),
+    ],
+)
+def test_tokens_are_words_and_spaceless_characters(text: str, tokens: int) -> None:
+    assert split(text, markdown=False)[0].token_count == tokens
+
+
+# --- stability -------------------------------------------------------------------------------------------------------
+
+
+def markdown_blocks(rng: random.Random) -> str:
+    shape = rng.random()
+    if shape < 0.12:
+        return "#" * rng.choice([2, 2, 3, 3, 4]) + " " + sentence(rng, 2, 5)
+    if shape < 0.25:
+        return "```\n" + "\n".join(sentence(rng, 2, 8) for _ in range(rng.randint(1, 40))) + "\n```"
+    if shape < 0.35:
+        return "\n".join("- " + sentence(rng, 2, 12) for _ in range(rng.randint(1, 10)))
+    return sentence(rng, 4, 60)
+
+
+CASES: dict[str, tuple[Callable[[random.Random], str], str, bool]] = {
+    "markdown with headings": (markdown_blocks, "\n\n", True),
+    "1,000 paragraphs": (lambda rng: sentence(rng, 4, 60), "\n\n", True),
+    "one paragraph of 1,000 lines": (lambda rng: sentence(rng, 4, 15), "\n", False),
+    "one line of 1,000 sentences": (lambda rng: sentence(rng, 4, 30), " ", False),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_edit_changes_the_chunks_next_to_it_only(case: str) -> None:
+    make, glue, markdown = CASES[case]
+    rng = random.Random(case)
+    changed: list[int] = []
+    for _ in range(4):
+        blocks = [make(rng) for _ in range(1000)]
+        before = set(contents(glue.join(blocks), markdown=markdown))
+        for _ in range(60):
+            edited, index = blocks.copy(), rng.randrange(1000)
+            block = blocks[index]
+            edited[index : index + 1] = rng.choice(
+                [
+                    [],
+                    [make(rng)],
+                    [make(rng), block],
+                    [block.replace("a", "A", 1)],
+                    [block, make(rng), make(rng)],
+                ]
+            )
+            after = contents(glue.join(edited), markdown=markdown)
+            changed.append(sum(content not in before for content in after))
+    changed.sort()
+    p97, p99 = (changed[int(len(changed) * share)] for share in (0.97, 0.99))
+    print(f"{case}: mean {mean(changed):.2f}, p97 {p97}, p99 {p99}, max {changed[-1]}")
+    assert mean(changed) <= 1.7
+    assert p97 <= 3
+    assert changed[-1] <= 6
+
+
+def test_chunks_are_those_of_this_version() -> None:
+    """Fails when chunks change: raise CHUNKER_VERSION with it, or documents keep the chunks of the old rules."""
+    rng = random.Random("golden")
+    text = "\n\n".join(markdown_blocks(rng) for _ in range(200)) + "\n\n" + "これは文です。" * 300
+    digest = hashlib.blake2b("\0".join(contents(text)).encode(), digest_size=8).hexdigest()
+    assert (CHUNKER_VERSION, digest) == ("1", "43697294d497720e")
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_tells_configurations_apart() -> None:
+    configs = [
+        ChunkingConfig(),
+        ChunkingConfig(max_chars=1001),
+        ChunkingConfig(min_chars=201),
+        ChunkingConfig(100, 0),
+    ]
+    assert len({config.fingerprint for config in configs}) == len(configs)
+    assert ChunkingConfig().fingerprint == ChunkingConfig(1000, 200).fingerprint
+
+
+@pytest.mark.parametrize("sizes", [(0, 0), (100, 101), (100, -1)])
+def test_sizes_that_cannot_work_are_refused(sizes: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"max_chars={sizes[0]}, min_chars={sizes[1]}"):
+        ChunkingConfig(*sizes)

@@ -1,0 +1,343 @@
+"""The lexical embedder: the same bits always and everywhere, valid vectors of any text, likeness.
+
+How well it finds things is measured elsewhere, on retrieval sets; here, only that likes are near.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rag_assets.pipeline.vectors import KINDS, Embeddings
+from resources.embedders import lexical
+from resources.embedders.lexical import MAX_TOKEN_VECTORS, LexicalEmbedder
+from resources.embedders.lexical_terms import tokenize
+
+ROOT = Path(__file__).parents[2]
+ENGLISH = "Dagster's assets are materialized; the index holds 2,497 documents (HNSW, ef=64)."
+TEXTS = [
+    ENGLISH,
+    "東京タワーは、日本の東京都港区にある電波塔です。",
+    "向量数据库支持混合检索。",
+    "벡터 데이터베이스는 API를 제공한다.",
+    "يدعم الفهرس البحث الهجين في المستندات",
+    "کتاب‌های فارسی در ۱۴۰۲ منتشر شد",
+    "हिन्दी में खोज करें",
+    "ค้นหาเอกสารภาษาไทย",
+    "Füße, naïve, ÉCOLE — поиск документов",
+    "!!!",
+    "🙂",
+    "+",
+]
+# Stored vectors are kept for ever: should one of these change, VERSION must change with it.
+GOLDEN = {
+    "dense": "535c9700cd26e9ef8cb19cbaeeb55d73615ae6b44f21437c0ba7f6e4b5438079",
+    "sparse": "198472a80f868f727df36acf36dfb0ce24b1bedb9d8f526b788d1e378a611187",
+    "multi": "4f045d8cdaaa3b37aee17fb2a881f0ac39a8a3501b9ecb2bc66824399f1b62e2",
+    "query": "81bd2a0a068b875fd4dfc9d139dfe42b3e6c17412a5790ba4693224a1d87330d",
+}
+
+
+def arrays(e: Embeddings) -> list[np.ndarray]:
+    assert e.dense is not None and e.sparse is not None and e.multi is not None
+    sparse, multi = e.sparse, e.multi
+    return [e.dense, sparse.indptr, sparse.indices, sparse.values, multi.offsets, multi.vectors]
+
+
+def digest(*parts: np.ndarray) -> str:
+    return sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
+
+
+def rows(e: Embeddings, i: int) -> tuple[bytes, bytes, bytes, bytes]:
+    """The vectors of text i, as bytes."""
+    dense, indptr, indices, values, offsets, vectors = arrays(e)
+    terms = slice(indptr[i], indptr[i + 1])
+    tokens = vectors[offsets[i] : offsets[i + 1]]
+    return dense[i].tobytes(), indices[terms].tobytes(), values[terms].tobytes(), tokens.tobytes()
+
+
+def check(e: Embeddings, texts: list[str]) -> None:
+    """What `Embeddings` promises, of each kind."""
+    dense, indptr, indices, values, offsets, vectors = arrays(e)
+    assert [a.dtype for a in (dense, indptr, indices, values, offsets, vectors)] == [
+        np.dtype(t) for t in ("f4", "i8", "u4", "f4", "i8", "f4")
+    ]
+    assert dense.shape == (len(texts), 1024) and vectors.shape[1] == 128
+    assert len(indptr) == len(offsets) == len(texts) + 1
+    assert (indptr[-1], offsets[-1]) == (len(indices), len(vectors)) and len(values) == len(indices)
+    assert np.isfinite(values).all() and (values > 0).all()
+    assert (indices < 2**31).all()
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert set(e.failures) == {i for i, text in enumerate(texts) if not text.strip()}
+    for i in range(len(texts)):
+        terms, tokens = indices[indptr[i] : indptr[i + 1]], offsets[i + 1] - offsets[i]
+        if i in e.failures:
+            assert not dense[i].any() and len(terms) == 0 and tokens == 0
+        else:
+            assert abs(np.linalg.norm(dense[i]) - 1) < 1e-5
+            assert len(terms) > 0 and 0 < tokens <= MAX_TOKEN_VECTORS
+            assert (np.diff(terms.astype(np.int64)) > 0).all()
+
+
+def test_vectors_of_fixed_texts_never_change() -> None:
+    dense, indptr, indices, values, offsets, vectors = arrays(LexicalEmbedder().embed(TEXTS, KINDS))
+    query = LexicalEmbedder().embed_queries(TEXTS, KINDS).sparse
+    assert query is not None
+    assert {
+        "dense": digest(dense),
+        "sparse": digest(indptr, indices, values),
+        "multi": digest(offsets, vectors),
+        "query": digest(query.indptr, query.indices, query.values),
+    } == GOLDEN
+
+
+def test_another_process_with_other_hashes_gives_the_same_bits() -> None:
+    script = (
+        "import json, sys; from hashlib import sha256\n"
+        "from resources.embedders.lexical import LexicalEmbedder\n"
+        "e = LexicalEmbedder().embed(json.load(sys.stdin), ('dense', 'sparse', 'multi'))\n"
+        "s, m = e.sparse, e.multi\n"
+        "parts = e.dense, s.indptr, s.indices, s.values, m.offsets, m.vectors\n"
+        "print(sha256(b''.join(p.tobytes() for p in parts)).hexdigest())"
+    )
+    expected = digest(*arrays(LexicalEmbedder().embed(TEXTS, KINDS)))
+    for seed in ("1", "2"):
+        found = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            input=json.dumps(TEXTS),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert found.stdout.strip() == expected
+
+
+@given(st.lists(st.text(st.characters(), max_size=40), max_size=8), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_any_text_gets_valid_vectors_the_same_alone_and_in_any_batch(texts, random) -> None:
+    texts = texts + TEXTS[: random.randrange(len(TEXTS))]
+    order = random.sample(range(len(texts)), len(texts))
+    embedder = LexicalEmbedder()
+    batch = embedder.embed([texts[i] for i in order], KINDS)
+    check(batch, [texts[i] for i in order])
+    check(embedder.embed_queries(texts, KINDS), texts)
+    for place, i in enumerate(order):
+        assert rows(LexicalEmbedder().embed([texts[i]], KINDS), 0) == rows(batch, place)
+
+
+def test_slices_and_a_lexicon_that_forgets_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{TEXTS[i % len(TEXTS)]} {i} {i * i} " * (1 + i % 7) for i in range(1200)]
+    expected = digest(*arrays(LexicalEmbedder().embed(texts, KINDS)))
+    monkeypatch.setattr(lexical, "SLICE_TEXTS", 100)
+    monkeypatch.setattr(lexical, "SLICE_CHARACTERS", 3000)
+    monkeypatch.setattr(lexical, "LEXICON_SIZE", 1000)
+    embedder = LexicalEmbedder()
+    assert digest(*arrays(embedder.embed(texts, KINDS))) == expected
+    assert digest(*arrays(embedder.embed(texts, KINDS))) == expected
+
+
+def test_threads_may_share_an_embedder() -> None:
+    batches = [
+        [f"{thread} {i} {j * 7919}" for j in range(3)] for i in range(100) for thread in "abcd"
+    ]
+    expected = [digest(*arrays(LexicalEmbedder().embed(batch, KINDS))) for batch in batches]
+    shared, interval = LexicalEmbedder(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda batch: shared.embed(batch, KINDS), batches))
+    finally:
+        sys.setswitchinterval(interval)
+    assert [digest(*arrays(embeddings)) for embeddings in found] == expected
+
+
+def test_an_interrupted_embedder_goes_on_unharmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder, digests, real = LexicalEmbedder(), iter(range(20)), lexical._digest
+
+    def interrupted(key: str) -> bytes:
+        if next(digests, None) is None:
+            raise KeyboardInterrupt
+        return real(key)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(lexical, "_digest", interrupted)
+        embedder.embed(TEXTS, KINDS)
+    expected = digest(*arrays(LexicalEmbedder().embed(TEXTS, KINDS)))
+    assert digest(*arrays(embedder.embed(TEXTS, KINDS))) == expected
+
+
+def test_no_texts_give_arrays_of_no_rows() -> None:
+    empty = LexicalEmbedder().embed([], KINDS)
+    check(empty, [])
+    assert (empty.tokens, empty.truncated, dict(empty.failures)) == (0, 0, {})
+
+
+def test_white_space_is_a_failure_and_its_neighbours_are_not() -> None:
+    texts = ["", "one", " \n\t\u3000\u00a0", "two"]
+    found = LexicalEmbedder().embed(texts, KINDS)
+    check(found, texts)
+    assert set(found.failures) == {0, 2} and "blank" in found.failures[2]
+    only_blank = LexicalEmbedder().embed(["", "  "], KINDS)
+    check(only_blank, ["", "  "])
+
+
+def test_symbols_that_cancel_each_other_out_still_get_a_vector() -> None:
+    symbols = [
+        chr(code)
+        for start, end in ((0x2190, 0x2C00), (0x1F300, 0x1FB00))
+        for code in range(start, end)
+    ]
+    found = LexicalEmbedder().embed(symbols, KINDS)
+    check(found, symbols)
+    assert found.dense is not None
+    # Of about 4,700 symbols of two equal features, 1 in 2,048 falls on itself: the case is met.
+    assert (found.dense[:, 0] == 1).any()
+
+
+def test_only_the_kinds_asked_for() -> None:
+    found = LexicalEmbedder().embed(TEXTS, ["sparse"])
+    assert found.dense is None and found.multi is None and found.sparse is not None
+    nothing = LexicalEmbedder().embed(TEXTS, [])
+    assert nothing.dense is nothing.sparse is nothing.multi is None
+    assert nothing.tokens == found.tokens == sum(len(tokenize(text)) for text in TEXTS)
+
+
+def test_token_vectors_stop_at_the_limit_and_the_other_kinds_do_not() -> None:
+    words = [f"word{i}" for i in range(MAX_TOKEN_VECTORS + 88)]
+    texts = [" ".join(words[:MAX_TOKEN_VECTORS]), " ".join(words)]
+    found = LexicalEmbedder().embed(texts, KINDS)
+    assert found.truncated == 1 and found.tokens == 2 * MAX_TOKEN_VECTORS + 88
+    assert found.multi is not None and found.sparse is not None
+    assert list(np.diff(found.multi.offsets)) == [MAX_TOKEN_VECTORS] * 2
+    first, second = np.split(found.multi.vectors, 2)
+    assert np.array_equal(first, second)
+    assert list(np.diff(found.sparse.indptr)) == [len(words) - 88, len(words)]
+    assert LexicalEmbedder().embed(texts, ["dense", "sparse"]).truncated == 0
+
+
+def test_identity_is_known_at_once_and_is_text() -> None:
+    identity = LexicalEmbedder().identity
+    assert identity["backend"] == "lexical" and identity["version"]
+    assert all(isinstance(value, str) for value in identity.values())
+    for constant in ("K1", "B", "REFERENCE_LENGTH", "DIMENSION", "MIN_VECTOR_WEIGHT"):
+        assert identity[constant.lower()] == str(getattr(lexical, constant))
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("Create_Index(2.5)", ["create", "index", "2", "5"]),
+        ("don’t", ["don", "t"]),
+        ("東京へ", ["東京", "京へ", "へ"]),
+        ("第3章", ["第", "3", "章"]),
+        ("API를 쓰는", ["api", "를", "쓰는"]),
+        ("हिन्दी", ["हिन्दी"]),
+        ("Straße ＡＢＣ ﾃｽﾄ", ["strasse", "abc", "テス", "スト", "ト"]),
+        ("in\u00adfor\u200dmation", ["information"]),
+        ("कृपया\u200c", ["कृपया"]),
+        ("a+b", ["a", "b"]),
+        ("+ +", ["+", "+"]),
+        ("\u0640", ["\u0640"]),
+    ],
+)
+def test_tokens(text: str, tokens: list[str]) -> None:
+    assert tokenize(text) == tokens
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("é", "e\u0301"),
+        ("ｶﾞｲﾄﾞ", "ガイド"),
+        ("كتاب عربي", "کتاب عربی"),
+        ("مُحَمَّد", "محمد"),
+        ("كـــتاب", "كتاب"),
+        ("کتاب‌ها", "کتاب ها"),
+        ("۲۰۱۶", "2016"),
+        ("שָׁלוֹם", "שלום"),
+        ("ÉCOLE", "école"),
+    ],
+)
+def test_ways_of_writing_the_same_are_the_same(one: str, other: str) -> None:
+    found = LexicalEmbedder().embed([one, other], KINDS)
+    assert rows(found, 0) == rows(found, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "document"),
+    [
+        ("indexes", "the index"),
+        ("index", "many indexes"),
+        ("queries", "one query"),
+        ("caches", "a cache"),
+        ("searches", "one search"),
+        ("東京", "東京都港区"),
+        ("猫", "猫が好き"),
+        ("데이터베이스", "데이터베이스는"),
+        ("فهرس", "الفهرس الجديد"),
+        ("API", "API를 쓰는"),
+        ("全文检索", "支持全文检索功能"),
+    ],
+)
+def test_a_query_meets_the_document_in_a_term(query: str, document: str) -> None:
+    embedder = LexicalEmbedder()
+    asked = embedder.embed_queries([query], ["sparse"]).sparse
+    stored = embedder.embed([document], ["sparse"]).sparse
+    assert asked is not None and stored is not None
+    assert np.intersect1d(asked.indices, stored.indices).size > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "like", "unlike"),
+    [
+        ("vectorize", "vectorization", "elephant"),
+        ("materialize", "materialise", "umbrellas"),
+        ("データベース", "データ", "冷蔵庫"),
+        ("검색하다", "검색하는", "냉장고"),
+        ("документ", "документов", "холодильник"),
+        ("مستندات", "مستند", "ثلاجة"),
+    ],
+)
+def test_like_words_are_nearer_than_unlike_ones(word: str, like: str, unlike: str) -> None:
+    found = LexicalEmbedder().embed([word, like, unlike], KINDS)
+    assert found.dense is not None and found.multi is not None
+    assert found.dense[0] @ found.dense[1] > found.dense[0] @ found.dense[2] + 0.15
+    one, two, three = np.split(found.multi.vectors, found.multi.offsets[1:-1])
+    assert (one @ two.T).max(axis=1).mean() > (one @ three.T).max(axis=1).mean() + 0.15
+
+
+def test_frequency_saturates_and_length_counts_against_a_document() -> None:
+    def weight(text: str) -> float:
+        sparse = LexicalEmbedder().embed([text], ["sparse"]).sparse
+        term = LexicalEmbedder().embed(["vector"], ["sparse"]).sparse
+        assert sparse is not None and term is not None
+        return float(sparse.values[sparse.indices == term.indices[0]][0])
+
+    once, twice, often = (weight("vector " * n + "filler " * (100 - n)) for n in (1, 2, 50))
+    assert once < twice < often < lexical.K1 + 1
+    assert often - twice < 100 * (twice - once)
+    assert weight("vector " + "filler " * 400) < once
+
+
+def test_a_query_weighs_long_words_more_than_short_ones() -> None:
+    embedder = LexicalEmbedder()
+    words = ["of", "the", "index", "replication", "が", "です", "東京"]
+    sparse = embedder.embed_queries(words, ["sparse"]).sparse
+    assert sparse is not None
+    of, the, index, replication, ga, desu, tokyo = (
+        sparse.values[sparse.indptr[i] : sparse.indptr[i + 1]].max() for i in range(len(words))
+    )
+    assert of < the < index < replication <= tokyo
+    assert ga < desu < tokyo
