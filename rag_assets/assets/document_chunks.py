@@ -37,7 +37,7 @@ class ChunkingResource(dg.ConfigurableResource):
 def document_chunks(
     context: dg.AssetExecutionContext, postgres: PostgresResource, chunking: ChunkingResource
 ) -> dg.MaterializeResult:
-    """One row a chunk, with section, level and parent. Table `document_chunks`. A chunk whose text stays keeps its id."""
+    """One row a chunk, with section, level and parent. Table `document_chunks`. Unchanged text keeps its id."""
     return run_stage(context, postgres, lambda stage: sync_chunks(stage, chunking.config()))
 
 

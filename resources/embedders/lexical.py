@@ -249,7 +249,7 @@ class LexicalEmbedder:
         multi: list[Multi] = []
         truncated = 0
         for start, end in _slices(texts):
-            if True:
+            with self._lock:
                 # Taken away meanwhile: one that an interrupt left half written is never seen again.
                 lexicon, self._lexicon = self._lexicon, _Lexicon()
                 part = _Slice(texts[start:end], lexicon)

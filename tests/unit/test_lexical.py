@@ -148,6 +148,15 @@ def test_slices_and_a_lexicon_that_forgets_change_nothing(monkeypatch: pytest.Mo
     assert digest(*arrays(embedder.embed(texts, KINDS))) == expected
 
 
+def test_what_an_embedder_saw_before_changes_nothing() -> None:
+    words = [f"word{i * 7919}" for i in range(200)]
+    texts = [*TEXTS, " ".join(words)]
+    embedder = LexicalEmbedder()
+    embedder.embed([" ".join(reversed(words)), *reversed(TEXTS)], KINDS)
+    expected = arrays(LexicalEmbedder().embed(texts, KINDS))
+    assert digest(*arrays(embedder.embed(texts, KINDS))) == digest(*expected)
+
+
 def test_threads_may_share_an_embedder() -> None:
     batches = [
         [f"{thread} {i} {j * 7919}" for j in range(3)] for i in range(100) for thread in "abcd"
