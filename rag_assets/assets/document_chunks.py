@@ -3,7 +3,7 @@
 import dagster as dg
 
 from rag_assets.assets.documents import documents
-from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, run_stage
+from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, one_ahead, run_stage
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.chunking import CHUNKER_VERSION, ChunkingConfig, split
 from rag_assets.pipeline.plan import Plan
@@ -44,15 +44,18 @@ def document_chunks(
 def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
     plan = Plan()
     batches = plan_chunking(stage.writer, stage.source.id, config.fingerprint)
-    for batch in range(batches):
-        texts = batch_to_chunk(stage.connection, batch)
-        rows = (
+    split_ahead = one_ahead(
+        batches,
+        lambda batch: batch_to_chunk(stage.connection, batch),
+        lambda texts: [
             row
             for document, text, markdown in texts
             for row in chunk_rows(
                 stage.source.id, document, split(text, markdown=markdown, config=config)
             )
-        )
+        ],
+    )
+    for batch, _, rows in split_ahead:
         with stage.writer.transaction() as connection:
             done = write_chunks(connection, batch, rows, config.fingerprint)
         plan.inserted += done.inserted

@@ -6,7 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 import dagster as dg
 
 from rag_assets.assets.source_documents import source_documents
-from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, run_stage
+from rag_assets.assets.stage import (
+    COMMON,
+    Outcome,
+    Stage,
+    columns_and_sample,
+    one_ahead,
+    run_stage,
+)
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.identity import content_hash, fingerprint
 from rag_assets.pipeline.plan import Plan
@@ -57,17 +64,20 @@ def sync_documents(stage: Stage, files: FileStore) -> Outcome:
     source = open_source(stage.source.source_type, stage.source.config)
     plan = Plan()
     batches = plan_parsing(stage.writer, stage.source, parser)
-    for batch in range(batches):
-        todo = batch_to_parse(stage.connection, batch)
-        with ThreadPoolExecutor(PARSERS) as pool:
-            rows = list(pool.map(lambda item: _parse(source, files, item, language), todo))
-        with stage.writer.transaction() as connection:
-            write_documents(connection, stage.source, rows, parser)
-        for item, row in zip(todo, rows):
-            plan.failed += row.error is not None
-            plan.inserted += row.error is None and item.is_new
-            plan.replaced += row.error is None and not item.is_new
-        stage.progress(batch + 1, batches)
+    with ThreadPoolExecutor(PARSERS) as pool:
+        parsed = one_ahead(
+            batches,
+            lambda batch: batch_to_parse(stage.connection, batch),
+            lambda todo: list(pool.map(lambda item: _parse(source, files, item, language), todo)),
+        )
+        for batch, todo, rows in parsed:
+            with stage.writer.transaction() as connection:
+                write_documents(connection, stage.source, rows, parser)
+            for item, row in zip(todo, rows):
+                plan.failed += row.error is not None
+                plan.inserted += row.error is None and item.is_new
+                plan.replaced += row.error is None and not item.is_new
+            stage.progress(batch + 1, batches)
     plan.deleted = delete_gone_documents(stage.writer, stage.source)
     mark_completed(stage.connection, stage.source.id)
     return _outcome(stage, plan)

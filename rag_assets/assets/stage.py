@@ -6,9 +6,10 @@ What a stage does is in its own file; nothing here knows of documents or vectors
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 import psycopg
@@ -51,6 +52,30 @@ class Stage:
         if time.monotonic() - self._reported > 10:
             self._reported = time.monotonic()
             self.log.info(f"{self.source.name}: batch {done} of {total}")
+
+
+L = TypeVar("L")
+P = TypeVar("P")
+
+
+def one_ahead(
+    batches: int, load: Callable[[int], L], process: Callable[[L], P]
+) -> Iterator[tuple[int, L, P]]:
+    """(batch, loaded, processed) of each batch; the next one is processed in a thread while this one is written.
+
+    `load` runs in the caller's thread: it reads what only the writer's session sees.
+    """
+    with ThreadPoolExecutor(1) as ahead:
+        loaded = load(0) if batches else None
+        processing = ahead.submit(process, loaded) if loaded is not None else None
+        for batch in range(batches):
+            assert loaded is not None
+            assert processing is not None
+            current, done = loaded, processing.result()
+            if batch + 1 < batches:
+                loaded = load(batch + 1)
+                processing = ahead.submit(process, loaded)
+            yield batch, current, done
 
 
 @dataclass(frozen=True)

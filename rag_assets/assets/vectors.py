@@ -5,14 +5,13 @@ acknowledged; a document is complete when every kind holds all of its chunks. A 
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import dagster as dg
 import pyarrow as pa
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
-from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, run_stage
+from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, one_ahead, run_stage
 from rag_assets.maintenance import drain
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.plan import Plan
@@ -116,36 +115,30 @@ def sync_vectors(
     plan.deleted = drain(stage.writer, store, stage.source.id, kind)
     batches = plan_vectors(stage.writer, target, name, batch_rows=BATCH_CHUNKS[kind])
     reader = EmbeddingReader(files, kind)
-    with ThreadPoolExecutor(1) as ahead:
-        upcoming = ahead.submit(_load, stage, reader, 0) if batches else None
-        for batch in range(batches):
-            assert upcoming is not None
-            rows, replaced, table = upcoming.result()
-            # The next batch is read while Milvus takes this one.
-            upcoming = (
-                ahead.submit(_load, stage, reader, batch + 1) if batch + 1 < batches else None
-            )
-            counts = _upsert(stage, store, kind, name, rows, table)
-            with stage.writer.transaction() as connection:
-                acknowledge(stage.writer, connection, name, batch, counts)
-            plan.inserted += len(rows) - replaced
-            plan.replaced += replaced
-            stage.progress(batch + 1, batches)
+    read_ahead = one_ahead(
+        batches,
+        lambda batch: batch_of_vectors(stage.connection, batch),
+        lambda loaded: _read(reader, loaded[0]),
+    )
+    for batch, (rows, replaced), table in read_ahead:
+        counts = _upsert(stage, store, kind, name, rows, table)
+        with stage.writer.transaction() as connection:
+            acknowledge(stage.writer, connection, name, batch, counts)
+        plan.inserted += len(rows) - replaced
+        plan.replaced += replaced
+        stage.progress(batch + 1, batches)
+    _publish(stage, store, kind, name)
     names = [embedder.collection(wanted) for wanted in target.kinds]
     with stage.writer.transaction() as connection:
         complete_documents(connection, target, names)
-    _publish(stage, store, kind, name)
     total = count_chunks(stage.connection, stage.source.id)
     plan.failed = _without_embedding(stage, target)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed
     return _outcome(stage, plan, kind, name, total)
 
 
-Batch = tuple[list[VectorRow], int, pa.Table]
-
-
-def _load(stage: Stage, reader: EmbeddingReader, batch: int) -> Batch:
-    rows, replaced = batch_of_vectors(stage.connection, batch)
+def _read(reader: EmbeddingReader, rows: Sequence[VectorRow]) -> pa.Table:
+    """The vectors of rows that are in file order."""
     try:
         parts = [
             reader.read(path, [row.row_index for row in group])
@@ -155,7 +148,7 @@ def _load(stage: Stage, reader: EmbeddingReader, batch: int) -> Batch:
         raise StoreUnavailable(
             f"An embedding file is gone or damaged: {error}. Materialize chunk_embeddings again."
         ) from error
-    return rows, replaced, pa.concat_tables(parts)
+    return pa.concat_tables(parts)
 
 
 def _upsert(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,6 +55,10 @@ def create_embedder(spec: str, **options: Any) -> Embedder:
 
 def _import_class(path: str) -> type[Any]:
     module_name, _, name = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(
+            os.getcwd()
+        )  # as `python -m` does: the user's module lies where the command is run
     try:
         found = getattr(importlib.import_module(module_name), name)
     except Exception as error:

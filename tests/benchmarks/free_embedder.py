@@ -30,7 +30,9 @@ class FreeEmbedder:
         return {"backend": "free", "version": "1"}
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        rows = np.array([vector(text) for text in texts], np.float32).reshape(len(texts), self.dimension)
+        rows = np.array([vector(text) for text in texts], np.float32).reshape(
+            len(texts), self.dimension
+        )
         return Embeddings(dense=rows, tokens=len(texts))
 
     def embed_queries(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
