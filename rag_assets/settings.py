@@ -24,56 +24,76 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RAG_", extra="ignore", frozen=True)
 
     home: Path = Field(
-        PROJECT_ROOT / ".rag", description="Where the embedded stack and its files live."
+        default=PROJECT_ROOT / ".rag", description="Where the embedded stack and its files live."
     )
     postgres_url: str = Field(
-        "", description="Your PostgreSQL (libpq URL); empty: the embedded one."
+        default="", description="Your PostgreSQL (libpq URL); empty: the embedded one."
     )
-    milvus_uri: str = Field("", description="Your Milvus, http://host:port; empty: Milvus Lite.")
-    milvus_token: str = Field("", description="Token of your Milvus, user:password or an API key.")
+    milvus_uri: str = Field(
+        default="", description="Your Milvus, http://host:port; empty: Milvus Lite."
+    )
+    milvus_token: str = Field(
+        default="", description="Token of your Milvus, user:password or an API key."
+    )
     storage_url: str = Field(
-        "", description="Folder or object storage URL (s3://…, gs://…) for Parquet and raw files."
+        default="",
+        description="Folder or object storage URL (s3://…, gs://…) for Parquet and raw files.",
     )
 
-    embedder: str = Field("lexical", description="lexical, bge-m3 or module:Class.")
+    embedder: str = Field(default="lexical", description="lexical, bge-m3 or module:Class.")
     vectors: Annotated[tuple[Kind, ...], NoDecode] = Field(
-        ("dense", "sparse"), description="Kinds of vectors to keep, separated by commas."
+        default=("dense", "sparse"), description="Kinds of vectors to keep, separated by commas."
     )
-    bge_m3_model: str = Field("BAAI/bge-m3", description="Model name or local folder.")
-    bge_m3_revision: str = Field("", description="Model revision; empty: the default branch.")
-    bge_m3_max_length: int = Field(8192, ge=16, le=8192, description="Tokens a text, at most.")
+    bge_m3_model: str = Field(default="BAAI/bge-m3", description="Model name or local folder.")
+    bge_m3_revision: str = Field(
+        default="", description="Model revision; empty: the default branch."
+    )
+    bge_m3_max_length: int = Field(
+        default=8192, ge=16, le=8192, description="Tokens a text, at most."
+    )
     bge_m3_batch_tokens: int | None = Field(
-        None, ge=16, description="Padded tokens in a batch (bounds the memory); empty: by device."
+        default=None,
+        ge=16,
+        description="Padded tokens in a batch (bounds the memory); empty: by device.",
     )
     bge_m3_device: str = Field(
-        "", description="cpu, cuda, cuda:1 …; empty: a GPU when there is one."
+        default="", description="cpu, cuda, cuda:1 …; empty: a GPU when there is one."
     )
     bge_m3_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
 
-    chunk_max_chars: int = Field(1000, ge=100, le=20000, description="Characters a chunk, at most.")
-    chunk_min_chars: int = Field(200, ge=0, description="Shorter neighbours are joined.")
+    chunk_max_chars: int = Field(
+        default=1000, ge=100, le=20000, description="Characters a chunk, at most."
+    )
+    chunk_min_chars: int = Field(default=200, ge=0, description="Shorter neighbours are joined.")
     parquet_precision: Literal["float32", "float16"] = Field(
-        "float32", description="float16 halves the files and costs about 5e-4 of a vector's norm."
+        default="float32",
+        description="float16 halves the files and costs about 5e-4 of a vector's norm.",
     )
 
     # Index and search parameters: the schema reference's values.
     dense_index: dict[str, Any] = Field(
-        {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 16, "efConstruction": 256}}
+        default={
+            "index_type": "HNSW",
+            "metric_type": "IP",
+            "params": {"M": 16, "efConstruction": 256},
+        }
     )
-    dense_search: dict[str, Any] = Field({"ef": 128})
+    dense_search: dict[str, Any] = Field(default={"ef": 128})
     sparse_index: dict[str, Any] = Field(
-        {
+        default={
             "index_type": "SPARSE_INVERTED_INDEX",
             "metric_type": "IP",
             "params": {"drop_ratio_build": 0.2},
         }
     )
-    milvus_shards: int = Field(2, ge=1, le=16)
-    milvus_timeout: float = Field(30.0, gt=0, description="Seconds a request to Milvus may take.")
-    search_limit: int = Field(100, ge=1, le=16384, description="Results a search, at most.")
+    milvus_shards: int = Field(default=2, ge=1, le=16)
+    milvus_timeout: float = Field(
+        default=30.0, gt=0, description="Seconds a request to Milvus may take."
+    )
+    search_limit: int = Field(default=100, ge=1, le=16384, description="Results a search, at most.")
 
     lock_timeout: float = Field(
-        60.0, ge=0, description="Seconds to wait for another writer of the same partition."
+        default=60.0, ge=0, description="Seconds to wait for another writer of the same partition."
     )
 
     @field_validator("vectors", mode="before")

@@ -10,6 +10,7 @@ from collections import Counter
 from itertools import pairwise
 
 import psycopg
+import psycopg.rows
 from pymilvus import MilvusClient
 
 
@@ -39,13 +40,14 @@ def disagreements(
 ) -> list[str]:
     """Every way in which Milvus differs from the live chunks, as sentences. Empty: equal sets, equal fingerprints."""
     found: list[str] = []
-    with psycopg.connect(postgres_url, row_factory=psycopg.rows.dict_row) as connection:
-        rows = connection.execute(
+    with psycopg.connect(postgres_url) as connection:
+        cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
+        rows = cursor.execute(
             """SELECT c.id, c.content, c.text_hash, c.document_id, c.position, c.embedding_status, d.source_type,
                  d.language, s.name, floor(extract(epoch FROM d.created_at))::bigint AS created
                FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid"""
         ).fetchall()
-        waiting = connection.execute("SELECT count(*) AS n FROM vector_deletions").fetchone()
+        waiting = cursor.execute("SELECT count(*) AS n FROM vector_deletions").fetchone()
     assert waiting is not None
     if waiting["n"]:
         found.append(f"{waiting['n']} deletions wait in the outbox")

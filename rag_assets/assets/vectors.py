@@ -69,7 +69,7 @@ def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
         finally:
             store.close()
 
-    return vectors
+    return vectors  # pyright: ignore[reportReturnType] - the decorator is typed as object
 
 
 dense_vectors = _vector_asset(

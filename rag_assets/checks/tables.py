@@ -4,8 +4,6 @@ from typing import LiteralString
 
 import dagster as dg
 
-from rag_assets.assets.document_chunks import document_chunks
-from rag_assets.assets.documents import documents
 from rag_assets.checks.results import result
 from rag_assets.partitions import SOURCES, source_name
 from resources.configured import EmbedderResource, PostgresResource
@@ -15,7 +13,7 @@ _MEND = "rag ingest"
 
 
 def _table_check(
-    asset: dg.AssetsDefinition,
+    asset: str,
     name: str,
     fact: str,
     columns: tuple[str, ...],
@@ -56,7 +54,7 @@ def _sentence(columns: tuple[str, ...], row: tuple[object, ...]) -> str:
 
 
 chunks_have_documents = _table_check(
-    document_chunks,
+    "document_chunks",
     "chunks_have_documents",
     "Every chunk belongs to a document of its own source, and its parent to the same document.",
     ("chunk", "document", "reason"),
@@ -71,7 +69,7 @@ chunks_have_documents = _table_check(
 )
 
 chunk_positions_are_contiguous = _table_check(
-    document_chunks,
+    "document_chunks",
     "chunk_positions_are_contiguous",
     "Each document's chunk_count is right, and its chunks have the positions 0, 1, 2 … without gap or double.",
     ("document", "chunk_count", "chunks", "distinct_positions", "last_position"),
@@ -84,7 +82,7 @@ chunk_positions_are_contiguous = _table_check(
 )
 
 statuses_agree = _table_check(
-    documents,
+    "documents",
     "statuses_agree",
     "The statuses of documents, chunks and vector ids agree, and nothing is left in progress.",
     ("document", "processing", "indexing", "reason"),

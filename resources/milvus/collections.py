@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType
 
 from rag_assets.pipeline.vectors import Kind
 
@@ -26,6 +26,9 @@ ALIASES: Mapping[Kind, str] = {
 VECTOR_FIELD = "vector"
 
 
+#: A MilvusClient. pymilvus declares each method as plain and as coroutine at once, which no type checker can follow.
+Client = Any
+
 _IDENTITY = "rag.identity"
 
 
@@ -39,7 +42,7 @@ class Layout:
     shards: int = 2
 
 
-def create(client: MilvusClient, name: str, layout: Layout, timeout: float) -> None:
+def create(client: Client, name: str, layout: Layout, timeout: float) -> None:
     """Creates the collection with its index and loads it."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, max_length=255, is_primary=True)
@@ -79,7 +82,7 @@ def create(client: MilvusClient, name: str, layout: Layout, timeout: float) -> N
     )
 
 
-def identity(client: MilvusClient, name: str, timeout: float) -> str:
+def identity(client: Client, name: str, timeout: float) -> str:
     """What tells a collection from one of the same name that was made after it was lost."""
     description = client.describe_collection(name, timeout=timeout)
     return (
@@ -87,11 +90,11 @@ def identity(client: MilvusClient, name: str, timeout: float) -> str:
     )
 
 
-def is_lite(client: MilvusClient) -> bool:
+def is_lite(client: Client) -> bool:
     return "lite" in client.get_server_version()
 
 
-def differences(client: MilvusClient, name: str, layout: Layout, timeout: float) -> list[str]:
+def differences(client: Client, name: str, layout: Layout, timeout: float) -> list[str]:
     """What the server's collection has otherwise than declared, a sentence each; empty when all is as it should be."""
     if not client.has_collection(name, timeout=timeout):
         return [f"{name}: expected a collection, found none"]

@@ -27,6 +27,7 @@ from resources.errors import ConfigError, RagError, StoreUnavailable, VectorErro
 from resources.milvus.collections import (
     ALIASES,
     VECTOR_FIELD,
+    Client,
     Layout,
     create,
     differences,
@@ -88,7 +89,7 @@ class MilvusStore:
     timeout: float = 30.0
 
     @cached_property
-    def client(self) -> MilvusClient:
+    def client(self) -> Client:
         with self._errors("connect"):
             return MilvusClient(self.uri, token=self.token, timeout=self.timeout)
 
@@ -148,16 +149,9 @@ class MilvusStore:
         """The physical collection behind the alias, or None."""
         with self._errors("list aliases"):
             for name in self.client.list_collections(timeout=self.timeout):
-                if ALIASES[kind] in self.client.describe_collection(name, timeout=self.timeout).get(
-                    "aliases", []
-                ):
+                if ALIASES[kind] in self.client.list_aliases(name, timeout=self.timeout)["aliases"]:
                     return name
-            try:
-                return self.client.describe_alias(ALIASES[kind], timeout=self.timeout)[
-                    "collection_name"
-                ]
-            except MilvusException:
-                return None
+        return None
 
     def point_alias(self, kind: Kind, name: str) -> None:
         target = self.alias_target(kind)

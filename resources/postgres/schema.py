@@ -40,6 +40,7 @@ def _current(connection: psycopg.Connection) -> str | None:
 
 def _upgrade(url: str) -> None:
     import sqlalchemy
+    import sqlalchemy.exc
     from alembic import command
     from alembic.config import Config
     from sqlalchemy.pool import NullPool

@@ -1,0 +1,45 @@
+# Everything that a user or CI runs. Two commands need nothing but Python >= 3.11: make demo, make test.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint ui bench lock clean
+
+demo: .venv/installed
+	$(BIN)/rag demo
+
+ui: .venv/installed
+	$(BIN)/rag ui
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/installed-dev
+	$(BIN)/python -m tests.benchmarks.ingestion
+	$(BIN)/python -m tests.benchmarks.memory
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+# Torch and FlagEmbedding too: the tests put a tiny BGE-M3 through the real library.
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+lock:
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --upgrade --strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --constraint requirements.lock --extra dev --extra bge-m3 -o requirements-dev.lock pyproject.toml
+	sed -i 's/+cpu$$//' requirements-dev.lock  # torch's build is the machine's choice
+
+clean:
+	-test -x $(BIN)/rag && $(BIN)/rag down
+	rm -rf .venv .rag *.egg-info .pytest_cache .ruff_cache .hypothesis
