@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from rag_assets.settings import PROJECT_ROOT, Settings, load_settings
 from resources.embedded.stack import running, start_milvus, start_postgres
-from resources.files import FileStore
-from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
 
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from rag_assets.searcher import Searcher
+    from resources.files import FileStore
+    from resources.milvus.store import MilvusStore
 
 
 @dataclass
@@ -130,7 +130,6 @@ class Deployment:
         job = defs.resolve_job_def(job_name)
         return job.execute_in_process(
             instance=self.instance,
-            resources=dict(self.resources),
             # By its tag: the parameter is refused for a job of checks alone.
             tags={**own_run_tags(), **({PARTITION_TAG: partition} if partition else {})},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rag_assets.pipeline.vectors import KINDS, Kind
@@ -17,11 +17,16 @@ from resources.errors import ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
+#: Decoded by our validator: what pydantic-settings decodes itself ends at the first error, without the others.
+Json = Annotated[dict[str, Any], NoDecode]
+
 
 class Settings(BaseSettings):
     """The configuration of one deployment. Field `postgres_url` is the variable `RAG_POSTGRES_URL`, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix="RAG_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RAG_", extra="ignore", frozen=True, env_ignore_empty=True
+    )
 
     home: Path = Field(
         default=PROJECT_ROOT / ".rag", description="Where the embedded stack and its files live."
@@ -71,15 +76,15 @@ class Settings(BaseSettings):
     )
 
     # Index and search parameters: the schema reference's values.
-    dense_index: dict[str, Any] = Field(
+    dense_index: Json = Field(
         default={
             "index_type": "HNSW",
             "metric_type": "IP",
             "params": {"M": 16, "efConstruction": 256},
         }
     )
-    dense_search: dict[str, Any] = Field(default={"ef": 128})
-    sparse_index: dict[str, Any] = Field(
+    dense_search: Json = Field(default={"ef": 128})
+    sparse_index: Json = Field(
         default={
             "index_type": "SPARSE_INVERTED_INDEX",
             "metric_type": "IP",
@@ -108,6 +113,29 @@ class Settings(BaseSettings):
                 f"expected some of {', '.join(KINDS)} separated by commas, found {value!r}"
             )
         return tuple(kind for kind in KINDS if kind in kinds)
+
+    @field_validator("dense_index", "dense_search", "sparse_index", mode="before")
+    @classmethod
+    def _decode(cls, value: object) -> object:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise ValueError(f"expected a JSON object: {error}") from error
+
+    @field_validator("dense_index", "sparse_index", mode="after")
+    @classmethod
+    def _complete(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if missing := {"index_type", "metric_type"} - value.keys():
+            raise ValueError(f"expected {' and '.join(sorted(missing))} in it")
+        return value
+
+    @field_validator("chunk_min_chars", mode="after")
+    @classmethod
+    def _not_above_the_maximum(cls, value: int, info: ValidationInfo) -> int:
+        most = info.data.get("chunk_max_chars", value)
+        if value > most:
+            raise ValueError(f"expected at most RAG_CHUNK_MAX_CHARS, {most}")
+        return value
 
     @field_validator("home", mode="after")
     @classmethod

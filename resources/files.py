@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +22,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from resources.errors import ConfigError, StoreUnavailable
+
+#: Bytes of a file for object storage that are kept in memory until it is whole; a larger one goes to a local disk.
+SPOOL_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,12 @@ class FileStore:
         """
         path = self._path(name)
         if not self.is_local:
-            with self._root[0].open_output_stream(path) as stream:
-                yield stream  # pyright: ignore[reportReturnType]
+            # An output stream is completed when it is closed, by an error too: so what is whole is uploaded.
+            with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+                yield spool  # pyright: ignore[reportReturnType]
+                spool.seek(0)
+                with self._root[0].open_output_stream(path) as stream:
+                    shutil.copyfileobj(spool, stream, 1 << 20)
             return
         folder = os.path.dirname(path)
         os.makedirs(folder, exist_ok=True)

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 _SECRET = re.compile("pass|secret|token|key|sig|credential", re.IGNORECASE)
+
+#: Up to the last "@" before a slash: libpq takes passwords with "?" and "#" in them, which no other parser does.
+_USER = re.compile(r"^([^:/?#]+://)([^/]*)@")
+
+#: libpq's `password=secret`, `password = 'a \\' b'`, `password=a\\ b`.
+_KEYWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.|\S)+)", re.IGNORECASE | re.DOTALL)
 
 
 def without_secrets(url: str) -> str:
     """The URL with every password, and every query value whose name sounds like a secret, replaced by ***."""
-    if "://" not in url:
-        return re.sub(r"(password\s*=\s*)('[^']*'|\S+)", r"\1***", url)
-    parts = urlsplit(url)
-    host = parts.netloc
-    if "@" in host:
-        user, _, place = host.rpartition("@")
-        name, colon, _ = user.partition(":")
-        host = f"{name}{':***' if colon else ''}@{place}"
-    query = urlencode(
-        [
-            (name, "***" if _SECRET.search(name) else value)
-            for name, value in parse_qsl(parts.query)
-        ],
-        quote_via=quote,
-        safe="*/",
-    )
-    return urlunsplit((parts.scheme, host, parts.path, query, parts.fragment))
+    if not re.match(r"[^:/?#\s=]+://", url):
+        return _KEYWORD.sub(r"\1***", url)
+    url = _USER.sub(_shown_user, url, count=1)
+    return re.sub(r"([?&])([^=&#]*)=([^&#]*)", _shown_parameter, url)
+
+
+def _shown_user(match: re.Match[str]) -> str:
+    scheme, user = match.groups()
+    name, colon, _ = user.partition(":")
+    # For the web a name without a password is a token.
+    hidden = not colon and scheme.startswith("http")
+    return f"{scheme}{'***' if hidden else name}{':***' if colon else ''}@"
+
+
+def _shown_parameter(match: re.Match[str]) -> str:
+    separator, name, value = match.groups()
+    return f"{separator}{name}={'***' if _SECRET.search(name) else value}"

@@ -36,6 +36,7 @@ from resources.postgres.vectors import (
     plan_vectors,
     register_collection,
     unfinished_chunks,
+    void_acknowledgements,
 )
 
 #: Chunks written and acknowledged at a time. Multi-vectors take hundreds of rows a chunk.
@@ -121,6 +122,9 @@ def sync_vectors(
         lambda loaded: _read(reader, loaded[0]),
     )
     for batch, (rows, replaced), table in read_ahead:
+        if replaced:
+            with stage.writer.transaction() as connection:
+                void_acknowledgements(connection, name, batch)
         counts = _upsert(stage, store, kind, name, rows, table)
         with stage.writer.transaction() as connection:
             acknowledge(stage.writer, connection, name, batch, counts)

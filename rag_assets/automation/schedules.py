@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from rag_assets.automation.jobs import check_source, sync_source
-from rag_assets.partitions import SOURCES, partition_key
+from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
 from resources.configured import PostgresResource
 from resources.postgres.sources import list_sources
 
@@ -20,26 +20,31 @@ def _request_active_sources(
         }
     tick = context.scheduled_execution_time.isoformat()
     for key in sorted(active & set(context.instance.get_dynamic_partitions(SOURCES.name or ""))):
-        yield dg.RunRequest(run_key=f"{key}@{tick}", partition_key=key)
+        # By its tag: a job of checks alone has no partitions for Dagster, and a request with a key is refused.
+        yield dg.RunRequest(run_key=f"{key}@{tick}", tags={PARTITION_TAG: key})
 
 
 @dg.schedule(
-    job=sync_source, cron_schedule="0 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    job=sync_source,
+    cron_schedule="0 2 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Brings every active source up to date at 02:00.",
 )
 def nightly_sync(
     context: dg.ScheduleEvaluationContext, postgres: PostgresResource
 ) -> Iterator[dg.RunRequest]:
-    """Brings every active source up to date at 02:00."""
     yield from _request_active_sources(context, postgres)
 
 
 @dg.schedule(
-    job=check_source, cron_schedule="0 5 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    job=check_source,
+    cron_schedule="0 5 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Compares every active source's rows in Milvus with PostgreSQL at 05:00.",
 )
 def nightly_check(
     context: dg.ScheduleEvaluationContext, postgres: PostgresResource
 ) -> Iterator[dg.RunRequest]:
-    """Compares every active source's rows in Milvus with PostgreSQL at 05:00."""
     yield from _request_active_sources(context, postgres)
 
 

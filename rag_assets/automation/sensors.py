@@ -96,9 +96,11 @@ def changed_folders_sensor(
             requests.append(dg.RunRequest(partition_key=key))
             remaining[key] = [seen, times + 1, time.time()]
     context.update_cursor(json.dumps(remaining))
+    for problem in problems:
+        context.log.warning(problem)
     if not requests:
         return dg.SkipReason("; ".join(problems) or "No folder differs from what was recorded.")
-    return dg.SensorResult(run_requests=requests, cursor=json.dumps(remaining))
+    return dg.SensorResult(run_requests=requests)
 
 
 def _difference(connection: Connection, source: SourceRow) -> str:

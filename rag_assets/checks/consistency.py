@@ -45,18 +45,11 @@ def compare_collection(
         found = _judge(connection, store, collection, suspicious, twice, started)
         found.checked = len(expected.keys() | {row_id for row_id, _ in scanned})
         drift.add(found)
-    names = [known.name for known in list_sources(connection)]
+    started, names = _now(connection), [known.name for known in list_sources(connection)]
     for bucket in store.scan(collection.name, where=of_no_source(names)):
-        drift.add(
-            _judge(
-                connection,
-                store,
-                collection,
-                {row_id for row_id, _ in bucket},
-                set(),
-                _now(connection),
-            )
-        )
+        strays = {row_id for row_id, _ in bucket}
+        # A live chunk's row, whatever source it says, is judged with the source that the chunk has.
+        drift.orphaned += _judge(connection, store, collection, strays, set(), started).orphaned
     return drift
 
 
@@ -76,17 +69,25 @@ def _judge(
     chunks = sorted({chunk_of(row_id) for row_id in suspicious})
     claims = claims_of_chunks(connection, collection, chunks)
     leaving = leaving_chunks(connection, collection.kind, chunks)
-    return judge(
+    drift = judge(
         suspicious,
         twice,
         found,
         copies,
-        {row_id: _claim(row_id, claims, leaving, started) for row_id in suspicious},
+        {
+            row_id: _claim(row_id, collection.kind, claims, leaving, started)
+            for row_id in suspicious
+        },
     )
+    # What PostgreSQL had deleted and Milvus confirmed between the two reads is gone by now.
+    there = store.fingerprints(collection.name, drift.orphaned)
+    drift.orphaned = [row_id for row_id in drift.orphaned if row_id in there]
+    return drift
 
 
 def _claim(
     row_id: str,
+    kind: Kind,
     claims: Mapping[uuid.UUID, tuple[str | None, int, datetime | None]],
     leaving: set[uuid.UUID],
     started: datetime,
@@ -95,8 +96,13 @@ def _claim(
     if chunk not in claims:
         return Claim(None, live=False, leaving=chunk in leaving)
     fingerprint, rows, acknowledged = claims[chunk]
-    token = row_id.rpartition("_multi_")[2] if "_multi_" in row_id else "0"
-    if fingerprint is not None and int(token) >= rows:
+    if fingerprint is not None:
+        known = rows > 0 and row_id in row_ids(chunk, kind, rows)
+    else:  # it may hold rows all the same, of multi-vectors it is not known how many
+        known = (
+            row_id.startswith(f"{chunk}_{kind}") if kind == "multi" else row_id == f"{chunk}_{kind}"
+        )
+    if not known:
         return Claim(None, live=False, leaving=chunk in leaving)  # no row of this chunk has this id
     settled = (
         acknowledged is not None and (started - acknowledged).total_seconds() > _SETTLED_SECONDS

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
+
+from rag_assets.partitions import source_name
 
 #: Rows of evidence in the metadata.
 EVIDENCE_ROWS = 100
@@ -39,4 +41,29 @@ def result(
         description=description,
         severity=dg.AssetCheckSeverity.WARN if warning else dg.AssetCheckSeverity.ERROR,
         metadata=found,
+    )
+
+
+def of_each_source(
+    context: dg.AssetCheckExecutionContext, check: Callable[[str], dg.AssetCheckResult]
+) -> dg.AssetCheckResult:
+    """The result of `check` for the source of this run.
+
+    Of a run over several (a backfill) Dagster takes one result: it fails where one source does, and says which.
+    """
+    keys = [context.partition_key] if context.has_partition_key else list(context.partition_keys)
+    results = {key: check(source_name(key)) for key in keys}
+    if len(results) == 1:
+        return results[keys[0]]
+    failed = [found for found in results.values() if not found.passed]
+    error = dg.AssetCheckSeverity.ERROR
+    return dg.AssetCheckResult(
+        passed=not failed,
+        description="\n".join(found.description or "" for found in failed or results.values()),
+        severity=failed[0].severity if len({found.severity for found in failed}) == 1 else error,
+        metadata={
+            f"{key}/{name}": value
+            for key, found in results.items()
+            for name, value in found.metadata.items()
+        },
     )

@@ -4,8 +4,8 @@ from typing import LiteralString
 
 import dagster as dg
 
-from rag_assets.checks.results import result
-from rag_assets.partitions import SOURCES, source_name
+from rag_assets.checks.results import of_each_source, result
+from rag_assets.partitions import SOURCES
 from resources.configured import EmbedderResource, PostgresResource
 from resources.postgres.sources import get_source
 
@@ -31,20 +31,23 @@ def _table_check(
         postgres: PostgresResource,
         embedder: EmbedderResource,
     ) -> dg.AssetCheckResult:
-        with postgres.open().connect(autocommit=True) as connection:
-            source = get_source(connection, source_name(context.partition_key))
-            rows = connection.execute(
-                query, {"source": source.id, "kinds": embedder.kinds}
-            ).fetchall()
-        if not rows:
-            return result(True, f"{source.name}: {fact}")
-        return result(
-            False,
-            f"{source.name}: {len(rows)} exceptions; the first: {_sentence(columns, rows[0])}.",
-            columns=columns,
-            rows=rows,
-            mend=f"{_MEND} --name {source.name}",
-        )
+        database = postgres.open()
+
+        def look(name: str) -> dg.AssetCheckResult:
+            with database.connect(autocommit=True) as connection:
+                parameters = {"source": get_source(connection, name).id, "kinds": embedder.kinds}
+                rows = connection.execute(query, parameters).fetchall()
+            if not rows:
+                return result(True, f"{name}: {fact}")
+            return result(
+                False,
+                f"{name}: {len(rows)} exceptions; the first: {_sentence(columns, rows[0])}.",
+                columns=columns,
+                rows=rows,
+                mend=f"{_MEND} --name {name}",
+            )
+
+        return of_each_source(context, look)
 
     return check
 

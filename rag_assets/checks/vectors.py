@@ -7,12 +7,13 @@ import dagster as dg
 
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.checks.consistency import chunk_of, compare_collection
-from rag_assets.checks.results import EVIDENCE_ROWS, result
-from rag_assets.partitions import SOURCES, source_name
+from rag_assets.checks.results import EVIDENCE_ROWS, of_each_source, result
+from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource
 from resources.milvus.collections import ALIASES
+from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
 from resources.postgres.sources import get_source
 from resources.postgres.vectors import collections
@@ -47,30 +48,35 @@ def _vectors_match(kind: Kind) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         store = milvus.open()
         with postgres.open().connect(autocommit=True) as connection:
-            source = get_source(connection, source_name(context.partition_key))
-            drift = Drift()
-            for collection in collections(connection, kind=kind):
-                drift.add(compare_collection(connection, store, collection, source))
-            unwritten = (
-                _unwritten(connection, source.id, embedder.collection(kind))
-                if embedder.wants(kind)
-                else 0
+            return of_each_source(
+                context, lambda name: _compare(connection, store, embedder, kind, name)
             )
-            evidence = _evidence(connection, drift)
-        sentence = f"{source.name} in {ALIASES[kind]}: {drift}"
-        if unwritten:
-            sentence += f"; {unwritten} chunks are not acknowledged yet"
-        return result(
-            drift.verdict == "consistent" and not unwritten,
-            sentence + ".",
-            columns=("id", "class", "document", "chunk", "reason"),
-            rows=evidence,
-            mend=f"rag ingest --name {source.name}",
-            warning=drift.verdict == "undetermined",
-            metadata={"verdict": drift.verdict, "rows_compared": drift.checked, **drift.counts},
-        )
 
     return check
+
+
+def _compare(
+    connection: Connection, store: MilvusStore, embedder: EmbedderResource, kind: Kind, name: str
+) -> dg.AssetCheckResult:
+    source = get_source(connection, name)
+    drift = Drift()
+    for collection in collections(connection, kind=kind):
+        drift.add(compare_collection(connection, store, collection, source))
+    sentence = f"{source.name} in {ALIASES[kind]}: {drift}"
+    unwritten = (
+        _unwritten(connection, source.id, embedder.collection(kind)) if embedder.wants(kind) else 0
+    )
+    if unwritten:
+        sentence += f"; {unwritten} chunks are not acknowledged yet"
+    return result(
+        drift.verdict == "consistent" and not unwritten,
+        sentence + ".",
+        columns=("id", "class", "document", "chunk", "reason"),
+        rows=_evidence(connection, drift),
+        mend=f"rag ingest --name {source.name}",
+        warning=drift.verdict == "undetermined",
+        metadata={"verdict": drift.verdict, "rows_compared": drift.checked, **drift.counts},
+    )
 
 
 def _unwritten(connection: Connection, source_id: uuid.UUID, collection: str) -> int:
@@ -126,7 +132,6 @@ def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
         store = milvus.open()
         with postgres.open().connect(autocommit=True) as connection:
             known = {item.name for item in collections(connection, kind=kind)}
-            source = get_source(connection, source_name(context.partition_key))
         name = embedder.collection(kind)
         found = store.differences(name, milvus.layout(kind, embedder.open()))
         serving = store.alias_target(kind)
@@ -144,7 +149,7 @@ def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
             ),
             columns=("difference",),
             rows=[(difference,) for difference in found],
-            mend=f"rag ingest --name {source.name}",
+            mend="rag ingest",
         )
 
     return check

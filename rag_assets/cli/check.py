@@ -85,11 +85,10 @@ def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]], passed: b
     )
     for step, message in errors:
         err.print(f"[bold red]{step} could not be run:[/] ", end="")
-        err.print(message, markup=False)
+        err.print(message, markup=False, soft_wrap=True)
     failed = sum(not item["passed"] for item in checks)
-    out.print(
-        f"{len(checks)} checks, all passed" if passed else f"{len(checks)} checks, {failed} failed"
-    )
+    unrun = f", {len(errors)} could not be run" if errors else ""
+    out.print(f"{len(checks)} checks, {f'{failed} failed' if not passed else 'all passed'}{unrun}")
 
 
 def _plain(value: Any) -> Any:

@@ -205,4 +205,4 @@ def _show(report: Report) -> None:
             )
     for step, message in report.errors:
         err.print(f"[bold red]{step} failed:[/] ", end="")
-        err.print(message, markup=False)
+        err.print(message, markup=False, soft_wrap=True)

@@ -48,7 +48,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 def fail(message: str) -> typer.Exit:
     """Prints the message; to be raised."""
-    err.print(f"[bold red]error:[/] {_escaped(message)}")
+    # Not wrapped: commands in it are to be copied, and programs search it.
+    err.print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True)
     return typer.Exit(1)
 
 

@@ -100,7 +100,32 @@ def list_(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([dict(zip(columns, row)) for row in rows])
     elif rows:
-        table("Sources", columns, rows)
+        table(
+            "Sources",
+            (
+                "name",
+                "reads",
+                "schedule",
+                "active",
+                "status",
+                "last sync",
+                "documents",
+                "failed",
+                "last error",
+            ),
+            [
+                (
+                    row[0],
+                    row[2].get("path"),
+                    row[3],
+                    row[4],
+                    row[5],
+                    f"{row[6]:%Y-%m-%d %H:%M}" if row[6] else None,
+                    *row[7:],
+                )
+                for row in rows
+            ],
+        )
     else:
         out.print("No sources. Register one with: rag sources add NAME --path DIR")
 

@@ -101,8 +101,9 @@ def judge(
     for row_id in sorted(suspicious):
         claim, actual = claims.get(row_id, NO_CLAIM), found.get(row_id)
         if actual is None:
-            # Not there. Right, unless PostgreSQL says that Milvus acknowledged it.
-            if claim.fingerprint is not None and claim.live and not claim.leaving:
+            # Not there. Right, unless PostgreSQL says that Milvus acknowledged it, and not only since this read.
+            held = claim.fingerprint is not None and claim.settled
+            if held and claim.live and not claim.leaving:
                 drift.missing.append(row_id)
         elif not claim.live:
             if not claim.leaving:

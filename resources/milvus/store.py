@@ -6,6 +6,7 @@ key under Strong consistency, or a scan whose differences are confirmed so.
 
 from __future__ import annotations
 
+import json
 import logging
 import uuid
 from collections import Counter, deque
@@ -123,7 +124,8 @@ class MilvusStore:
             try:
                 return call(name, *args, **options)
             except MilvusException as error:
-                if "not loaded" not in str(error.message).lower():
+                message = str(error.message).lower()
+                if "not loaded" not in message and "'released'" not in message:
                     raise
                 self.client.load_collection(name, timeout=self.timeout)
                 return call(name, *args, **options)
@@ -283,7 +285,18 @@ class MilvusStore:
     def fingerprints(self, name: str, ids: Sequence[str]) -> dict[str, str]:
         """id -> row_fingerprint of the rows that exist, by key under Strong consistency."""
         found: dict[str, str] = {}
-        for part in _parts(ids, KEYS):
+        # A get is refused when one of its keys holds a quote or a backslash: foreign ids may.
+        for row_id in (row_id for row_id in ids if not _is_plain(row_id)):
+            rows = self._call(
+                f"read a row of {name}",
+                "query",
+                name,
+                filter=_any_of("id", [row_id]),
+                output_fields=["id", "row_fingerprint"],
+                consistency_level="Strong",
+            )
+            found.update((row["id"], row["row_fingerprint"]) for row in rows)
+        for part in _parts([row_id for row_id in ids if _is_plain(row_id)], KEYS):
             rows = self._call(
                 f"read {len(part)} rows of {name} by key",
                 "get",
@@ -401,20 +414,26 @@ def _parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
 
 
 def _any_of(field: str, values: Iterable[object]) -> str:
-    quoted = ", ".join(f'"{value}"' for value in values)
+    """An expression; foreign values may hold quotes and backslashes, which JSON escapes as Milvus does."""
+    quoted = ", ".join(json.dumps(str(value), ensure_ascii=False) for value in values)
     return f"{field} in [{quoted}]"
 
 
-def _bucket_filter(prefix: str) -> str:
-    """The buckets of all prefixes of one length cover every possible id: the outer two are open.
+def _is_plain(row_id: str) -> bool:
+    return row_id.isprintable() and not set(row_id) & set("'\"\\")
 
-    A key range rather than `like`: it prunes segments, and every server has it.
+
+def _bucket_filter(prefix: str) -> str:
+    """The buckets of all prefixes of one length cover every possible id once: the outer two are open.
+
+    A key range rather than `like`: it prunes segments, and every server has it. Zeros at the end of a bound are left
+    off: a bucket begins where the one that it was split from did, also for foreign ids ("f!" is less than "f0").
     """
     conditions = []
-    if prefix.strip("0"):
-        conditions.append(f'id >= "{prefix}"')
+    if lower := prefix.rstrip("0"):
+        conditions.append(f'id >= "{lower}"')
     if prefix.strip("f"):
-        following = f"{int(prefix, 16) + 1:0{len(prefix)}x}"
+        following = f"{int(prefix, 16) + 1:0{len(prefix)}x}".rstrip("0")
         conditions.append(f'id < "{following}"')
     return " and ".join(conditions)
 

@@ -17,7 +17,7 @@ from typing import LiteralString
 import psycopg
 from psycopg.rows import TupleRow
 
-from resources.errors import Fenced, StoreUnavailable
+from resources.errors import ConfigError, Fenced, StoreUnavailable
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -36,6 +36,11 @@ class Postgres:
             )
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"PostgreSQL does not answer: {error}".strip()) from error
+        except psycopg.ProgrammingError as error:
+            # Without what was found: libpq quotes it, with a password that may be in it.
+            raise ConfigError(
+                "The URL of PostgreSQL cannot be read; expected postgresql://user:password@host:port/database."
+            ) from error
 
     @contextmanager
     def writer(self, partition: str) -> Iterator[Writer]:

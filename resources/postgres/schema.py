@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 
 from resources.errors import ConfigError, StoreUnavailable
+from resources.postgres.connection import Postgres
 
 #: The newest migration; a database that says the same is not touched (one query, no Alembic import: 0.3 s).
 HEAD = "0001"
@@ -16,7 +17,7 @@ _MIGRATION_LOCK = 0x726167
 
 def migrate(url: str) -> bool:
     """Brings the schema of the database to HEAD; True if anything was done. Safe to call from several processes."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    with Postgres(url).connect(autocommit=True) as connection:
         if connection.info.server_version < 150000:
             raise ConfigError(
                 f"PostgreSQL 15 or newer is needed, found {connection.info.server_version / 10000:.1f}."

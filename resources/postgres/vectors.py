@@ -176,6 +176,18 @@ def batch_of_vectors(connection: Connection, batch: int) -> tuple[list[VectorRow
     return [VectorRow(*row[:-1]) for row in rows], sum(row[-1] for row in rows)
 
 
+def void_acknowledgements(connection: Connection, collection: str, batch: int) -> None:
+    """Forgets what Milvus acknowledged of a batch that is about to be written: each row may then be old or new.
+
+    Were it kept, an edit that is reverted after a crash between upsert and acknowledgement would look done.
+    """
+    connection.execute(
+        """DELETE FROM vector_rows r USING pg_temp.todo t
+           WHERE t.batch = %s AND t.replaces AND r.collection = %s AND r.chunk_id = t.id""",
+        [batch, collection],
+    )
+
+
 def acknowledge(
     writer: Writer, connection: Connection, collection: str, batch: int, rows: Sequence[int]
 ) -> None:

@@ -58,8 +58,9 @@ class FolderSource:
                 f"language: expected an ISO 639-1 code such as ja, found {config['language']!r}"
             )
         for name in ("include", "exclude"):
-            for glob in config.get(name) or ():
-                if not isinstance(glob, str) or not glob:
+            globs = config.get(name)
+            for glob in globs if isinstance(globs, list) else ():
+                if not isinstance(glob, str) or not glob or not _compiles(glob):
                     problems.append(f"{name}: expected globs, found {glob!r}")
         if problems:
             raise ConfigError("This folder cannot be a source:\n  " + "\n  ".join(problems))
@@ -146,7 +147,15 @@ def _compile(globs: tuple[str, ...]) -> re.Pattern[str] | None:
     """One expression for several globs: `**/` spans folders, `*` and `?` stay in one; no "/" matches any name."""
     if not globs:
         return None
-    return re.compile("|".join(_translate(unicodedata.normalize("NFC", glob)) for glob in globs))
+    alternatives = (_translate(unicodedata.normalize("NFC", glob)) for glob in globs)
+    return re.compile("|".join(alternatives), re.DOTALL)
+
+
+def _compiles(glob: str) -> bool:
+    try:
+        return _compile((glob,)) is not None
+    except re.error:  # a range such as [z-a]
+        return False
 
 
 def _translate(glob: str) -> str:
@@ -159,11 +168,18 @@ def _translate(glob: str) -> str:
     return (
         "(?:"
         + "".join(
-            meaning.get(part) or (part.replace("[!", "[^", 1) if index % 2 else re.escape(part))
+            meaning.get(part) or (_character_class(part) if index % 2 else re.escape(part))
             for index, part in enumerate(parts)
         )
         + ")"
     )
+
+
+def _character_class(part: str) -> str:
+    """`[a-z]` or `[!a-z]`, of which "/" is never a member."""
+    negated = part.startswith("[!")
+    members = re.sub(r"([\\\[\]^&~|])", r"\\\1", part[2 if negated else 1 : -1])
+    return f"(?!/)[{'^' if negated else ''}{members}]"
 
 
 def _inside(path: str | bytes, root: str | bytes) -> bool:

@@ -3,20 +3,19 @@
 A script for another interpreter (RAG_BENCH_PYTHON): `langchain_index.py POSTGRES_URL MILVUS_URI FOLDER`. It indexes the
 folder three times (cold, unchanged, 1 % edited: it edits the files) and prints one JSON line of seconds and counts.
 """
-# LangChain is no dependency of this project. pyright: reportMissingImports=false
+# LangChain is no dependency of this project:
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
-import time
-
-STARTED = time.perf_counter()
-
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 from langchain_classic.indexes import SQLRecordManager
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
@@ -27,9 +26,10 @@ from langchain_text_splitters import MarkdownTextSplitter
 from tests.benchmarks.free_embedder import vector
 from tests.benchmarks.workload import edit_one_percent, markdown_files, until_quiet
 
-IMPORTS = time.perf_counter() - STARTED
+#: Seconds from the start of this process until it can begin.
+IMPORTS = time.time() - psutil.Process().create_time()
 
-#: Chunks a batch: one query for records, one insert into Milvus.
+#: Chunks a batch: one query for records, one insert into Milvus. As fast as LangChain's default of 100.
 BATCH = 500
 
 
@@ -52,7 +52,7 @@ def chunks(folder: Path) -> Iterator[Document]:
         yield from splitter.split_documents([Document(text, metadata={"source": source})])
 
 
-def main(postgres_url: str, milvus_uri: str, folder: Path, batch: int = BATCH) -> dict[str, Any]:
+def main(postgres_url: str, milvus_uri: str, folder: Path) -> dict[str, Any]:
     records = SQLRecordManager(
         "benchmark", db_url=postgres_url.replace("postgresql:", "postgresql+psycopg:", 1)
     )
@@ -73,12 +73,13 @@ def main(postgres_url: str, milvus_uri: str, folder: Path, batch: int = BATCH) -
         nonlocal quiet
         quiet = until_quiet() and quiet
         started = time.perf_counter()
-        # "full", as the other side does it: also what a deleted file left is deleted. No slower than "incremental".
+        # "full", as the other side: also what a deleted file left is deleted. "incremental" deletes and adds anew the
+        # chunks of a file that two batches share, 310 of 20,695 when nothing has changed.
         found = index(
             chunks(folder),
             records,
             store,
-            batch_size=batch,
+            batch_size=BATCH,
             cleanup="full",
             source_id_key="source",
             key_encoder="blake2b",
@@ -103,4 +104,4 @@ def main(postgres_url: str, milvus_uri: str, folder: Path, batch: int = BATCH) -
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), *map(int, sys.argv[4:]))))
+    print(json.dumps(main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))))

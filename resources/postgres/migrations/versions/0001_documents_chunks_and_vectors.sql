@@ -9,17 +9,16 @@ BEGIN
   IF t ~ '[\u0600-\u06ff]' THEN
     t := translate(t, E'\u064A\u0643\u0649\u200C\u0640', E'\u06CC\u06A9\u06CC ');
   END IF;
-  IF t !~ '[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]' THEN
+  IF t !~ '[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]' THEN
     RETURN t;
   END IF;
   RETURN (
-    SELECT string_agg(CASE WHEN part[1] IS NULL THEN part[2] ELSE (
+    SELECT string_agg(CASE WHEN part[1] IS NULL THEN part[2] WHEN length(part[1]) = 1 THEN part[1] ELSE (
         SELECT string_agg(pair, ' ') FROM (
           SELECT ch || lead(ch) OVER (ORDER BY n) AS pair
-          FROM unnest(string_to_array(part[1], NULL)) WITH ORDINALITY AS chars(ch, n)) AS pairs
-        ) || CASE WHEN length(part[1]) = 1 THEN part[1] ELSE '' END END, ' ')
+          FROM unnest(string_to_array(part[1], NULL)) WITH ORDINALITY AS chars(ch, n)) AS pairs) END, ' ')
     FROM regexp_matches(t,
-      '([\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+)|([^\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+)',
+      '([\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+)|([^\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+)',
       'g') AS part);
 END $$;
 
@@ -253,7 +252,8 @@ $$;
 CREATE FUNCTION rag_enqueue_vector_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO vector_deletions (source_uuid, kind, chunk_id, row_count)
-    SELECT gone.source_uuid, v.kind, gone.id, max(r.row_count)
+    SELECT gone.source_uuid, v.kind, gone.id,
+      CASE WHEN count(r.row_count) = count(*) THEN max(r.row_count) END  -- one collection of two may hold more
     FROM gone CROSS JOIN vector_collections v
     LEFT JOIN vector_rows r ON r.collection = v.name AND r.chunk_id = gone.id
     GROUP BY gone.source_uuid, v.kind, gone.id;

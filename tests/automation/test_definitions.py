@@ -1,0 +1,114 @@
+"""The definitions as Dagster loads them: what every asset says of itself, the graph, the checks, what automates it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from rag_assets.definitions import build_definitions, build_resources
+from rag_assets.partitions import SOURCES
+from rag_assets.settings import Settings
+
+#: asset -> what it is made from. Section 2 of the design.
+GRAPH = {
+    "source_documents": set(),
+    "documents": {"source_documents"},
+    "document_chunks": {"documents"},
+    "chunk_embeddings": {"document_chunks"},
+    "dense_vectors": {"chunk_embeddings"},
+    "sparse_vectors": {"chunk_embeddings"},
+    "multi_vectors": {"chunk_embeddings"},
+}
+CHECKED = ("documents", "document_chunks", "dense_vectors", "sparse_vectors", "multi_vectors")
+
+
+@pytest.fixture(scope="module")
+def definitions() -> dg.Definitions:
+    return build_definitions(build_resources(Settings()))
+
+
+@pytest.fixture(scope="module")
+def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def _checks(definitions: dg.Definitions) -> Iterator[tuple[str, dg.AssetCheckSpec]]:
+    for definition in definitions.asset_checks or []:
+        assert isinstance(definition, dg.AssetChecksDefinition)
+        for spec in definition.check_specs:
+            yield spec.asset_key.to_user_string(), spec
+
+
+def test_the_module_loads_as_dagster_loads_it() -> None:
+    from rag_assets.definitions import defs
+
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_the_graph_is_that_of_the_design(specs: dict[str, dg.AssetSpec]) -> None:
+    found = {
+        name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in specs.items()
+    }
+    assert found == GRAPH
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_an_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], name: str) -> None:
+    spec = specs[name]
+    assert spec.kinds
+    assert spec.owners
+    assert spec.group_name == "ingestion"
+    assert spec.code_version
+    assert len(spec.description or "") > 40
+    assert spec.partitions_def == SOURCES
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_an_asset_retries_what_may_heal_and_runs_a_backfill_at_once(
+    definitions: dg.Definitions, name: str
+) -> None:
+    asset = definitions.resolve_assets_def(name)
+    assert asset.backfill_policy == dg.BackfillPolicy.single_run()
+    policy = asset.op.retry_policy
+    assert policy is not None
+    assert policy.max_retries > 0
+
+
+def test_every_checked_asset_has_checks(definitions: dg.Definitions) -> None:
+    found = list(_checks(definitions))
+    assert {asset for asset, _ in found} == set(CHECKED)
+    assert all(spec.description and spec.partitions_def == SOURCES for _, spec in found)
+    names = [spec.name for _, spec in found]
+    assert len(names) == len(set(names))  # a name says which check failed, without its asset
+    for kind in ("dense", "sparse", "multi"):
+        assert {f"{kind}_vectors_match_postgres", f"{kind}_index_is_as_declared"} == {
+            spec.name for asset, spec in found if asset == f"{kind}_vectors"
+        }
+
+
+def test_what_would_publish_a_lie_blocks(definitions: dg.Definitions) -> None:
+    blocking = {spec.name for _, spec in _checks(definitions) if spec.blocking}
+    assert blocking == {"chunks_have_documents", "chunk_positions_are_contiguous"}
+    job = definitions.resolve_job_def("sync_source")
+    selected = {key.name for key in job.asset_layer.asset_graph.asset_check_keys}
+    assert selected == blocking  # the sync pays for these, the full comparison is another job's
+
+
+def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
+    assert set(jobs) == {"sync_source", "check_source", "purge_removed_sources"}
+    assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())
+    assert jobs["sync_source"].partitions_def == SOURCES
+    schedules = {schedule.name: schedule.job_name for schedule in repository.schedule_defs}
+    assert schedules == {"nightly_sync": "sync_source", "nightly_check": "check_source"}
+    sensors = {sensor.name: sensor.job_name for sensor in repository.sensor_defs}
+    assert sensors == {
+        "sources_table_sensor": "purge_removed_sources",
+        "changed_folders_sensor": "sync_source",
+    }
+    for automation in (*repository.schedule_defs, *repository.sensor_defs):
+        assert automation.default_status.value == "RUNNING", automation.name
+        assert automation.description, automation.name

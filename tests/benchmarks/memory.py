@@ -1,0 +1,95 @@
+"""Peak memory of `rag ingest` over a small corpus and one ten times as large: `python -m tests.benchmarks.memory`.
+
+The process alone, without the servers. Memory should be bounded by the batch, so the ratio should be near 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.rag_command import fresh_home, rag
+
+#: Made of syllables, so that texts differ and compress about as texts do.
+SYLLABLES = [first + vowel for first in "bdfghjklmnprstvwz" for vowel in "aeiou"]
+
+
+def document(random_source: random.Random, number: int) -> str:
+    """About 6 KB of Markdown: headings, paragraphs, a list, a code block."""
+    parts = [f"# Document {number}: {_words(random_source, 5)}"]
+    for section in range(6):
+        parts.append(f"## {section + 1}. {_words(random_source, 4)}")
+        parts += [_words(random_source, 70) + "." for _ in range(2)]
+        if section == 2:
+            parts.append("\n".join(f"- {_words(random_source, 8)}" for _ in range(5)))
+        if section == 4:
+            parts.append(f"```python\nvalue = {random_source.random()}\nprint(value)\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def _words(random_source: random.Random, count: int) -> str:
+    words = (
+        "".join(random_source.choices(SYLLABLES, k=random_source.randint(2, 4)))
+        for _ in range(count)
+    )
+    return " ".join(words).capitalize()
+
+
+def write_corpus(folder: Path, documents: int, seed: int = 0) -> int:
+    """The first documents of a larger corpus are those of a smaller one. Returns the bytes written."""
+    random_source = random.Random(seed)
+    written = 0
+    for number in range(documents):
+        path = folder / f"{number // 500:03d}" / f"{number:06d}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written += path.write_text(document(random_source, number), encoding="utf-8")
+    return written
+
+
+def measure(documents: int) -> dict[str, float]:
+    with fresh_home() as home:
+        size = write_corpus(home / "corpus", documents)
+        rag(home, "up")
+        ingested = rag(home, "ingest", str(home / "corpus"), "--json")
+        plan = ingested.json()["plan"]
+        if plan["documents"]["inserted"] != documents:
+            raise SystemExit(f"expected {documents} documents inserted, found {plan}")
+        return {
+            "documents": documents,
+            "megabytes": size / 1e6,
+            "chunks": plan["dense_vectors"]["inserted"],
+            "seconds": ingested.seconds,
+            "peak_mib": ingested.peak_rss / 2**20,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, nargs="+", default=[1_000, 10_000])
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    figures = [measure(documents) for documents in options.documents]
+    table = Table(title="rag ingest, dense vectors, free embedder", title_justify="left")
+    for column in ("documents", "MB", "chunks", "seconds", "peak RSS MiB", "ratio"):
+        table.add_column(column, justify="right")
+    for found in figures:
+        table.add_row(
+            f"{found['documents']:,}",
+            f"{found['megabytes']:.1f}",
+            f"{found['chunks']:,}",
+            f"{found['seconds']:.1f}",
+            f"{found['peak_mib']:.0f}",
+            f"{found['peak_mib'] / figures[0]['peak_mib']:.2f}",
+        )
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

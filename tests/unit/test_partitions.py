@@ -1,0 +1,39 @@
+"""Partition keys: the names of sources, in every script, and nothing that a filter expression could trip over."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag_assets.partitions import partition_key, source_name
+from resources.errors import ConfigError
+from resources.milvus.store import of_source
+
+NAMES = ["a", "docs", "my docs", "a.b-c_d", "資料", "مستندات", "문서 2026", "v1.2", "x" * 100]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_keys_and_back(name: str) -> None:
+    assert source_name(partition_key(name)) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", " a", "a ", ".a", "a.", "a/b", "a\\b", 'a"b', "a'b", "a\n", "a\tb", "a,b", "a*", "x" * 101],
+)  # fmt: skip
+def test_what_cannot_be_a_key_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        partition_key(name)
+    assert repr(name) in str(caught.value)
+
+
+@given(st.text(max_size=101))
+def test_no_key_breaks_out_of_a_filter(name: str) -> None:
+    try:
+        key = partition_key(name)
+    except ConfigError:
+        return
+    assert not set(key) & set("\"'\\/\n\r\t")
+    assert 1 <= len(key) <= 100 and len(key.encode()) <= 1020
+    assert of_source(source_name(key)) == f'source == "{name}"'
