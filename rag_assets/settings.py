@@ -151,14 +151,16 @@ class Settings(BaseSettings):
         """Keyword arguments of the configured embedder."""
         if self.embedder != "bge-m3":
             return {}
-        return {
+        options = {
             "model": self.bge_m3_model,
-            "revision": self.bge_m3_revision or None,
+            "revision": self.bge_m3_revision,
             "max_length": self.bge_m3_max_length,
             "batch_tokens": self.bge_m3_batch_tokens,
-            "device": self.bge_m3_device or None,
+            "device": self.bge_m3_device,
             "precision": self.bge_m3_precision,
         }
+        # Dagster's configuration takes no nulls; what is left out has the embedder's own default.
+        return {name: value for name, value in options.items() if value not in (None, "")}
 
 
 def load_settings() -> Settings:

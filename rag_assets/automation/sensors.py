@@ -34,11 +34,11 @@ _IN_PROGRESS = [
     job=purge_removed_sources,
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Makes the partitions equal to the table `sources`; has the vectors of removed ones deleted.",
 )
 def sources_table_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult:
-    """Makes the partitions equal to the table `sources`; asks for the vectors of removed ones to be deleted."""
     with postgres.open().connect(autocommit=True) as connection:
         wanted = {partition_key(source.name) for source in list_sources(connection)}
         abandoned = abandoned_deletions(connection)
@@ -58,14 +58,13 @@ def sources_table_sensor(
     job=sync_source,
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Syncs each source whose folder differs from what was recorded, or whose work is unfinished.",
 )
 def changed_folders_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """Asks for the sync of each source whose folder differs from what was recorded, or whose work is unfinished.
-
-    The cursor keeps, for each source asked for, what was seen, how often it was asked for, and when: what a sync does
-    not mend is asked for ever more seldom.
+    """The cursor keeps, for each source asked for, what was seen, how often it was asked for, and when: what a sync
+    does not mend is asked for ever more seldom.
     """
     asked: dict[str, list] = json.loads(context.cursor or "{}")
     known = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))

@@ -79,6 +79,7 @@ class DaemonWorld(World):
 @pytest.fixture
 def daemon(world: World, tmp_path: Path) -> Iterator[DaemonWorld]:
     (tmp_path / "dagster").mkdir()
+    world = world.configured(vectors=("dense",))  # a collection takes half a second to make
     quiet = {"telemetry": {"enabled": False}}
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster"), quiet) as instance:
         fields = {f.name: getattr(world, f.name) for f in dataclasses.fields(World)}

@@ -146,7 +146,7 @@ def compare(
 STEPS = st.lists(st.tuples(st.sampled_from(IDS), st.integers(0, 11)), min_size=20, max_size=40)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(STEPS, st.integers(0, 20), st.data())
 def test_writers_at_work_are_never_drift(
     steps: list[tuple[str, int]], before: int, data: st.DataObject
@@ -157,7 +157,7 @@ def test_writers_at_work_are_never_drift(
     assert drift.verdict == "consistent", drift
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(STEPS, st.integers(0, 20), st.data())
 def test_a_scan_that_misreads_is_never_drift(
     steps: list[tuple[str, int]], before: int, data: st.DataObject
@@ -177,7 +177,7 @@ def settle(stores: Stores) -> None:
     stores.now += 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     STEPS,
     st.dictionaries(st.sampled_from(IDS), st.sampled_from(["lose", "alter", "double", "orphan"])),

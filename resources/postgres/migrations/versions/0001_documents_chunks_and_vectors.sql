@@ -4,7 +4,9 @@
 -- Text search ---------------------------------------------------------------------------------------------------
 -- Scripts without spaces become character bigrams under the `simple` configuration: found on any stock server.
 -- Hangul too: Korean particles are glued to their words. Arabic yeh and kaf are folded into the Persian ones.
-CREATE FUNCTION rag_search_text(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
+-- With `ends` the last character of a run stands alone too: then each character begins a token, and a query of one
+-- character (cat, water and book are such words) finds it as a prefix.
+CREATE FUNCTION rag_search_text(t text, ends boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 BEGIN
   IF t ~ '[\u0600-\u06ff]' THEN
     t := translate(t, E'\u064A\u0643\u0649\u200C\u0640', E'\u06CC\u06A9\u06CC ');
@@ -15,7 +17,7 @@ BEGIN
   RETURN (
     SELECT string_agg(CASE WHEN part[1] IS NULL THEN part[2] WHEN length(part[1]) = 1 THEN part[1] ELSE (
         SELECT string_agg(pair, ' ') FROM (
-          SELECT ch || lead(ch) OVER (ORDER BY n) AS pair
+          SELECT ch || coalesce(lead(ch) OVER (ORDER BY n), CASE WHEN ends THEN '' END) AS pair
           FROM unnest(string_to_array(part[1], NULL)) WITH ORDINALITY AS chars(ch, n)) AS pairs) END, ' ')
     FROM regexp_matches(t,
       '([\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+)|([^\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+)',
@@ -27,11 +29,11 @@ CREATE FUNCTION rag_tsvector(t text) RETURNS tsvector LANGUAGE plpgsql IMMUTABLE
 DECLARE n integer := 400000;
 BEGIN
   IF length(t) < 60000 THEN
-    RETURN to_tsvector('simple', rag_search_text(t));
+    RETURN to_tsvector('simple', rag_search_text(t, true));
   END IF;
   LOOP
     BEGIN
-      RETURN to_tsvector('simple', rag_search_text(left(t, n)));
+      RETURN to_tsvector('simple', rag_search_text(left(t, n), true));
     EXCEPTION WHEN program_limit_exceeded THEN
       n := n / 2;
     END;
@@ -39,7 +41,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION rag_tsquery(t text) RETURNS tsquery LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
-  SELECT plainto_tsquery('simple', rag_search_text(t))
+  SELECT regexp_replace(plainto_tsquery('simple', rag_search_text(t, false))::text,
+    '''([\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff])''', '''\1'':*', 'g')::tsquery
 $$;
 
 -- Sources -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,64 @@
+"""A tiny BGE-M3 of the real shape, through the whole pipeline: what Milvus holds is what FlagEmbedding says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.assets.test_sync import ENGLISH, JAPANESE, PERSIAN, assert_equal
+from tests.conftest import World
+from tests.tiny_bge_m3 import MAX_LENGTH, make_tiny_bge_m3
+
+pytest.importorskip("FlagEmbedding", reason="the extra bge-m3 is not installed: make test installs it")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_bge_m3(tmp_path_factory.mktemp("bge-m3"))
+
+
+def test_vectors_in_milvus_are_those_of_flag_embedding(world: World, model: Path) -> None:
+    from FlagEmbedding import BGEM3FlagModel
+
+    world = world.configured(
+        embedder="bge-m3",
+        bge_m3_model=str(model),
+        bge_m3_max_length=MAX_LENGTH,
+        bge_m3_precision="fp32",
+        bge_m3_device="cpu",
+        vectors=("dense", "sparse", "multi"),
+    )
+    world.write({"en.md": ENGLISH, "ja.md": JAPANESE, "fa.md": PERSIAN})
+    world.add()
+    world.sync()
+    assert_equal(world, ("dense", "sparse", "multi"))
+
+    chunks = world.connection.execute("SELECT id::text, content FROM document_chunks").fetchall()
+    expected = BGEM3FlagModel(str(model), use_fp16=False, devices="cpu").encode(
+        [content for _, content in chunks],
+        return_dense=True,
+        return_sparse=True,
+        return_colbert_vecs=True,
+        max_length=MAX_LENGTH,
+    )
+    client = world.store.client
+    for index, (chunk, _) in enumerate(chunks):
+        (dense,) = client.get("dense_collection", [f"{chunk}_dense"], output_fields=["vector"])
+        np.testing.assert_allclose(dense["vector"], expected["dense_vecs"][index], atol=1e-5)
+
+        weights = {int(term): weight for term, weight in expected["lexical_weights"][index].items()}
+        (sparse,) = client.get("sparse_collection", [f"{chunk}_sparse"], output_fields=["vector"])
+        assert sparse["vector"].keys() == weights.keys()
+        for term, weight in weights.items():
+            assert sparse["vector"][term] == pytest.approx(weight, abs=1e-5)
+
+        tokens = expected["colbert_vecs"][index]
+        ids = [f"{chunk}_multi_{token:05d}" for token in range(len(tokens))]
+        rows = client.get("multi_collection", ids, output_fields=["id", "vector"])
+        vectors = {row["id"]: row["vector"] for row in rows}
+        np.testing.assert_allclose([vectors[row_id] for row_id in ids], tokens, atol=1e-5)
+        assert not client.get("multi_collection", [f"{chunk}_multi_{len(tokens):05d}"])
+
+    assert world.searcher().search("observatory opens at nine", k=3, mode="multi")

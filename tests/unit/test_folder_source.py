@@ -1,0 +1,305 @@
+"""Source type `folder` on real trees: what is listed, under which key, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resources.errors import ConfigError, SourceError
+from resources.sources.base import Entry
+from resources.sources.folder import FolderSource
+from resources.sources.registry import open_source
+
+
+def make(root: Path, *names: str | bytes) -> None:
+    for name in names:
+        path = os.path.join(os.fsencode(root), os.fsencode(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(os.fsencode(name))
+
+
+def keys(root: Path, **config: Any) -> list[str]:
+    source = FolderSource.from_config({"path": str(root), **config})
+    return sorted(entry.key for entry in source.list())
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    make(
+        tmp_path,
+        "a.md",
+        "b.txt",
+        "docs/c.md",
+        "docs/deep/d.md",
+        "docs/deep/e.MD",
+        "new\nline/f.md",
+        "odd/[x].md",
+        "odd/*.md",
+    )
+    make(tmp_path, ".hidden.md", ".git/config", "docs/.cache/x.md")
+    return tmp_path
+
+
+ALL = [
+    "a.md",
+    "b.txt",
+    "docs/c.md",
+    "docs/deep/d.md",
+    "docs/deep/e.MD",
+    "new\nline/f.md",
+    "odd/*.md",
+    "odd/[x].md",
+]
+
+
+@pytest.mark.parametrize(
+    ("globs", "expected"),
+    [
+        ([], ALL),
+        (["**"], ALL),
+        (["*.md"], [key for key in ALL if key.endswith(".md")]),  # no "/": a name at any depth
+        (["**/*.md"], [key for key in ALL if key.endswith(".md")]),
+        (["/*.md"], ["a.md"]),
+        (["docs/*"], ["docs/c.md"]),
+        (["docs/**"], ["docs/c.md", "docs/deep/d.md", "docs/deep/e.MD"]),
+        (["docs/"], ["docs/c.md", "docs/deep/d.md", "docs/deep/e.MD"]),
+        (["docs/**/d.md"], ["docs/deep/d.md"]),
+        (["docs/**/c.md"], ["docs/c.md"]),
+        (["?.md"], ["a.md", "docs/c.md", "docs/deep/d.md", "new\nline/f.md", "odd/*.md"]),
+        (["[a-c].*"], ["a.md", "b.txt", "docs/c.md"]),
+        (["[!a-c].md"], ["docs/deep/d.md", "new\nline/f.md", "odd/*.md"]),
+        (["docs[!x]c.md"], []),  # a class never spans folders
+        (["odd/[[]x].md"], ["odd/[x].md"]),
+        (["a.md", "b.*"], ["a.md", "b.txt"]),
+        (["aXmd"], []),
+    ],
+)
+def test_globs(tree: Path, globs: list[str], expected: list[str]) -> None:
+    assert keys(tree, include=globs) == expected
+    assert keys(tree, exclude=globs) == (sorted(set(ALL) - set(expected)) if globs else ALL)
+
+
+NAMES = st.text("ab.*?[]!-^\\{}()|+$", min_size=1, max_size=6)
+
+
+@given(NAMES.filter(lambda name: name not in (".", "..")), NAMES)
+def test_globs_of_names_mean_what_the_shell_means(name: str, glob: str) -> None:
+    """Against fnmatch of the standard library, save for classes, where it knows more forms, and `**`."""
+    if "[" in glob or "**" in glob:
+        return
+    from resources.sources.folder import _compile
+
+    pattern = _compile((glob,))
+    assert pattern is not None
+    assert (pattern.fullmatch(name) is not None) == fnmatchcase(name, glob)
+    assert (pattern.fullmatch("folder/" + name) is not None) == fnmatchcase(name, glob)
+
+
+def test_hidden_files_are_left_out_unless_asked_for(tree: Path) -> None:
+    assert keys(tree) == ALL
+    assert keys(tree, hidden=True) == sorted(
+        [*ALL, ".hidden.md", ".git/config", "docs/.cache/x.md"]
+    )
+
+
+def test_entries_say_what_is_needed_to_see_a_change(tmp_path: Path) -> None:
+    make(tmp_path, "a.md")
+    source = FolderSource(tmp_path)
+    (first,) = source.list()
+    assert (first.key, first.size, source.fetch(first)) == ("a.md", 4, b"a.md")
+    assert list(source.list()) == [first]
+    os.utime(tmp_path / "a.md", ns=(0, 12345))
+    (touched,) = source.list()
+    assert touched.change_token != first.change_token and touched.locator == first.locator
+
+
+def test_links_are_followed_only_to_files_inside(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "root-outside"
+    make(root, "a.md", "docs/b.md")
+    make(outside, "secret.md")
+    (root / "inside.md").symlink_to("docs/b.md")
+    (root / "out.md").symlink_to(outside / "secret.md")
+    (root / "parent.md").symlink_to("../root-outside/secret.md")
+    (root / "broken.md").symlink_to("nothing")
+    (root / "self.md").symlink_to("self.md")
+    (root / "loop").symlink_to(".")
+    (root / "docs" / "up").symlink_to("..")
+    (root / "folder").symlink_to("docs")
+    (root / "chain.md").symlink_to("out.md")
+    assert keys(root) == ["a.md", "docs/b.md", "inside.md"]
+    # The folder itself may be a link.
+    (tmp_path / "link").symlink_to(root)
+    assert keys(tmp_path / "link") == ["a.md", "docs/b.md", "inside.md"]
+
+
+def test_a_link_that_turned_outwards_since_it_was_listed_is_not_fetched(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    make(root, "a.md", "docs/b.md")
+    make(tmp_path, "secret.md")
+    source = FolderSource(root)
+    listed = {entry.key: entry for entry in source.list()}
+    (root / "a.md").unlink()
+    (root / "a.md").symlink_to(tmp_path / "secret.md")
+    shutil.rmtree(root / "docs")
+    (root / "docs").symlink_to(tmp_path)
+    for key in ("a.md", "docs/b.md"):
+        with pytest.raises(SourceError):
+            source.fetch(listed[key])
+    with pytest.raises(SourceError, match="out of the folder"):
+        source.fetch(Entry("x", "../secret.md", "", None))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        (b"caf\xe9.md", "caf\\xe9.md"),
+        (b"\xff\xfe", "\\xff\\xfe"),
+        ("q\"uo'te.md", "q\"uo'te.md"),
+        ("back\\slash.md", "back\\slash.md"),
+        ("per%20cent.md", "per%20cent.md"),
+        (" spaces .md ", " spaces .md "),
+        ("new\nline.md", "new\nline.md"),
+        ("東京/資料.md", "東京/資料.md"),
+        ("می‌شود.md", "می‌شود.md"),
+        ("🗼.md", "🗼.md"),
+        (unicodedata.normalize("NFD", "ガイド/é.md"), unicodedata.normalize("NFC", "ガイド/é.md")),
+    ],
+)
+def test_any_name_has_a_key_and_is_fetched(tmp_path: Path, name: str | bytes, key: str) -> None:
+    make(tmp_path, name)
+    source = FolderSource(tmp_path)
+    (entry,) = source.list()
+    assert entry.key == key
+    entry.key.encode()  # PostgreSQL takes it
+    assert source.fetch(entry) == os.fsencode(name)
+
+
+def test_globs_are_compared_in_nfc(tmp_path: Path) -> None:
+    make(tmp_path, unicodedata.normalize("NFD", "ガイド.md"), "x.md")
+    for form in ("NFC", "NFD"):
+        glob = unicodedata.normalize(form, "ガ*")  # pyright: ignore[reportArgumentType]
+        assert keys(tmp_path, include=[glob]) == [unicodedata.normalize("NFC", "ガイド.md")]
+
+
+def test_two_files_of_one_key_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, unicodedata.normalize("NFC", "é.md"), unicodedata.normalize("NFD", "é.md"))
+    with pytest.raises(SourceError, match="one key"):
+        keys(tmp_path)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Root reads everything: for a while this process is nobody."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that nobody may read: pytest's own are closed to other users."""
+    with tempfile.TemporaryDirectory(prefix="rag-folder-") as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_a_folder_that_cannot_be_read_fails_the_listing(open_folder: Path) -> None:
+    """Half a listing would delete the other half."""
+    make(open_folder, "a.md", "docs/b.md", "zoo/c.md")
+    os.chmod(open_folder / "docs", 0)
+    try:
+        with unprivileged(), pytest.raises(SourceError, match="docs"):
+            list(FolderSource(open_folder).list())
+    finally:
+        os.chmod(open_folder / "docs", 0o755)
+    assert keys(open_folder) == ["a.md", "docs/b.md", "zoo/c.md"]
+
+
+def test_a_file_that_cannot_be_read_fails_alone(open_folder: Path) -> None:
+    make(open_folder, "a.md", "b.md")
+    os.chmod(open_folder / "a.md", 0)
+    source = FolderSource(open_folder)
+    with unprivileged():
+        a, b = sorted(source.list(), key=lambda entry: entry.key)
+        assert source.fetch(b) == b"b.md"
+        with pytest.raises(SourceError, match="Permission denied"):
+            source.fetch(a)
+
+
+def test_files_and_folders_that_vanish(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    make(root, "a.md", "b.md", "docs/c.md")
+    source = FolderSource(root)
+    listing = source.list()
+    first = next(listing)
+    (root / "b.md").unlink()
+    assert {entry.key for entry in listing} == {"docs/c.md"}  # gone since its folder was read
+    (root / first.key).unlink()
+    with pytest.raises(SourceError, match="No such file"):
+        source.fetch(first)
+    shutil.rmtree(root)
+    with pytest.raises(SourceError, match="mounted"):
+        list(source.list())
+    root.write_text("a file")
+    with pytest.raises(SourceError):
+        list(source.list())
+
+
+def test_a_pipe_is_no_document(tmp_path: Path) -> None:
+    make(tmp_path, "a.md")
+    os.mkfifo(tmp_path / "pipe.md")
+    assert keys(tmp_path) == ["a.md"]
+
+
+def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_source(
+            "folder",
+            {
+                "path": "relative/path",
+                "include": 5,
+                "exclude": ["", 7, "[z-a]"],
+                "hidden": "yes",
+                "language": "japanese",
+                "recursive": True,
+            },
+        )
+    problems = str(caught.value).splitlines()[1:]
+    assert sorted(problem.strip().split(":")[0] for problem in problems) == [
+        "exclude",
+        "exclude",
+        "exclude",
+        "hidden",
+        "include",
+        "language",
+        "path",
+        "recursive",
+    ]
+
+
+@pytest.mark.parametrize("config", [{}, {"path": ""}, {"path": 5}, {"path": "/x", "include": "*"}])
+def test_one_problem(config: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"path|include"):
+        open_source("folder", config)
+
+
+def test_an_unknown_type_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="'ftp'.*folder"):
+        open_source("ftp", {})
