@@ -13,7 +13,7 @@ import dagster as dg
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
 from rag_assets.assets.document_chunks import ChunkingResource, document_chunks
 from rag_assets.assets.documents import documents
-from rag_assets.assets.source_documents import source_documents
+from rag_assets.assets.source_documents import GuardResource, source_documents
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.automation.jobs import JOBS
 from rag_assets.automation.schedules import SCHEDULES
@@ -55,6 +55,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "embedder": EmbedderResource(
             spec=settings.embedder, kinds=list(settings.vectors), options=settings.embedder_options
         ),
+        "guard": GuardResource(share=settings.guard_share, documents=settings.guard_documents),
         "chunking": ChunkingResource(
             max_chars=settings.chunk_max_chars, min_chars=settings.chunk_min_chars
         ),

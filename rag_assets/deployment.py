@@ -121,21 +121,36 @@ class Deployment:
             self.instance.delete_dynamic_partition(name, key)
         return wanted
 
-    def execute(self, job_name: str, partition: str | None = None) -> dg.ExecuteInProcessResult:
-        """Runs a job in this process under the instance. The result says whether it succeeded; nothing is raised."""
+    def execute(
+        self, job_name: str, partition: str | None = None, ops: Mapping[str, Any] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Runs a job in this process under the instance; `ops`: op -> its configuration. The result says all."""
+        from dagster_postgres.utils import DagsterPostgresException
+        from sqlalchemy.exc import DBAPIError
+
         from rag_assets.definitions import defs
         from rag_assets.maintenance import own_run_tags
         from rag_assets.partitions import PARTITION_TAG
+        from resources.errors import StoreUnavailable
 
         job = defs.resolve_job_def(job_name)
-        return job.execute_in_process(
-            instance=self.instance,
-            # By its tag: the parameter is refused for a job of checks alone.
-            tags={**own_run_tags(), **({PARTITION_TAG: partition} if partition else {})},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            run_id=str(uuid.uuid4()),
-            raise_on_error=False,
-        )
+        try:
+            return job.execute_in_process(
+                instance=self.instance,
+                # By its tag: the parameter is refused for a job of checks alone.
+                tags={**own_run_tags(), **({PARTITION_TAG: partition} if partition else {})},
+                run_config={
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    "ops": {name: {"config": config} for name, config in (ops or {}).items()},
+                },
+                run_id=str(uuid.uuid4()),
+                raise_on_error=False,
+            )
+        except (DBAPIError, DagsterPostgresException) as error:
+            # Dagster keeps its events there too: without PostgreSQL it cannot even say that the run failed.
+            raise StoreUnavailable(
+                f"PostgreSQL went away during {job_name}; what was done is kept. Run the command again: {error}"
+            ) from error
 
 
 def failures(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str]]:

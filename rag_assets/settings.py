@@ -97,6 +97,15 @@ class Settings(BaseSettings):
     )
     search_limit: int = Field(default=100, ge=1, le=16384, description="Results a search, at most.")
 
+    guard_share: float = Field(
+        default=0.2, ge=0, le=1, description="A sync that would delete a larger share asks first."
+    )
+    guard_documents: int = Field(
+        default=20,
+        ge=0,
+        description="... and more documents than this. An empty listing always asks.",
+    )
+
     lock_timeout: float = Field(
         default=60.0, ge=0, description="Seconds to wait for another writer of the same partition."
     )

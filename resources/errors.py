@@ -35,6 +35,10 @@ class SourceError(RagError):
     """A source that cannot be listed or fetched."""
 
 
+class DeletionGuard(SourceError):
+    """A source lists so much less than before that nothing is deleted until a person confirms it."""
+
+
 class VectorError(RagError):
     """A vector that must not be stored; the message names the chunk, what was expected and what was found."""
 

@@ -10,7 +10,9 @@ _SECRET = re.compile("pass|secret|token|key|sig|credential", re.IGNORECASE)
 _USER = re.compile(r"^([^:/?#]+://)([^/]*)@")
 
 #: libpq's `password=secret`, `password = 'a \\' b'`, `password=a\\ b`.
-_KEYWORD = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.|\S)+)", re.IGNORECASE | re.DOTALL)
+_KEYWORD = re.compile(
+    r"(password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:\\.|\S)+)", re.IGNORECASE | re.DOTALL
+)
 
 
 def without_secrets(url: str) -> str:

@@ -94,13 +94,21 @@ class World:
         return add_source(self.connection, source, "folder", {"path": str(path), **config}, None)
 
     def run(
-        self, job: str, partition: str | None = "docs", *, raise_on_error: bool = True
+        self,
+        job: str,
+        partition: str | None = "docs",
+        ops: dict[str, Any] | None = None,
+        *,
+        raise_on_error: bool = True,
     ) -> dg.ExecuteInProcessResult:
         definition = build_definitions(self.resources).resolve_job_def(job)
         return definition.execute_in_process(
             instance=self.instance,
             tags={PARTITION_TAG: partition} if partition else {},
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                "ops": {name: {"config": config} for name, config in (ops or {}).items()},
+            },
             raise_on_error=raise_on_error,
         )
 

@@ -9,10 +9,11 @@ from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource, StorageResource
-from resources.errors import RagError
+from resources.errors import DeletionGuard, RagError
 from resources.files import FileStore, raw_name
 from resources.postgres.sources import (
     Fetched,
+    count_entries,
     delete_gone_entries,
     listed_batch,
     mark_completed,
@@ -28,21 +29,47 @@ from resources.sources.registry import open_source
 FETCHERS = 8
 
 
+class SyncConfig(dg.Config):
+    """`accept_deletions`: delete what the source no longer lists, however much it is."""
+
+    accept_deletions: bool = False
+
+
+class GuardResource(dg.ConfigurableResource):
+    """When a sync stops instead of deleting: see `check_deletions`."""
+
+    share: float = 0.2
+    documents: int = 20
+
+
 @dg.asset(partitions_def=SOURCES, kinds={"python", "file"}, code_version="1", **COMMON)
 def source_documents(
-    context: dg.AssetExecutionContext, postgres: PostgresResource, storage: StorageResource
+    context: dg.AssetExecutionContext,
+    config: SyncConfig,
+    postgres: PostgresResource,
+    storage: StorageResource,
+    guard: GuardResource,
 ) -> dg.MaterializeResult:
-    """The raw documents of a source, fetched when their size, mtime or version changed, kept by content hash."""
-    return run_stage(context, postgres, lambda stage: sync_source_documents(stage, storage.open()))
+    """The raw documents of a source, fetched when their size, mtime or version changed, kept by content hash.
+
+    A source that suddenly lists nothing, or lost a large share of its documents, is not emptied until confirmed.
+    """
+    active = None if config.accept_deletions else guard
+    return run_stage(
+        context, postgres, lambda stage: sync_source_documents(stage, storage.open(), active)
+    )
 
 
-def sync_source_documents(stage: Stage, files: FileStore) -> Outcome:
+def sync_source_documents(stage: Stage, files: FileStore, guard: GuardResource | None) -> Outcome:
     """Lists the source and fetches what changed. Raises SourceError, and forgets nothing, on half a listing."""
     mark_syncing(stage.connection, stage.source.id)
     try:
         source = open_source(stage.source.source_type, stage.source.config)
         plan, batches = stage_listing(stage.writer, stage.source.id, source.list())
         listed = plan.kept
+        if guard is not None:
+            recorded = count_entries(stage.connection, stage.source.id)
+            check_deletions(stage.source.name, guard, listed, plan.deleted, recorded)
         for batch in range(batches):
             _fetch_batch(stage, source, files, batch, plan)
             stage.progress(batch + 1, batches)
@@ -62,6 +89,17 @@ def sync_source_documents(stage: Stage, files: FileStore) -> Outcome:
         {"source": stage.source.id},
     )
     return Outcome(plan, listed, columns, sample)
+
+
+def check_deletions(name: str, guard: GuardResource, listed: int, gone: int, recorded: int) -> None:
+    """Raises DeletionGuard when the listing is empty, or lost more than the guard's share and number of documents."""
+    emptied = recorded > 0 and listed == 0
+    shrunk = gone > guard.documents and gone > guard.share * recorded
+    if emptied or shrunk:
+        raise DeletionGuard(
+            f"The source lists {listed} documents; {gone} of the {recorded} recorded ones are gone. "
+            f"Nothing was deleted or changed. If that is right: rag ingest {name} --accept-deletions"
+        )
 
 
 def _fetch_batch(stage: Stage, source: Source, files: FileStore, batch: int, plan: Plan) -> None:

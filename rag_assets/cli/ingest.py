@@ -47,7 +47,8 @@ class Report:
 @command
 def ingest(
     path: Annotated[
-        Path | None, typer.Argument(help="Folder to register, if new, and ingest.")
+        Path | None,
+        typer.Argument(help="Folder to register, if new, and ingest; or the name of a source."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the source (default: the folder's name).")
@@ -61,6 +62,10 @@ def ingest(
     language: Annotated[
         str | None, typer.Option(help="ISO 639-1 code of all documents (new sources).")
     ] = None,
+    accept_deletions: Annotated[
+        bool,
+        typer.Option("--accept-deletions", help="Delete what is gone, however much it is."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bring a source (or all active ones) up to date: fetch, parse, chunk, embed, index what changed."""
@@ -68,7 +73,8 @@ def ingest(
     deployment.start()
     sources = _sources(deployment, path, name, include or [], exclude or [], language)
     deployment.sync_partitions()
-    reports = [_sync(deployment, source, quiet=as_json) for source in sources]
+    ops = {"source_documents": {"accept_deletions": True}} if accept_deletions else None
+    reports = [_sync(deployment, source, ops, quiet=as_json) for source in sources]
     if as_json:
         print_json(
             reports[0].as_json() if len(reports) == 1 else [report.as_json() for report in reports]
@@ -91,6 +97,11 @@ def _sources(
     from rag_assets.cli.sources import folder_config, register
     from resources.postgres.sources import get_source, list_sources
 
+    if path is not None and name is None and not path.expanduser().exists():
+        # Not a folder: the name of a source, as messages suggest it.
+        with deployment.postgres().connect(autocommit=True) as connection:
+            if str(path) in {source.name for source in list_sources(connection)}:
+                return [str(path)]
     if path is None:
         with deployment.postgres().connect(autocommit=True) as connection:
             if name is not None:
@@ -124,14 +135,16 @@ def default_name(path: Path) -> str:
     return re.sub(r"[^\w.\-]+", "-", path.resolve().name).strip("-.")[:100] or "root"
 
 
-def _sync(deployment: Deployment, source: str, *, quiet: bool) -> Report:
+def _sync(
+    deployment: Deployment, source: str, ops: Mapping[str, Any] | None, *, quiet: bool
+) -> Report:
     from rag_assets import progress
     from rag_assets.partitions import partition_key
 
     key = partition_key(source)
     started = time.monotonic()
     if quiet or not err.is_terminal:
-        result = deployment.execute("sync_source", key)
+        result = deployment.execute("sync_source", key, ops)
     else:
         from rich.progress import (
             BarColumn,
@@ -156,7 +169,7 @@ def _sync(deployment: Deployment, source: str, *, quiet: bool) -> Report:
                 bars.update(tasks[asset], completed=done, total=total)
 
             with progress.listening(show):
-                result = deployment.execute("sync_source", key)
+                result = deployment.execute("sync_source", key, ops)
     report = _report(deployment, source, key, result)
     if not quiet:
         err.print(f"{source}: {time.monotonic() - started:.1f} s")

@@ -213,6 +213,14 @@ def delete_gone_entries(connection: Connection, source_id: uuid.UUID) -> int:
     ).rowcount
 
 
+def count_entries(connection: Connection, source_id: uuid.UUID) -> int:
+    row = connection.execute(
+        "SELECT count(*) FROM source_entries WHERE source_id = %s", [source_id]
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
 def recorded_tokens(connection: Connection, source_id: uuid.UUID) -> Iterator[tuple[str, str]]:
     """(key, change token) of every entry, ordered by key bytes: what a sensor compares a listing with."""
     yield from connection.execute(

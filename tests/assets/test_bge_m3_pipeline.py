@@ -11,7 +11,9 @@ from tests.assets.test_sync import ENGLISH, JAPANESE, PERSIAN, assert_equal
 from tests.conftest import World
 from tests.tiny_bge_m3 import MAX_LENGTH, make_tiny_bge_m3
 
-pytest.importorskip("FlagEmbedding", reason="the extra bge-m3 is not installed: make test installs it")
+pytest.importorskip(
+    "FlagEmbedding", reason="the extra bge-m3 is not installed: make test installs it"
+)
 
 
 @pytest.fixture(scope="module")

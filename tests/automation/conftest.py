@@ -34,7 +34,15 @@ class DaemonWorld(World):
     def tick(self, sensor: str, cursor: str | None = None) -> SensorExecutionData:
         """Evaluates a sensor as the daemon has its code server do it, and changes the partitions as it asks."""
         data = get_external_sensor_execution(
-            self.repository, _ORIGIN, self.instance.get_ref(), sensor, None, None, cursor, None, None
+            self.repository,
+            _ORIGIN,
+            self.instance.get_ref(),
+            sensor,
+            None,
+            None,
+            cursor,
+            None,
+            None,
         )
         assert isinstance(data, SensorExecutionData), data.error.to_string()
         for change in data.dynamic_partitions_requests or []:

@@ -11,7 +11,9 @@ from rag_assets.definitions import build_definitions
 from tests.conftest import World
 from tests.oracle import disagreements
 
-TEXT = "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
+TEXT = (
+    "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
+)
 
 
 def run_range(world: World, job: str, first: str, last: str) -> dg.ExecuteInProcessResult:

@@ -15,7 +15,9 @@ from rag_assets.automation.sensors import FIRST_RETRY
 from rag_assets.partitions import PARTITION_TAG
 from tests.automation.conftest import DaemonWorld
 
-TEXT = "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
+TEXT = (
+    "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
+)
 CHANGED = "changed_folders_sensor"
 TABLE = "sources_table_sensor"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from resources.embedded.stack import start_milvus, start_postgres
 from tests.benchmarks.rag_command import ROOT, fresh_home, rag
@@ -72,7 +72,7 @@ def langchain_python() -> str:
 
 
 def ours(corpus: Path) -> Figures:
-    """phase: the assets' seconds; `phase command`: the whole process's."""
+    """phase: the assets' seconds; `phase asset`: one asset's; `phase command`: the whole process's."""
     figures: Figures = {}
     with fresh_home() as home:
         folder = copy_corpus(corpus, home / "corpus")
@@ -86,6 +86,7 @@ def ours(corpus: Path) -> Figures:
             report = finished.json()
             verify(phase, report["plan"], edits)
             figures[phase] = sum(report["seconds"].values())
+            figures |= {f"{phase} {asset}": found for asset, found in report["seconds"].items()}
             figures[f"{phase} command"] = finished.seconds
             if phase == "cold":
                 figures["chunks"] = report["plan"]["dense_vectors"]["inserted"]
@@ -146,6 +147,29 @@ def summary(rounds: list[tuple[Figures, Figures]]) -> list[dict[str, str | float
     return rows
 
 
+def show(rows: list[dict[str, str | float]], rounds: list[tuple[Figures, Figures]]) -> None:
+    out.print(f"Seconds, median of {len(rounds)} (± spread); ratio: rag-assets / LangChain")
+    compared = Table(
+        "", *(Column(name, justify="right") for name in ("rag-assets", "LangChain", "ratio"))
+    )
+    for row in rows:
+        cells = [
+            f"{row[side]:,.0f}"
+            if row["what"] == "chunks"
+            else f"{row[side]:.2f} ± {row[f'{side}_spread']:.2f}"
+            for side in ("rag_assets", "langchain")
+        ]
+        compared.add_row(str(row["what"]), *cells, f"{row['ratio']:.2f}")
+    out.print(compared)
+    out.print("rag-assets by asset")
+    assets = Table("", *(Column(phase, justify="right") for phase in PHASES))
+    own = [found for found, _ in rounds]
+    for name in [name.removeprefix("cold ") for name in own[0] if name.startswith("cold ")]:
+        seconds = [median(found[f"{phase} {name}"] for found in own) for phase in PHASES]
+        assets.add_row(name, *(f"{value:.2f}" for value in seconds))
+    out.print(assets)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path, nargs="?", default=CORPUS, help="a folder of *.md")
@@ -160,21 +184,7 @@ def main() -> None:
         rounds.append((ours(options.corpus), langchain(options.corpus, python)))
         err.print(f"round {number + 1} of {options.rounds}: {rounds[-1]}")
     rows = summary(rounds)
-    table = Table(
-        title=f"Seconds, median of {options.rounds} (± spread); ratio: rag-assets / LangChain",
-        title_justify="left",
-    )
-    for column in ("", "rag-assets", "LangChain", "ratio"):
-        table.add_column(column, justify="right" if column else "left")
-    for row in rows:
-        cells = [
-            f"{row[side]:,.0f}"
-            if row["what"] == "chunks"
-            else f"{row[side]:.2f} ± {row[f'{side}_spread']:.2f}"
-            for side in ("rag_assets", "langchain")
-        ]
-        table.add_row(str(row["what"]), *cells, f"{row['ratio']:.2f}")
-    out.print(table)
+    show(rows, rounds)
     if options.json:
         found = {"rounds": rounds, "summary": rows}
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

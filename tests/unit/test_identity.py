@@ -111,7 +111,5 @@ def test_chunks_keep_their_ids_when_others_come_and_go(
 def test_equal_texts_in_two_documents_are_different_chunks(
     one: uuid.UUID, two: uuid.UUID, texts: list[str]
 ) -> None:
-    ids = [
-        row[0] for document in (one, two) for row in chunk_rows(one, document, chunks_of(texts))
-    ]
+    ids = [row[0] for document in (one, two) for row in chunk_rows(one, document, chunks_of(texts))]
     assert len(set(ids)) == len(texts) * len({one, two})

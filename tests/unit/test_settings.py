@@ -50,7 +50,9 @@ def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
     message = str(caught.value)
     assert all(name in message for name in wrong), message
-    assert message.count("\n  RAG_") == len(wrong) - 1  # the maximum is right, and named by the minimum
+    assert (
+        message.count("\n  RAG_") == len(wrong) - 1
+    )  # the maximum is right, and named by the minimum
     assert "dance" in message and "few" in message and "index_type" in message
 
 

@@ -1,0 +1,423 @@
+"""`rag` as users and CI meet it: JSON of the documented shape, exit codes, and one clear message for what is wrong.
+
+One stack for the module, in a home whose path is long and has spaces and other scripts than Latin in it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.cli.rag import EXECUTABLE, Rag, deployment
+
+HOME = "ein langer Pfad mit Leerzeichen/" + "天文台のとても長い名前のフォルダ" * 4 + "/کاشانه"
+STAGES = ["source_documents", "documents", "document_chunks", "chunk_embeddings"]
+VECTORS = ["dense_vectors", "multi_vectors", "sparse_vectors"]
+CHECKS = {
+    "chunks_have_documents",
+    "chunk_positions_are_contiguous",
+    "statuses_agree",
+    *(f"{kind}_vectors_match_postgres" for kind in ("dense", "sparse", "multi")),
+    *(f"{kind}_index_is_as_declared" for kind in ("dense", "sparse", "multi")),
+}
+
+
+@pytest.fixture(scope="module")
+def rag() -> Iterator[Rag]:
+    with deployment(HOME) as rag:
+        rag.ok("up")
+        yield rag
+
+
+@pytest.fixture(scope="module")
+def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("files") / "docs"
+    root.mkdir()
+    (root / "hours.md").write_text(
+        "# Opening hours\n\nThe observatory opens at nine in the morning and closes at ten at night.\n"
+    )
+    (root / "時間.md").write_text(
+        "# 開館時間\n\n天文台は午前九時に開館し、夜十時に閉館します。月曜日は休館日です。\n"
+    )
+    (root / "empty.md").write_text("")
+    return root
+
+
+@pytest.fixture(scope="module")
+def report(rag: Rag, docs: Path) -> dict[str, Any]:
+    return rag.json("ingest", str(docs))
+
+
+# The stack --------------------------------------------------------------------------------------------------------
+
+
+def test_up_twice_is_up_once_and_a_pipe_ends(rag: Rag) -> None:
+    before = rag.urls
+    assert set(before) == {"postgres", "milvus"}
+    done = subprocess.run(
+        f"'{EXECUTABLE}' up | cat",
+        shell=True,
+        env=rag.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert before["milvus"] in done.stdout
+    assert str(rag.home) in done.stdout  # on one line, however long
+    assert rag.urls == before
+
+
+def test_status_shows_what_there_is(rag: Rag, report: dict[str, Any]) -> None:
+    found = rag.json("status")
+    assert set(found) == {"home", "postgres", "milvus", "storage", "embedder", "counts"}
+    assert found["home"] == str(rag.home)
+    assert set(found["embedder"]) == {"name", "fingerprint", "vectors"}
+    assert found["embedder"]["name"] == "lexical"
+    assert len(found["embedder"]["fingerprint"]) == 12
+    with rag.sql() as connection:
+        chunks = connection.execute("SELECT count(*) FROM document_chunks").fetchall()[0][0]
+    assert chunks >= 2
+    counts = found["counts"]
+    assert list(counts) == [
+        "sources",
+        "documents",
+        "chunks",
+        "embeddings",
+        "dense",
+        "sparse",
+        "multi",
+    ]
+    assert counts["chunks"] == counts["dense"] == counts["sparse"] == chunks
+    assert counts["multi"] == 0
+
+
+def test_status_shows_no_secret(rag: Rag, report: dict[str, Any]) -> None:
+    done = rag(
+        "status",
+        "--json",
+        RAG_POSTGRES_URL=rag.urls["postgres"].replace("postgres@", "postgres:hush-1@"),
+        RAG_MILVUS_URI="http://root:hush-2@127.0.0.1:1",
+        RAG_MILVUS_TOKEN="hush-3",
+        RAG_STORAGE_URL="s3://key:hush-4@bucket/folder?secret_key=hush-5",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hush" not in done.stdout + done.stderr
+    assert json.loads(done.stdout)["milvus"] == "http://root:***@127.0.0.1:1"
+
+
+def test_status_starts_nothing_and_is_quick(tmp_path: Path) -> None:
+    rag = Rag(tmp_path / "not there")
+    took = []
+    for _ in range(2):
+        started = time.monotonic()
+        found = rag.json("status")
+        took.append(time.monotonic() - started)
+        assert found["postgres"] is None
+        assert found["milvus"] is None
+        assert found["counts"] is None
+    assert not rag.home.exists()
+    assert min(took) < 2  # 0.9 s alone on this machine
+
+
+# Ingest and search ------------------------------------------------------------------------------------------------
+
+
+def test_ingest_reports_in_the_documented_shape(report: dict[str, Any]) -> None:
+    assert list(report) == ["source", "partitions", "plan", "seconds", "failed_documents"]
+    assert report["source"] == "docs"
+    assert report["partitions"] == ["docs"]
+    assert list(report["plan"]) == [*STAGES, *VECTORS]
+    for plan in report["plan"].values():
+        assert list(plan) == ["inserted", "replaced", "deleted", "kept", "failed"]
+        assert all(isinstance(count, int) for count in plan.values())
+    assert report["plan"]["documents"]["inserted"] == 2
+    assert report["plan"]["dense_vectors"]["inserted"] >= 2
+    assert list(report["seconds"]) == list(report["plan"])
+    assert all(isinstance(seconds, float) for seconds in report["seconds"].values())
+    assert report["failed_documents"] == [{"key": "empty.md", "reason": "the file is empty"}]
+
+
+def test_search_answers_in_the_documented_shape(rag: Rag, report: dict[str, Any]) -> None:
+    hits = rag.json("search", "when does the observatory open", "-k", "2")
+    assert [hit["rank"] for hit in hits] == [1, 2]
+    assert list(hits[0]) == [
+        "rank",
+        "score",
+        "chunk_id",
+        "document_id",
+        "title",
+        "section_title",
+        "position",
+        "source",
+        "key",
+        "language",
+        "content",
+    ]
+    assert (hits[0]["source"], hits[0]["key"], hits[0]["language"]) == ("docs", "hours.md", "en")
+    assert "observatory opens" in hits[0]["content"]
+    uuid.UUID(hits[0]["chunk_id"])
+    only = rag.json("search", "天文台の休館日", "--source", "docs", "--language", "ja")
+    assert {hit["key"] for hit in only} == {"時間.md"}
+
+
+# Sources and checks -----------------------------------------------------------------------------------------------
+
+
+def test_sources_and_the_check_that_names_what_is_wrong(
+    rag: Rag, docs: Path, report: dict[str, Any]
+) -> None:
+    """Two sources are added, ingested with all others, harmed in two ways each, checked, and removed."""
+    names = ["one", "the other"]
+    for name in names:
+        folder = docs.parent / name
+        folder.mkdir()
+        (folder / "a.md").write_text(f"# {name}\n\nThis text is of the source {name} alone.\n")
+    with ThreadPoolExecutor(2) as pool:
+        list(
+            pool.map(
+                lambda name: rag.ok("sources", "add", name, "--path", str(docs.parent / name)),
+                names,
+            )
+        )
+    listed = {row["name"]: row for row in rag.json("sources", "list")}
+    assert set(listed) == {"docs", *names}
+    assert listed["one"]["is_active"] is True
+    assert listed["one"]["sync_status"] == "pending"
+
+    reports = rag.json("ingest")  # without PATH: all that are active
+    assert {report["source"] for report in reports} == set(listed)
+    assert rag.disagreements() == []
+
+    found = rag.json("check")
+    assert list(found) == ["passed", "checks"]
+    assert found["passed"] is True
+    assert {(item["partition"], item["check"]) for item in found["checks"]} == {
+        (source, check) for source in listed for check in CHECKS
+    }
+    assert all(
+        list(item)
+        == ["asset", "check", "partition", "passed", "severity", "description", "metadata"]
+        for item in found["checks"]
+    )
+
+    _harm(rag)
+    done = rag("check", "--json")
+    assert done.returncode == 1
+    failed = {
+        (item["partition"], item["check"]): item
+        for item in json.loads(done.stdout)["checks"]
+        if not item["passed"]
+    }
+    assert set(failed) == {
+        ("one", "dense_vectors_match_postgres"),
+        ("one", "statuses_agree"),
+        ("the other", "dense_vectors_match_postgres"),
+        ("the other", "sparse_vectors_match_postgres"),
+    }
+    drift = failed["one", "dense_vectors_match_postgres"]["metadata"]
+    assert (drift["verdict"], drift["missing"], drift["orphaned"]) == ("drifted", 1, 0)
+    assert drift["evidence"][0]["document"] == "a.md"
+    drift = failed["the other", "dense_vectors_match_postgres"]["metadata"]
+    assert (drift["verdict"], drift["missing"], drift["orphaned"]) == ("drifted", 0, 1)
+    unwritten = failed["the other", "sparse_vectors_match_postgres"]["description"]
+    assert "1 chunks are not acknowledged" in unwritten
+    assert all(item["severity"] == "ERROR" for item in failed.values())
+    assert all(source in item["description"] for (source, _), item in failed.items())
+
+    said = rag("check", "--source", "one")
+    assert said.returncode == 1
+    assert "9 checks, 2 failed" in said.stdout
+    assert "Traceback" not in said.stdout + said.stderr
+
+    for name in names:
+        _remove_and_find_nothing(rag, name)
+    assert [row["name"] for row in rag.json("sources", "list")] == ["docs"]
+
+
+def _chunks(connection: psycopg.Connection, source: str) -> list[str]:
+    rows = connection.execute(
+        """SELECT c.id::text FROM document_chunks c JOIN sources s ON s.id = c.source_uuid
+           WHERE s.name = %s""",
+        [source],
+    )
+    return [chunk for (chunk,) in rows]
+
+
+def _harm(rag: Rag) -> None:
+    with rag.milvus() as client, rag.sql() as connection:
+        (one,), (other,) = _chunks(connection, "one"), _chunks(connection, "the other")
+        client.delete("dense_collection", ids=[f"{one}_dense"])
+        connection.execute(
+            """UPDATE documents SET indexing_status = 'indexing' WHERE id =
+               (SELECT document_id FROM document_chunks WHERE id = %s)""",
+            [one],
+        )
+        row = client.get("dense_collection", [f"{other}_dense"], output_fields=["*", "vector"])[0]
+        client.insert("dense_collection", [dict(row) | {"id": f"{uuid.uuid4()}_dense"}])
+        connection.execute(
+            "DELETE FROM vector_rows WHERE chunk_id = %s AND collection LIKE 'sparse%%'", [other]
+        )
+
+
+def _remove_and_find_nothing(rag: Rag, name: str) -> None:
+    with rag.sql() as connection, rag.milvus() as client:
+        chunks = _chunks(connection, name)
+        documents = [
+            row[0]
+            for row in connection.execute(
+                "SELECT document_id FROM document_chunks WHERE id::text = ANY(%s)", [chunks]
+            )
+        ]
+        assert documents
+        rag.ok("sources", "remove", name)
+        assert _chunks(connection, name) == []
+        left = connection.execute(
+            "SELECT (SELECT count(*) FROM vector_deletions) + (SELECT count(*) FROM documents WHERE id = ANY(%s))",
+            [documents],
+        )
+        assert left.fetchall() == [(0,)]
+        for kind in ("dense", "sparse"):
+            ids = [f"{chunk}_{kind}" for chunk in chunks]
+            assert client.get(f"{kind}_collection", ids, output_fields=["id"]) == []
+
+
+def test_two_ingests_of_one_source_at_once_both_end_well(rag: Rag, docs: Path) -> None:
+    root = docs.parent / "twice"
+    root.mkdir()
+    for n in range(20):
+        (root / f"{n}.md").write_text(f"# Hall {n}\n\nHall {n} keeps the telescope number {n}.\n")
+    both = [rag.start("ingest", str(root)) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert rag.disagreements() == []
+    with rag.sql() as connection:
+        rows = connection.execute("SELECT count(*) FROM sources WHERE name = 'twice'").fetchall()
+    assert rows == [(1,)]
+
+
+# Wrong input ------------------------------------------------------------------------------------------------------
+
+#: name -> (arguments, variables, what the message must say)
+WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
+    "missing folder": (["ingest", "/no/such/folder"], {}, ["/no/such/folder is not a folder"]),
+    "ingest language": (
+        ["ingest", "DOCS", "--name", "x", "--language", "jap"],
+        {},
+        ["language", "'jap'"],
+    ),
+    "ingest unknown source": (["ingest", "--name", "nobody"], {}, ["'nobody'", "known: "]),
+    "ingest another folder's name": (
+        ["ingest", "PARENT", "--name", "docs"],
+        {},
+        ["'docs'", "--name"],
+    ),
+    "search language": (["search", "x", "--language", "jap"], {}, ["language", "'jap'"]),
+    "search mode": (["search", "x", "--mode", "psychic"], {}, ["psychic", "hybrid"]),
+    "search mode not kept": (["search", "x", "--mode", "multi"], {}, ["multi", "RAG_VECTORS"]),
+    "search k": (["search", "x", "-k", "0"], {}, ["k: expected 1 to 100, found 0"]),
+    "search blank": (["search", "  "], {}, ["text", "blank"]),
+    "search unknown source": (["search", "x", "--source", "nobody"], {}, ["'nobody'"]),
+    "check unknown source": (["check", "--source", "nobody"], {}, ["'nobody'", "known: "]),
+    "remove unknown source": (["sources", "remove", "nobody"], {}, ["'nobody'"]),
+    "source name": (["sources", "add", 'a"b/c', "--path", "DOCS"], {}, ["cannot name a source"]),
+    "source schedule": (
+        ["sources", "add", "x", "--path", "DOCS", "--schedule", "often"],
+        {},
+        ["--schedule", "'often'"],
+    ),
+    "source twice": (["sources", "add", "docs", "--path", "DOCS"], {}, ["'docs' already"]),
+    "RAG_VECTORS": (["search", "x"], {"RAG_VECTORS": "dens"}, ["RAG_VECTORS", "dense, sparse"]),
+    "RAG_EMBEDDER": (["search", "x"], {"RAG_EMBEDDER": "word2vec"}, ["word2vec", "lexical"]),
+    "RAG_EMBEDDER class": (["search", "x"], {"RAG_EMBEDDER": "no.module:C"}, ["no.module:C"]),
+    "two variables": (
+        ["status"],
+        {"RAG_SEARCH_LIMIT": "0", "RAG_VECTORS": "x"},
+        ["RAG_SEARCH_LIMIT", "RAG_VECTORS"],
+    ),
+    "PostgreSQL down": (
+        ["search", "x"],
+        {"RAG_POSTGRES_URL": "postgresql://u:hush@127.0.0.1:1/x"},
+        ["PostgreSQL does not answer"],
+    ),
+    "PostgreSQL down at up": (
+        ["up"],
+        {"RAG_POSTGRES_URL": "postgresql://u:hush@127.0.0.1:1/x"},
+        ["PostgreSQL does not answer"],
+    ),
+    "PostgreSQL down at status": (
+        ["status"],
+        {"RAG_POSTGRES_URL": "postgresql://u:hush@127.0.0.1:1/x"},
+        ["PostgreSQL does not answer"],
+    ),
+    "PostgreSQL without a URL": (
+        ["up"],
+        {"RAG_POSTGRES_URL": "u:hush@host/x"},
+        ["postgresql://user:password@host:port/database"],
+    ),
+    "Milvus down": (
+        ["search", "x"],
+        {"RAG_MILVUS_URI": "http://127.0.0.1:1"},
+        ["Milvus at http://127.0.0.1:1"],
+    ),
+    "Milvus down at check": (
+        ["check", "--source", "docs"],
+        {"RAG_MILVUS_URI": "http://127.0.0.1:1"},
+        ["dense_vectors_match_postgres could not be run", "Milvus at http://127.0.0.1:1"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refusals(
+    rag: Rag, docs: Path, report: dict[str, Any]
+) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Every wrong command, two at a time: each takes a second to start."""
+    places = {"DOCS": str(docs), "PARENT": str(docs.parent)}
+
+    def refused(case: str) -> subprocess.CompletedProcess[str]:
+        arguments, variables, _ = WRONG[case]
+        return rag(*(places.get(argument, argument) for argument in arguments), **variables)
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(WRONG, pool.map(refused, WRONG)))
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_said_in_one_message(
+    refusals: dict[str, subprocess.CompletedProcess[str]], case: str
+) -> None:
+    done = refusals[case]
+    assert done.returncode != 0
+    for part in WRONG[case][2]:
+        assert part in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "hush" not in done.stdout + done.stderr
+
+
+def test_what_was_refused_left_nothing(
+    rag: Rag, refusals: dict[str, subprocess.CompletedProcess[str]]
+) -> None:
+    assert "x" not in {row["name"] for row in rag.json("sources", "list")}
+
+
+# The end ----------------------------------------------------------------------------------------------------------
+
+
+def test_down_stops_twice_and_up_brings_everything_back(rag: Rag, report: dict[str, Any]) -> None:
+    before = rag.json("status")
+    assert "milvus" in rag.ok("down")
+    assert rag.urls == {}
+    assert "nothing was running" in rag.ok("down")
+    assert rag.json("status")["counts"] is None
+    assert rag.urls == {}
+    assert rag.json("search", "when does the observatory open", "-k", "1")[0]["key"] == "hours.md"
+    assert rag.json("status")["counts"] == before["counts"]

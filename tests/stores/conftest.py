@@ -1,0 +1,37 @@
+"""The session's stores, emptied, without Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from resources.milvus.store import MilvusStore
+from resources.postgres.connection import Connection
+
+
+@pytest.fixture
+def connection(postgres_url: str) -> Iterator[Connection]:
+    """A session in autocommit mode."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        for table in (
+            "sources",
+            "vector_deletions",
+            "vector_collections",
+            "embedding_files",
+            "partition_writers",
+        ):
+            connection.execute(f"DELETE FROM {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+        yield connection
+
+
+@pytest.fixture
+def store(milvus_uri: str) -> Iterator[MilvusStore]:
+    store = MilvusStore(milvus_uri)
+    for name in store.client.list_collections():
+        for alias in store.client.list_aliases(name).get("aliases", []):
+            store.client.drop_alias(alias)
+        store.client.drop_collection(name)
+    yield store
+    store.close()

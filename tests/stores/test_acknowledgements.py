@@ -1,0 +1,34 @@
+"""A crash between Milvus's upsert and PostgreSQL's record of it: the row may be old or new, and no edit hides that."""
+
+from __future__ import annotations
+
+import pytest
+
+from rag_assets.assets import vectors
+from resources.errors import ConfigError
+from tests.conftest import World
+from tests.oracle import disagreements
+
+
+def test_an_edit_that_is_reverted_after_a_crash_is_written_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write({"a.md": "# Opening hours\n\nThe observatory opens at nine in the morning.\n"})
+    world.add()
+    world.sync()
+
+    def crash(*_: object) -> None:
+        raise ConfigError("the process ends here")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(vectors, "acknowledge", crash)
+        world.connection.execute("UPDATE documents SET language = 'de'")
+        assert not world.run("sync_source", raise_on_error=False).success
+    stores = (world.settings.postgres_url, world.settings.milvus_uri)
+    # Nothing is claimed of rows that are old or new: this is work left undone, not drift.
+    said = world.failed_checks().get("dense_vectors_match_postgres", "0 missing, 0 stale")
+    assert "0 missing" in said and "0 stale" in said
+    world.connection.execute("UPDATE documents SET language = 'en'")
+    world.sync()
+    assert disagreements(*stores) == []
+    assert world.failed_checks() == {}

@@ -1,0 +1,111 @@
+"""Full text on a stock server: six languages, and texts beyond what a tsvector holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from resources.postgres.connection import Connection
+from tests.stores.rows import new_document, new_source
+
+TEXTS = {
+    "ja": "東京タワーの近くで猫を二匹見ました。人々は写真を撮っていた。",
+    "ja-other": "京都のお寺は冬に静かです。",
+    "zh": "北京大学的图书馆每天开放到晚上十点。我喜欢喝茶",
+    "zh-other": "上海的天气很好。",
+    "ko": "어제 도서관에서 책을 빌렸고 친구에게 선물을 주었다.",
+    "ko-other": "오늘은 날씨가 맑고 바람이 분다.",
+    "fa": "کتاب‌های فارسی در کتابخانهٔ دانشگاه نگهداری می‌شوند.",
+    "fa-other": "هوا امروز آفتابی است.",
+    "ar": "تفتح المكتبة الوطنية أبوابها كل صباح للقراء.",
+    "ar-other": "الطقس اليوم مشمس.",
+    "en": "The library keeps rare books and opens every morning.",
+    "en-other": "Weather today: sunny, 23 degrees.",
+}
+
+QUERIES = [
+    ("東京タワー", {"ja"}),
+    ("京タ", {"ja"}),  # within a word
+    ("猫", {"ja"}),  # one character
+    ("匹", {"ja"}),
+    ("人々", {"ja"}),
+    ("静かです", {"ja-other"}),
+    ("東京 写真", {"ja"}),
+    ("大阪", set()),
+    ("東都", set()),  # its characters are there, side by side they are not
+    ("图书馆", {"zh"}),
+    ("茶", {"zh"}),  # the last one of a run
+    ("北京大学 图书馆", {"zh"}),
+    ("天气", {"zh-other"}),
+    ("도서관", {"ko"}),  # the text has it with a particle
+    ("책", {"ko"}),
+    ("친구", {"ko"}),
+    ("선물", {"ko"}),
+    ("날씨", {"ko-other"}),
+    ("کتاب‌های", {"fa"}),
+    ("کتاب های", {"fa"}),  # without the ZWNJ
+    ("كتاب‌هاي فارسي", {"fa"}),  # typed with Arabic kaf and yeh
+    ("می‌شوند", {"fa"}),
+    ("هوا", {"fa-other"}),
+    ("المكتبة", {"ar"}),
+    ("المکتبة", {"ar"}),  # typed with a Persian kaf
+    ("الطقس", {"ar-other"}),
+    ("المـكتبة", {"ar"}),  # stretched by a tatweel
+    ("library BOOKS", {"en"}),
+    ("library weather", set()),
+    ("sunny", {"en-other"}),
+]
+
+
+@pytest.mark.parametrize("table", ["documents", "document_chunks"])
+def test_each_language_finds_its_text_and_no_other(connection: Connection, table: str) -> None:
+    source = new_source(connection)
+    for key, text in TEXTS.items():
+        new_document(connection, source, key, [text])
+    names = {
+        "documents": "SELECT source_key FROM documents t",
+        "document_chunks": "SELECT d.source_key FROM document_chunks t JOIN documents d ON d.id = t.document_id",
+    }
+    found = {
+        query: {
+            row[0]
+            for row in connection.execute(
+                f"{names[table]} WHERE t.search_vector @@ rag_tsquery(%s)",  # pyright: ignore[reportArgumentType, reportCallIssue]
+                [query],
+            )
+        }
+        for query, _ in QUERIES
+    }
+    assert found == dict(QUERIES)
+
+
+@pytest.mark.parametrize("query", ["", " ", "!?", "'", "'猫'", "a & | ! ( ) :* <->", "\\", "猫:*"])
+def test_any_query_is_taken(connection: Connection, query: str) -> None:
+    new_document(connection, new_source(connection), "a", ["猫 a"])
+    connection.execute("SELECT id FROM documents WHERE search_vector @@ rag_tsquery(%s)", [query])
+
+
+def test_texts_of_one_character_are_indexed(connection: Connection) -> None:
+    new_document(connection, new_source(connection), "a", ["猫"])
+    assert connection.execute("SELECT search_vector::text FROM documents").fetchall() == [
+        ("'猫':1",)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"w{n} " for n in range(800_000)),  # 6 MB, every word another one
+        "".join(chr(0x4E00 + n * 7919 % 20_000) for n in range(350_000)),  # 1 MB of Han
+        "".join(chr(0xAC00 + n * 7919 % 11_000) + " " * (n % 2) for n in range(350_000)),
+        "x" * 5_000_000,  # one word
+    ],
+    ids=["words", "han", "hangul", "one-word"],
+)
+def test_huge_texts_are_stored_and_found_by_their_beginning(
+    connection: Connection, text: str
+) -> None:
+    new_document(connection, new_source(connection), "a", content="beginning " + text)
+    row = connection.execute(
+        "SELECT length(content) FROM documents WHERE search_vector @@ rag_tsquery('beginning')"
+    ).fetchone()
+    assert row == (len(text) + 10,)

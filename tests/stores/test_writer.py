@@ -1,0 +1,115 @@
+"""One writer a partition: the lock, its end with the process, and the epoch that fences whoever was taken over."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from resources.errors import Fenced, StoreUnavailable
+from resources.postgres.connection import Connection, Postgres
+from tests.stores.rows import new_source
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_a_second_writer_waits_and_names_the_first(
+    connection: Connection, postgres_url: str
+) -> None:
+    postgres = Postgres(postgres_url, lock_timeout=0.3)
+    with postgres.writer("docs") as first:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=rf"docs.*:{os.getpid()} since") as caught:
+            with postgres.writer("docs"):
+                pass
+        assert 0.3 <= time.monotonic() - began < 3
+        assert caught.value.transient
+        with postgres.writer("other") as other:  # another partition is free
+            assert (first.epoch, other.epoch) == (1, 1)
+    with postgres.writer("docs") as second:
+        assert second.epoch == 2
+
+
+def test_the_lock_ends_with_an_error_in_the_block(
+    connection: Connection, postgres_url: str
+) -> None:
+    postgres = Postgres(postgres_url, lock_timeout=0)
+    with pytest.raises(ZeroDivisionError), postgres.writer("docs"):
+        raise ZeroDivisionError
+    with postgres.writer("docs"):
+        pass
+
+
+def test_a_killed_writer_frees_its_partition_and_commits_nothing(
+    connection: Connection, postgres_url: str
+) -> None:
+    code = """
+import sys, time
+from resources.postgres.connection import Postgres
+with Postgres(sys.argv[1]).writer("docs") as writer, writer.transaction() as connection:
+    connection.execute("INSERT INTO sources (source_type, name, connection_config) VALUES ('folder', 'half', '{}')")
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, postgres_url], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )  # fmt: skip
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    with pytest.raises(StoreUnavailable, match=f":{process.pid} "):
+        with Postgres(postgres_url, lock_timeout=0).writer("docs"):
+            pass
+    process.kill()
+    process.wait(5)
+    with Postgres(postgres_url, lock_timeout=10).writer("docs") as writer:
+        assert writer.epoch == 2
+    assert connection.execute("SELECT name FROM sources").fetchall() == []
+
+
+def take_over(connection: Connection) -> None:
+    connection.execute("UPDATE partition_writers SET epoch = epoch + 1, holder = 'another'")
+
+
+def test_a_writer_that_was_taken_over_commits_nothing(
+    connection: Connection, postgres_url: str
+) -> None:
+    with Postgres(postgres_url).writer("docs") as writer:
+        with writer.transaction() as own:
+            new_source(own, "before")
+        writer.confirm()
+        take_over(connection)
+        with pytest.raises(Fenced, match="expected epoch 1, found 2"):
+            writer.confirm()
+        with pytest.raises(Fenced, match="docs"):
+            with writer.transaction() as own:
+                new_source(own, "after")
+        connection.execute("DELETE FROM partition_writers")
+        with pytest.raises(Fenced, match="found None"):
+            writer.confirm()
+    assert connection.execute("SELECT name FROM sources").fetchall() == [("before",)]
+
+
+def test_a_takeover_waits_for_the_transaction_that_is_under_way(
+    connection: Connection, postgres_url: str
+) -> None:
+    connection.execute("SET lock_timeout = '100ms'")
+    with Postgres(postgres_url).writer("docs") as writer:
+        with writer.transaction():
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                take_over(connection)
+        take_over(connection)
+
+
+def test_an_error_rolls_the_transaction_back(connection: Connection, postgres_url: str) -> None:
+    with Postgres(postgres_url).writer("docs") as writer:
+        with pytest.raises(ZeroDivisionError):
+            with writer.transaction() as own:
+                new_source(own, "x")
+                raise ZeroDivisionError
+        with writer.transaction() as own:
+            new_source(own, "y")
+    assert connection.execute("SELECT name FROM sources").fetchall() == [("y",)]
