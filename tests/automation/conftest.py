@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -44,7 +43,7 @@ class DaemonWorld(World):
             None,
             None,
         )
-        assert isinstance(data, SensorExecutionData), data.error.to_string()
+        assert isinstance(data, SensorExecutionData), data.error
         for change in data.dynamic_partitions_requests or []:
             if isinstance(change, AddDynamicPartitionsRequest):
                 self.instance.add_dynamic_partitions(SOURCES.name or "", change.partition_keys)
@@ -58,7 +57,7 @@ class DaemonWorld(World):
         data = get_external_schedule_execution(
             self.repository, self.instance.get_ref(), schedule, at.timestamp(), "UTC", None
         )
-        assert isinstance(data, ScheduleExecutionData), data.error.to_string()
+        assert isinstance(data, ScheduleExecutionData), data.error
         return data
 
     def sync(self, source: str = "docs") -> dict[str, dict[str, int]]:
@@ -90,5 +89,4 @@ def daemon(world: World, tmp_path: Path) -> Iterator[DaemonWorld]:
     world = world.configured(vectors=("dense",))  # a collection takes half a second to make
     quiet = {"telemetry": {"enabled": False}}
     with dg.DagsterInstance.local_temp(str(tmp_path / "dagster"), quiet) as instance:
-        fields = {f.name: getattr(world, f.name) for f in dataclasses.fields(World)}
-        yield DaemonWorld(**(fields | {"instance": instance}))
+        yield DaemonWorld(world.settings, world.folder, instance, world.connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from itertools import accumulate, islice, product
 from pathlib import Path
 
 from rich.console import Console
@@ -15,8 +16,11 @@ from rich.table import Table
 
 from tests.benchmarks.rag_command import fresh_home, rag
 
-#: Made of syllables, so that texts differ and compress about as texts do.
+#: Twenty thousand words, the n-th as frequent as 1 / n, as in a language: of words that all differ, the full-text index
+#: would be several times as large as one of real documents.
 SYLLABLES = [first + vowel for first in "bdfghjklmnprstvwz" for vowel in "aeiou"]
+VOCABULARY = ["".join(parts) for parts in islice(product(SYLLABLES, repeat=3), 0, 600_000, 30)]
+FREQUENCIES = list(accumulate(1 / rank for rank in range(1, len(VOCABULARY) + 1)))
 
 
 def document(random_source: random.Random, number: int) -> str:
@@ -33,10 +37,7 @@ def document(random_source: random.Random, number: int) -> str:
 
 
 def _words(random_source: random.Random, count: int) -> str:
-    words = (
-        "".join(random_source.choices(SYLLABLES, k=random_source.randint(2, 4)))
-        for _ in range(count)
-    )
+    words = random_source.choices(VOCABULARY, cum_weights=FREQUENCIES, k=count)
     return " ".join(words).capitalize()
 
 

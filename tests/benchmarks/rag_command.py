@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ class Finished:
 @contextmanager
 def fresh_home() -> Iterator[Path]:
     """A folder for a stack of its own; its servers are stopped and it is removed at the end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what follows `finally`
     home = Path(tempfile.mkdtemp(prefix="rag-bench-"))
     try:
         yield home
@@ -58,7 +60,12 @@ def rag(home: Path, *arguments: str) -> Finished:
         process = subprocess.Popen(command, env=inherited | own, stdout=output, cwd=ROOT)
         # The process and children that it waited for. Linux passes the peak on through fork and exec, so it is never
         # below that of this process: 40 MB, as long as nothing heavy is imported here.
-        _, status, usage = os.wait4(process.pid, 0)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)

@@ -209,7 +209,7 @@ def test_sources_and_the_check_that_names_what_is_wrong(
         for item in found["checks"]
     )
 
-    _harm(rag)
+    orphan = _harm(rag)
     done = rag("check", "--json")
     assert done.returncode == 1
     failed = {
@@ -238,6 +238,8 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     assert "9 checks, 2 failed" in said.stdout
     assert "Traceback" not in said.stdout + said.stderr
 
+    with rag.milvus() as client:
+        client.delete("dense_collection", ids=[orphan])  # nobody's, so nobody else deletes it
     for name in names:
         _remove_and_find_nothing(rag, name)
     assert [row["name"] for row in rag.json("sources", "list")] == ["docs"]
@@ -252,7 +254,9 @@ def _chunks(connection: psycopg.Connection, source: str) -> list[str]:
     return [chunk for (chunk,) in rows]
 
 
-def _harm(rag: Rag) -> None:
+def _harm(rag: Rag) -> str:
+    """Returns the id of the orphan."""
+    orphan = f"{uuid.uuid4()}_dense"
     with rag.milvus() as client, rag.sql() as connection:
         (one,), (other,) = _chunks(connection, "one"), _chunks(connection, "the other")
         client.delete("dense_collection", ids=[f"{one}_dense"])
@@ -262,10 +266,11 @@ def _harm(rag: Rag) -> None:
             [one],
         )
         row = client.get("dense_collection", [f"{other}_dense"], output_fields=["*", "vector"])[0]
-        client.insert("dense_collection", [dict(row) | {"id": f"{uuid.uuid4()}_dense"}])
+        client.insert("dense_collection", [dict(row) | {"id": orphan}])
         connection.execute(
             "DELETE FROM vector_rows WHERE chunk_id = %s AND collection LIKE 'sparse%%'", [other]
         )
+    return orphan
 
 
 def _remove_and_find_nothing(rag: Rag, name: str) -> None:

@@ -1,4 +1,4 @@
-"""compare_collection on real stores: what is done to either side is reported exactly, and work under way is not drift."""
+"""compare_collection on real stores: what is done to either side is reported exactly; work under way is not drift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MilvusStore and the collections on a real Milvus Lite: writes, reads, foreign rows, and servers that do not answer."""
+"""MilvusStore and collections on a real Milvus Lite: writes, reads, foreign rows, servers that do not answer."""
 
 from __future__ import annotations
 

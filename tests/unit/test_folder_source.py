@@ -301,5 +301,5 @@ def test_one_problem(config: dict[str, Any]) -> None:
 
 
 def test_an_unknown_type_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="'ftp'.*folder"):
+    with pytest.raises(ConfigError, match=r"'ftp'.*folder"):
         open_source("ftp", {})

@@ -68,7 +68,7 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert settings.vectors == ("dense", "multi")  # in one order, each once
     assert settings.dense_search == {"ef": 64}
     assert settings.home == tmp_path / "rag"
-    assert settings.embedder_options["batch_tokens"] is None
+    assert settings.bge_m3_batch_tokens is None
 
 
 def test_settings_do_not_change() -> None:
