@@ -80,7 +80,8 @@ class FileStore:
                     shutil.copyfileobj(spool, stream, 1 << 20)
             return
         folder = os.path.dirname(path)
-        os.makedirs(folder, exist_ok=True)
+        if not os.path.isdir(folder):
+            os.makedirs(folder, exist_ok=True)
         temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
         try:
             with open(temporary, "wb") as file:
@@ -122,6 +123,11 @@ class FileStore:
 
     def size(self, name: str) -> int | None:
         """Bytes, or None where there is no such file."""
+        if self.is_local:
+            try:
+                return os.stat(self._path(name)).st_size
+            except FileNotFoundError:
+                return None
         info = self._root[0].get_file_info(self._path(name))
         return info.size if info.type == fs.FileType.File else None
 

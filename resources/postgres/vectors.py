@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import psycopg
+
 from rag_assets.pipeline.vectors import Kind
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.embeddings import DIRTY, Target
@@ -213,34 +215,34 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
     Returns how many documents became complete.
     """
     parameters = {**target.parameters(), "collections": list(names), "count": len(names)}
+    connection.execute("DROP TABLE IF EXISTS pg_temp.held")
+    psycopg.ClientCursor(connection).execute(
+        f"""CREATE TEMPORARY TABLE held AS
+            SELECT c.id, c.document_id FROM documents d JOIN sources s ON s.id = d.source_uuid
+            JOIN document_chunks c ON c.document_id = d.id
+            JOIN vector_rows r ON r.collection = ANY(%(collections)s) AND r.chunk_id = c.id
+              AND r.row_fingerprint = {FINGERPRINT}
+            WHERE {DIRTY} GROUP BY c.id HAVING count(*) = %(count)s""",  # pyright: ignore[reportArgumentType]
+        parameters,
+    )
+    connection.execute("ANALYZE pg_temp.held")
     connection.execute(
-        f"""UPDATE document_chunks u SET embedding_status = 'completed', embedding_error = NULL, embedded_at = now(),
-              dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END,
-              sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END,
-              multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END
-            FROM (
-              SELECT c.id FROM documents d JOIN sources s ON s.id = d.source_uuid
-              JOIN document_chunks c ON c.document_id = d.id
-              JOIN vector_rows r ON r.collection = ANY(%(collections)s) AND r.chunk_id = c.id
-                AND r.row_fingerprint = {FINGERPRINT}
-              WHERE {DIRTY} GROUP BY c.id HAVING count(*) = %(count)s) AS done
-            WHERE u.id = done.id AND (u.embedding_status <> 'completed'
-              OR (u.dense_vector_id IS NOT NULL) <> ('dense' = ANY(%(kinds)s))
-              OR (u.sparse_vector_id IS NOT NULL) <> ('sparse' = ANY(%(kinds)s))
-              OR (u.multi_vector_id IS NOT NULL) <> ('multi' = ANY(%(kinds)s)))""",  # pyright: ignore[reportArgumentType]
+        """UPDATE document_chunks u SET embedding_status = 'completed', embedding_error = NULL, embedded_at = now(),
+             dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END,
+             sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END,
+             multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END
+           FROM held
+           WHERE u.id = held.id AND (u.embedding_status <> 'completed'
+             OR (u.dense_vector_id IS NOT NULL) <> ('dense' = ANY(%(kinds)s))
+             OR (u.sparse_vector_id IS NOT NULL) <> ('sparse' = ANY(%(kinds)s))
+             OR (u.multi_vector_id IS NOT NULL) <> ('multi' = ANY(%(kinds)s)))""",
         parameters,
     )
     return connection.execute(
-        f"""UPDATE documents u SET indexing_status = 'completed', indexed_at = now(), indexed_as = %(indexed_as)s
-            FROM (
-              SELECT d.id FROM documents d JOIN sources s ON s.id = d.source_uuid
-              LEFT JOIN document_chunks c ON c.document_id = d.id
-              LEFT JOIN LATERAL (
-                SELECT count(*) AS n FROM vector_rows r WHERE r.collection = ANY(%(collections)s)
-                AND r.chunk_id = c.id AND r.row_fingerprint = {FINGERPRINT}) AS held ON true
-              WHERE {DIRTY} AND d.char_count > 0 AND d.chunker_fingerprint IS NOT NULL
-              GROUP BY d.id HAVING bool_and(c.id IS NULL OR held.n = %(count)s)) AS done
-            WHERE u.id = done.id""",  # pyright: ignore[reportArgumentType]
+        f"""UPDATE documents d SET indexing_status = 'completed', indexed_at = now(), indexed_as = %(indexed_as)s
+            WHERE {DIRTY} AND d.char_count > 0 AND d.chunker_fingerprint IS NOT NULL AND NOT EXISTS (
+              SELECT FROM document_chunks c LEFT JOIN pg_temp.held USING (id)
+              WHERE c.document_id = d.id AND held.id IS NULL)""",  # pyright: ignore[reportArgumentType]
         parameters,
     ).rowcount
 

@@ -137,7 +137,7 @@ def test_an_ingest_killed_anywhere_is_finished_by_the_next(
 def test_servers_killed_during_an_ingest(
     rag: Rag, root: Path, monkeypatch: pytest.MonkeyPatch, victims: tuple[str, ...]
 ) -> None:
-    write_corpus(root, 100 * len(victims))
+    write_corpus(root, ROUNDS + 5 * len(victims))  # a few files go: more would ask for a person
     rag.ok("up")
     process = ingest_until(rag, root, random.Random(f"{SEED}{victims}").uniform(*WINDOW) / 2)
     assert process.poll() is None

@@ -132,7 +132,7 @@ CREATE INDEX documents_created_at ON documents (created_at DESC);
 CREATE INDEX documents_language ON documents (language);
 CREATE INDEX documents_category ON documents (category);
 CREATE INDEX documents_tags ON documents USING gin (tags);
-CREATE INDEX documents_search ON documents USING gin (search_vector);
+CREATE INDEX documents_search ON documents USING gin (search_vector) WITH (gin_pending_list_limit = 32768);
 -- What the last stages ask for: documents whose vectors are not done. Empty when nothing is to be done.
 CREATE INDEX documents_to_index ON documents (source_uuid) WHERE indexing_status <> 'completed';
 
@@ -169,7 +169,8 @@ CREATE INDEX document_chunks_embedding_status ON document_chunks (embedding_stat
 CREATE INDEX document_chunks_vector_ids ON document_chunks (dense_vector_id, sparse_vector_id);
 CREATE INDEX document_chunks_section ON document_chunks (hierarchy_level, section_title);
 CREATE INDEX document_chunks_parent ON document_chunks (parent_chunk_id);
-CREATE INDEX document_chunks_search ON document_chunks USING gin (search_vector);
+-- New entries wait in a list of up to 32 MB, which autovacuum merges beside the writer and not in its statements.
+CREATE INDEX document_chunks_search ON document_chunks USING gin (search_vector) WITH (gin_pending_list_limit = 32768);
 CREATE INDEX document_chunks_done ON document_chunks (embedding_status, document_id, position)
   WHERE embedding_status = 'completed';
 CREATE INDEX document_chunks_text_hash ON document_chunks (text_hash);
