@@ -26,7 +26,7 @@ from resources.sources.base import Entry, Source
 from resources.sources.registry import open_source
 
 #: Fetches at a time: reading waits for disks and networks, not for this process.
-FETCHERS = 8
+FETCHERS = 4
 
 
 class SyncConfig(dg.Config):

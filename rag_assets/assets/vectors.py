@@ -5,6 +5,7 @@ acknowledged; a document is complete when every kind holds all of its chunks. A 
 """
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 
 import dagster as dg
@@ -30,8 +31,10 @@ from resources.postgres.vectors import (
     acknowledge,
     batch_of_vectors,
     collections,
+    complete_chunks,
     complete_documents,
     forget_collection,
+    has_unfinished,
     mark_serving,
     plan_vectors,
     register_collection,
@@ -121,20 +124,35 @@ def sync_vectors(
         lambda batch: batch_of_vectors(stage.connection, batch),
         lambda loaded: _read(reader, loaded[0]),
     )
-    for batch, (rows, replaced), table in read_ahead:
-        if replaced:
-            with stage.writer.transaction() as connection:
-                void_acknowledgements(connection, name, batch)
-        counts = _upsert(stage, store, kind, name, rows, table)
+    names = [embedder.collection(wanted) for wanted in target.kinds]
+
+    def record(batch: int, counts: list[int]) -> None:
         with stage.writer.transaction() as connection:
             acknowledge(stage.writer, connection, name, batch, counts)
-        plan.inserted += len(rows) - replaced
-        plan.replaced += replaced
-        stage.progress(batch + 1, batches)
+            complete_chunks(connection, target, names, batch)
+
+    with ThreadPoolExecutor(1) as recorder:
+        # PostgreSQL records a batch while Milvus takes the next one.
+        recorded: Future[None] | None = None
+        for batch, (rows, replaced), table in read_ahead:
+            if replaced:
+                if recorded is not None:
+                    recorded.result()
+                with stage.writer.transaction() as connection:
+                    void_acknowledgements(connection, name, batch)
+            counts = _upsert(stage, store, kind, name, rows, table)
+            if recorded is not None:
+                recorded.result()
+            recorded = recorder.submit(record, batch, counts)
+            plan.inserted += len(rows) - replaced
+            plan.replaced += replaced
+            stage.progress(batch + 1, batches)
+        if recorded is not None:
+            recorded.result()
     _publish(stage, store, kind, name)
-    names = [embedder.collection(wanted) for wanted in target.kinds]
-    with stage.writer.transaction() as connection:
-        complete_documents(connection, target, names)
+    if has_unfinished(stage.connection, target):
+        with stage.writer.transaction() as connection:
+            complete_documents(connection, target, names)
     total = count_chunks(stage.connection, stage.source.id)
     plan.failed = _without_embedding(stage, target)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed

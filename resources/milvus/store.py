@@ -46,8 +46,8 @@ UPSERTS = 2
 UPSERT_BYTES = 16 * 1024 * 1024
 #: Keys a get or a delete.
 KEYS = 500
-#: Rows read back after each upsert; the check compares all of them.
-READ_BACK = 8
+#: Rows of each upsert that are read back; the check compares all of them.
+READ_BACK = 4
 #: A scan that finds more rows than this in a bucket splits it (Milvus refuses results above 16,384 rows).
 BUCKET_ROWS = 10_000
 #: Seconds a scan of a bucket may take: Milvus Lite walks the rows that it holds in memory.
@@ -245,29 +245,38 @@ class MilvusStore:
     def _upsert_all(self, name: str, step: int, rows: Iterator[dict[str, Any]]) -> None:
         """Upserts `step` rows at a time; while the server takes one part, the next one is encoded."""
         parts = iter(lambda: list(islice(rows, step)), [])
+        sample: dict[str, str] = {}
         with ThreadPoolExecutor(UPSERTS) as pool:
             running: deque[Future[None]] = deque()
             for part in parts:
+                sample.update(
+                    (row["id"], row["row_fingerprint"])
+                    for row in part[:: max(1, step // READ_BACK)]
+                )
                 running.append(pool.submit(self._upsert, name, part))
                 if len(running) > UPSERTS:
                     running.popleft().result()
             for upsert in running:
                 upsert.result()
+        self._read_back(name, sample)
 
     def _upsert(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Upserts and reads some of the rows back: what counts is what is found, not what was answered."""
         answer = self._call(f"upsert {len(rows)} rows into {name}", "upsert", name, rows)
         if answer.get("upsert_count") != len(rows):
             raise StoreUnavailable(
                 f"{name}: expected {len(rows)} rows upserted, found {answer.get('upsert_count')}."
             )
-        sample = rows[:: max(1, len(rows) // READ_BACK)]
-        found = self.fingerprints(name, [row["id"] for row in sample])
-        missing = [row["id"] for row in sample if found.get(row["id"]) != row["row_fingerprint"]]
+
+    def _read_back(self, name: str, sample: Mapping[str, str]) -> None:
+        """Some rows by key (id -> fingerprint): what counts is what is found, not what was answered."""
+        found = self.fingerprints(name, list(sample))
+        missing = [
+            row_id for row_id, fingerprint in sample.items() if found.get(row_id) != fingerprint
+        ]
         if missing:
             raise StoreUnavailable(
-                f"{name}: an upsert of {len(rows)} rows was acknowledged, but {missing[0]} and {len(missing) - 1} "
-                f"more of {len(sample)} read back are not as written."
+                f"{name}: upserts were acknowledged, but {missing[0]} and {len(missing) - 1} more of the "
+                f"{len(sample)} rows read back are not as written."
             )
 
     def delete_chunks(self, name: str, kind: Kind, chunks: Mapping[uuid.UUID, int | None]) -> None:

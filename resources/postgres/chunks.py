@@ -132,9 +132,13 @@ def write_chunks(
     connection.execute(
         """UPDATE documents d SET processing_status = CASE WHEN processing_status = 'failed' THEN 'failed'
              ELSE 'completed' END, chunker_fingerprint = %(chunker)s, updated_at = now(),
-             chunk_count = (SELECT count(*) FROM pg_temp.new_chunks n WHERE n.document_id = d.id),
-             indexing_status = CASE WHEN d.id = ANY(%(changed)s) THEN 'pending' ELSE indexing_status END
-           FROM pg_temp.todo t WHERE t.batch = %(batch)s AND t.id = d.id""",
+             chunk_count = coalesce(n.chunks, 0),
+             indexing_status = CASE WHEN changed.id IS NOT NULL THEN 'pending' ELSE indexing_status END
+           FROM pg_temp.todo t
+           LEFT JOIN (SELECT document_id, count(*) AS chunks FROM pg_temp.new_chunks GROUP BY 1) AS n
+             ON n.document_id = t.id
+           LEFT JOIN unnest(%(changed)s::uuid[]) AS changed(id) ON changed.id = t.id
+           WHERE t.batch = %(batch)s AND t.id = d.id""",
         {"chunker": chunker_fingerprint, "batch": batch, "changed": list(changed)},
     )
     return Plan(

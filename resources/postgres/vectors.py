@@ -209,12 +209,42 @@ def acknowledge(
     )
 
 
+def has_unfinished(connection: Connection, target: Target) -> bool:
+    """Whether any document of the source is not known to be right."""
+    row = connection.execute(
+        f"SELECT EXISTS (SELECT FROM documents d WHERE {DIRTY})",  # pyright: ignore[reportArgumentType]
+        target.parameters(),
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def complete_chunks(
+    connection: Connection, target: Target, names: Sequence[str], batch: int
+) -> None:
+    """Marks the chunks of a batch that every collection of `names` holds as this batch's rows say."""
+    connection.execute(
+        """UPDATE document_chunks u SET embedding_status = 'completed', embedding_error = NULL, embedded_at = now(),
+             dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END,
+             sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END,
+             multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END
+           FROM (SELECT t.id FROM pg_temp.todo t JOIN vector_rows r ON r.collection = ANY(%(collections)s)
+                   AND r.chunk_id = t.id AND r.row_fingerprint = t.row_fingerprint
+                 WHERE t.batch = %(batch)s GROUP BY t.id HAVING count(*) = %(count)s) AS held
+           WHERE u.id = held.id""",
+        {**target.parameters(), "collections": list(names), "count": len(names), "batch": batch},
+    )
+
+
 def complete_documents(connection: Connection, target: Target, names: Sequence[str]) -> int:
     """Marks chunks whose rows are right in all collections `names`, and the documents all of whose chunks are.
 
     Returns how many documents became complete.
     """
     parameters = {**target.parameters(), "collections": list(names), "count": len(names)}
+    # After a first load PostgreSQL knows no numbers yet, and would walk the chunks once a document.
+    connection.execute("ANALYZE vector_rows")
+    connection.execute("ANALYZE document_chunks (id, document_id, text_hash, source_uuid)")
     connection.execute("DROP TABLE IF EXISTS pg_temp.held")
     psycopg.ClientCursor(connection).execute(
         f"""CREATE TEMPORARY TABLE held AS
@@ -239,10 +269,16 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
         parameters,
     )
     return connection.execute(
-        f"""UPDATE documents d SET indexing_status = 'completed', indexed_at = now(), indexed_as = %(indexed_as)s
-            WHERE {DIRTY} AND d.char_count > 0 AND d.chunker_fingerprint IS NOT NULL AND NOT EXISTS (
-              SELECT FROM document_chunks c LEFT JOIN pg_temp.held USING (id)
-              WHERE c.document_id = d.id AND held.id IS NULL)""",  # pyright: ignore[reportArgumentType]
+        f"""UPDATE documents u SET indexing_status = 'completed', indexed_at = now(), indexed_as = %(indexed_as)s
+            FROM (
+              SELECT d.id FROM documents d
+              LEFT JOIN (SELECT document_id, count(*) AS n FROM pg_temp.held GROUP BY 1) AS h ON h.document_id = d.id
+              LEFT JOIN (SELECT c.document_id, count(*) AS n FROM documents d
+                         JOIN document_chunks c ON c.document_id = d.id WHERE {DIRTY} GROUP BY 1) AS l
+                ON l.document_id = d.id
+              WHERE {DIRTY} AND d.char_count > 0 AND d.chunker_fingerprint IS NOT NULL
+                AND coalesce(h.n, 0) = coalesce(l.n, 0)) AS done
+            WHERE u.id = done.id""",  # pyright: ignore[reportArgumentType]
         parameters,
     ).rowcount
 

@@ -8,6 +8,9 @@
 -- character (cat, water and book are such words) finds it as a prefix.
 CREATE FUNCTION rag_search_text(t text, ends boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 BEGIN
+  IF octet_length(t) = length(t) THEN  -- ASCII: nothing to do, and most of many corpora
+    RETURN t;
+  END IF;
   IF t ~ '[\u0600-\u06ff]' THEN
     t := translate(t, E'\u064A\u0643\u0649\u200C\u0640', E'\u06CC\u06A9\u06CC ');
   END IF;
@@ -132,7 +135,7 @@ CREATE INDEX documents_created_at ON documents (created_at DESC);
 CREATE INDEX documents_language ON documents (language);
 CREATE INDEX documents_category ON documents (category);
 CREATE INDEX documents_tags ON documents USING gin (tags);
-CREATE INDEX documents_search ON documents USING gin (search_vector) WITH (gin_pending_list_limit = 32768);
+CREATE INDEX documents_search ON documents USING gin (search_vector) WITH (gin_pending_list_limit = 262144);
 -- What the last stages ask for: documents whose vectors are not done. Empty when nothing is to be done.
 CREATE INDEX documents_to_index ON documents (source_uuid) WHERE indexing_status <> 'completed';
 
@@ -169,8 +172,8 @@ CREATE INDEX document_chunks_embedding_status ON document_chunks (embedding_stat
 CREATE INDEX document_chunks_vector_ids ON document_chunks (dense_vector_id, sparse_vector_id);
 CREATE INDEX document_chunks_section ON document_chunks (hierarchy_level, section_title);
 CREATE INDEX document_chunks_parent ON document_chunks (parent_chunk_id);
--- New entries wait in a list of up to 32 MB, which autovacuum merges beside the writer and not in its statements.
-CREATE INDEX document_chunks_search ON document_chunks USING gin (search_vector) WITH (gin_pending_list_limit = 32768);
+-- New entries wait in a list of up to 256 MB, which autovacuum merges beside the writer and not in its statements.
+CREATE INDEX document_chunks_search ON document_chunks USING gin (search_vector) WITH (gin_pending_list_limit = 262144);
 CREATE INDEX document_chunks_done ON document_chunks (embedding_status, document_id, position)
   WHERE embedding_status = 'completed';
 CREATE INDEX document_chunks_text_hash ON document_chunks (text_hash);
