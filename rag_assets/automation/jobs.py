@@ -1,11 +1,17 @@
 """Jobs: verbs over the assets. `sync_source` brings one source up to date; `check_source` compares everything."""
 
+from typing import Any
+
 import dagster as dg
 
-from rag_assets.assets.stage import RETRY
+from rag_assets.assets.document_chunks import ChunkingResource
+from rag_assets.assets.stage import RETRY, Stage
 from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have_documents
 from rag_assets.maintenance import drain_removed_sources
-from resources.configured import MilvusResource, PostgresResource
+from rag_assets.partitions import SOURCES, source_name
+from rag_assets.repair import repair_source
+from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
+from resources.postgres.sources import get_source
 
 #: Seconds. A run whose machine lost power stays STARTED for ever otherwise, and keeps its place in the queue.
 MAX_RUNTIME = {"dagster/max_runtime": str(24 * 3600)}
@@ -50,4 +56,44 @@ def purge_removed_sources() -> None:
     drain_outbox()
 
 
-JOBS = [sync_source, check_source, purge_removed_sources]
+class RepairConfig(dg.Config):
+    """`dry_run`: print what would be done, change nothing."""
+
+    dry_run: bool = False
+
+
+@dg.op(retry_policy=RETRY)
+def repair(
+    context: dg.OpExecutionContext,
+    config: RepairConfig,
+    postgres: PostgresResource,
+    milvus: MilvusResource,
+    storage: StorageResource,
+    embedder: EmbedderResource,
+    chunking: ChunkingResource,
+) -> list[dict[str, Any]]:
+    reports = []
+    for key in (
+        context.partition_keys if context.has_partition_key_range else [context.partition_key]
+    ):
+        with postgres.open().writer(key) as writer:
+            source = get_source(writer.connection, source_name(key))
+            stage = Stage("repair", source, writer, context.log)
+            report = repair_source(
+                stage, milvus, storage, embedder, chunking, dry_run=config.dry_run
+            )
+        reports.append(report.as_dict())
+    context.add_output_metadata({"repairs": dg.MetadataValue.json(reports)})
+    return reports
+
+
+@dg.job(
+    tags=MAX_RUNTIME,
+    partitions_def=SOURCES,
+    description="Mends one source: missing and stale rows from Parquet, orphans and duplicates by key, statuses.",
+)
+def repair_drift() -> None:
+    repair()
+
+
+JOBS = [sync_source, check_source, repair_drift, purge_removed_sources]

@@ -53,6 +53,13 @@ def compare_collection(
     return drift
 
 
+def still_orphaned(
+    connection: Connection, store: MilvusStore, collection: Collection, ids: Iterable[str]
+) -> list[str]:
+    """Those of `ids` that no live chunk has, by both stores' word at this moment."""
+    return _judge(connection, store, collection, set(ids), set(), _now(connection)).orphaned
+
+
 def _judge(
     connection: Connection,
     store: MilvusStore,

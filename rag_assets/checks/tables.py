@@ -9,7 +9,7 @@ from rag_assets.partitions import SOURCES
 from resources.configured import EmbedderResource, PostgresResource
 from resources.postgres.sources import get_source
 
-_MEND = "rag ingest"
+_MEND = "rag repair"
 
 
 def _table_check(
@@ -44,7 +44,7 @@ def _table_check(
                 f"{name}: {len(rows)} exceptions; the first: {_sentence(columns, rows[0])}.",
                 columns=columns,
                 rows=rows,
-                mend=f"{_MEND} --name {name}",
+                mend=f"{_MEND} --source {name}",
             )
 
         return of_each_source(context, look)

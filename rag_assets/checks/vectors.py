@@ -73,7 +73,7 @@ def _compare(
         sentence + ".",
         columns=("id", "class", "document", "chunk", "reason"),
         rows=_evidence(connection, drift),
-        mend=f"rag ingest --name {source.name}",
+        mend=f"rag repair --source {source.name}",
         warning=drift.verdict == "undetermined",
         metadata={"verdict": drift.verdict, "rows_compared": drift.checked, **drift.counts},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from rag_assets.cli import check, demo, ingest, search, sources, stack
+from rag_assets.cli import check, demo, ingest, repair, search, sources, stack
 
 app = typer.Typer(
     name="rag",
@@ -21,6 +21,7 @@ app.add_typer(sources.app, name="sources")
 app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("check")(check.check)
+app.command("repair")(repair.repair)
 app.command("demo")(demo.demo)
 
 

@@ -403,10 +403,19 @@ class MilvusStore:
         """Upserts anew each row whose id is there twice (Milvus Lite killed in a flush leaves such). Their number."""
         times = Counter(row_id for bucket in self.scan(name) for row_id, _ in bucket)
         double = [row_id for row_id, count in times.items() if count > 1]
-        for part in _parts(double, UPSERT_ROWS):
-            rows = self._call(f"read rows of {name}", "get", name, part, output_fields=["*"])
-            self._call(f"mend rows of {name}", "upsert", name, [dict(row) for row in rows])
+        self.rewrite(name, double)
         return len(double)
+
+    def rewrite(self, name: str, ids: Sequence[str]) -> None:
+        """Upserts rows as they are read by key: of an id that is there twice, one row is left."""
+        for part in _parts(ids, UPSERT_ROWS):
+            rows = self._call(f"read rows of {name}", "get", name, part, output_fields=["*"])
+            self._call(f"rewrite rows of {name}", "upsert", name, [dict(row) for row in rows])
+
+    def delete_ids(self, name: str, ids: Sequence[str]) -> None:
+        """Deletes rows by their ids, whosever they are."""
+        for part in _parts(ids, KEYS):
+            self._call(f"delete {len(part)} rows of {name}", "delete", name, ids=part)
 
 
 def row_ids(chunk: uuid.UUID, kind: Kind, count: int | None) -> list[str]:

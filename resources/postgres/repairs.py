@@ -1,0 +1,75 @@
+"""What a repair changes in PostgreSQL: acknowledgements that are not true, and statuses that contradict each other.
+
+Nothing is declared right here: what is doubtful becomes pending, and the stages make it right.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from resources.postgres.connection import Connection
+
+#: Documents of a source whose statuses, counts or chunks cannot all be true. `rechunk`: their chunks are in doubt too.
+_CONTRADICTIONS = """
+  SELECT d.id, d.source_key,
+    (d.processing_status = 'processing' OR (d.processing_status = 'completed' AND d.char_count > 0 AND (
+      d.chunk_count <> count(c.id) OR count(c.id) <> count(DISTINCT c.position)
+      OR coalesce(max(c.position), -1) <> count(c.id) - 1 OR count(c.id) = 0))) AS rechunk
+  FROM documents d LEFT JOIN document_chunks c ON c.document_id = d.id
+  WHERE d.source_uuid = %(source)s
+  GROUP BY d.id
+  HAVING d.processing_status = 'processing' OR d.indexing_status = 'indexing'
+    OR (d.processing_status = 'completed' AND d.char_count > 0 AND (
+      d.chunk_count <> count(c.id) OR count(c.id) <> count(DISTINCT c.position)
+      OR coalesce(max(c.position), -1) <> count(c.id) - 1))
+    OR bool_or(c.embedding_status = 'processing')
+    OR (d.indexing_status = 'completed' AND d.char_count > 0 AND (count(c.id) = 0
+      OR bool_or(c.embedding_status <> 'completed'
+        OR ('dense' = ANY(%(kinds)s) AND c.dense_vector_id IS NULL)
+        OR ('sparse' = ANY(%(kinds)s) AND c.sparse_vector_id IS NULL)
+        OR ('multi' = ANY(%(kinds)s) AND c.multi_vector_id IS NULL)
+        OR (SELECT count(*) FROM vector_rows r WHERE r.chunk_id = c.id AND r.collection = ANY(%(collections)s))
+          < cardinality(%(collections)s))))"""
+
+
+def contradictions(
+    connection: Connection, source_id: uuid.UUID, kinds: Sequence[str], collections: Sequence[str]
+) -> list[tuple[uuid.UUID, str, bool]]:
+    """(document, key, whether its chunks are in doubt) of documents that contradict themselves or their chunks."""
+    return connection.execute(
+        _CONTRADICTIONS,
+        {"source": source_id, "kinds": list(kinds), "collections": list(collections)},
+    ).fetchall()
+
+
+def make_pending(
+    connection: Connection, documents: Sequence[uuid.UUID], rechunk: Sequence[uuid.UUID]
+) -> None:
+    """Has the stages do the documents' work again: all of `documents` their vectors, `rechunk` their chunks too."""
+    connection.execute(
+        """UPDATE documents SET indexing_status = 'pending', updated_at = now(),
+             chunker_fingerprint = CASE WHEN id = ANY(%(rechunk)s) THEN NULL ELSE chunker_fingerprint END,
+             processing_status = CASE WHEN processing_status = 'processing' OR id = ANY(%(rechunk)s) THEN 'pending'
+               ELSE processing_status END
+           WHERE id = ANY(%(documents)s)""",
+        {"documents": list(documents), "rechunk": list(rechunk)},
+    )
+    connection.execute(
+        """UPDATE document_chunks SET embedding_status = 'pending', updated_at = now()
+           WHERE document_id = ANY(%s) AND embedding_status = 'processing'""",
+        [list(documents)],
+    )
+
+
+def void_rows(connection: Connection, collection: str, chunks: Sequence[uuid.UUID]) -> None:
+    """Forgets that Milvus holds the rows of these chunks: the vector stages write them anew, from Parquet."""
+    connection.execute(
+        "DELETE FROM vector_rows WHERE collection = %s AND chunk_id = ANY(%s)",
+        [collection, list(chunks)],
+    )
+    connection.execute(
+        """UPDATE documents SET indexing_status = 'pending' WHERE id IN (
+             SELECT document_id FROM document_chunks WHERE id = ANY(%s))""",
+        [list(chunks)],
+    )
