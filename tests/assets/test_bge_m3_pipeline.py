@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def test_vectors_in_milvus_are_those_of_flag_embedding(world: World, model: Path
     assert_equal(world, ("dense", "sparse", "multi"))
 
     chunks = world.connection.execute("SELECT id::text, content FROM document_chunks").fetchall()
-    expected = BGEM3FlagModel(str(model), use_fp16=False, devices="cpu").encode(
+    expected: Any = BGEM3FlagModel(str(model), use_fp16=False, devices="cpu").encode(
         [content for _, content in chunks],
         return_dense=True,
         return_sparse=True,

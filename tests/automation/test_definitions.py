@@ -99,7 +99,7 @@ def test_what_would_publish_a_lie_blocks(definitions: dg.Definitions) -> None:
 def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert set(jobs) == {"sync_source", "check_source", "purge_removed_sources"}
+    assert set(jobs) == {"sync_source", "check_source", "repair_drift", "purge_removed_sources"}
     assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())
     assert jobs["sync_source"].partitions_def == SOURCES
     schedules = {schedule.name: schedule.job_name for schedule in repository.schedule_defs}
