@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -128,9 +129,10 @@ class FileStore:
         """Bytes, or None where there is no such file."""
         if self.is_local:
             try:
-                return os.stat(self._path(name)).st_size
-            except FileNotFoundError:
+                info = os.stat(self._path(name))
+            except (FileNotFoundError, NotADirectoryError):
                 return None
+            return info.st_size if stat.S_ISREG(info.st_mode) else None
         info = self._root[0].get_file_info(self._path(name))
         return info.size if info.type == fs.FileType.File else None
 

@@ -5,6 +5,7 @@ What a stage does is in its own file; nothing here knows of documents or vectors
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 import psycopg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from rag_assets import progress
 from rag_assets.partitions import source_name
@@ -24,6 +26,9 @@ from resources.postgres.sources import SourceRow, get_source
 
 #: A store that restarts is back within seconds; what does not heal in half a minute needs a person.
 RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+
+#: Set by Ctrl-C or SIGTERM: the steps of this process that have not begun do not begin.
+_interrupted = threading.Event()
 
 COMMON: dict[str, Any] = {
     "group_name": "ingestion",
@@ -96,6 +101,18 @@ def run_stage(
 
     A source that fails does not keep the others from their turn; the run fails at the end with what went wrong.
     """
+    if _interrupted.is_set():
+        raise _interruption()
+    try:
+        return _run_partitions(context, postgres, work)
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        _interrupted.set()
+        raise _interruption() from None
+
+
+def _run_partitions(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, work: Callable[[Stage], Outcome]
+) -> dg.MaterializeResult:
     errors: dict[str, RagError] = {}
     keys = list(context.partition_keys)
     database = postgres.open()
@@ -119,6 +136,12 @@ def run_stage(
     if errors:
         _fail(errors)
     return dg.MaterializeResult()
+
+
+def _interruption() -> dg.Failure:
+    """Without it the retry policy would take an interrupted step up again, and the run would go on with the others."""
+    message = "Interrupted. What was committed stays; the next sync goes on from there."
+    return dg.Failure(message, allow_retries=False)
 
 
 def _fail(errors: Mapping[str, RagError]) -> None:

@@ -86,9 +86,19 @@ def _judge(
             for row_id in suspicious
         },
     )
-    # What PostgreSQL had deleted and Milvus confirmed between the two reads is gone by now.
+    # What PostgreSQL had deleted and Milvus confirmed between the two reads is gone by now; what was made again since
+    # has a live chunk. (Deleted, drained, made again, written, deleted and drained between these reads, milliseconds
+    # apart, would still be named; a repair holds the writer, so there it cannot be.)
     there = store.fingerprints(collection.name, drift.orphaned)
-    drift.orphaned = [row_id for row_id in drift.orphaned if row_id in there]
+    chunks = sorted({chunk_of(row_id) for row_id in there})
+    claims = claims_of_chunks(connection, collection, chunks)
+    leaving = leaving_chunks(connection, collection.kind, chunks)
+    dead = {row_id: _claim(row_id, collection.kind, claims, leaving, started) for row_id in there}
+    drift.orphaned = [
+        row_id
+        for row_id in drift.orphaned
+        if row_id in dead and not dead[row_id].live and not dead[row_id].leaving
+    ]
     return drift
 
 

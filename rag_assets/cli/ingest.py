@@ -126,7 +126,13 @@ def _sources(
                 f"Choose another name: rag ingest {path} --name NAME"
             )
         return [wanted]
-    register(deployment, wanted, config)
+    try:
+        register(deployment, wanted, config)
+    except ConfigError:
+        # Another `rag ingest` of this folder may have registered it since.
+        with deployment.postgres().connect(autocommit=True) as connection:
+            if get_source(connection, wanted).config != config:
+                raise
     return [wanted]
 
 

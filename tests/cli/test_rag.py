@@ -6,6 +6,7 @@ One stack for the module, in a home whose path is long and has spaces and other 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 import uuid
@@ -426,3 +427,27 @@ def test_down_stops_twice_and_up_brings_everything_back(rag: Rag, report: dict[s
     assert rag.urls == {}
     assert rag.json("search", "when does the observatory open", "-k", "1")[0]["key"] == "hours.md"
     assert rag.json("status")["counts"] == before["counts"]
+
+
+def test_ctrl_c_ends_an_ingest_and_the_next_one_goes_on(rag: Rag, tmp_path: Path) -> None:
+    folder = tmp_path / "interrupted"
+    folder.mkdir()
+    for n in range(300):
+        text = "\n\n".join(
+            f"Paragraph {p} of file {n} tells of hall {n * p} and its clock. " * 6
+            for p in range(20)
+        )
+        (folder / f"{n}.md").write_text(f"# File {n}\n\n{text}\n")
+    process = rag.start("ingest", str(folder))
+    with rag.sql() as connection:
+        begun = "SELECT count(*) FROM documents d JOIN sources s ON s.id = d.source_uuid WHERE s.name = 'interrupted'"
+        deadline = time.monotonic() + 60
+        while connection.execute(begun).fetchone() == (0,) and time.monotonic() < deadline:
+            connection.rollback()  # the next look is a new transaction
+            time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert "Interrupted" in output
+    assert "Traceback" not in output
+    assert rag.json("ingest", str(folder))["failed_documents"] == []
