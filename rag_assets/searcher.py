@@ -17,7 +17,8 @@ from rag_assets.pipeline.ranking import rank_by_maxsim, reciprocal_rank_fusion
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind
 from resources.errors import ConfigError
 from resources.milvus.collections import ALIASES
-from resources.milvus.store import MilvusStore, of_source
+from resources.milvus.rows import of_source
+from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Postgres
 from resources.postgres.hydration import hydrate, serving_models
 

@@ -22,7 +22,8 @@ from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, s
 from resources.errors import StoreUnavailable
 from resources.files import FileStore
 from resources.milvus.collections import ALIASES
-from resources.milvus.store import MilvusStore, RowFields
+from resources.milvus.rows import RowFields
+from resources.milvus.store import MilvusStore
 from resources.postgres.chunks import count_chunks
 from resources.postgres.embeddings import Target
 from resources.postgres.vectors import (

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from rag_assets.pipeline.drift import Claim, Drift, judge, suspects
 from rag_assets.pipeline.vectors import Kind
-from resources.milvus.store import BUCKET_ROWS, HEX, MilvusStore, of_no_source, of_source, row_ids
+from resources.milvus.rows import HEX, of_no_source, of_source, row_ids
+from resources.milvus.store import BUCKET_ROWS, MilvusStore
 from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow, list_sources
 from resources.postgres.vectors import Collection, claims_in_range, claims_of_chunks, leaving_chunks

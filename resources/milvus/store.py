@@ -6,11 +6,10 @@ key under Strong consistency, or a scan whose differences are confirmed so.
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from rag_assets.pipeline.vectors import NORM_TOLERANCE, Kind, Multi, Sparse
+from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.errors import ConfigError, RagError, StoreUnavailable, VectorError
 from resources.milvus.collections import (
     ALIASES,
@@ -34,6 +33,7 @@ from resources.milvus.collections import (
     differences,
     identity,
 )
+from resources.milvus.rows import HEX, RowFields, any_of, bucket_filter, checked, is_plain, row_ids
 
 # It logs a traceback for every error that it also raises; ours say the same in a sentence.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -52,33 +52,6 @@ READ_BACK = 4
 BUCKET_ROWS = 10_000
 #: Seconds a scan of a bucket may take: Milvus Lite walks the rows that it holds in memory.
 SCAN_TIMEOUT = 120.0
-HEX = "0123456789abcdef"
-
-
-@dataclass(frozen=True, slots=True)
-class RowFields:
-    """What a row says besides its vector."""
-
-    chunk_id: uuid.UUID
-    row_fingerprint: str
-    document_id: uuid.UUID
-    source_type: str
-    source: str
-    language: str | None
-    position: int
-    created_timestamp: int
-
-    def as_row(self, row_id: str) -> dict[str, Any]:
-        return {
-            "id": row_id,
-            "document_id": str(self.document_id),
-            "source_type": self.source_type,
-            "source": self.source,
-            "language": self.language or "",
-            "chunk_position": self.position,
-            "created_timestamp": self.created_timestamp,
-            "row_fingerprint": self.row_fingerprint,
-        }
 
 
 @dataclass(frozen=True)
@@ -287,7 +260,7 @@ class MilvusStore:
         # By filter, Milvus Lite walks all rows: 3 s for what takes 0.01 s by keys.
         unknown = [chunk for chunk, count in chunks.items() if kind == "multi" and count is None]
         for part in _parts(unknown, KEYS):
-            self._call(f"delete rows of {name}", "delete", name, filter=_any_of("chunk_id", part))
+            self._call(f"delete rows of {name}", "delete", name, filter=any_of("chunk_id", part))
 
     # Reads -----------------------------------------------------------------------------------------------------
 
@@ -295,17 +268,17 @@ class MilvusStore:
         """id -> row_fingerprint of the rows that exist, by key under Strong consistency."""
         found: dict[str, str] = {}
         # A get is refused when one of its keys holds a quote or a backslash: foreign ids may.
-        for row_id in (row_id for row_id in ids if not _is_plain(row_id)):
+        for row_id in (row_id for row_id in ids if not is_plain(row_id)):
             rows = self._call(
                 f"read a row of {name}",
                 "query",
                 name,
-                filter=_any_of("id", [row_id]),
+                filter=any_of("id", [row_id]),
                 output_fields=["id", "row_fingerprint"],
                 consistency_level="Strong",
             )
             found.update((row["id"], row["row_fingerprint"]) for row in rows)
-        for part in _parts([row_id for row_id in ids if _is_plain(row_id)], KEYS):
+        for part in _parts([row_id for row_id in ids if is_plain(row_id)], KEYS):
             rows = self._call(
                 f"read {len(part)} rows of {name} by key",
                 "get",
@@ -322,7 +295,7 @@ class MilvusStore:
 
         An id that a server holds twice comes twice. A bucket that is too full is split by one more digit.
         """
-        conditions = [condition for condition in (_bucket_filter(prefix), where) if condition]
+        conditions = [condition for condition in (bucket_filter(prefix), where) if condition]
         rows = self._call(
             f"scan {name}",
             "query",
@@ -352,7 +325,7 @@ class MilvusStore:
                 "query",
                 name,
                 # With a second condition: `id in` alone Milvus Lite answers by key.
-                filter=_any_of("id", part) + ' and id >= ""',
+                filter=any_of("id", part) + ' and id >= ""',
                 output_fields=["id"],
                 timeout=max(self.timeout, SCAN_TIMEOUT),
                 consistency_level="Strong",
@@ -391,7 +364,7 @@ class MilvusStore:
             f"read token vectors of {name}",
             "query",
             name,
-            filter=_any_of("chunk_id", chunks),
+            filter=any_of("chunk_id", chunks),
             output_fields=["chunk_id", VECTOR_FIELD],
             limit=16_384,
         )
@@ -418,73 +391,8 @@ class MilvusStore:
             self._call(f"delete {len(part)} rows of {name}", "delete", name, ids=part)
 
 
-def row_ids(chunk: uuid.UUID, kind: Kind, count: int | None) -> list[str]:
-    """The ids of a chunk's rows: one, or for multi one a token (none where their number is not known)."""
-    if kind != "multi":
-        return [f"{chunk}_{kind}"]
-    return [f"{chunk}_multi_{token:05d}" for token in range(count or 0)]
-
-
 T = TypeVar("T")
 
 
 def _parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
     return (list(items[start : start + size]) for start in range(0, len(items), size))
-
-
-def _any_of(field: str, values: Iterable[object]) -> str:
-    """An expression; foreign values may hold quotes and backslashes, which JSON escapes as Milvus does."""
-    quoted = ", ".join(json.dumps(str(value), ensure_ascii=False) for value in values)
-    return f"{field} in [{quoted}]"
-
-
-def _is_plain(row_id: str) -> bool:
-    return row_id.isprintable() and not set(row_id) & set("'\"\\")
-
-
-def _bucket_filter(prefix: str) -> str:
-    """The buckets of all prefixes of one length cover every possible id once: the outer two are open.
-
-    A key range rather than `like`: it prunes segments, and every server has it. Zeros at the end of a bound are left
-    off: a bucket begins where the one that it was split from did, also for foreign ids ("f!" is less than "f0").
-    """
-    conditions = []
-    if lower := prefix.rstrip("0"):
-        conditions.append(f'id >= "{lower}"')
-    if prefix.strip("f"):
-        following = f"{int(prefix, 16) + 1:0{len(prefix)}x}".rstrip("0")
-        conditions.append(f'id < "{following}"')
-    return " and ".join(conditions)
-
-
-def of_source(source: str) -> str:
-    """A condition for the rows of a source. Names hold no quotes and no backslashes (see partitions)."""
-    return f'source == "{source}"'
-
-
-def of_no_source(sources: Sequence[str]) -> str:
-    """A condition for rows that say a source that there is not."""
-    return "not (" + _any_of("source", sources) + ")"
-
-
-def checked(
-    vectors: NDArray[np.float32], chunks: Sequence[str], counts: NDArray[np.int64] | None = None
-) -> NDArray[np.float32]:
-    """The vectors, L2-normalised where float16 files or a user's embedder left them slightly off.
-
-    Raises VectorError naming the chunk whose vector is not finite or has no direction. `counts`: rows a chunk.
-    """
-    norms = np.linalg.norm(vectors, axis=1)
-    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
-    if len(bad):
-        owner = (
-            int(bad[0])
-            if counts is None
-            else int(np.searchsorted(np.cumsum(counts), bad[0], "right"))
-        )
-        raise VectorError(
-            f"Vector of chunk {chunks[owner]}: expected finite numbers and a norm above 0, found norm {norms[bad[0]]}."
-        )
-    if np.all(np.abs(norms - 1) <= NORM_TOLERANCE / 100):
-        return vectors
-    return vectors / norms[:, None]

@@ -16,7 +16,8 @@ from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.milvus import store as store_module
 from resources.milvus.collections import Layout
-from resources.milvus.store import MilvusStore, RowFields, row_ids
+from resources.milvus.rows import RowFields, row_ids
+from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow
 from resources.postgres.vectors import FINGERPRINT, Collection, register_collection

@@ -25,15 +25,16 @@ from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
 from resources.errors import ConfigError, StoreUnavailable, VectorError
 from resources.milvus import store as store_module
 from resources.milvus.collections import Layout
-from resources.milvus.store import (
+from resources.milvus.rows import (
     HEX,
-    MilvusStore,
     RowFields,
+    bucket_filter,
     checked,
     of_no_source,
     of_source,
     row_ids,
 )
+from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
 from resources.postgres.vectors import register_collection
 from tests.stores.rows import (
@@ -154,7 +155,7 @@ def test_whatever_buckets_are_split_each_id_is_in_one(row_id: str, split: list[s
     """By the filter expressions themselves, compared as Milvus compares: bytes."""
 
     def holds(prefix: str) -> bool:
-        conditions = store_module._bucket_filter(prefix).split(" and ")
+        conditions = bucket_filter(prefix).split(" and ")
         data = row_id.encode("utf-8", "surrogatepass")
         for condition in filter(None, conditions):
             _, operator, bound = condition.split(" ")

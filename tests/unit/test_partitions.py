@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rag_assets.partitions import partition_key, source_name
 from resources.errors import ConfigError
-from resources.milvus.store import of_source
+from resources.milvus.rows import of_source
 
 NAMES = ["a", "docs", "my docs", "a.b-c_d", "資料", "مستندات", "문서 2026", "v1.2", "x" * 100]
 
