@@ -121,6 +121,17 @@ class Deployment:
             self.instance.delete_dynamic_partition(name, key)
         return wanted
 
+    def partitions_of(self, source: str | None) -> list[str]:
+        """The partition of one source, or of all of them. Raises ConfigError for an unknown name."""
+        from rag_assets.partitions import partition_key
+        from resources.postgres.sources import get_source
+
+        keys = self.sync_partitions()
+        if source is None:
+            return keys
+        with self.postgres().connect(autocommit=True) as connection:
+            return [partition_key(get_source(connection, source).name)]
+
     def execute(
         self, job_name: str, partition: str | None = None, ops: Mapping[str, Any] | None = None
     ) -> dg.ExecuteInProcessResult:

@@ -18,15 +18,9 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Run every asset check; exit 1 if one fails or could not be run."""
-    from rag_assets.partitions import partition_key
-    from resources.postgres.sources import get_source
-
     deployment = Deployment.from_environment()
     deployment.start()
-    keys = deployment.sync_partitions()
-    if source is not None:
-        with deployment.postgres().connect(autocommit=True) as connection:
-            keys = [partition_key(get_source(connection, source).name)]
+    keys = deployment.partitions_of(source)
     checks: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []
     for key in keys:

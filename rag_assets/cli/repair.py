@@ -23,15 +23,9 @@ def repair(
 
     Exit code 0 when nothing is wrong or all of it was mended (a dry run: when nothing is wrong), else 1.
     """
-    from rag_assets.partitions import partition_key
-    from resources.postgres.sources import get_source
-
     deployment = Deployment.from_environment()
     deployment.start()
-    keys = deployment.sync_partitions()
-    if source is not None:
-        with deployment.postgres().connect(autocommit=True) as connection:
-            keys = [partition_key(get_source(connection, source).name)]
+    keys = deployment.partitions_of(source)
     reports: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []
     for key in keys:

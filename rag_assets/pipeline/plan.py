@@ -15,10 +15,6 @@ class Plan:
     kept: int = 0
     failed: int = 0
 
-    @property
-    def changed(self) -> int:
-        return self.inserted + self.replaced + self.deleted
-
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
 

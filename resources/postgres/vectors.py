@@ -48,6 +48,12 @@ class VectorRow:
     created_at: datetime
 
 
+#: What is set on a chunk `u` that every kind of collection holds.
+COMPLETED = """embedding_status = 'completed', embedding_error = NULL, embedded_at = now(),
+  dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END,
+  sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END,
+  multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END"""
+
 _COLLECTION_COLUMNS = "name, alias, kind, model_fingerprint, dimension, milvus_id, state"
 
 
@@ -224,10 +230,7 @@ def complete_chunks(
 ) -> None:
     """Marks the chunks of a batch that every collection of `names` holds as this batch's rows say."""
     connection.execute(
-        """UPDATE document_chunks u SET embedding_status = 'completed', embedding_error = NULL, embedded_at = now(),
-             dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END,
-             sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END,
-             multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END
+        f"""UPDATE document_chunks u SET {COMPLETED}
            FROM (SELECT t.id FROM pg_temp.todo t JOIN vector_rows r ON r.collection = ANY(%(collections)s)
                    AND r.chunk_id = t.id AND r.row_fingerprint = t.row_fingerprint
                  WHERE t.batch = %(batch)s GROUP BY t.id HAVING count(*) = %(count)s) AS held
@@ -257,10 +260,7 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
     )
     connection.execute("ANALYZE pg_temp.held")
     connection.execute(
-        """UPDATE document_chunks u SET embedding_status = 'completed', embedding_error = NULL, embedded_at = now(),
-             dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END,
-             sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END,
-             multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END
+        f"""UPDATE document_chunks u SET {COMPLETED}
            FROM held
            WHERE u.id = held.id AND (u.embedding_status <> 'completed'
              OR (u.dense_vector_id IS NOT NULL) <> ('dense' = ANY(%(kinds)s))
