@@ -11,6 +11,7 @@ import dagster as dg
 import psutil
 
 from rag_assets.pipeline.vectors import Kind
+from resources.faults import passage
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Postgres, Writer
 from resources.postgres.vectors import (
@@ -39,8 +40,10 @@ def drain(writer: Writer, store: MilvusStore, source_id: uuid.UUID, kind: Kind) 
         with writer.transaction() as connection:
             claimed, dead = pending_deletions(connection, source_id, kind)
             if dead:
+                passage("deletions-claimed")
                 for name in names:
                     store.delete_chunks(name, kind, dead)
+                passage("deletions-done")
             confirm_deletions(connection, claimed)
         deleted += len(dead)
         if not claimed:

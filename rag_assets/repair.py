@@ -17,6 +17,7 @@ from rag_assets.checks.consistency import chunk_of, compare_collection, still_or
 from rag_assets.pipeline.drift import Drift
 from rag_assets.pipeline.plan import Plan
 from resources.configured import EmbedderResource, MilvusResource, StorageResource
+from resources.faults import passage
 from resources.milvus.store import MilvusStore
 from resources.postgres.repairs import contradictions, make_pending, void_rows
 from resources.postgres.vectors import Collection, collections
@@ -97,6 +98,7 @@ def repair_source(
         report.documents = [key for _, key, _ in wrong]
         if dry_run:
             return report
+        passage("repair-planned")
         for item in known:
             _mend(stage, store, item, report.drift[item.name])
         with stage.writer.transaction() as connection:
@@ -105,6 +107,7 @@ def repair_source(
                 [document for document, _, _ in wrong],
                 [document for document, _, again in wrong if again],
             )
+        passage("repair-half-done")
         files, model, target = storage.open(), embedder.open(), embedder.target(stage.source)
         report.plan["document_chunks"] = sync_chunks(stage, chunking.config()).plan
         report.plan["chunk_embeddings"] = embed_texts(
@@ -120,6 +123,7 @@ def repair_source(
                 item.name: compare_collection(stage.connection, store, item, stage.source)
                 for item in collections(stage.connection)
             }
+        passage("repair-done")
         return report
     finally:
         store.close()

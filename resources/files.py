@@ -23,6 +23,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from resources.errors import ConfigError, StoreUnavailable
+from resources.faults import passage
 
 #: Bytes of a file for object storage that are kept in memory until it is whole; a larger one goes to a local disk.
 SPOOL_BYTES = 64 * 1024 * 1024
@@ -88,14 +89,17 @@ class FileStore:
             with open(temporary, "wb") as file:
                 yield file
                 if durable:
+                    passage("file-written")
                     file.flush()
                     os.fsync(file.fileno())
+                    passage("file-synced")
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
         if durable:
+            passage("file-renamed")
             descriptor = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(descriptor)

@@ -14,6 +14,7 @@ from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind, Multi, Spars
 from resources.configured import EmbedderResource, PostgresResource, StorageResource
 from resources.embedding_files import to_table, write_tables
 from resources.errors import ConfigError
+from resources.faults import passage
 from resources.files import FileStore
 from resources.postgres.embeddings import (
     Target,
@@ -89,6 +90,7 @@ def embed_texts(
             pending.tables.append(table)
             pending.text_hashes += table["text_hash"].to_pylist()
             pending.bytes += table.nbytes
+        passage("texts-embedded")
         plan.failed += len(failures)
         plan.inserted += len(table)
         if pending.tables and (pending.bytes >= FILE_BYTES or batch == batches - 1):
@@ -145,8 +147,10 @@ def _embed(model: Embedder, texts: list[str], kinds: tuple[Kind, ...]) -> Embedd
 def _close(stage: Stage, files: FileStore, target: Target, pending: _OpenFile) -> int:
     """Writes the file, then records it. A file that was not recorded is nobody's, and is swept up later."""
     file = write_tables(files, target.model, pending.tables)
+    passage("file-in-place")
     with stage.writer.transaction() as connection:
         record_file(connection, target.model, target.kinds, file, pending.text_hashes)
+    passage("file-recorded")
     return file.byte_count
 
 

@@ -8,6 +8,7 @@ from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.chunking import CHUNKER_VERSION, ChunkingConfig, split
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource
+from resources.faults import passage
 from resources.postgres.chunks import (
     batch_to_chunk,
     chunk_rows,
@@ -58,6 +59,8 @@ def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
     for batch, _, rows in split_ahead:
         with stage.writer.transaction() as connection:
             done = write_chunks(connection, batch, rows, config.fingerprint)
+            passage("chunks-written")
+        passage("chunks-committed")
         plan.inserted += done.inserted
         plan.replaced += done.replaced
         plan.deleted += done.deleted

@@ -19,6 +19,7 @@ from rag_assets.pipeline.identity import content_hash, fingerprint
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource, StorageResource
 from resources.errors import ParseError, SourceError
+from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.parsing import PARSER_VERSION, parse_document
 from resources.postgres.documents import (
@@ -73,6 +74,7 @@ def sync_documents(stage: Stage, files: FileStore) -> Outcome:
         for batch, todo, rows in parsed:
             with stage.writer.transaction() as connection:
                 write_documents(connection, stage.source, rows, parser)
+                passage("documents-written")
             for item, row in zip(todo, rows):
                 plan.failed += row.error is not None
                 plan.inserted += row.error is None and item.is_new

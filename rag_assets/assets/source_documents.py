@@ -10,6 +10,7 @@ from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource, StorageResource
 from resources.errors import DeletionGuard, RagError
+from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.postgres.sources import (
     Fetched,
@@ -74,6 +75,7 @@ def sync_source_documents(stage: Stage, files: FileStore, guard: GuardResource |
             _fetch_batch(stage, source, files, batch, plan)
             stage.progress(batch + 1, batches)
         if plan.deleted:
+            passage("deletions-allowed")
             with stage.writer.transaction() as connection:
                 plan.deleted = delete_gone_entries(connection, stage.source.id)
     except RagError as error:
@@ -127,6 +129,7 @@ def _fetch(source: Source, files: FileStore, entry: Entry) -> Fetched:
         if error.transient:
             raise
         return Fetched(entry, None, entry.size, str(error))
+    passage("entry-read")
     digest = content_hash(data)
     name = raw_name(digest)
     if files.size(name) != len(data):

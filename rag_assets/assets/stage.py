@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import dagster as dg
-import psycopg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from rag_assets import progress
 from rag_assets.partitions import source_name
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource
-from resources.errors import RagError, StoreUnavailable
+from resources.errors import RagError
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.sources import SourceRow, get_source
 
@@ -126,9 +125,6 @@ def _run_partitions(
                 )
         except RagError as error:
             errors[key] = error
-            continue
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            errors[key] = StoreUnavailable(f"PostgreSQL went away: {error}".strip())
             continue
         seconds = time.monotonic() - started
         context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")

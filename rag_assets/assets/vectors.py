@@ -20,6 +20,7 @@ from rag_assets.pipeline.vectors import Kind
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
 from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows
 from resources.errors import StoreUnavailable
+from resources.faults import passage
 from resources.files import FileStore
 from resources.milvus.collections import ALIASES
 from resources.milvus.rows import RowFields
@@ -128,9 +129,11 @@ def sync_vectors(
     names = [embedder.collection(wanted) for wanted in target.kinds]
 
     def record(batch: int, counts: list[int]) -> None:
+        passage("batch-upserted")
         with stage.writer.transaction() as connection:
             acknowledge(stage.writer, connection, name, batch, counts)
             complete_chunks(connection, target, names, batch)
+        passage("batch-recorded")
 
     with ThreadPoolExecutor(1) as recorder:
         # PostgreSQL records a batch while Milvus takes the next one.

@@ -24,6 +24,7 @@ from pymilvus.exceptions import MilvusException
 
 from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.errors import ConfigError, RagError, StoreUnavailable, VectorError
+from resources.faults import passage
 from resources.milvus.collections import (
     ALIASES,
     VECTOR_FIELD,
@@ -234,7 +235,9 @@ class MilvusStore:
         self._read_back(name, sample)
 
     def _upsert(self, name: str, rows: list[dict[str, Any]]) -> None:
+        passage("upsert-sent")
         answer = self._call(f"upsert {len(rows)} rows into {name}", "upsert", name, rows)
+        passage("upsert-answered")
         if answer.get("upsert_count") != len(rows):
             raise StoreUnavailable(
                 f"{name}: expected {len(rows)} rows upserted, found {answer.get('upsert_count')}."

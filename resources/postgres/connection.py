@@ -46,9 +46,10 @@ class Postgres:
     def writer(self, partition: str) -> Iterator[Writer]:
         """The right to write a partition, until the block ends or the session dies.
 
-        Raises StoreUnavailable when another writer keeps it for longer than `lock_timeout`.
+        Raises StoreUnavailable when another writer keeps it for longer than `lock_timeout`, and where PostgreSQL goes
+        away in the block.
         """
-        with self.connect(autocommit=True) as connection:
+        with self.connect(autocommit=True) as connection, _went_away():
             _lock(connection, partition, self.lock_timeout)
             row = connection.execute(
                 """INSERT INTO partition_writers (partition, epoch, holder) VALUES (%s, 1, %s)
@@ -89,6 +90,14 @@ class Writer:
                 f"Partition {self.partition} was taken over by another writer: expected epoch {self.epoch}, "
                 f"found {row[0] if row else None}. What was not acknowledged is left to it."
             )
+
+
+@contextmanager
+def _went_away() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise StoreUnavailable(f"PostgreSQL went away: {error}".strip()) from error
 
 
 def _lock(connection: Connection, partition: str, timeout: float) -> None:

@@ -19,6 +19,10 @@ FINGERPRINT = """rag_row_fingerprint(%(model)s, c.text_hash, d.id, d.source_type
                                      d.created_at)"""
 
 
+#: Outbox entries claimed at a time.
+CLAIMED = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Collection:
     """A physical collection that PostgreSQL knows of."""
@@ -124,7 +128,7 @@ def unfinished_chunks(connection: Connection, collection: str) -> int:
 
 
 def pending_deletions(
-    connection: Connection, source_id: uuid.UUID, kind: Kind, *, limit: int = 1000
+    connection: Connection, source_id: uuid.UUID, kind: Kind
 ) -> tuple[list[int], dict[uuid.UUID, int | None]]:
     """Claims a batch of the outbox for this transaction: (outbox ids, chunks that no longer exist -> their rows).
 
@@ -134,7 +138,7 @@ def pending_deletions(
         """SELECT v.id, v.chunk_id, v.row_count, EXISTS (SELECT FROM document_chunks c WHERE c.id = v.chunk_id)
            FROM vector_deletions v WHERE source_uuid = %s AND kind = %s ORDER BY v.id LIMIT %s
            FOR UPDATE OF v SKIP LOCKED""",
-        [source_id, kind, limit],
+        [source_id, kind, CLAIMED],
     ).fetchall()
     return [row[0] for row in rows], {row[1]: row[2] for row in rows if not row[3]}
 

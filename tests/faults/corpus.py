@@ -1,0 +1,39 @@
+"""A folder that changes in the same amount from each generation to the next: edits, deletions, renames, reverts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FILES = 24
+#: Files that leave and come with a generation.
+STEP = 4
+
+
+def write(root: Path, generation: int) -> None:
+    """Of four files one is edited, one goes back and forth between two texts, one is as it was, one is renamed."""
+    root.mkdir(parents=True, exist_ok=True)
+    wanted: dict[str, str] = {}
+    for n in range(generation * STEP, generation * STEP + FILES):
+        kind = n % 4
+        name = f"{n:06d}-{generation:06d}.md" if kind == 3 else f"{n:06d}.md"
+        version = {0: generation, 1: generation % 2}.get(kind, 0)
+        wanted[name] = _text(n, version)
+    for path in root.iterdir():
+        if path.name not in wanted:
+            path.unlink()
+    for name, text in wanted.items():
+        path = root / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def _text(n: int, version: int) -> str:
+    parts = [f"# Hall {n:06d}"]
+    for section in range(5):
+        edited = version if section in (1, 3) else 0
+        parts.append(
+            f"## Section {section} of hall {n:06d}\n\n"
+            + f"The instrument {n:06d} in case {section}, described for the time {edited:06d}, was made of brass "
+            f"and shows the planet {n * 7:06d} above the river. " * 4
+        )
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,132 @@
+"""What a process of the sweep runs: the stages of a sync, or a repair, without Dagster, armed with a fault.
+
+Imported once by multiprocessing's fork server, so a process costs 20 ms instead of 4 s of imports. Batches are small,
+so that a corpus of 24 files passes each point several times.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections import Counter
+from multiprocessing.connection import Connection
+from typing import Any
+
+from pymilvus import MilvusClient
+
+from rag_assets.assets import chunk_embeddings, vectors
+from rag_assets.assets.chunk_embeddings import embed_texts
+from rag_assets.assets.document_chunks import sync_chunks
+from rag_assets.assets.documents import sync_documents
+from rag_assets.assets.source_documents import sync_source_documents
+from rag_assets.assets.stage import Stage
+from rag_assets.assets.vectors import sync_vectors
+from rag_assets.definitions import build_resources
+from rag_assets.repair import repair_source
+from rag_assets.settings import Settings
+from resources import faults
+from resources.errors import RagError
+from resources.milvus import store as milvus_store
+from resources.postgres import chunks, documents, sources
+from resources.postgres import vectors as outbox
+from resources.postgres.sources import get_source
+
+SOURCE = "docs"
+
+
+def shrink_batches() -> None:
+    sources.BATCH_BYTES = 8 * 33_000
+    documents.BATCH_BYTES = 6 * 68_000
+    chunks.BATCH_CHARS = 6 * 8_000
+    chunk_embeddings.CALL_CHARS = 8 * 1_000
+    chunk_embeddings.FILE_BYTES = 4_000
+    vectors.BATCH_CHUNKS = {"dense": 30, "sparse": 30, "multi": 30}
+    milvus_store.UPSERT_ROWS = 15
+    outbox.CLAIMED = 25
+
+
+def sync(settings: Settings) -> dict[str, dict[str, int]]:
+    """All stages of one source, each as its own writer, as a run of `sync_source` has them. asset -> plan."""
+    world = build_resources(settings)
+    files, embedder = world["storage"].open(), world["embedder"]
+    store = world["milvus"].open()
+
+    def index(kind: Any) -> Any:
+        return lambda stage: sync_vectors(stage, kind, store, files, world["milvus"], embedder)
+
+    stages = {
+        "source_documents": lambda stage: sync_source_documents(stage, files, world["guard"]),
+        "documents": lambda stage: sync_documents(stage, files),
+        "document_chunks": lambda stage: sync_chunks(stage, world["chunking"].config()),
+        "chunk_embeddings": lambda stage: embed_texts(
+            stage, files, embedder.open(), embedder.target(stage.source), "float32"
+        ),
+        "dense_vectors": index("dense"),
+        "sparse_vectors": index("sparse"),
+        "multi_vectors": index("multi"),
+    }
+    done = {}
+    try:
+        for asset, work in stages.items():
+            with world["postgres"].open().writer(SOURCE) as writer:
+                source = get_source(writer.connection, SOURCE)
+                log: Any = logging.getLogger("sweep")
+                done[asset] = work(Stage(asset, source, writer, log)).plan.as_dict()
+    finally:
+        store.close()
+    return done
+
+
+def repair(settings: Settings) -> dict[str, Any]:
+    world = build_resources(settings)
+    with world["postgres"].open().writer(SOURCE) as writer:
+        log: Any = logging.getLogger("sweep")
+        stage = Stage("repair", get_source(writer.connection, SOURCE), writer, log)
+        parts = [world[name] for name in ("milvus", "storage", "embedder", "chunking")]
+        return repair_source(stage, *parts, dry_run=False).as_dict()
+
+
+def twice(settings: Settings) -> dict[str, Any]:
+    """A sync that recovers, and one more, of which everything that it asks of Milvus and the embedder is counted."""
+    first = sync(settings)
+    embedder = type(build_resources(settings)["embedder"].open())
+    calls: Counter[str] = Counter()
+    for name in ("upsert", "delete"):
+        setattr(MilvusClient, name, _counted(getattr(MilvusClient, name), name, calls))
+    before = getattr(embedder, "texts", 0)
+    second = sync(settings)
+    return {
+        "first": first,
+        "second": second,
+        "writes": dict(calls),
+        "embedded": getattr(embedder, "texts", 0) - before,
+    }
+
+
+def _counted(method: Any, name: str, calls: Counter[str]) -> Any:
+    def counted(*arguments: Any, **options: Any) -> Any:
+        calls[name] += 1
+        return method(*arguments, **options)
+
+    return counted
+
+
+WORK = {"sync": sync, "repair": repair, "twice": twice}
+
+
+def run(
+    answer: Connection, work: str, settings: Settings, fault: str = "", signal: str = "KILL"
+) -> None:
+    """The body of a process. Sends ("done", result), ("failed", message) or ("broke", traceback), and the passages."""
+    logging.disable(logging.CRITICAL)
+    shrink_batches()
+    os.environ["RAG_FAULT_SIGNAL"] = signal
+    if fault:
+        faults.arm(fault)
+    try:
+        answer.send(("done", WORK[work](settings), dict(faults.passages)))
+    except RagError as error:
+        answer.send(("failed", f"{type(error).__name__}: {error}", dict(faults.passages)))
+    except BaseException:
+        answer.send(("broke", traceback.format_exc(), dict(faults.passages)))
