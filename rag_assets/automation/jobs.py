@@ -11,6 +11,7 @@ from rag_assets.maintenance import drain_removed_sources
 from rag_assets.partitions import SOURCES, source_name
 from rag_assets.repair import repair_source
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
+from resources.postgres.check_results import record_repair
 from resources.postgres.sources import get_source
 
 #: Seconds. A run whose machine lost power stays STARTED for ever otherwise, and keeps its place in the queue.
@@ -79,9 +80,13 @@ def repair(
         with postgres.open().writer(key) as writer:
             source = get_source(writer.connection, source_name(key))
             stage = Stage("repair", source, writer, context.log)
+            if not config.dry_run:
+                record_repair(writer.connection, source.id, context.run_id)
             report = repair_source(
                 stage, milvus, storage, embedder, chunking, dry_run=config.dry_run
             )
+            if not config.dry_run:  # what a check saw while this went on is older than its end
+                record_repair(writer.connection, source.id, context.run_id)
         reports.append(report.as_dict())
     context.add_output_metadata({"repairs": dg.MetadataValue.json(reports)})
     return reports

@@ -1,16 +1,25 @@
-"""A check's answer: one sentence with numbers, the evidence as a table, and the command that mends it."""
+"""A check's answer: one sentence with numbers, the evidence as a table, and the command that mends it.
+
+Each answer is remembered in `check_results`, the one thing that a check writes.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
 
 from rag_assets.partitions import source_name
+from resources.postgres.check_results import Finding, Form, Outcome, record_findings
 
 #: Rows of evidence in the metadata.
 EVIDENCE_ROWS = 100
+#: The command of a `mend` that a sensor may have done by itself.
+REPAIR = "rag repair"
 
 
 def result(
@@ -23,7 +32,11 @@ def result(
     warning: bool = False,
     metadata: dict[str, Any] | None = None,
 ) -> dg.AssetCheckResult:
-    """`warning`: it is not known that anything is wrong, only that it cannot be said that all is right."""
+    """`warning`: it is not known that anything is wrong, only that it cannot be said that all is right.
+
+    `rows` must be the same while the finding is (no ages, no times): by them a repair that mended nothing is known.
+    `mend`: what begins with `rag repair` is repaired by the sensor.
+    """
     found = dict(metadata or {})
     if rows:
         found["evidence"] = dg.MetadataValue.table(
@@ -45,14 +58,27 @@ def result(
 
 
 def of_each_source(
-    context: dg.AssetCheckExecutionContext, check: Callable[[str], dg.AssetCheckResult]
+    context: dg.AssetCheckExecutionContext,
+    check: Callable[[str], dg.AssetCheckResult],
+    *,
+    quick_form_of: str = "",
 ) -> dg.AssetCheckResult:
-    """The result of `check` for the source of this run.
+    """The result of `check` for the source of this run, remembered. `quick_form_of`: the check that looks at all of it.
 
     Of a run over several (a backfill) Dagster takes one result: it fails where one source does, and says which.
     """
+    (spec,) = context.check_specs
     keys = [context.partition_key] if context.has_partition_key else list(context.partition_keys)
-    results = {key: check(source_name(key)) for key in keys}
+    results, started = {}, {}
+    for key in keys:
+        started[key] = time.monotonic()
+        results[key] = check(source_name(key))
+    findings = [
+        _finding(source_name(key), spec, found, quick_form_of, time.monotonic() - started[key])
+        for key, found in results.items()
+    ]
+    with context.resources.postgres.open().connect(autocommit=True) as connection:
+        record_findings(connection, findings, context.run.run_id)
     if len(results) == 1:
         return results[keys[0]]
     failed = [found for found in results.values() if not found.passed]
@@ -67,3 +93,41 @@ def of_each_source(
             for name, value in found.metadata.items()
         },
     )
+
+
+def _finding(
+    source: str,
+    spec: dg.AssetCheckSpec,
+    found: dg.AssetCheckResult,
+    quick_form_of: str,
+    seconds: float,
+) -> Finding:
+    outcome: Outcome = (
+        "passed"
+        if found.passed
+        else "failed"
+        if found.severity == dg.AssetCheckSeverity.ERROR
+        else "undetermined"
+    )
+    form: Form = "quick" if quick_form_of else "full"
+    # A quick form draws another sample each time, and reads that contradict each other do so on other rows each time.
+    comparable = (form, outcome) in (("full", "failed"), ("quick", "undetermined"))
+    mend = found.metadata.get("mend_with")
+    return Finding(
+        source,
+        spec.asset_key.to_user_string(),
+        quick_form_of or spec.name,
+        form,
+        outcome,
+        found.description or "",
+        str(mend.value) if mend is not None else "",
+        _hash_of_evidence(found) if comparable else "",
+        seconds,
+    )
+
+
+def _hash_of_evidence(found: dg.AssetCheckResult) -> str:
+    table = found.metadata.get("evidence")
+    records = table.records if isinstance(table, dg.TableMetadataValue) else []
+    lines = sorted(json.dumps(record.data, sort_keys=True) for record in records)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

@@ -124,35 +124,37 @@ def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
         milvus: MilvusResource,
         embedder: EmbedderResource,
     ) -> dg.AssetCheckResult:
-        if not embedder.wants(kind):
-            return result(
-                True,
-                f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}: nothing is declared.",
-            )
-        store = milvus.open()
         with postgres.open().connect(autocommit=True) as connection:
             known = {item.name for item in collections(connection, kind=kind)}
-        name = embedder.collection(kind)
-        found = store.differences(name, milvus.layout(kind, embedder.open()))
-        serving = store.alias_target(kind)
-        if serving != name:
-            found.append(f"{ALIASES[kind]}: expected to point at {name}, found {serving}")
-        if name not in known:
-            found.append(f"{name}: expected to be recorded in vector_collections, found nothing")
-        return result(
-            not found,
-            f"{name}: "
-            + (
-                "the index is as declared, finished and loaded."
-                if not found
-                else "; ".join(found) + "."
-            ),
-            columns=("difference",),
-            rows=[(difference,) for difference in found],
-            mend="rag ingest",
-        )
+        found = _index(known, milvus, embedder, kind)
+        return of_each_source(context, lambda _: found)  # the sources share the collection
 
     return check
+
+
+def _index(
+    known: set[str], milvus: MilvusResource, embedder: EmbedderResource, kind: Kind
+) -> dg.AssetCheckResult:
+    if not embedder.wants(kind):
+        return result(
+            True,
+            f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}: nothing is declared.",
+        )
+    store, name = milvus.open(), embedder.collection(kind)
+    found = store.differences(name, milvus.layout(kind, embedder.open()))
+    serving = store.alias_target(kind)
+    if serving != name:
+        found.append(f"{ALIASES[kind]}: expected to point at {name}, found {serving}")
+    if name not in known:
+        found.append(f"{name}: expected to be recorded in vector_collections, found nothing")
+    said = "the index is as declared, finished and loaded." if not found else "; ".join(found) + "."
+    return result(
+        not found,
+        f"{name}: {said}",
+        columns=("difference",),
+        rows=[(difference,) for difference in found],
+        mend="rag ingest",
+    )
 
 
 VECTOR_CHECKS: list[dg.AssetChecksDefinition] = [
