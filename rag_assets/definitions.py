@@ -12,7 +12,7 @@ import dagster as dg
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
 from rag_assets.assets.document_chunks import ChunkingResource, document_chunks
-from rag_assets.assets.documents import documents
+from rag_assets.assets.documents import ParsingResource, documents
 from rag_assets.assets.source_documents import GuardResource, source_documents
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.automation.jobs import JOBS
@@ -56,6 +56,11 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             spec=settings.embedder, kinds=list(settings.vectors), options=settings.embedder_options
         ),
         "guard": GuardResource(share=settings.guard_share, documents=settings.guard_documents),
+        "parsing": ParsingResource(
+            workers=settings.parsers,
+            seconds=settings.parse_seconds,
+            memory_mib=settings.parse_memory_mib,
+        ),
         "chunking": ChunkingResource(
             max_chars=settings.chunk_max_chars, min_chars=settings.chunk_min_chars
         ),

@@ -66,6 +66,15 @@ class Settings(BaseSettings):
     )
     bge_m3_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
 
+    parsers: int = Field(
+        default=2, ge=1, le=64, description="Documents parsed at a time, each in a process."
+    )
+    parse_seconds: float = Field(
+        default=60.0, gt=0, description="Seconds that parsing one document may take."
+    )
+    parse_memory_mib: int = Field(
+        default=1024, ge=256, description="MiB of memory that parsing one document may take."
+    )
     chunk_max_chars: int = Field(
         default=1000, ge=100, le=20000, description="Characters a chunk, at most."
     )

@@ -21,9 +21,10 @@ from resources.configured import PostgresResource, StorageResource
 from resources.errors import ParseError, SourceError
 from resources.faults import passage
 from resources.files import FileStore, raw_name
-from resources.parsing import PARSER_VERSION, parse_document
+from resources.parsing import PARSER_VERSION, LimitExceeded, ParserPool
 from resources.postgres.documents import (
     DocumentRow,
+    ParserFingerprints,
     ToParse,
     batch_to_parse,
     count_documents,
@@ -36,10 +37,16 @@ from resources.postgres.sources import mark_completed
 from resources.sources.base import Entry, Source
 from resources.sources.registry import open_source
 
-#: Parsers at a time: kreuzberg and lingua compute outside the interpreter lock.
-PARSERS = 2
 #: Failed documents named in the metadata; all of them are in the table.
 NAMED_FAILURES = 50
+
+
+class ParsingResource(dg.ConfigurableResource):
+    """How documents are parsed: how many at a time, and what one of them may take."""
+
+    workers: int = 2
+    seconds: float = 60.0
+    memory_mib: int = 1024
 
 
 @dg.asset(
@@ -50,26 +57,39 @@ NAMED_FAILURES = 50
     **COMMON,
 )
 def documents(
-    context: dg.AssetExecutionContext, postgres: PostgresResource, storage: StorageResource
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    storage: StorageResource,
+    parsing: ParsingResource,
 ) -> dg.MaterializeResult:
     """One row a document: its text decoded, parsed and repaired, its title, language and author. Table `documents`.
 
     A document that cannot be read is recorded as failed with the reason; its last good text is kept.
     """
-    return run_stage(context, postgres, lambda stage: sync_documents(stage, storage.open()))
+    return run_stage(
+        context, postgres, lambda stage: sync_documents(stage, storage.open(), parsing)
+    )
 
 
-def sync_documents(stage: Stage, files: FileStore) -> Outcome:
+def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> Outcome:
     language = stage.source.config.get("language")
-    parser = fingerprint(PARSER_VERSION, language or "")
+    parser = ParserFingerprints(
+        fingerprint(PARSER_VERSION, language or ""),
+        fingerprint(PARSER_VERSION, language or "", str(parsing.seconds), str(parsing.memory_mib)),
+    )
     source = open_source(stage.source.source_type, stage.source.config)
     plan = Plan()
     batches = plan_parsing(stage.writer, stage.source, parser)
-    with ThreadPoolExecutor(PARSERS) as pool:
+    with (
+        ThreadPoolExecutor(parsing.workers) as pool,
+        ParserPool(seconds=parsing.seconds, memory_mib=parsing.memory_mib) as parsers,
+    ):
         parsed = one_ahead(
             batches,
             lambda batch: batch_to_parse(stage.connection, batch),
-            lambda todo: list(pool.map(lambda item: _parse(source, files, item, language), todo)),
+            lambda todo: list(
+                pool.map(lambda item: _parse(source, files, parsers, item, language), todo)
+            ),
         )
         for batch, todo, rows in parsed:
             with stage.writer.transaction() as connection:
@@ -104,14 +124,23 @@ def _outcome(stage: Stage, plan: Plan) -> Outcome:
     return Outcome(plan, total, columns, sample, metadata)
 
 
-def _parse(source: Source, files: FileStore, item: ToParse, language: str | None) -> DocumentRow:
+def _parse(
+    source: Source, files: FileStore, parsers: ParserPool, item: ToParse, language: str | None
+) -> DocumentRow:
     name = item.key.rsplit("/", 1)[-1]
     if item.content_hash is None:
         return DocumentRow(item.document_id, item.key, None, item.error, title=name)
     try:
-        parsed = parse_document(_raw(source, files, item), item.key, language=language)
+        parsed = parsers.parse(_raw(source, files, item), item.key, language=language)
     except (ParseError, SourceError) as error:
-        return DocumentRow(item.document_id, item.key, item.content_hash, str(error), title=name)
+        return DocumentRow(
+            item.document_id,
+            item.key,
+            item.content_hash,
+            str(error),
+            limited=isinstance(error, LimitExceeded),
+            title=name,
+        )
     return DocumentRow(
         id=item.document_id,
         key=item.key,

@@ -122,12 +122,12 @@ def _without_text(found: Format) -> str:
 
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
-_FIELD = r"^%s[ \t]*:[ \t]*(.+?)[ \t]*$"
+_FIELD = r"^%s[ \t]*+:[ \t]*+(\S[^\n]*)$"
 _FENCED = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(
-    r"^ {0,3}\#{1,6}[ \t]+(?P<atx>.*?\S.*?)(?:[ \t]+\#+)?[ \t]*$"
+    r"^ {0,3}\#{1,6}[ \t]++(?P<atx>\S[^\n]*)$"
     r"|^(?P<setext>\S.*)\n(?:={2,}|-{2,})[ \t]*$"
-    r"|^[ \t]*<h1\b[^>]*>(?P<html>.*?)</h1>",
+    r"|^[ \t]*<h1\b[^<>]*>(?P<html>.*?)</h1>",
     re.MULTILINE,
 )
 _HEADINGS_ELSEWHERE = {
@@ -169,7 +169,10 @@ def _own_title(read: _Read, found: Format, text: str) -> str:
                 return stated
             body = body[front.end() :]
         for heading in _HEADING.finditer(_FENCED.sub("", body)):
-            named = html.unescape(_INLINE.sub(r"\1", next(filter(None, heading.groups())))).strip()
+            stated = next(filter(None, heading.groups()))[: 4 * MAX_TITLE].rstrip()
+            if heading["atx"] and (open_ended := stated.rstrip("#"))[-1:].isspace():
+                stated = open_ended  # a heading may be closed with the marks that opened it
+            named = html.unescape(_INLINE.sub(r"\1", stated)).strip()
             if named and (found.reader == "markdown" or not _NO_TITLE.fullmatch(named)):
                 return named
     elif (pattern := _HEADINGS_ELSEWHERE.get(found.kind)) and (
@@ -181,7 +184,8 @@ def _own_title(read: _Read, found: Format, text: str) -> str:
 
 def _field(front_matter: str, name: str) -> str:
     stated = re.search(_FIELD % name, front_matter, re.MULTILINE | re.IGNORECASE)
-    return stated[1].strip("\"'") if stated and stated[1] not in ("|", ">", "|-", ">-") else ""
+    value = stated[1].rstrip() if stated else ""
+    return "" if value in ("|", ">", "|-", ">-") else value.strip("\"'")
 
 
 def _file_title(key: str) -> str:
@@ -206,8 +210,8 @@ def _author(read: _Read, text: str) -> str | None:
     names = stated if isinstance(stated, list | tuple) else [stated or ""]
     # Of a sender, `"Name" <address>`, the name.
     author = ", ".join(
-        next(filter(None, parseaddr(str(name))), "") if "<" in str(name) else str(name)
-        for name in names
+        next(filter(None, parseaddr(name)), "") if "<" in name else name
+        for name in (str(name)[:MAX_AUTHOR] for name in names)
     )
     return " ".join(clean(author).split())[:MAX_AUTHOR].strip() or None
 

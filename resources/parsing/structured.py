@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 from resources.errors import ParseError
 
 _CUE = re.compile(r"^\s*(?:\d+|WEBVTT.*|(?:\d+:)?\d+:\d+[.,]\d+\s*-->.*)\s*$")
-_CUE_TAG = re.compile(r"<[^>\n]*>|\{\\[^}\n]*\}")
+_CUE_TAG = re.compile(r"<[^<>\n]*>|\{\\[^{}\n]*\}")
 _CUE_BLOCK = re.compile(r"^(?:NOTE|STYLE|REGION)\b.*?(?:\n\n|\Z)", re.MULTILINE | re.DOTALL)
 _XML_DECLARATION = re.compile(r"^\s*<\?xml.*?\?>", re.DOTALL)
 _TAG = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)

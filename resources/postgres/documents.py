@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.copying import copy_rows
@@ -29,12 +29,13 @@ class ToParse:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document as parsed, or (with `error`) as it could not be."""
+    """A document as parsed, or (with `error`) as it could not be; `limited`: for want of time or memory."""
 
     id: uuid.UUID
     key: str
     raw_hash: str | None
     error: str | None = None
+    limited: bool = False
     title: str = ""
     content: str = ""
     author: str | None = None
@@ -46,7 +47,14 @@ class DocumentRow:
     source_url: str | None = None
 
 
-def plan_parsing(writer: Writer, source: SourceRow, parser_fingerprint: str) -> int:
+class ParserFingerprints(NamedTuple):
+    """Of what determines texts; and, with the limits of time and memory, of what determines that one failed by them."""
+
+    parser: str
+    limited: str
+
+
+def plan_parsing(writer: Writer, source: SourceRow, fingerprints: ParserFingerprints) -> int:
     """Leaves the entries to parse in `pg_temp.todo`. Returns the number of batches."""
     return plan_todo(
         writer.connection,
@@ -54,12 +62,12 @@ def plan_parsing(writer: Writer, source: SourceRow, parser_fingerprint: str) -> 
              (sum(coalesce(e.size, 0) + %(document_bytes)s) OVER (ORDER BY e.key))::bigint / %(batch_bytes)s AS batch
            FROM source_entries e LEFT JOIN documents d ON d.id = e.document_id
            WHERE e.source_id = %(source)s AND (d.id IS NULL OR d.raw_hash IS DISTINCT FROM e.content_hash
-             OR d.parser_fingerprint IS DISTINCT FROM %(parser)s
+             OR coalesce(d.parser_fingerprint, '') NOT IN (%(parser)s, %(limited)s)
              OR (e.error IS NOT NULL AND d.error_message IS DISTINCT FROM e.error))
              AND (d.id IS NOT NULL OR e.removed_hash IS NULL OR e.removed_hash IS DISTINCT FROM e.content_hash)""",
         {
             "source": source.id,
-            "parser": parser_fingerprint,
+            **fingerprints._asdict(),
             "document_bytes": _DOCUMENT_BYTES,
             "batch_bytes": BATCH_BYTES,
         },
@@ -79,6 +87,7 @@ _PARSED_COLUMNS = {
     "key": "text",
     "raw_hash": "text",
     "error": "text",
+    "limited": "bool",
     "title": "text",
     "content": "text",
     "author": "text",
@@ -92,7 +101,10 @@ _PARSED_COLUMNS = {
 
 
 def write_documents(
-    connection: Connection, source: SourceRow, rows: Iterable[DocumentRow], parser_fingerprint: str
+    connection: Connection,
+    source: SourceRow,
+    rows: Iterable[DocumentRow],
+    fingerprints: ParserFingerprints,
 ) -> None:
     """Upserts a batch. A document whose text is unchanged keeps its chunks; a failed one keeps its last good text."""
     copy_rows(
@@ -105,7 +117,7 @@ def write_documents(
         "source": source.id,
         "type": source.source_type,
         "name": source.name,
-        "parser": parser_fingerprint,
+        **fingerprints._asdict(),
     }
     connection.execute(
         """INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, source_url,
@@ -130,8 +142,8 @@ def write_documents(
     connection.execute(
         """INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, language,
              raw_hash, parser_fingerprint, processing_status, indexing_status, error_message)
-           SELECT id, title, '', %(type)s, %(name)s || '/' || key, %(source)s, key, NULL, raw_hash, %(parser)s,
-             'failed', 'failed', error
+           SELECT id, title, '', %(type)s, %(name)s || '/' || key, %(source)s, key, NULL, raw_hash,
+             CASE WHEN limited THEN %(limited)s ELSE %(parser)s END, 'failed', 'failed', error
            FROM parsed WHERE error IS NOT NULL
            ON CONFLICT (id) DO UPDATE SET raw_hash = excluded.raw_hash,
              parser_fingerprint = excluded.parser_fingerprint, processing_status = 'failed',
