@@ -1,0 +1,61 @@
+"""Files that break parsers: a sync reads each of them or says why not, within time and memory, and goes on."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import World
+
+PAGE = "<html><body><h1>A page</h1><p>Its text is read by a worker process.</p></body></html>"
+
+
+def reason(world: World, key: str) -> str | None:
+    return world.one("SELECT error_message FROM documents WHERE source_key = %s", key)
+
+
+def test_a_document_over_a_limit_fails_alone_and_is_read_under_another(world: World) -> None:
+    strict = world.configured(parse_seconds=0.0001)
+    world.write({"page.html": PAGE, "notes.md": "# Notes\n\nThese are read in this process."})
+    world.add()
+    assert strict.sync()["documents"] == {
+        "inserted": 1,
+        "replaced": 0,
+        "deleted": 0,
+        "kept": 0,
+        "failed": 1,
+    }
+    assert "longer than 0.0001 s" in (reason(world, "page.html") or "")
+    assert strict.sync()["documents"]["failed"] == 0  # known, and not tried again
+    assert world.sync()["documents"]["replaced"] == 1
+    assert reason(world, "page.html") is None
+    assert world.failed_checks() == {}
+
+
+def test_hostile_files_are_read_or_refused_with_a_reason(world: World, shared_data: Path) -> None:
+    root = shared_data / "hostile"
+    files = sum(path.is_file() for path in root.rglob("*"))
+    world.folder.mkdir(parents=True, exist_ok=True)
+    (world.folder / "docs").symlink_to(root)
+    world.add()
+    started = time.monotonic()
+    plan = world.sync()["documents"]
+    assert time.monotonic() - started < 120
+    assert psutil.Process().memory_info().rss < 2 * 2**30
+    assert plan["inserted"] + plan["failed"] == files
+    assert plan["inserted"] >= 0.7 * files
+    reasons = world.connection.execute(
+        "SELECT source_key, error_message FROM documents WHERE processing_status = 'failed'"
+    ).fetchall()
+    assert len(reasons) == plan["failed"]
+    for key, said in reasons:
+        assert said and "Error" not in said and "\n" not in said, (key, said)
+    refused = {key for key, _ in reasons}
+    assert {key for key in refused if key.startswith(("archive", "pdf-encrypted"))} >= {
+        "archive-bomb/droste.zip",
+        "archive/multiple.gz",
+        "pdf-encrypted/aes-256.pdf",
+    }
+    assert world.failed_checks() == {}
