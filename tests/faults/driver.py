@@ -57,7 +57,7 @@ def sync(settings: Settings) -> dict[str, dict[str, int]]:
 
     stages = {
         "source_documents": lambda stage: sync_source_documents(stage, files, world["guard"]),
-        "documents": lambda stage: sync_documents(stage, files),
+        "documents": lambda stage: sync_documents(stage, files, world["parsing"]),
         "document_chunks": lambda stage: sync_chunks(stage, world["chunking"].config()),
         "chunk_embeddings": lambda stage: embed_texts(
             stage, files, embedder.open(), embedder.target(stage.source), "float32"

@@ -35,7 +35,7 @@ def workers() -> list[psutil.Process]:
 def test_what_a_worker_reads_is_what_is_read_here() -> None:
     with ParserPool() as pool:
         assert pool.parse(PAGE, "a.html") == parse_document(PAGE, "a.html")
-        with pytest.raises(ParseError, match="encrypted|damaged"):
+        with pytest.raises(ParseError, match="PDF file is damaged"):
             pool.parse(b"%PDF-1.4 nothing", "a.pdf")
         assert len(workers()) == 1
     assert not workers()
@@ -55,7 +55,7 @@ def test_a_document_that_takes_too_long_fails_and_the_others_go_on() -> None:
 
 def test_a_document_that_takes_too_much_memory_fails() -> None:
     with ParserPool(memory_mib=256) as pool:
-        with pytest.raises(LimitExceeded, match="more than 256 MiB; RAG_PARSE_MEMORY_MIB"):
+        with pytest.raises(LimitExceeded, match="more than 256 MiB; RAG_PARSE_MEMORY"):
             pool.parse(SWELLS, "swells.json")
         assert pool.parse(PAGE, "a.html").title == "A page"
 
