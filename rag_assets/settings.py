@@ -115,6 +115,15 @@ class Settings(BaseSettings):
         description="... and more documents than this. An empty listing always asks.",
     )
 
+    quick_check_schedule: str = Field(
+        default="*/15 * * * *",
+        pattern=r"^\S+( \S+){4}$",
+        description="When every active source is looked at quickly (cron).",
+    )
+    repair_attempts: int = Field(
+        default=3, ge=0, description="Repairs requested for one finding; 0: none is by itself."
+    )
+
     lock_timeout: float = Field(
         default=60.0, ge=0, description="Seconds to wait for another writer of the same partition."
     )

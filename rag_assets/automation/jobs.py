@@ -6,6 +6,7 @@ import dagster as dg
 
 from rag_assets.assets.document_chunks import ChunkingResource
 from rag_assets.assets.stage import RETRY, Stage
+from rag_assets.checks.quick import QUICK_CHECKS
 from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have_documents
 from rag_assets.maintenance import drain_removed_sources
 from rag_assets.partitions import SOURCES, source_name
@@ -31,8 +32,15 @@ sync_source = dg.define_asset_job(
 
 check_source = dg.define_asset_job(
     "check_source",
-    selection=dg.AssetSelection.all_asset_checks(),
+    selection=dg.AssetSelection.all_asset_checks() - dg.AssetSelection.checks(*QUICK_CHECKS),
     description="Every asset check of one source, with the full comparison of PostgreSQL and Milvus. Changes nothing.",
+    tags=MAX_RUNTIME,
+)
+
+check_source_quickly = dg.define_asset_job(
+    "check_source_quickly",
+    selection=dg.AssetSelection.checks(*QUICK_CHECKS),
+    description="A quick look at one source: counts, and a random sample of its rows in Milvus. Changes nothing.",
     tags=MAX_RUNTIME,
 )
 
@@ -101,4 +109,4 @@ def repair_drift() -> None:
     repair()
 
 
-JOBS = [sync_source, check_source, repair_drift, purge_removed_sources]
+JOBS = [sync_source, check_source, check_source_quickly, repair_drift, purge_removed_sources]

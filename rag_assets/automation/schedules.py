@@ -1,11 +1,12 @@
-"""Schedules: every active source nightly, then the full comparison of it."""
+"""Schedules: every active source nightly, then the full comparison of it; a quick look at each every 15 minutes."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
-from rag_assets.automation.jobs import check_source, sync_source
+from rag_assets.automation.jobs import check_source, check_source_quickly, sync_source
 from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
+from rag_assets.settings import load_settings
 from resources.configured import PostgresResource
 from resources.postgres.sources import list_sources
 
@@ -48,4 +49,16 @@ def nightly_check(
     yield from _request_active_sources(context, postgres)
 
 
-SCHEDULES = [nightly_sync, nightly_check]
+@dg.schedule(
+    job=check_source_quickly,
+    cron_schedule=load_settings().quick_check_schedule,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Looks at a sample of every active source's rows in Milvus, every 15 minutes by default.",
+)
+def frequent_quick_check(
+    context: dg.ScheduleEvaluationContext, postgres: PostgresResource
+) -> Iterator[dg.RunRequest]:
+    yield from _request_active_sources(context, postgres)
+
+
+SCHEDULES = [nightly_sync, nightly_check, frequent_quick_check]

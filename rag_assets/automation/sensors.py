@@ -1,13 +1,14 @@
-"""Sensors, named for what they observe: new sources, changed folders, deletions that wait."""
+"""Sensors, named for what they observe: new sources, changed folders, deletions that wait (failed checks: their own
+file)."""
 
 import hashlib
-import json
-import time
 from collections.abc import Iterable
 
 import dagster as dg
 
+from rag_assets.automation.failed_checks import failed_checks_sensor
 from rag_assets.automation.jobs import purge_removed_sources, sync_source
+from rag_assets.automation.requests import INTERVAL, Asked, busy
 from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
 from resources.configured import PostgresResource
 from resources.errors import RagError
@@ -15,19 +16,6 @@ from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow, list_sources, recorded_tokens, unfinished_sources
 from resources.postgres.vectors import abandoned_deletions
 from resources.sources.registry import open_source
-
-#: Seconds between two looks. A look lists each folder: 0.15 s for 2,500 files.
-INTERVAL = 30
-#: Seconds until what was requested once and is still there is requested again, doubled each time.
-FIRST_RETRY = 60
-LAST_RETRY = 3600
-
-_IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 
 @dg.sensor(
@@ -49,7 +37,7 @@ def sources_table_sensor(
     if known - wanted:
         changes.append(SOURCES.build_delete_request(sorted(known - wanted)))
     requests = []
-    if abandoned and not _busy(context.instance, purge_removed_sources.name, {}):
+    if abandoned and not busy(context.instance, purge_removed_sources.name, {}):
         requests.append(dg.RunRequest())
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=changes)
 
@@ -63,12 +51,10 @@ def sources_table_sensor(
 def changed_folders_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """The cursor keeps, for each source asked for, what was seen, how often it was asked for, and when: what a sync
-    does not mend is asked for ever more seldom.
-    """
-    asked: dict[str, list] = json.loads(context.cursor or "{}")
+    """What a sync does not mend is asked for ever more seldom. A look lists each folder: 0.15 s for 2,500 files."""
+    asked = Asked.of(context.cursor)
     known = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
-    requests, problems, remaining = [], [], {}
+    requests, problems = [], []
     with postgres.open().connect(autocommit=True) as connection:
         unfinished = unfinished_sources(connection)
         for source in list_sources(connection):
@@ -83,18 +69,12 @@ def changed_folders_sensor(
             seen = seen or unfinished.get(source.id, "")
             if not seen:
                 continue
-            last_seen, times, at = asked.get(key, ["", 0, 0.0])
-            if last_seen != seen:
-                times = 0
-            wait = 0 if times == 0 else min(FIRST_RETRY * 2 ** (times - 1), LAST_RETRY)
-            if time.time() - at < wait or _busy(
+            if asked.due(key, seen) and not busy(
                 context.instance, sync_source.name, {PARTITION_TAG: key}
             ):
-                remaining[key] = [last_seen, times, at]
-                continue
-            requests.append(dg.RunRequest(partition_key=key))
-            remaining[key] = [seen, times + 1, time.time()]
-    context.update_cursor(json.dumps(remaining))
+                requests.append(dg.RunRequest(partition_key=key))
+                asked.asked(key, seen)
+    context.update_cursor(asked.cursor())
     for problem in problems:
         context.log.warning(problem)
     if not requests:
@@ -121,10 +101,4 @@ def _hash(changes: Iterable[str]) -> str:
     )
 
 
-def _busy(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> bool:
-    return (
-        instance.get_runs_count(dg.RunsFilter(job_name=job, tags=tags, statuses=_IN_PROGRESS)) > 0
-    )
-
-
-SENSORS = [sources_table_sensor, changed_folders_sensor]
+SENSORS = [sources_table_sensor, changed_folders_sensor, failed_checks_sensor]

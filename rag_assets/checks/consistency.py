@@ -6,7 +6,7 @@ Both sides of a bucket fit in memory: ids are uniform hexadecimal, so a prefix o
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from rag_assets.pipeline.drift import Claim, Drift, judge, suspects
@@ -33,24 +33,50 @@ def compare_collection(
         lost = _expected(collection.kind, claims_in_range(connection, collection, source.id, ""))
         return Drift(checked=len(lost), missing=sorted(lost))
     for prefix in _prefixes(connection, collection, source):
-        started = _now(connection)
-        expected = _expected(
-            collection.kind, claims_in_range(connection, collection, source.id, prefix)
-        )
-        scanned = [
-            row
-            for bucket in store.scan(collection.name, prefix, of_source(source.name))
-            for row in bucket
-        ]
-        suspicious, twice = suspects(expected, scanned)
-        found = _judge(connection, store, collection, suspicious, twice, started)
-        found.checked = len(expected.keys() | {row_id for row_id, _ in scanned})
-        drift.add(found)
+        drift.add(compare_bucket(connection, store, collection, source, prefix))
     started, names = _now(connection), [known.name for known in list_sources(connection)]
     for bucket in store.scan(collection.name, where=of_no_source(names)):
         strays = {row_id for row_id, _ in bucket}
         # A live chunk's row, whatever source it says, is judged with the source that the chunk has.
         drift.orphaned += _judge(connection, store, collection, strays, set(), started).orphaned
+    return drift
+
+
+def compare_bucket(
+    connection: Connection,
+    store: MilvusStore,
+    collection: Collection,
+    source: SourceRow,
+    prefix: str,
+) -> Drift:
+    """The comparison of one key range."""
+    started = _now(connection)
+    expected = _expected(
+        collection.kind, claims_in_range(connection, collection, source.id, prefix)
+    )
+    scanned = [
+        row
+        for bucket in store.scan(collection.name, prefix, of_source(source.name))
+        for row in bucket
+    ]
+    suspicious, twice = suspects(expected, scanned)
+    drift = _judge(connection, store, collection, suspicious, twice, started)
+    drift.checked = len(expected.keys() | {row_id for row_id, _ in scanned})
+    return drift
+
+
+def compare_keys(
+    connection: Connection,
+    store: MilvusStore,
+    collection: Collection,
+    claims: Sequence[tuple[uuid.UUID, str, int, datetime]],
+) -> Drift:
+    """Missing and stale rows among those of some chunks, by key."""
+    started, expected = _now(connection), _expected(collection.kind, claims)
+    found = store.fingerprints(collection.name, sorted(expected))
+    suspicious, _ = suspects(expected, found.items())
+    drift = _judge(connection, store, collection, suspicious, set(), started)
+    drift.checked = len(expected)
     return drift
 
 

@@ -4,12 +4,10 @@ from typing import LiteralString
 
 import dagster as dg
 
-from rag_assets.checks.results import of_each_source, result
+from rag_assets.checks.results import REPAIR, of_each_source, result
 from rag_assets.partitions import SOURCES
 from resources.configured import EmbedderResource, PostgresResource
 from resources.postgres.sources import get_source
-
-_MEND = "rag repair"
 
 
 def _table_check(
@@ -44,7 +42,7 @@ def _table_check(
                 f"{name}: {len(rows)} exceptions; the first: {_sentence(columns, rows[0])}.",
                 columns=columns,
                 rows=rows,
-                mend=f"{_MEND} --source {name}",
+                mend=f"{REPAIR} --source {name}",
             )
 
         return of_each_source(context, look)
@@ -67,7 +65,7 @@ chunks_have_documents = _table_check(
        FROM document_chunks c LEFT JOIN documents d ON d.id = c.document_id
        LEFT JOIN document_chunks p ON p.id = c.parent_chunk_id
        WHERE c.source_uuid = %(source)s AND (d.id IS NULL OR d.source_uuid <> c.source_uuid
-         OR p.document_id <> c.document_id)""",
+         OR p.document_id <> c.document_id) ORDER BY c.id""",
     blocking=True,
 )
 
@@ -80,7 +78,7 @@ chunk_positions_are_contiguous = _table_check(
        FROM documents d LEFT JOIN document_chunks c ON c.document_id = d.id
        WHERE d.source_uuid = %(source)s AND d.processing_status = 'completed'
        GROUP BY d.id HAVING d.chunk_count <> count(c.id) OR count(c.id) <> count(DISTINCT c.position)
-         OR max(c.position) <> count(c.id) - 1""",
+         OR max(c.position) <> count(c.id) - 1 ORDER BY d.source_key""",
     blocking=True,
 )
 

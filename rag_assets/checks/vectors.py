@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import dagster as dg
 
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
-from rag_assets.checks.consistency import chunk_of, compare_collection
-from rag_assets.checks.results import EVIDENCE_ROWS, of_each_source, result
+from rag_assets.checks.consistency import compare_collection
+from rag_assets.checks.evidence import COLUMNS, evidence
+from rag_assets.checks.results import REPAIR, of_each_source, result
 from rag_assets.partitions import SOURCES
-from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
+from rag_assets.pipeline.drift import Drift
 from rag_assets.pipeline.vectors import Kind
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource
 from resources.milvus.collections import ALIASES
@@ -22,14 +23,6 @@ ASSETS: Mapping[Kind, dg.AssetsDefinition] = {
     "dense": dense_vectors,
     "sparse": sparse_vectors,
     "multi": multi_vectors,
-}
-
-_REASONS = {
-    "missing": "Milvus acknowledged it and lacks it",
-    "orphaned": "no live chunk has this id",
-    "stale": "row_fingerprint differs from what PostgreSQL says",
-    "duplicate": "one id, several rows",
-    "contradictions": "two reads of Milvus disagree",
 }
 
 
@@ -59,9 +52,11 @@ def _compare(
     connection: Connection, store: MilvusStore, embedder: EmbedderResource, kind: Kind, name: str
 ) -> dg.AssetCheckResult:
     source = get_source(connection, name)
-    drift = Drift()
+    drift, rows = Drift(), []
     for collection in collections(connection, kind=kind):
-        drift.add(compare_collection(connection, store, collection, source))
+        found = compare_collection(connection, store, collection, source)
+        rows += evidence(connection, store, collection, found)
+        drift.add(found)
     sentence = f"{source.name} in {ALIASES[kind]}: {drift}"
     unwritten = (
         _unwritten(connection, source.id, embedder.collection(kind)) if embedder.wants(kind) else 0
@@ -71,9 +66,9 @@ def _compare(
     return result(
         drift.verdict == "consistent" and not unwritten,
         sentence + ".",
-        columns=("id", "class", "document", "chunk", "reason"),
-        rows=_evidence(connection, drift),
-        mend=f"rag repair --source {source.name}",
+        columns=COLUMNS,
+        rows=rows,
+        mend=f"{REPAIR} --source {source.name}",
         warning=drift.verdict == "undetermined",
         metadata={"verdict": drift.verdict, "rows_compared": drift.checked, **drift.counts},
     )
@@ -89,26 +84,6 @@ def _unwritten(connection: Connection, source_id: uuid.UUID, collection: str) ->
     ).fetchone()
     assert row is not None
     return row[0]
-
-
-def _evidence(connection: Connection, drift: Drift) -> list[tuple[object, ...]]:
-    ids = [
-        (row_id, name)
-        for name in (*DRIFT_CLASSES, "contradictions")
-        for row_id in getattr(drift, name)[:EVIDENCE_ROWS]
-    ]
-    chunks = {chunk_of(row_id) for row_id, _ in ids}
-    keys = dict(
-        connection.execute(
-            """SELECT c.id, d.source_key FROM document_chunks c JOIN documents d ON d.id = c.document_id
-               WHERE c.id = ANY(%s)""",
-            [list(chunks)],
-        ).fetchall()
-    )
-    return [
-        (row_id, name, keys.get(chunk_of(row_id), "none"), chunk_of(row_id), _REASONS[name])
-        for row_id, name in ids
-    ]
 
 
 def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:

@@ -269,29 +269,39 @@ class MilvusStore:
 
     def fingerprints(self, name: str, ids: Sequence[str]) -> dict[str, str]:
         """id -> row_fingerprint of the rows that exist, by key under Strong consistency."""
-        found: dict[str, str] = {}
+        rows = self.by_key(name, ids, ["row_fingerprint"])
+        return {row_id: row["row_fingerprint"] for row_id, row in rows.items()}
+
+    def by_key(
+        self, name: str, ids: Sequence[str], fields: Sequence[str]
+    ) -> dict[str, Mapping[str, Any]]:
+        """id -> row, with these fields, of the rows that exist, under Strong consistency."""
+        options = {"output_fields": ["id", *fields], "consistency_level": "Strong"}
+        found: dict[str, Mapping[str, Any]] = {}
         # A get is refused when one of its keys holds a quote or a backslash: foreign ids may.
         for row_id in (row_id for row_id in ids if not is_plain(row_id)):
             rows = self._call(
-                f"read a row of {name}",
-                "query",
-                name,
-                filter=any_of("id", [row_id]),
-                output_fields=["id", "row_fingerprint"],
-                consistency_level="Strong",
+                f"read a row of {name}", "query", name, filter=any_of("id", [row_id]), **options
             )
-            found.update((row["id"], row["row_fingerprint"]) for row in rows)
+            found.update((row["id"], row) for row in rows)
         for part in _parts([row_id for row_id in ids if is_plain(row_id)], KEYS):
             rows = self._call(
-                f"read {len(part)} rows of {name} by key",
-                "get",
-                name,
-                part,
-                output_fields=["id", "row_fingerprint"],
-                consistency_level="Strong",
+                f"read {len(part)} rows of {name} by key", "get", name, part, **options
             )
-            found.update((row["id"], row["row_fingerprint"]) for row in rows)
+            found.update((row["id"], row) for row in rows)
         return found
+
+    def count(self, name: str) -> int:
+        """Rows of the collection, of all sources: with a filter Milvus Lite takes seconds, without 0.01 to 0.1 s."""
+        rows = self._call(
+            f"count the rows of {name}",
+            "query",
+            name,
+            filter="",
+            output_fields=["count(*)"],
+            consistency_level="Strong",
+        )
+        return int(rows[0]["count(*)"])
 
     def scan(self, name: str, prefix: str = "", where: str = "") -> Iterator[list[tuple[str, str]]]:
         """Every (id, row_fingerprint) in the bucket of a hexadecimal prefix that satisfies `where`.

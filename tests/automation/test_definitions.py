@@ -83,9 +83,11 @@ def test_every_checked_asset_has_checks(definitions: dg.Definitions) -> None:
     names = [spec.name for _, spec in found]
     assert len(names) == len(set(names))  # a name says which check failed, without its asset
     for kind in ("dense", "sparse", "multi"):
-        assert {f"{kind}_vectors_match_postgres", f"{kind}_index_is_as_declared"} == {
-            spec.name for asset, spec in found if asset == f"{kind}_vectors"
-        }
+        assert {
+            f"{kind}_vectors_match_postgres",
+            f"{kind}_vectors_sample_matches_postgres",
+            f"{kind}_index_is_as_declared",
+        } == {spec.name for asset, spec in found if asset == f"{kind}_vectors"}
 
 
 def test_what_would_publish_a_lie_blocks(definitions: dg.Definitions) -> None:
@@ -96,18 +98,40 @@ def test_what_would_publish_a_lie_blocks(definitions: dg.Definitions) -> None:
     assert selected == blocking  # the sync pays for these, the full comparison is another job's
 
 
+def test_the_quick_form_and_the_full_one_are_jobs_apart(definitions: dg.Definitions) -> None:
+    quick = {f"{kind}_vectors_sample_matches_postgres" for kind in ("dense", "sparse", "multi")}
+    every = {spec.name for _, spec in _checks(definitions)}
+    for job, expected in (("check_source_quickly", quick), ("check_source", every - quick)):
+        graph = definitions.resolve_job_def(job).asset_layer.asset_graph
+        assert {key.name for key in graph.asset_check_keys} == expected
+
+
 def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert set(jobs) == {"sync_source", "check_source", "repair_drift", "purge_removed_sources"}
+    assert set(jobs) == {
+        "sync_source",
+        "check_source",
+        "check_source_quickly",
+        "repair_drift",
+        "purge_removed_sources",
+    }
     assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())
     assert jobs["sync_source"].partitions_def == SOURCES
     schedules = {schedule.name: schedule.job_name for schedule in repository.schedule_defs}
-    assert schedules == {"nightly_sync": "sync_source", "nightly_check": "check_source"}
-    sensors = {sensor.name: sensor.job_name for sensor in repository.sensor_defs}
+    assert schedules == {
+        "nightly_sync": "sync_source",
+        "nightly_check": "check_source",
+        "frequent_quick_check": "check_source_quickly",
+    }
+    sensors = {
+        sensor.name: [target.job_name for target in sensor.targets]
+        for sensor in repository.sensor_defs
+    }
     assert sensors == {
-        "sources_table_sensor": "purge_removed_sources",
-        "changed_folders_sensor": "sync_source",
+        "sources_table_sensor": ["purge_removed_sources"],
+        "changed_folders_sensor": ["sync_source"],
+        "failed_checks_sensor": ["repair_drift", "check_source"],
     }
     for automation in (*repository.schedule_defs, *repository.sensor_defs):
         assert automation.default_status.value == "RUNNING", automation.name

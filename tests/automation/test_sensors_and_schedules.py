@@ -11,7 +11,7 @@ from dagster import DagsterRun, DagsterRunStatus
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.utils import make_new_run_id
 
-from rag_assets.automation.sensors import FIRST_RETRY
+from rag_assets.automation.requests import FIRST_RETRY
 from rag_assets.partitions import PARTITION_TAG
 from tests.automation.conftest import DaemonWorld
 

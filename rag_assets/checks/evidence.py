@@ -1,0 +1,76 @@
+"""What a drift's ids are: their class, document, chunk, and why they are named."""
+
+from __future__ import annotations
+
+import uuid
+
+from rag_assets.checks.consistency import chunk_of
+from rag_assets.checks.results import EVIDENCE_ROWS
+from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
+from resources.milvus.store import MilvusStore
+from resources.postgres.connection import Connection
+from resources.postgres.vectors import Collection
+
+COLUMNS = ("id", "class", "document", "chunk", "reason")
+
+_REASONS = {
+    "missing": "Milvus acknowledged it and lacks it",
+    "orphaned": "no live chunk has this id",
+    "stale": "row_fingerprint differs from what PostgreSQL says",
+    "duplicate": "one id, several rows",
+    "contradictions": "two reads of Milvus disagree",
+}
+
+
+def evidence(
+    connection: Connection, store: MilvusStore, collection: Collection, drift: Drift
+) -> list[tuple[object, ...]]:
+    """A row of COLUMNS for each id, of every class at most EVIDENCE_ROWS.
+
+    PostgreSQL knows the document of a live chunk; of an orphan the row in Milvus says which it was.
+    """
+    ids = [
+        (row_id, name)
+        for name in (*DRIFT_CLASSES, "contradictions")
+        for row_id in getattr(drift, name)[:EVIDENCE_ROWS]
+    ]
+    chunks = [chunk_of(row_id) for row_id, _ in ids]
+    documents = dict(
+        connection.execute(
+            """SELECT c.id, d.source_key FROM document_chunks c JOIN documents d ON d.id = c.document_id
+               WHERE c.id = ANY(%s)""",
+            [chunks],
+        ).fetchall()
+    )
+    strangers = [row_id for (row_id, _), chunk in zip(ids, chunks) if chunk not in documents]
+    said = (
+        store.by_key(collection.name, strangers, ["document_id", "source"])
+        if strangers and store.has_collection(collection.name)
+        else {}
+    )
+    keys = dict(
+        connection.execute(
+            "SELECT id::text, source_key FROM documents WHERE id = ANY(%s)",
+            [[found for row in said.values() if (found := _uuid(row["document_id"]))]],
+        ).fetchall()
+    )
+
+    def document(row_id: str) -> str:
+        if (chunk := chunk_of(row_id)) in documents:
+            return documents[chunk]
+        if row_id not in said:
+            return "gone meanwhile"
+        named, source = said[row_id]["document_id"], said[row_id]["source"]
+        return keys.get(named, f"none; the row says {named} of source {source}")
+
+    return [
+        (row_id, name, document(row_id), chunk, _REASONS[name])
+        for (row_id, name), chunk in zip(ids, chunks)
+    ]
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
