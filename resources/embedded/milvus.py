@@ -75,6 +75,9 @@ def start_milvus(home: Path, *, timeout: float = 60) -> MilvusEndpoint:
             (server := find_milvus(home)) and server.process.pid == pid and server.answers()
         ):
             process = find(pid)
+            if process is None and not started:  # it died as we looked at it
+                started, pid = True, _launch(home, log)
+                continue
             if process is None:
                 raise StackError(f"milvus: stopped while starting; log {log}:\n{tail(log)}")
             if time.monotonic() >= deadline:

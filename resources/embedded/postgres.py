@@ -106,6 +106,9 @@ def start_postgres(home: Path, *, database: str = "rag", timeout: float = 60) ->
         started = server is None
         pid = server.process.pid if server else _launch(home, data, log)
         while not ((server := postmaster(data)) and server.process.pid == pid and server.answers()):
+            if find(pid) is None and not started:  # it died as we looked at it
+                started, pid = True, _launch(home, data, log)
+                continue
             if find(pid) is None:
                 raise StackError(f"postgres: stopped while starting; log {log}:\n{tail(log)}")
             if time.monotonic() >= deadline:

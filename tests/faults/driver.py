@@ -31,6 +31,7 @@ from resources.milvus import store as milvus_store
 from resources.postgres import chunks, documents, sources
 from resources.postgres import vectors as outbox
 from resources.postgres.sources import get_source
+from tests.oracle import traces
 
 SOURCE = "docs"
 
@@ -94,14 +95,11 @@ def twice(settings: Settings) -> dict[str, Any]:
     calls: Counter[str] = Counter()
     for name in ("upsert", "delete"):
         setattr(MilvusClient, name, _counted(getattr(MilvusClient, name), name, calls))
-    before = getattr(embedder, "texts", 0)
+    url = build_resources(settings)["postgres"].open().url
+    before = (traces(url), getattr(embedder, "texts", 0))
     second = sync(settings)
-    return {
-        "first": first,
-        "second": second,
-        "writes": dict(calls),
-        "embedded": getattr(embedder, "texts", 0) - before,
-    }
+    after = (traces(url), getattr(embedder, "texts", 0))
+    return {"first": first, "second": second, "writes": dict(calls), "idle": before == after}
 
 
 def _counted(method: Any, name: str, calls: Counter[str]) -> Any:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -225,6 +225,21 @@ def test_a_taken_port_is_left_to_its_owner_and_a_stalled_server_waited_for(home:
     finally:
         os.kill(second.pid, signal.SIGCONT)
     assert start_milvus(home).pid == second.pid
+
+
+@pytest.mark.parametrize("start", [start_milvus, start_postgres])
+def test_a_server_that_dies_while_it_is_waited_for_is_started_anew(
+    home: Path, start: Callable[[Path], MilvusEndpoint | PostgresEndpoint]
+) -> None:
+    dying = psutil.Process(start(home).pid)
+    dying.suspend()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(start, home)
+        time.sleep(0.3)  # it has found the server, which does not answer
+        dying.kill()
+        again = waiting.result(timeout=60)
+    assert again.started
+    assert again.pid != dying.pid
 
 
 def test_a_server_that_cannot_start_says_why(home: Path) -> None:
