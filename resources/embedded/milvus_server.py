@@ -67,6 +67,10 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
     port = _bind(server, ports)
     server.start()
     pool.submit(_load, database)  # a collection with an index is not loaded after a start
+    if (data / UNCLEAN).exists():
+        # Logs that an earlier crash left are replayed though their rows were flushed since: deletions among them hide
+        # newer rows of the same ids from a get (it does not compare sequence numbers) until memory is empty.
+        pool.submit(_flush, database)
     fresh = record.with_suffix(".new")
     fresh.write_text(json.dumps({"pid": os.getpid(), "port": port}))
     fresh.replace(record)

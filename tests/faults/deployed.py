@@ -92,7 +92,8 @@ class Deployed:
 
     def assert_no_lies(self) -> None:
         """Right after a crash: what is acknowledged is there."""
-        assert oracle.lies(*self.up()) == []
+        found = oracle.lies(*self.up())
+        assert not found, "\n".join(found[:20])
 
     def assert_heals(self) -> None:
         """The next sync recovers; one more has nothing to do; then every invariant holds."""
@@ -103,12 +104,14 @@ class Deployed:
         assert ended.result["idle"], f"a second sync wrote: {second}"
         assert not any(plan[what] for plan in second.values() for what in plan if what != "kept")
         url, uri = self.up()
-        assert oracle.violations(url, uri, self.folder, self.home / "storage") == []
+        found = oracle.violations(url, uri, self.folder, self.home / "storage")
+        assert not found, "\n".join(found[:20])
         self._epochs_grow(url)
 
     def _epochs_grow(self, url: str) -> None:
         before, self.epochs = self.epochs, oracle.epochs(url)
-        assert [key for key in before.keys() & self.epochs if self.epochs[key] < before[key]] == []
+        less = [key for key in before.keys() & self.epochs if self.epochs[key] < before[key]]
+        assert not less, f"epochs became less: {less[:20]}"
 
 
 def finish(process: Any, receiver: Any, timeout: float = 120) -> Ended:
