@@ -7,13 +7,13 @@ differs while no work is under way proves nothing by itself: it is undetermined,
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import dagster as dg
 
 from rag_assets.checks.consistency import compare_bucket, compare_keys
 from rag_assets.checks.evidence import COLUMNS, evidence
-from rag_assets.checks.results import REPAIR, of_each_source, result
+from rag_assets.checks.results import of_each_source, result
+from rag_assets.follow_up import age
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind
@@ -21,7 +21,7 @@ from resources.configured import MilvusResource, PostgresResource
 from resources.milvus.collections import ALIASES
 from resources.milvus.rows import HEX, row_ids
 from resources.milvus.store import MilvusStore
-from resources.postgres.check_results import CheckResult, last_results
+from resources.postgres.check_results import REPAIR, CheckResult, last_results
 from resources.postgres.connection import Connection
 from resources.postgres.quick_look import rows_of_collection, sample_claims
 from resources.postgres.sources import SourceRow, get_source
@@ -183,15 +183,6 @@ def _last(results: Sequence[CheckResult]) -> str:
         )
         return f"{age(result_.checked_at)} ago: {said}"
     return "never"
-
-
-def age(at: datetime) -> str:
-    """The time since then in its largest unit: `3 h`."""
-    seconds = max(0.0, (datetime.now(UTC) - at).total_seconds())
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 QUICK_CHECKS: list[dg.AssetChecksDefinition] = [

@@ -18,8 +18,6 @@ from resources.postgres.check_results import Finding, Form, Outcome, record_find
 
 #: Rows of evidence in the metadata.
 EVIDENCE_ROWS = 100
-#: The command of a `mend` that a sensor may have done by itself.
-REPAIR = "rag repair"
 
 
 def result(

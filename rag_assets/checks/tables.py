@@ -4,9 +4,10 @@ from typing import LiteralString
 
 import dagster as dg
 
-from rag_assets.checks.results import REPAIR, of_each_source, result
+from rag_assets.checks.results import of_each_source, result
 from rag_assets.partitions import SOURCES
 from resources.configured import EmbedderResource, PostgresResource
+from resources.postgres.check_results import REPAIR
 from resources.postgres.sources import get_source
 
 

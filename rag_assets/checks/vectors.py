@@ -8,13 +8,14 @@ import dagster as dg
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.checks.consistency import compare_collection
 from rag_assets.checks.evidence import COLUMNS, evidence
-from rag_assets.checks.results import REPAIR, of_each_source, result
+from rag_assets.checks.results import of_each_source, result
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.drift import Drift
 from rag_assets.pipeline.vectors import Kind
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
+from resources.postgres.check_results import REPAIR
 from resources.postgres.connection import Connection
 from resources.postgres.sources import get_source
 from resources.postgres.vectors import collections

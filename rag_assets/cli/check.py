@@ -11,20 +11,29 @@ from rag_assets.cli.output import command, err, out, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 
+#: Exit codes; 2 is the command line's own, for a wrong option.
+FAILED, UNDETERMINED = 1, 3
+
 
 @command
 def check(
     source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only look at counts and a random sample of rows.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run every asset check; exit 1 if one fails or could not be run."""
+    """Run every asset check.
+
+    Exit code 0: all passed. 1: one failed or could not be run. 3: none failed, but one is undetermined.
+    """
     deployment = Deployment.from_environment()
     deployment.start()
     keys = deployment.partitions_of(source)
     checks: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []
     for key in keys:
-        result = deployment.execute("check_source", key)
+        result = deployment.execute("check_source_quickly" if quick else "check_source", key)
         errors += failures(result)
         checks += [
             {
@@ -41,18 +50,19 @@ def check(
             for evaluation in result.get_asset_check_evaluations()
         ]
     passed = bool(not errors and all(item["passed"] for item in checks))
+    failed = errors or any(not i["passed"] and i["severity"] == "ERROR" for i in checks)
     if as_json:
         report: dict[str, Any] = {"passed": passed, "checks": checks}
         if errors:
             report["errors"] = [{"step": step, "message": message} for step, message in errors]
         print_json(report)
     else:
-        _show(checks, errors, passed)
+        _show(checks, errors)
     if not passed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED if failed else UNDETERMINED)
 
 
-def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]], passed: bool) -> None:
+def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]]) -> None:
     if not checks and not errors:
         out.print(
             "There is no source yet, so there is nothing to check. Ingest one with: rag ingest DIR"
@@ -71,7 +81,7 @@ def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]], passed: b
                 if item["passed"]
                 else failed_mark
                 if item["severity"] == "ERROR"
-                else Text("unsure", "yellow"),
+                else Text("undetermined", "yellow"),
                 item["description"],
             )
             for item in checks
@@ -80,9 +90,13 @@ def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]], passed: b
     for step, message in errors:
         err.print(f"[bold red]{step} could not be run:[/] ", end="")
         err.print(message, markup=False, soft_wrap=True)
-    failed = sum(not item["passed"] for item in checks)
-    unrun = f", {len(errors)} could not be run" if errors else ""
-    out.print(f"{len(checks)} checks, {f'{failed} failed' if not passed else 'all passed'}{unrun}")
+    counts = {
+        "failed": sum(not i["passed"] and i["severity"] == "ERROR" for i in checks),
+        "undetermined": sum(not i["passed"] and i["severity"] != "ERROR" for i in checks),
+        "could not be run": len(errors),
+    }
+    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    out.print(f"{len(checks)} checks, {said or 'all passed'}")
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rag_assets.cli.last_checks import last_checks, show_checks
 from rag_assets.cli.output import command, out, print_json, table
 from rag_assets.deployment import Deployment
 from rag_assets.settings import PROJECT_ROOT
@@ -48,7 +49,11 @@ def status(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(report)
         return
-    rows = [(name, value) for name, value in report.items() if name not in ("embedder", "counts")]
+    rows = [
+        (name, value)
+        for name, value in report.items()
+        if name not in ("embedder", "counts", "checks")
+    ]
     rows += [(f"embedder.{name}", value) for name, value in report["embedder"].items()]
     table(
         "Status",
@@ -57,6 +62,8 @@ def status(as_json: JsonOption = False) -> None:
     )
     if report["counts"]:
         table("Counts", list(report["counts"]), [list(report["counts"].values())])
+    if report["checks"]:
+        show_checks(report["checks"])
 
 
 def _status(deployment: Deployment) -> dict[str, Any]:
@@ -68,9 +75,11 @@ def _status(deployment: Deployment) -> dict[str, Any]:
     settings, endpoints = deployment.settings, deployment.endpoints()
     embedder = create_embedder(settings.embedder, **settings.embedder_options)
     counts: dict[str, int] | None = None
+    checks: list[dict[str, Any]] | None = None
     if "postgres" in endpoints:
         with Postgres(endpoints["postgres"]).connect(autocommit=True) as connection:
             counts = count_everything(connection)
+            checks = last_checks(connection, settings.repair_attempts)
     return {
         "home": str(settings.home),
         "postgres": without_secrets(endpoints["postgres"]) if "postgres" in endpoints else None,
@@ -82,6 +91,7 @@ def _status(deployment: Deployment) -> dict[str, Any]:
             "vectors": list(settings.vectors),
         },
         "counts": counts,
+        "checks": checks,
     }
 
 

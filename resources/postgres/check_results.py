@@ -13,6 +13,9 @@ from typing import Literal
 
 from resources.postgres.connection import Connection
 
+#: What begins so, of the commands that mend, a sensor has done by itself.
+REPAIR = "rag repair"
+
 Form = Literal["full", "quick"]
 Outcome = Literal["passed", "failed", "undetermined"]
 

@@ -79,7 +79,7 @@ def test_up_twice_is_up_once_and_a_pipe_ends(rag: Rag) -> None:
 
 def test_status_shows_what_there_is(rag: Rag, report: dict[str, Any]) -> None:
     found = rag.json("status")
-    assert set(found) == {"home", "postgres", "milvus", "storage", "embedder", "counts"}
+    assert set(found) == {"home", "postgres", "milvus", "storage", "embedder", "counts", "checks"}
     assert found["home"] == str(rag.home)
     assert set(found["embedder"]) == {"name", "fingerprint", "vectors"}
     assert found["embedder"]["name"] == "lexical"
@@ -210,6 +210,19 @@ def test_sources_and_the_check_that_names_what_is_wrong(
         for item in found["checks"]
     )
 
+    quick = rag.json("check", "--quick", "--source", "one")
+    assert [item["check"] for item in quick["checks"]] == [
+        f"{kind}_vectors_sample_matches_postgres" for kind in ("dense", "multi", "sparse")
+    ]
+    assert all(item["metadata"]["form"] == "quick" for item in quick["checks"])
+    assert "Last full comparison" in quick["checks"][0]["description"]
+    assert "ago: consistent" in quick["checks"][0]["description"]
+    checked = {item["source"]: item for item in rag.json("status")["checks"]}
+    assert set(checked) == set(listed)
+    assert {item["full"]["outcome"] for item in checked.values()} == {"passed"}
+    assert checked["one"]["quick"]["outcome"] == "passed"
+    assert checked["docs"]["quick"] is None
+
     orphan = _harm(rag)
     done = rag("check", "--json")
     assert done.returncode == 1
@@ -238,6 +251,18 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     assert said.returncode == 1
     assert "9 checks, 2 failed" in said.stdout
     assert "Traceback" not in said.stdout + said.stderr
+
+    with rag.sql() as connection:  # as after three repairs
+        connection.execute("UPDATE check_results SET repairs = 3 WHERE outcome = 'failed'")
+    (one,) = [item for item in rag.json("status")["checks"] if item["source"] == "one"]
+    assert one["full"]["outcome"] == "failed"
+    assert {(item["check"], item["gave_up"]) for item in one["open"]} == {
+        ("dense_vectors_match_postgres", True),
+        ("statuses_agree", True),
+    }
+    shown = rag.ok("status")
+    assert "one: statuses_agree fails after 3 repairs" in shown
+    assert "docs/operations.md" in shown
 
     with rag.milvus() as client:
         client.delete("dense_collection", ids=[orphan])  # nobody's, so nobody else deletes it
@@ -294,6 +319,26 @@ def _remove_and_find_nothing(rag: Rag, name: str) -> None:
         for kind in ("dense", "sparse"):
             ids = [f"{chunk}_{kind}" for chunk in chunks]
             assert client.get(f"{kind}_collection", ids, output_fields=["id"]) == []
+
+
+def test_what_is_undetermined_has_an_exit_code_of_its_own(
+    rag: Rag, docs: Path, report: dict[str, Any]
+) -> None:
+    stranger = (
+        f"{uuid.uuid4()}_dense"  # of a source that there is not: no sample of a source holds it
+    )
+    with rag.milvus() as client:
+        rows = client.query("dense_collection", filter='id >= ""', output_fields=["*"], limit=1)
+        row = client.get("dense_collection", [rows[0]["id"]], output_fields=["*", "vector"])[0]
+        client.insert("dense_collection", [dict(row) | {"id": stranger, "source": "nowhere"}])
+        try:
+            done = rag("check", "--quick", "--source", "docs")
+            assert done.returncode == 3, done.stdout
+            assert "3 checks, 1 undetermined" in done.stdout
+            assert rag("check", "--source", "docs").returncode == 1  # the full form names it
+        finally:
+            client.delete("dense_collection", ids=[stranger])
+    assert rag("check", "--quick", "--source", "docs").returncode == 0
 
 
 def test_two_ingests_of_one_source_at_once_both_end_well(rag: Rag, docs: Path) -> None:
