@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parseaddr
 from importlib.metadata import version
@@ -21,12 +21,13 @@ from resources.parsing.decoding import clean, decode
 from resources.parsing.extraction import extract, extract_html
 from resources.parsing.formats import Format, detect_format
 from resources.parsing.language import detect_language
+from resources.parsing.pages import page_starts
 from resources.parsing.structured import json_text, subtitles_text, table_text, xml_text
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
 #: Raised when our own reading changes; the libraries' versions follow because their output is the text.
-_REVISION = 1
+_REVISION = 2
 PARSER_VERSION: str = ";".join(
     [
         f"parsing={_REVISION}",
@@ -46,7 +47,8 @@ class ParsedDocument:
 
     `title` is never empty, at most 1000 characters. `text` is NFC, not blank, without control characters besides
     newline and tab; `markdown` says that its headings mean something. `language` is ISO 639-1, None where there is
-    too little prose. `encoding` is the codec a text file was decoded with. `metadata` is small: pages, sheets, dates.
+    too little prose. `encoding` is the codec a text file was decoded with. `metadata` is small: pages, sheets, dates,
+    and of a PDF `page_starts`, the offset in the text of each of its pages.
     """
 
     title: str
@@ -64,15 +66,19 @@ class _Read(NamedTuple):
     markdown: bool
     encoding: str | None
     about: Mapping[str, Any]
+    pages: Sequence[str] = ()
 
 
-def parse_document(data: bytes, key: str, *, language: str | None = None) -> ParsedDocument:
-    """Parses one document; `key` is its name in its source, `language` (ISO 639-1) forces the language.
+def parse_document(
+    data: bytes, key: str, *, language: str | None = None, found: Format | None = None
+) -> ParsedDocument:
+    """Parses one document; `key` is its name in its source, `language` (ISO 639-1) forces the language, `found` is
+    its format where that is known already.
 
     Safe to call from several threads. ParseError: empty, encrypted, damaged, without text, or of a kind that is not
     read (images, archives, media, executables).
     """
-    found = detect_format(data, key)
+    found = found or detect_format(data, key)
     read = _read(data, found)
     text = clean(read.text).strip("\n")
     if not text.strip():
@@ -85,18 +91,18 @@ def parse_document(data: bytes, key: str, *, language: str | None = None) -> Par
         author=_author(read, text),
         mime_type=found.mime_type,
         encoding=read.encoding,
-        metadata=_metadata(read.about),
+        metadata=_metadata(read, text),
     )
 
 
 def _read(data: bytes, found: Format) -> _Read:
     if found.reader == "extract":
-        content, about = extract(data, found)
-        return _Read(content, True, None, about)
+        content, about, pages = extract(data, found)
+        return _Read(content, True, None, about, pages)
     text, encoding = decode(data)
     match found.reader:
         case "html":
-            content, about = extract_html(clean(text), found)
+            content, about, _ = extract_html(clean(text), found)
             return _Read(content, True, encoding, about)
         case "table":
             return _Read(
@@ -216,12 +222,15 @@ def _author(read: _Read, text: str) -> str | None:
     return " ".join(clean(author).split())[:MAX_AUTHOR].strip() or None
 
 
-def _metadata(about: Mapping[str, Any]) -> dict[str, JSON]:
+def _metadata(read: _Read, text: str) -> dict[str, JSON]:
     kept: dict[str, JSON] = {}
+    about = read.about
     for name in ("page_count", "sheet_count", "slide_count"):
         if isinstance(about.get(name), int):
             kept["pages" if name == "page_count" else name.replace("_count", "s")] = about[name]
     for name in ("created_at", "modified_at", "date", "from_email", "canonical_url"):
         if isinstance(stated := about.get(name), str) and stated.strip():
             kept[name] = clean(stated)[:MAX_TITLE]
+    if read.pages:
+        kept["page_starts"] = [*page_starts(text, [clean(page) for page in read.pages])]
     return kept

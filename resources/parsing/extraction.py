@@ -7,10 +7,13 @@ synchronous call: whoever needs either must use processes. What a file is was de
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from resources.errors import ParseError
-from resources.parsing.formats import Format
+from resources.parsing.formats import PDF, RTF, Format
+from resources.parsing.right_to_left import is_visual, logical
 
 _FRONT_MATTER = re.compile(r"\A---\n(?=[\w:.-]+:)(?:.*\n)*?---\n+")
 _BODY = re.compile(r"<body\b[^<>]*>.*?(?:</body\s*>|\Z)", re.IGNORECASE | re.DOTALL)
@@ -24,21 +27,47 @@ _FENCES = re.compile(r"(^(`{3,}|~{3,}).*?(?:^\2|\Z))", re.MULTILINE | re.DOTALL)
 #: Escapes that protect nothing inside a line but split words for a lexical index ("3\-4", "snake\_case").
 _ESCAPED = re.compile(r"(?<=[^\n\\])\\([-~<>=.!+#&_:@])")
 _EMPTY_ROW = re.compile(r"^\|(?:[ \t]*\|)+\n(?!\|[ \t]*-)", re.MULTILINE)
+_FONT_CHARSET = re.compile(rb"\\fcharset(\d{1,3})")
+#: Windows' numbers of character sets, as fonts have them, and their code pages.
+_CODE_PAGES = {
+    **{128: 932, 129: 949, 134: 936, 136: 950, 161: 1253, 162: 1254, 163: 1258, 177: 1255},
+    **{178: 1256, 186: 1257, 204: 1251, 222: 874, 238: 1250},
+}
 #: `<main>` or a single `<article>` below this share of the page is a teaser, not its content.
 _MAIN_SHARE = 0.2
 
 
 class Extracted(NamedTuple):
-    """Markdown, and what the file says about itself (kreuzberg's metadata)."""
+    """Markdown, what the file says about itself (kreuzberg's metadata), and of a PDF the plain text of each page."""
 
     markdown: str
     metadata: dict[str, Any]
+    pages: Sequence[str] = ()
 
 
 def extract(data: bytes, found: Format) -> Extracted:
     """The content of `data`, a file of the kind `found`. ParseError: encrypted, damaged, or not understood."""
+    if found is RTF:
+        data = _with_code_page(data)
     result = _kreuzberg(data, found, "markdown")
-    return Extracted(_tidy(result.content), dict(result.metadata))
+    pages = [page["content"] for page in result.pages or ()]
+    if is_visual(pages):
+        # The Markdown has lost the lines that must be turned around, and takes such pages for tables.
+        pages = [logical(page) for page in pages]
+        return Extracted("\n\n".join(pages), dict(result.metadata), pages)
+    return Extracted(_tidy(result.content), dict(result.metadata), pages)
+
+
+def _with_code_page(data: bytes) -> bytes:
+    """RTF of Asian word processors may name its code page by its fonts only, where the reader does not look."""
+    head = data[:20_000]
+    if b"\\ansicpg" in head:
+        return data
+    charsets = Counter(int(number) for number in _FONT_CHARSET.findall(head))
+    known = [charset for charset, _ in charsets.most_common() if charset in _CODE_PAGES]
+    if not known:
+        return data
+    return data.replace(b"\\ansi", b"\\ansi\\ansicpg%d" % _CODE_PAGES[known[0]], 1)
 
 
 def extract_html(html: str, found: Format) -> Extracted:
@@ -90,11 +119,18 @@ def _tidy(markdown: str) -> str:
 
 
 def _kreuzberg(data: bytes, found: Format, output: str) -> Any:
-    from kreuzberg import ExtractionConfig, PdfConfig, extract_bytes_sync  # 73–160 ms
+    from kreuzberg import (  # 73–160 ms
+        ExtractionConfig,
+        PageConfig,
+        PdfConfig,
+        extract_bytes_sync,
+    )
 
     options: dict[str, Any] = {
         "disable_ocr": True
     }  # known to the library, missing in its type stubs
+    if found is PDF:
+        options["pages"] = PageConfig(extract_pages=True)
     config = ExtractionConfig(
         use_cache=False,
         enable_quality_processing=False,

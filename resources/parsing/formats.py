@@ -101,6 +101,7 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
         (magic, "archives are not read: {}")
         for magic in (b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x1f\x9d", b"MSCF\0")
     ),
+    *((magic, "archives in parts are not read: {}") for magic in (b"PK\x07\x08", b"PK00")),
     *(
         (magic, "audio and video are not read: {}")
         for magic in (b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"FLV\1")
@@ -125,7 +126,8 @@ _REFUSED: tuple[tuple[bytes, str], ...] = (
 #: The same for suffixes without a signature that could be told from text.
 _REFUSED_SUFFIX = {
     ".svg": "images are not read: {}",
-    ".tar": "archives are not read: {}",
+    ".one": "OneNote is not read: {}",
+    **dict.fromkeys((".tar", ".zip", ".rar", ".7z"), "archives are not read: {}"),
     ".exe": "executables are not read: {}",
     ".dll": "executables are not read: {}",
 }
@@ -238,6 +240,9 @@ def _ole_format(data: bytes, suffix: str) -> Format:
         "EncryptedPackage".encode("utf-16-le") in data
         or "EncryptedSummary".encode("utf-16-le") in data
     ):
+        raise ParseError(_ENCRYPTED)
+    # The Word stream, most often the first sector: its magic number, and the flag fEncrypted.
+    if data[512:514] == b"\xec\xa5" and data[512 + 11] & 1:
         raise ParseError(_ENCRYPTED)
     for name, found in _OLE:
         if name.encode("utf-16-le") in data or (

@@ -78,6 +78,13 @@ _ENGLISH = re.compile(
 )
 _ENGLISH_SHARED = re.compile(r"\b(?:of|is|to|an|a|for|in|on|by|it|as|be|not|or|can|if|at)\b")
 _ENGLISH_SHARE = 1 / 7
+_ENGLISH_WORDS = frozenset(re.findall("[a-z]{2,}", _ENGLISH.pattern + _ENGLISH_SHARED.pattern))
+_GLANCES = {"ja": _KANA, "zh": _HAN, "ko": _HANGUL}
+
+#: A piece of a document has a language of its own from this many letters on (in bytes of UTF-8), and from this
+#: confidence of the detector on.
+OWN_LETTERS = 60
+OWN_CONFIDENCE = 0.9
 
 _lock = threading.Lock()
 
@@ -104,6 +111,39 @@ def detect_language(text: str) -> str | None:
         if sum(map(len, words)) >= _SCRIPT_SHARE * len(letters):
             return _lingua(" ".join(words))
     return _latin(sample, len(letters))
+
+
+def own_language(chunk: str, document: str | None) -> str | None:
+    """The language of a piece of a document in the language `document`, where it surely is another one; else None.
+
+    5–10 µs where the piece shows its document's language at the first look, else 0.2 ms.
+    """
+    if document is None or _shows(document, chunk[:600]):
+        return None
+    sample = _prose(chunk)
+    letters = "".join(_LETTERS.findall(sample))
+    if (
+        len(letters.encode()) < OWN_LETTERS
+    ):  # a letter beyond Latin stands for more text, and is longer
+        return None
+    found = detect_language(chunk)
+    if found is None or found == document:
+        return None
+    if found == "en" or found in _GLANCES or found in _ALONE:
+        return found if _shows(found, sample) else None
+    sure = _detector().compute_language_confidence_values(sample)[0]
+    return found if sure.value >= OWN_CONFIDENCE else None
+
+
+def _shows(language: str, text: str) -> bool:
+    """Whether a text is of a language at the first look: a tenth of its words, or of its characters."""
+    if language == "en":
+        words = text.lower().split()
+        return sum(map(_ENGLISH_WORDS.__contains__, words)) * 10 >= len(words)
+    if language == "zh" and len(_KANA.findall(text)) * 12 >= len(_HAN.findall(text)):
+        return False
+    pattern = _GLANCES.get(language) or _ALONE.get(language)
+    return pattern is not None and len(pattern.findall(text)) * 10 >= len(text)
 
 
 def _prose(text: str) -> str:

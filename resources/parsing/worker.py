@@ -13,15 +13,18 @@ from multiprocessing.connection import Connection
 from resources.errors import ParseError
 from resources.faults import passage
 from resources.parsing.document import ParsedDocument, parse_document
+from resources.parsing.formats import Format
 
 #: Seconds beyond the limit after which the kernel ends a worker that its parent has not ended.
 _GRACE = 5
 
 
-def answer(data: bytes, key: str, language: str | None) -> ParsedDocument | str:
+def answer(
+    data: bytes, key: str, language: str | None, found: Format | None = None
+) -> ParsedDocument | str:
     """The document, or the reason why there is none: whatever a parser raises is the fault of one file."""
     try:
-        return parse_document(data, key, language=language)
+        return parse_document(data, key, language=language, found=found)
     except ParseError as error:
         return str(error)
     except (KeyboardInterrupt, SystemExit):

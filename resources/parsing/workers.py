@@ -1,6 +1,6 @@
 """Parsing under a time limit and a memory limit: risky files in processes that may hang, swell or die.
 
-What is done in this process, and why it may be, says `_parsed_here`; what a worker does is in `worker`. Plain processes
+What is done in this process, and why it may be, says `_format_here`; what a worker does is in `worker`. Plain processes
 on a socket instead of `multiprocessing`: its children import the parent's main module, 1.3 s where that is Dagster's,
 while these start in 0.2 s; and libraries of process pools limit the time of a task, but not its memory.
 """
@@ -21,7 +21,7 @@ import psutil
 
 from resources.errors import ParseError
 from resources.parsing.document import ParsedDocument
-from resources.parsing.formats import detect_format
+from resources.parsing.formats import Format, detect_format
 from resources.parsing.worker import answer
 
 #: Up to this size, formats that are read by our own code stay in this process. The worst text of this size that we
@@ -72,8 +72,8 @@ class ParserPool:
 
     def parse(self, data: bytes, key: str, *, language: str | None = None) -> ParsedDocument:
         """As `parse_document`. ParseError too when the parser fails, crashes (twice) or exceeds a limit."""
-        if _parsed_here(data, key):
-            found = answer(data, key, language)
+        if format_here := _format_here(data, key):
+            found = answer(data, key, language, format_here)
         else:
             # An innocent worker may be killed from outside: only who dies a second time is at fault.
             found = self._in_worker(data, key, language) or self._in_worker(data, key, language, 2)
@@ -154,14 +154,15 @@ class _Worker:
         return self._process.wait()
 
 
-def _parsed_here(data: bytes, key: str) -> bool:
-    """Whether this file can neither hang nor swell: small, and read by code of ours that is linear in its size."""
+def _format_here(data: bytes, key: str) -> Format | None:
+    """The format of a file that can neither hang nor swell: small, and read by code of ours, linear in its size.
+
+    ParseError: of a kind that is not read, as its first bytes say.
+    """
     if len(data) > HERE_BYTES or data.startswith(_CONTAINERS):
-        return False
-    try:
-        return detect_format(data, key).reader in _HERE_READERS
-    except ParseError:
-        return True  # refused by its first bytes
+        return None
+    found = detect_format(data, key)
+    return found if found.reader in _HERE_READERS else None
 
 
 def _death(code: int) -> str:

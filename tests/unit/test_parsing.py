@@ -20,10 +20,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag_assets.pipeline.chunking import split
 from resources.errors import ParseError
 from resources.parsing import PARSER_VERSION, ParsedDocument, parse_document
 from resources.parsing.decoding import clean, decode
-from resources.parsing.language import detect_language
+from resources.parsing.language import detect_language, own_language
+from resources.parsing.pages import page_starts
+from resources.parsing.right_to_left import is_visual, logical
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(
@@ -42,6 +45,9 @@ TEXTS = {
     "fa": "این یک متن کوتاه است که برای بررسی خواندن درست اسناد فارسی به کار می‌رود و چیز دیگری نیست.",
     "el": "Αυτό είναι ένα σύντομο κείμενο για να ελέγξουμε την κωδικοποίηση των εγγράφων.",
 }
+
+
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
 
 
 def zipped(members: dict[str, str]) -> bytes:
@@ -311,6 +317,33 @@ def test_pdf_text_and_pages() -> None:
     assert document.metadata["pages"] == 1
 
 
+def test_pages_are_found_again_in_the_text() -> None:
+    pages = [
+        f"Running head\nPage {n}: the {n * 7} stones of quarry {n * 13} were counted."
+        for n in range(1, 9)
+    ]
+    text = "\n\n".join(f"**Page {n}:** {page[21:]}" for n, page in enumerate(pages, 1))
+    starts = page_starts(text, pages)
+    assert [text[start:].split(":")[0] for start in starts] == [f"**Page {n}" for n in range(1, 9)]
+    lost = [*pages[:3], "A page of which nothing is in the text at all", *pages[3:]]
+    assert page_starts(text, lost) == [*starts[:3], starts[3], *starts[3:]]
+    assert page_starts(text, []) == [] and page_starts("", pages) == [0] * 8
+
+
+def test_lines_drawn_from_left_to_right_are_read_from_right_to_left() -> None:
+    read = "تعتبر لغة Python و R من الأدوات القوية، وهي سريعة.\nتحسين الإنتاجية في 2024 ممكن."
+    drawn = ".سريعة وهي ،القوية الأدوات من R و Python لغة تعتبر\n.ممكن 2024 في الإنتاجية تحسين"
+    assert is_visual([drawn]) and not is_visual([read]) and not is_visual([ENGLISH])
+    assert logical(drawn) == read.replace("Python و R", "Python و R")
+
+
+def test_rtf_names_its_code_page_by_its_fonts() -> None:
+    said = "日本語の文書".encode("cp932")
+    escaped = "".join(f"\\'{byte:02x}" for byte in said)
+    rtf = f"{{\\rtf1\\ansi\\deff0{{\\fonttbl{{\\f0\\fnil\\fcharset128 Gothic;}}}}\\f0 {escaped}\\par}}"
+    assert parse(rtf, "a.rtf").text == "日本語の文書"
+
+
 def test_mail_is_headed_by_its_subject() -> None:
     mail = f"From: Ada <ada@example.org>\nTo: Bob <bob@example.org>\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\n\n{ENGLISH}\n"
     document = parse(mail, "a.eml")
@@ -324,8 +357,6 @@ def test_unknown_suffix_with_text_is_text() -> None:
 
 
 # --- reasons --------------------------------------------------------------------------------------------------------
-
-OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
 
 
 @pytest.mark.parametrize(
@@ -342,6 +373,9 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
         (b"\0\0\0\x18ftypmp42" + bytes(40), "a.mp4", "audio and video"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "a.svg", "images"),
         (zipped({"a.txt": "x"}), "a.zip", "archives are not read"),
+        (bytes(range(255, 0, -1)), "part2.zip", "archives are not read"),
+        (b"PK\x07\x08" + bytes(40), "a.zip", "archives in parts"),
+        (OLE + b"\xec\xa5" + bytes(9) + b"\x01" + bytes(500), "a.doc", "encrypted: a password"),
         (docx(paragraph(ENGLISH))[:300], "a.docx", "damaged"),
         (b"PK\x05\x06 but no more" + bytes(20), "a.docx", "does not begin like one"),
         (b"%PDF-1.4\n" + b"nonsense " * 50, "a.pdf", "PDF file is damaged"),
@@ -432,6 +466,39 @@ def test_language(language: str) -> None:
 )
 def test_languages_of_one_script_are_told_apart(language: str, text: str) -> None:
     assert detect_language(text) == language
+
+
+@pytest.mark.parametrize(
+    ("document", "piece", "own"),
+    [
+        ("en", ENGLISH, None),
+        ("ja", ENGLISH, "en"),
+        ("en", TEXTS["ja"], "ja"),
+        ("zh", TEXTS["ja"], "ja"),
+        ("ja", TEXTS["ja"], None),
+        ("en", TEXTS["fa"], "fa"),
+        ("en", TEXTS["fr"], "fr"),
+        ("fr", ENGLISH, "en"),
+        ("de", TEXTS["ru"], "ru"),
+        ("ja", "pip install --upgrade package && package serve --host 0.0.0.0 --port 8000", None),
+        ("en", "| Größe | Maße |\n| --- | --- |\n| 3 | 4 |", None),
+        (None, TEXTS["ja"], None),
+    ],
+)
+def test_a_piece_has_a_language_of_its_own_where_it_surely_is_another(
+    document: str | None, piece: str, own: str | None
+) -> None:
+    assert own_language(piece, document) == own
+
+
+@needs_shared
+def test_pieces_of_translated_corpora_are_of_their_document_s_language() -> None:
+    pieces = others = 0
+    for language, text in shared_texts("corpora/fastapi-docs", "*/**/*.md"):
+        for chunk in split(text, markdown=True):
+            pieces += 1
+            others += own_language(chunk.content, language) is not None
+    assert others <= 0.01 * pieces > 0
 
 
 def test_menus_before_the_text_do_not_count() -> None:
