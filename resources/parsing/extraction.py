@@ -22,6 +22,10 @@ _FURNITURE = re.compile(
     r"<(/?)(nav|footer|aside|script|style|noscript|template)\b[^<>]*>", re.IGNORECASE
 )
 _IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^)\n\[]*\)")
+_LINK = re.compile(r"\[([^\[\]\n]*)\]\([^)\n]*\)")
+#: A block is a menu where less than this share of its letters is outside of links; menus are dropped where at least so
+#: many characters of text remain.
+_MENU_SHARE, _LEAST_PROSE = 0.15, 500
 _EMPTY_LINK = re.compile(r"(?<!\\)\[[ \t]*\]\([^)\n\[]*\)")
 _FENCES = re.compile(r"(^(`{3,}|~{3,}).*?(?:^\2|\Z))", re.MULTILINE | re.DOTALL)
 #: Escapes that protect nothing inside a line but split words for a lexical index ("3\-4", "snake\_case").
@@ -78,7 +82,8 @@ def extract_html(html: str, found: Format) -> Extracted:
         page = page[: body.start()] + f"<body>{main}</body>" if body else main
     # Djot, not Markdown: the Markdown writer turns the page's metadata into a heading and doubles the lines of code.
     result = _kreuzberg(page.encode(), found, "djot")
-    return Extracted(_tidy(_FRONT_MATTER.sub("", result.content, count=1)), dict(result.metadata))
+    content = _tidy(_FRONT_MATTER.sub("", result.content, count=1))
+    return Extracted(_without_menus(content), dict(result.metadata))
 
 
 def _without_furniture(html: str) -> str:
@@ -95,6 +100,21 @@ def _without_furniture(html: str) -> str:
             if depth == 0:
                 inside, end = "", tag.end()
     return "".join([*kept, html[start if inside else end :]])
+
+
+def _without_menus(markdown: str) -> str:
+    """Without the blocks that are links and hardly anything else, where the page has a text besides."""
+    blocks = re.split(r"\n{2,}", markdown)
+    kept = [block for block in blocks if not _is_menu(block)]
+    said = sum(len(_LINK.sub("", block)) for block in kept)
+    return "\n\n".join(kept) if said >= _LEAST_PROSE else markdown
+
+
+def _is_menu(block: str) -> bool:
+    links = _LINK.findall(block)
+    linked = sum(map(len, links))
+    around = len(re.sub(r"[\W_]+", "", _LINK.sub("", block)))
+    return bool(links) and around <= _MENU_SHARE * (linked + around) and "```" not in block
 
 
 def _main(html: str) -> str:

@@ -254,6 +254,15 @@ def test_subtitles_are_what_is_said() -> None:
     assert parse(text, "a.vtt").text == "Hello there\nBye"
 
 
+def test_menus_of_links_go_and_links_in_sentences_stay() -> None:
+    menu = "".join(f"<li><a href='/{n}'>Topic number {n}</a></li>" for n in range(20))
+    prose = f"<p>{ENGLISH} <a href='/fox'>Foxes</a> jump.</p>" * 8
+    page = parse(f"<html><body><ul>{menu}</ul>{prose}</body></html>", "a.html").text
+    assert "Topic number" not in page
+    assert page.count("Foxes") == 8
+    assert "Topic number 7" in parse(f"<html><body><ul>{menu}</ul></body></html>", "a.html").text
+
+
 def test_html_is_its_main_content() -> None:
     page = f"""<!doctype html><html lang="en"><head><title>A &amp; B</title><meta name="author" content="Ada">
     <script>var x = "hidden"</script></head><body><nav>Menu</nav><main><h1>Head</h1><p>{ENGLISH}</p>
