@@ -4,13 +4,14 @@ It can say "drifted", of what a read of the key confirmed, or that it found noth
 differs while no work is under way proves nothing by itself: it is undetermined, and the full form is to tell.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
 
-from rag_assets.checks.consistency import compare_bucket, compare_keys
+from rag_assets.checks.consistency import compare_keys, compare_range
 from rag_assets.checks.evidence import COLUMNS, evidence
 from rag_assets.checks.results import of_each_source, result
 from rag_assets.follow_up import age
@@ -19,7 +20,7 @@ from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind
 from resources.configured import MilvusResource, PostgresResource
 from resources.milvus.collections import ALIASES
-from resources.milvus.rows import HEX, row_ids
+from resources.milvus.rows import row_ids, spans
 from resources.milvus.store import MilvusStore
 from resources.postgres.check_results import REPAIR, CheckResult, last_results
 from resources.postgres.connection import Connection
@@ -96,16 +97,14 @@ def _sample(
     if not store.has_collection(collection.name):
         lost = [row_ids(chunk, collection.kind, count)[0] for chunk, _, count, _ in claims]
         return Drift(claimed, missing=lost)
-    digits = 0
-    while claimed / 16**digits > RANGE_ROWS:
-        digits += 1
+    ranges = spans(math.ceil(claimed / RANGE_ROWS))
     drift = Drift()
-    if digits:  # else one range is all of it
+    if len(ranges) > 1:  # else one range is all of it
         rows = sum(count for _, _, count, _ in claims)  # a multi-vector takes hundreds a chunk
         sample = claims[: max(1, SAMPLE_ROWS * len(claims) // rows)]
         drift.add(compare_keys(connection, store, collection, sample))
-    for prefix in {"".join(chance.choices(HEX, k=digits)) for _ in range(RANGES)}:
-        drift.add(compare_bucket(connection, store, collection, source, prefix))
+    for span in chance.sample(ranges, min(RANGES, len(ranges))):
+        drift.add(compare_range(connection, store, collection, source, span))
     for name in (*DRIFT_CLASSES, "contradictions"):  # a row may be in the sample and in a range
         setattr(drift, name, sorted(set(getattr(drift, name))))
     drift.checked = min(drift.checked, claimed + len(drift.orphaned))

@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from numpy.typing import NDArray
 from rag_assets.pipeline.vectors import NORM_TOLERANCE, Kind
 from resources.errors import VectorError
 
-HEX = "0123456789abcdef"
+#: A range of keys: the first number of ids in it and the first after it, as numbers of eight hexadecimal digits. Ids
+#: begin with uniform ones, so equal spans hold about as many rows each. The outer two are open: foreign ids are in one.
+Span = tuple[int, int]
+EVERYTHING: Span = (0, 16**8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class RowFields:
         }
 
 
-def row_ids(chunk: uuid.UUID, kind: Kind, count: int | None) -> list[str]:
+def row_ids(chunk: uuid.UUID | str, kind: Kind, count: int | None) -> list[str]:
     """The ids of a chunk's rows: one, or for multi one a token (none where their number is not known)."""
     if kind != "multi":
         return [f"{chunk}_{kind}"]
@@ -60,18 +64,20 @@ def is_plain(row_id: str) -> bool:
     return row_id.isprintable() and not set(row_id) & set("'\"\\")
 
 
-def bucket_filter(prefix: str) -> str:
-    """The buckets of all prefixes of one length cover every possible id once: the outer two are open.
+def spans(count: int, whole: Span = EVERYTHING) -> list[Span]:
+    """As many ranges of equal size, or fewer where there are not so many numbers; each id is in one of them."""
+    lower, upper = whole
+    count = max(1, min(count, upper - lower))
+    bounds = [lower + (upper - lower) * part // count for part in range(count + 1)]
+    return list(pairwise(bounds))
 
-    A key range rather than `like`: it prunes segments, and every server has it. Zeros at the end of a bound are left
-    off: a bucket begins where the one that it was split from did, also for foreign ids ("f!" is less than "f0").
-    """
-    conditions = []
-    if lower := prefix.rstrip("0"):
-        conditions.append(f'id >= "{lower}"')
-    if prefix.strip("f"):
-        following = f"{int(prefix, 16) + 1:0{len(prefix)}x}".rstrip("0")
-        conditions.append(f'id < "{following}"')
+
+def span_filter(span: Span) -> str:
+    """A condition for the ids of a range; none for everything. Every server prunes segments by it (not by `like`)."""
+    lower, upper = span
+    conditions = [f'id >= "{lower:08x}"'] if lower > EVERYTHING[0] else []
+    if upper < EVERYTHING[1]:
+        conditions.append(f'id < "{upper:08x}"')
     return " and ".join(conditions)
 
 

@@ -100,6 +100,20 @@ def _went_away() -> Iterator[None]:
         raise StoreUnavailable(f"PostgreSQL went away: {error}".strip()) from error
 
 
+def writing(connection: Connection, partition: str) -> tuple[int, bool]:
+    """(epoch of the latest writer, whether a session other than this one holds the partition now)."""
+    row = connection.execute(
+        """SELECT coalesce((SELECT epoch FROM partition_writers WHERE partition = %(partition)s), 0),
+             EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
+               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+               AND (classid::bigint << 32) | objid::bigint
+                 = hashtextextended('rag-assets partition ' || %(partition)s, 0))""",
+        {"partition": partition},
+    ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
 def _lock(connection: Connection, partition: str, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:

@@ -287,20 +287,32 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
     ).rowcount
 
 
+def claimed_rows(connection: Connection, collection: Collection, source_id: uuid.UUID) -> int:
+    """How many rows of a source the collection acknowledged."""
+    row = connection.execute(
+        """SELECT coalesce(sum(r.row_count), 0)::bigint FROM document_chunks c
+           JOIN vector_rows r ON r.collection = %s AND r.chunk_id = c.id WHERE c.source_uuid = %s""",
+        [collection.name, source_id],
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
 def claims_in_range(
-    connection: Connection, collection: Collection, source_id: uuid.UUID, prefix: str
-) -> list[tuple[uuid.UUID, str, int, datetime]]:
-    """(chunk, fingerprint, rows, acknowledged at) that Milvus must hold, of a source, for ids with `prefix`."""
-    lower, upper = _id_range(prefix)
+    connection: Connection, collection: Collection, source_id: uuid.UUID, lower: int, upper: int
+) -> list[tuple[str, str, int]]:
+    """(chunk, fingerprint, rows) that Milvus must hold of a source, for chunks whose first 32 bits are in the range."""
+    # The chunk as text: PostgreSQL writes it four times as fast as Python.
     return connection.execute(
-        f"""{_CLAIMS} WHERE d.source_uuid = %(source)s AND c.id BETWEEN %(lower)s AND %(upper)s
-              AND r.chunk_id IS NOT NULL AND r.row_count > 0""",  # pyright: ignore[reportArgumentType]
+        f"""SELECT id::text, fingerprint, row_count FROM ({_CLAIMS}
+              WHERE d.source_uuid = %(source)s AND c.id BETWEEN %(lower)s AND %(upper)s
+                AND r.chunk_id IS NOT NULL AND r.row_count > 0) AS claims""",  # pyright: ignore[reportArgumentType]
         {
             "collection": collection.name,
             "model": collection.model,
             "source": source_id,
-            "lower": lower,
-            "upper": upper,
+            "lower": uuid.UUID(int=lower << 96),
+            "upper": uuid.UUID(int=(upper << 96) - 1),
         },
     ).fetchall()
 
@@ -331,10 +343,6 @@ def leaving_chunks(
 _CLAIMS = f"""SELECT c.id,
     CASE WHEN r.chunk_id IS NULL THEN NULL WHEN d.indexing_status = 'completed' THEN {FINGERPRINT}
       ELSE r.row_fingerprint END AS fingerprint,
-    coalesce(r.row_count, 0), r.acknowledged_at
+    coalesce(r.row_count, 0) AS row_count, r.acknowledged_at
   FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
   LEFT JOIN vector_rows r ON r.collection = %(collection)s AND r.chunk_id = c.id"""
-
-
-def _id_range(prefix: str) -> tuple[uuid.UUID, uuid.UUID]:
-    return uuid.UUID(prefix.ljust(32, "0")), uuid.UUID(prefix.ljust(32, "f"))

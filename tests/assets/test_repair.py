@@ -97,9 +97,9 @@ def test_where_reads_disagree_nothing_is_touched(world: World, monkeypatch) -> N
     world.connection.execute("UPDATE vector_rows SET acknowledged_at = now() - interval '1 minute'")
     scan = MilvusStore.scan
 
-    def losing(self: MilvusStore, name: str, prefix: str = "", where: str = ""):
+    def losing(self: MilvusStore, name: str, *where: Any, **options: Any):
         """The fault: a scan that drops every third row, as real iterators have done."""
-        for bucket in scan(self, name, prefix, where):
+        for bucket in scan(self, name, *where, **options):
             yield [row for index, row in enumerate(bucket) if index % 3]
 
     monkeypatch.setattr(MilvusStore, "scan", losing)

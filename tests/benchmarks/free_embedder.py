@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from rag_assets.pipeline.vectors import Embeddings, Kind
+from rag_assets.pipeline.vectors import Embeddings, Kind, Sparse
 
 _TABLE = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
 
@@ -19,8 +19,23 @@ def vector(text: str) -> np.ndarray:
     return part / np.linalg.norm(part)
 
 
+#: Terms of a sparse vector.
+TERMS = 16
+
+
+def sparse_vectors(texts: Sequence[str]) -> Sparse:
+    """As many terms for each text, of a vocabulary of 30,000."""
+    count = len(texts)
+    starts = np.array([zlib.crc32(text.encode()) % 30_000 for text in texts], np.uint32)
+    return Sparse(
+        np.arange(count + 1, dtype=np.int64) * TERMS,
+        (starts[:, None] + np.arange(TERMS, dtype=np.uint32)).reshape(-1),
+        np.full(count * TERMS, 0.25, np.float32),
+    )
+
+
 class FreeEmbedder:
-    """Dense only."""
+    """Dense and sparse."""
 
     dimension = 1024
     token_dimension = 128
@@ -33,7 +48,11 @@ class FreeEmbedder:
         rows = np.array([vector(text) for text in texts], np.float32).reshape(
             len(texts), self.dimension
         )
-        return Embeddings(dense=rows, tokens=len(texts))
+        return Embeddings(
+            dense=rows if "dense" in kinds else None,
+            sparse=sparse_vectors(texts) if "sparse" in kinds else None,
+            tokens=len(texts),
+        )
 
     def embed_queries(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
         return self.embed(texts, kinds)

@@ -16,7 +16,7 @@ from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.milvus import store as store_module
 from resources.milvus.collections import Layout
-from resources.milvus.rows import RowFields, row_ids
+from resources.milvus.rows import EVERYTHING, RowFields, Span, row_ids
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow
@@ -166,7 +166,7 @@ def test_each_class_is_reported_exactly(index: Index, monkeypatch: pytest.Monkey
     index.assert_drift(**expected)
     # The same in many small buckets.
     monkeypatch.setattr(store_module, "BUCKET_ROWS", 10)
-    monkeypatch.setattr(consistency, "BUCKET_ROWS", 10)
+    monkeypatch.setattr(consistency, "JUDGED_ROWS", 5)
     index.assert_drift(**expected)
     index.delete(*orphaned[:4], *strangers)
     index.write([index.chunks[n] for n in (1, 2, 5)], acknowledge=False)
@@ -240,8 +240,8 @@ class DisturbedStore(MilvusStore):
     misread: Callable[[list[tuple[str, str]]], list[tuple[str, str]]]
     after_first_read: Callable[[], object] | None
 
-    def scan(self, name: str, prefix: str = "", where: str = ""):
-        for bucket in super().scan(name, prefix, where):
+    def scan(self, name: str, span: Span = EVERYTHING, where: str = ""):
+        for bucket in super().scan(name, span, where):
             yield self.misread(bucket)
 
     def fingerprints(self, name: str, ids: Sequence[str]) -> dict[str, str]:

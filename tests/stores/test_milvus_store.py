@@ -26,13 +26,15 @@ from resources.errors import ConfigError, StoreUnavailable, VectorError
 from resources.milvus import store as store_module
 from resources.milvus.collections import Layout
 from resources.milvus.rows import (
-    HEX,
+    EVERYTHING,
     RowFields,
-    bucket_filter,
+    Span,
     checked,
     of_no_source,
     of_source,
     row_ids,
+    span_filter,
+    spans,
 )
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
@@ -75,8 +77,8 @@ def foreign(row_id: str, source: str = "docs", fingerprint: str = "x") -> dict[s
     }  # fmt: skip
 
 
-def scanned(store: MilvusStore, name: str, prefix: str = "", where: str = "") -> list[str]:
-    return [row_id for bucket in store.scan(name, prefix, where) for row_id, _ in bucket]
+def scanned(store: MilvusStore, name: str, span: Span = EVERYTHING, where: str = "") -> list[str]:
+    return [row_id for bucket in store.scan(name, span, where) for row_id, _ in bucket]
 
 
 FOREIGN = ["zzz", "!x", "f!", "F0", "~", 'quo"te', "it's", "back\\slash", "új", "東京", "00"]
@@ -130,10 +132,10 @@ def test_a_full_bucket_is_split_and_nothing_is_lost(
     store.upsert_dense("a", rows, vectors(300))
     store.client.insert("a", [foreign(row_id) for row_id in FOREIGN])
     ids = [f"{row.chunk_id}_dense" for row in rows] + FOREIGN
-    # At 18 rows some of the 16 buckets are split and some are not.
-    for limit, prefixes in ((18, [""]), (12, [""]), (100, list(HEX))):
+    # At 21 rows some of the 16 buckets are split and some are not.
+    for limit, ranges in ((21, [EVERYTHING]), (12, [EVERYTHING]), (100, spans(16))):
         monkeypatch.setattr(store_module, "BUCKET_ROWS", limit)
-        found = [row_id for prefix in prefixes for row_id in scanned(store, "a", prefix)]
+        found = [row_id for span in ranges for row_id in scanned(store, "a", span)]
         assert sorted(found) == sorted(ids), limit
 
 
@@ -143,35 +145,36 @@ def test_a_bucket_that_cannot_be_split_is_refused(
     store.ensure_collection("a", DENSE)
     store.client.insert("a", [foreign(f"zzz{n}") for n in range(5)])
     monkeypatch.setattr(store_module, "BUCKET_ROWS", 4)
-    with pytest.raises(ConfigError, match="more than 4 rows"):
+    with pytest.raises(ConfigError, match="4 rows or more"):
         scanned(store, "a")
 
 
-PREFIXES = st.lists(st.text(HEX, max_size=3), max_size=4)
-
-
-@given(st.text(max_size=4) | st.text(HEX + "!/:`gz~", max_size=5), PREFIXES)
-def test_whatever_buckets_are_split_each_id_is_in_one(row_id: str, split: list[str]) -> None:
+@given(
+    st.text(max_size=4) | st.text("0123456789abcdef" + "!/:`gz~", max_size=9),
+    st.integers(1, 40),
+    st.sets(st.integers(0, 39)),
+)
+def test_whatever_buckets_are_split_each_id_is_in_one(
+    row_id: str, count: int, split: set[int]
+) -> None:
     """By the filter expressions themselves, compared as Milvus compares: bytes."""
 
-    def holds(prefix: str) -> bool:
-        conditions = bucket_filter(prefix).split(" and ")
+    def holds(span: Span) -> bool:
         data = row_id.encode("utf-8", "surrogatepass")
-        for condition in filter(None, conditions):
+        for condition in filter(None, span_filter(span).split(" and ")):
             _, operator, bound = condition.split(" ")
             limit = bound.strip('"').encode()
             if not (data >= limit if operator == ">=" else data < limit):
                 return False
         return True
 
-    leaves, todo = [], [""]
-    while todo:
-        prefix = todo.pop()
-        if any(wanted.startswith(prefix) and wanted != prefix for wanted in split):
-            todo.extend(prefix + digit for digit in HEX)
-        else:
-            leaves.append(prefix)
-    assert sum(holds(prefix) for prefix in leaves) == 1
+    whole = spans(count)
+    leaves = [
+        part
+        for number, span in enumerate(whole)
+        for part in (spans(4, span) if number in split else [span])
+    ]
+    assert sum(holds(span) for span in leaves) == 1
 
 
 def test_sparse_rows_without_terms_take_no_row(store: MilvusStore) -> None:

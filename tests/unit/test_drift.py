@@ -270,6 +270,13 @@ def test_contradictions_make_the_verdict_undetermined_and_parts_add_up() -> None
     assert Drift().verdict == "consistent"
 
 
+def test_rows_that_are_counted_and_not_shown_forbid_only_consistent() -> None:
+    drift = Drift(uncounted=2)
+    assert drift.verdict == "undetermined"
+    drift.add(Drift(missing=["a"], uncounted=1))
+    assert (drift.verdict, drift.uncounted) == ("drifted", 3)
+
+
 @given(
     st.dictionaries(st.text(max_size=3), st.text(max_size=2)),
     st.lists(st.tuples(st.text(max_size=3), st.text(max_size=2))),
