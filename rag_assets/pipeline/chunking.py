@@ -19,13 +19,17 @@ from typing import NamedTuple
 from semantic_text_splitter import TextSplitter
 
 #: Change it with any change of this module that alters chunks: documents are then split and embedded anew.
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 
 # A section's title is stored as VARCHAR(500).
 _TITLE_CHARS = 500
 
 # TextSplitter is quadratic in a stretch without sentence ends (1,000,000 Han characters: 83 s), so it gets windows.
 _WINDOW_CHARS = 4000
+
+# Boundaries are ranked by how the block below opens, so that an edit further on in it leaves their order as it was:
+# with whole blocks hashed, 3 edits within a block in 200 changed more than 3 chunks, so 1 in 400.
+_OPENING_CHARS = 24
 
 # How firmly a boundary between two blocks stands; the weakest are removed first. The one before a heading of level n
 # has _TITLE - n: the deeper, the weaker.
@@ -252,18 +256,16 @@ def _pack(text: str, blocks: list[_Block], config: ChunkingConfig) -> list[int]:
 
     Starts from a chunk a block and removes boundaries, the weakest first and equal ones by a hash of the block below,
     wherever the chunk that results fits. Whether one falls depends on weaker ones beside it, those on still weaker
-    ones, and such a chain is short: an edit changed 1.5 chunks on average, 3 or fewer in 98 of 100 cases, 5 at most.
+    ones, and such a chain is short. In 1,000 paragraphs a changed word changed 1 chunk, a paragraph that grew or shrank
+    1.3 on average (99.7 %: at most 3), one replaced by another 1.6 (98.8 %: at most 3), 5 at most. A hard bound needs
+    boundaries that stand whatever their neighbours are: those tried left chunks 54 to 66 % full and the tail as long.
     No two neighbours within a section would fit into one chunk, so chunks are about 70 % full.
     """
-    order = sorted(
-        (block.strength << 32 | zlib.crc32(text[block.start : block.end].encode()), index)
-        for index, block in enumerate(blocks)
-        if index
-    )
+    order = sorted((_rank(text, block), index) for index, block in enumerate(blocks) if index)
     first = list(range(len(blocks)))  # block of the chunk; kept at its last block
     last = first.copy()  # block of the chunk; kept at its first block
     opens = bytearray(b"\1") * len(blocks)
-    across_headings = _TITLE - 6 << 32
+    across_headings = _TITLE - 6 << 64
     for key, index in order:
         opening, closing = first[index - 1], last[index]
         start, end = blocks[opening].start, blocks[closing].end
@@ -276,6 +278,13 @@ def _pack(text: str, blocks: list[_Block], config: ChunkingConfig) -> list[int]:
         opens[index] = 0
         last[opening], first[closing] = closing, opening
     return [index for index, opening in enumerate(opens) if opening]
+
+
+def _rank(text: str, block: _Block) -> int:
+    """Strength, then a hash of the block's opening, then (rows of a table may open alike) of all of it."""
+    opening = text[block.start : min(block.end, block.start + _OPENING_CHARS)]
+    whole = text[block.start : block.end]
+    return block.strength << 64 | zlib.crc32(opening.encode()) << 32 | zlib.crc32(whole.encode())
 
 
 def _chunks(text: str, blocks: list[_Block], firsts: list[int]) -> list[Chunk]:

@@ -289,12 +289,36 @@ def test_an_edit_changes_the_chunks_next_to_it_only(case: str) -> None:
     assert changed[-1] <= 6
 
 
+def test_a_paragraph_edited_further_on_than_its_opening_changes_three_chunks_at_most() -> None:
+    rng = random.Random("within")
+    words, sizes = [], []
+    for _ in range(2):
+        blocks = [sentence(rng, 20, 60) for _ in range(1000)]
+        before = set(contents("\n\n".join(blocks)))
+        for _ in range(60):
+            index = rng.randrange(1000)
+            opening, rest = blocks[index][:30], blocks[index][30:]
+            place = rng.randrange(len(rest))
+            for changed, counts in (
+                (rest[:place] + "*" + rest[place + 1 :], words),  # as long as before
+                (rest + " " + sentence(rng, 4, 20), sizes),
+                (rest[:place], sizes),
+            ):
+                edited = blocks.copy()
+                edited[index] = opening + changed
+                after = contents("\n\n".join(edited))
+                counts.append(sum(content not in before for content in after))
+    assert set(words) == {1}
+    assert sum(count > 3 for count in sizes) <= 0.01 * len(sizes)
+    assert max(sizes) <= 5
+
+
 def test_chunks_are_those_of_this_version() -> None:
     """Fails when chunks change: raise CHUNKER_VERSION with it, or documents keep the chunks of the old rules."""
     rng = random.Random("golden")
     text = "\n\n".join(markdown_blocks(rng) for _ in range(200)) + "\n\n" + "これは文です。" * 300
     digest = hashlib.blake2b("\0".join(contents(text)).encode(), digest_size=8).hexdigest()
-    assert (CHUNKER_VERSION, digest) == ("1", "43697294d497720e")
+    assert (CHUNKER_VERSION, digest) == ("2", "4d1d3b62754a3d89")
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------
