@@ -42,6 +42,7 @@ def drain(writer: Writer, store: MilvusStore, source_id: uuid.UUID, kind: Kind) 
             if dead:
                 passage("deletions-claimed")
                 for name in names:
+                    writer.confirm()
                     store.delete_chunks(name, kind, dead)
                 passage("deletions-done")
             confirm_deletions(connection, claimed)

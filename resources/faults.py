@@ -1,7 +1,7 @@
 """Fault points: named places where a crash would hurt most. Unarmed, a passage costs one comparison (0.03 µs).
 
-`RAG_FAULT=<name>:<nth>` kills this process with SIGKILL at the nth passage of the point. `<name>:<nth>:<pid>` kills
-that process (a server) instead, with RAG_FAULT_SIGNAL (default KILL), waits for its end and goes on;
+`RAG_FAULT=<name>:<nth>` kills this process at the nth passage of the point, with RAG_FAULT_SIGNAL (default KILL; STOP
+halts it there). `<name>:<nth>:<pid>` kills that process (a server) instead, waits for its end and goes on;
 `<name>:<nth>:<pid>:<ms>` does so only so many milliseconds later, while this process goes on. The names are listed in
 tests/faults/points.py.
 """
@@ -44,18 +44,23 @@ def _pass(point: str) -> None:
         if name != point or passages[point] != int(nth):
             return
     if not victim:
-        os.kill(os.getpid(), signal.SIGKILL)
+        # By thread: of a process some thread takes the signal, and this one would go on until it did.
+        signal.pthread_kill(threading.get_ident(), _signal())
     elif len(victim) == 1:
         _kill(int(victim[0]))
     else:
         threading.Timer(int(victim[1]) / 1000, _kill, [int(victim[0])]).start()
 
 
+def _signal() -> signal.Signals:
+    return signal.Signals[f"SIG{os.environ.get('RAG_FAULT_SIGNAL', 'KILL')}"]
+
+
 def _kill(pid: int) -> None:
     import psutil
 
     process = psutil.Process(pid)
-    process.send_signal(signal.Signals[f"SIG{os.environ.get('RAG_FAULT_SIGNAL', 'KILL')}"])
+    process.send_signal(_signal())
     deadline = time.monotonic() + _END
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:

@@ -94,9 +94,11 @@ class FileStore:
                     os.fsync(file.fileno())
                     passage("file-synced")
             os.replace(temporary, path)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
+            if isinstance(error, OSError):  # no space, no permission, a disk that fails
+                raise StoreUnavailable(f"{path} cannot be written: {error}") from error
             raise
         if durable:
             passage("file-renamed")

@@ -199,12 +199,12 @@ def _upsert(
         )
         for row in rows
     ]
-    stage.writer.confirm()
+    fence = stage.writer.confirm
     if kind == "dense":
-        return store.upsert_dense(name, fields, dense_rows(table))
+        return store.upsert_dense(name, fields, dense_rows(table), fence)
     if kind == "sparse":
-        return store.upsert_sparse(name, fields, sparse_rows(table))
-    return store.upsert_multi(name, fields, multi_rows(table))
+        return store.upsert_sparse(name, fields, sparse_rows(table), fence)
+    return store.upsert_multi(name, fields, multi_rows(table), fence)
 
 
 def _publish(stage: Stage, store: MilvusStore, kind: Kind, name: str) -> None:

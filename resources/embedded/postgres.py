@@ -29,7 +29,7 @@ from resources.embedded.postgres_data import (
     socket_folder,
 )
 from resources.embedded.process import POLL, ended, find, locked, prepare, spawn, tail
-from resources.errors import StackError
+from resources.errors import StackError, StoreUnavailable
 
 #: Given on the command line at each start, so that they hold for data folders of any age. A small machine: 2 cores,
 #: a few GB. `fsync` and `synchronous_commit` stay on. Parallel queries are off: their shared memory does not fit the
@@ -197,10 +197,13 @@ def _ensure_database(sockets: str, database: str) -> None:
     import psycopg  # 0.3 s that a mere look at what runs need not pay
     from psycopg import sql
 
-    with psycopg.connect(_url(sockets, "postgres"), autocommit=True) as connection:
-        query = "SELECT 1 FROM pg_database WHERE datname = %s"
-        if not connection.execute(query, [database]).fetchone():
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    try:
+        with psycopg.connect(_url(sockets, "postgres"), autocommit=True) as connection:
+            query = "SELECT 1 FROM pg_database WHERE datname = %s"
+            if not connection.execute(query, [database]).fetchone():
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    except psycopg.OperationalError as error:  # too many clients, or it went away again
+        raise StoreUnavailable(f"PostgreSQL does not answer: {error}".strip()) from error
 
 
 def _url(sockets: str, database: str) -> str:

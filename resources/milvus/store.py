@@ -10,7 +10,7 @@ import logging
 import math
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,6 +66,10 @@ BUCKET_ROWS = 16_384
 BUCKET_FILL = 0.85
 #: Seconds a scan of a bucket may take: Milvus Lite walks the rows that it holds in memory.
 SCAN_TIMEOUT = 120.0
+
+
+#: Asked right before each upsert; raises when the caller is no longer the writer of these rows.
+Fence = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,11 @@ class MilvusStore:
     # Writes ----------------------------------------------------------------------------------------------------
 
     def upsert_dense(
-        self, name: str, rows: Sequence[RowFields], vectors: NDArray[np.float32]
+        self,
+        name: str,
+        rows: Sequence[RowFields],
+        vectors: NDArray[np.float32],
+        fence: Fence = lambda: None,
     ) -> list[int]:
         """Upserts one row a chunk. Returns the rows of each chunk (1)."""
         vectors = checked(vectors, [str(row.chunk_id) for row in rows])
@@ -173,10 +181,17 @@ class MilvusStore:
                 {**row.as_row(f"{row.chunk_id}_dense"), VECTOR_FIELD: vector}
                 for row, vector in zip(rows, vectors)
             ),
+            fence,
         )
         return [1] * len(rows)
 
-    def upsert_sparse(self, name: str, rows: Sequence[RowFields], vectors: Sparse) -> list[int]:
+    def upsert_sparse(
+        self,
+        name: str,
+        rows: Sequence[RowFields],
+        vectors: Sparse,
+        fence: Fence = lambda: None,
+    ) -> list[int]:
         """Upserts one row a chunk; an empty vector (which no server stores) takes none. Returns rows a chunk."""
         if not np.isfinite(vectors.values).all():
             bad = (
@@ -204,10 +219,16 @@ class MilvusStore:
                         "vocabulary_size": count,
                     }
 
-        self._upsert_all(name, UPSERT_ROWS, stored())
+        self._upsert_all(name, UPSERT_ROWS, stored(), fence)
         return [1 if count else 0 for count in counts.tolist()]
 
-    def upsert_multi(self, name: str, rows: Sequence[RowFields], vectors: Multi) -> list[int]:
+    def upsert_multi(
+        self,
+        name: str,
+        rows: Sequence[RowFields],
+        vectors: Multi,
+        fence: Fence = lambda: None,
+    ) -> list[int]:
         """Upserts one row for each token vector. Returns rows a chunk."""
         counts = np.diff(vectors.offsets)
         tokens = checked(vectors.vectors, [str(row.chunk_id) for row in rows], counts)
@@ -226,10 +247,13 @@ class MilvusStore:
                 for row, start, count in zip(rows, vectors.offsets.tolist(), counts.tolist())
                 for token, row_id in enumerate(row_ids(row.chunk_id, "multi", count))
             ),
+            fence,
         )
         return counts.tolist()
 
-    def _upsert_all(self, name: str, step: int, rows: Iterator[dict[str, Any]]) -> None:
+    def _upsert_all(
+        self, name: str, step: int, rows: Iterator[dict[str, Any]], fence: Fence
+    ) -> None:
         """Upserts `step` rows at a time; while the server takes one part, the next one is encoded."""
         parts = iter(lambda: list(islice(rows, step)), [])
         sample: dict[str, str] = {}
@@ -240,15 +264,16 @@ class MilvusStore:
                     (row["id"], row["row_fingerprint"])
                     for row in part[:: max(1, step // READ_BACK)]
                 )
-                running.append(pool.submit(self._upsert, name, part))
+                running.append(pool.submit(self._upsert, name, part, fence))
                 if len(running) > UPSERTS:
                     running.popleft().result()
             for upsert in running:
                 upsert.result()
         self._read_back(name, sample)
 
-    def _upsert(self, name: str, rows: list[dict[str, Any]]) -> None:
+    def _upsert(self, name: str, rows: list[dict[str, Any]], fence: Fence) -> None:
         passage("upsert-sent")
+        fence()
         answer = self._call(f"upsert {len(rows)} rows into {name}", "upsert", name, rows)
         passage("upsert-answered")
         if answer.get("upsert_count") != len(rows):

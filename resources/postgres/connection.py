@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import LiteralString
 
 import psycopg
@@ -59,7 +60,13 @@ class Postgres:
                 [partition, f"{socket.gethostname()}:{os.getpid()}"],
             ).fetchone()
             assert row is not None
-            yield Writer(connection, partition, row[0])
+            with ExitStack() as opened:
+                yield Writer(
+                    connection,
+                    partition,
+                    row[0],
+                    cache(lambda: opened.enter_context(self.connect(autocommit=True))),
+                )
 
 
 @dataclass(frozen=True)
@@ -69,20 +76,26 @@ class Writer:
     connection: Connection
     partition: str
     epoch: int
+    #: A second session, opened at the first use: a question must not wait for what the first one is doing.
+    second: Callable[[], Connection]
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One transaction that commits only while this writer's epoch is the current one; else raises Fenced."""
         with self.connection.transaction():
-            self._check_epoch("FOR SHARE")
+            self._check_epoch(self.connection, "FOR SHARE")
             yield self.connection
 
     def confirm(self) -> None:
-        """Raises Fenced when the partition was taken over: asked before each call that PostgreSQL cannot undo."""
-        self._check_epoch("")
+        """Raises Fenced when the partition was taken over: asked right before each request that writes to Milvus.
 
-    def _check_epoch(self, locking: LiteralString) -> None:
-        row = self.connection.execute(
+        A process that is halted (SIGSTOP, a frozen virtual machine) between this answer and the sending of the request
+        is not caught: Milvus knows no epochs. What it then writes is found by the check and mended by a repair.
+        """
+        self._check_epoch(self.second(), "")
+
+    def _check_epoch(self, connection: Connection, locking: LiteralString) -> None:
+        row = connection.execute(
             "SELECT epoch FROM partition_writers WHERE partition = %s " + locking, [self.partition]
         ).fetchone()
         if row is None or row[0] != self.epoch:

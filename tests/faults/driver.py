@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import traceback
 from collections import Counter
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
 
 from rag_assets.assets import chunk_embeddings, vectors
 from rag_assets.assets.chunk_embeddings import embed_texts
@@ -110,7 +113,42 @@ def _counted(method: Any, name: str, calls: Counter[str]) -> Any:
     return counted
 
 
-WORK = {"sync": sync, "repair": repair, "twice": twice}
+def losing_a_reply(settings: Settings, name: str, nth: int) -> Any:
+    """A sync of which the reply to the nth request of a kind is lost after the server applied it."""
+    method: Any = getattr(MilvusClient, name)
+    calls = iter(range(1, 1_000_000))
+
+    def losing(*arguments: Any, **options: Any) -> Any:
+        answer = method(*arguments, **options)
+        if next(calls) == nth:
+            raise MilvusException(message="the connection broke before the answer came")
+        return answer
+
+    setattr(MilvusClient, name, losing)
+    return sync(settings)
+
+
+def one_upsert_at_a_time(settings: Settings) -> Any:
+    """Nothing is on its way to Milvus when this process halts between two upserts."""
+    milvus_store.UPSERTS = 1
+    return sync(settings)
+
+
+def on_a_full_disk(settings: Settings) -> Any:
+    """No file of this process may grow beyond 4,000 bytes: the raw ones fit, Parquet does not."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
+    return sync(settings)
+
+
+WORK = {
+    "sync": sync,
+    "repair": repair,
+    "twice": twice,
+    "losing an upsert": partial(losing_a_reply, name="upsert", nth=3),
+    "losing a delete": partial(losing_a_reply, name="delete", nth=2),
+    "one upsert at a time": one_upsert_at_a_time,
+    "on a full disk": on_a_full_disk,
+}
 
 
 def run(
