@@ -42,7 +42,7 @@ def test_hostile_files_are_read_or_refused_with_a_reason(world: World, shared_da
     world.add()
     started = time.monotonic()
     plan = world.sync()["documents"]
-    assert time.monotonic() - started < 120
+    assert time.monotonic() - started < 300  # 40 s; more only where others use the machine
     assert psutil.Process().memory_info().rss < 2 * 2**30
     assert plan["inserted"] + plan["failed"] == files
     assert plan["inserted"] >= 0.7 * files
