@@ -35,6 +35,12 @@ class SourceError(RagError):
     """A source that cannot be listed or fetched."""
 
 
+class SourceUnavailable(SourceError):
+    """A source whose server does not answer, or answers that it cannot now."""
+
+    transient = True
+
+
 class DeletionGuard(SourceError):
     """A source lists so much less than before that nothing is deleted until a person confirms it."""
 

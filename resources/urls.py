@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SECRET = re.compile("pass|secret|token|key|sig|credential", re.IGNORECASE)
+SECRET_NAME = re.compile("pass|secret|token|key|sig|credential", re.IGNORECASE)
 
 #: Up to the last "@" before a slash: libpq takes passwords with "?" and "#" in them, which no other parser does.
 _USER = re.compile(r"^([^:/?#]+://)([^/]*)@")
@@ -33,4 +33,4 @@ def _shown_user(match: re.Match[str]) -> str:
 
 def _shown_parameter(match: re.Match[str]) -> str:
     separator, name, value = match.groups()
-    return f"{separator}{name}={'***' if _SECRET.search(name) else value}"
+    return f"{separator}{name}={'***' if SECRET_NAME.search(name) else value}"

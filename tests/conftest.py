@@ -23,6 +23,8 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.schema import migrate
 from resources.postgres.sources import SourceRow, add_source
+from resources.sources.registry import check_config
+from tests.servers import S3, Web, s3_server, web_server
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -90,8 +92,12 @@ class World:
     def add(self, source: str = "docs", **config: Any) -> SourceRow:
         path = self.folder / source
         path.mkdir(parents=True, exist_ok=True)
+        return self.register(source, "folder", {"path": str(path), **config})
+
+    def register(self, source: str, source_type: str, config: dict[str, Any]) -> SourceRow:
+        check_config(source_type, config)
         self.instance.add_dynamic_partitions(SOURCES.name or "", [source])
-        return add_source(self.connection, source, "folder", {"path": str(path), **config}, None)
+        return add_source(self.connection, source, source_type, config, None)
 
     def run(
         self,
@@ -183,6 +189,25 @@ def _empty(connection: Connection, store: MilvusStore) -> None:
             store.client.drop_alias(alias)
         store.client.drop_collection(name)
     store.close()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    with web_server() as web:
+        yield web
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[S3]:
+    with s3_server() as s3:
+        yield s3
+
+
+@pytest.fixture
+def s3(s3_endpoint: S3) -> S3:
+    """An S3-compatible server with one empty bucket, `bucket`."""
+    s3_endpoint.files.rm("bucket/*", recursive=True) if s3_endpoint.files.ls("bucket") else None
+    return s3_endpoint
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import dagster as dg
 
@@ -18,7 +19,7 @@ from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.identity import content_hash, fingerprint
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource, StorageResource
-from resources.errors import ParseError, SourceError
+from resources.errors import ParseError, SourceError, SourceUnavailable
 from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.parsing import PARSER_VERSION, LimitExceeded, ParserPool
@@ -35,7 +36,8 @@ from resources.postgres.documents import (
 )
 from resources.postgres.sources import mark_completed
 from resources.sources.base import Entry, Source
-from resources.sources.registry import open_source
+from resources.sources.envelope import stated, unwrap, wrap
+from resources.sources.registered import open_registered
 
 #: Failed documents named in the metadata; all of them are in the table.
 NAMED_FAILURES = 50
@@ -77,20 +79,19 @@ def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> 
         fingerprint(PARSER_VERSION, language or ""),
         fingerprint(PARSER_VERSION, language or "", str(parsing.seconds), str(parsing.memory_mib)),
     )
-    source = open_source(stage.source.source_type, stage.source.config)
     plan = Plan()
     batches = plan_parsing(stage.writer, stage.source, parser)
     with (
+        closing(open_registered(stage.source)) as source,
         ThreadPoolExecutor(parsing.workers) as pool,
         ParserPool(seconds=parsing.seconds, memory_mib=parsing.memory_mib) as parsers,
     ):
-        parsed = one_ahead(
-            batches,
-            lambda batch: batch_to_parse(stage.connection, batch),
-            lambda todo: list(
-                pool.map(lambda item: _parse(source, files, parsers, item, language), todo)
-            ),
-        )
+
+        def parse(todo: list[ToParse]) -> list[DocumentRow]:
+            _prefetch(source, files, todo)
+            return list(pool.map(lambda item: _parse(source, files, parsers, item, language), todo))
+
+        parsed = one_ahead(batches, lambda batch: batch_to_parse(stage.connection, batch), parse)
         for batch, todo, rows in parsed:
             with stage.writer.transaction() as connection:
                 write_documents(connection, stage.source, rows, parser)
@@ -131,7 +132,11 @@ def _parse(
     if item.content_hash is None:
         return DocumentRow(item.document_id, item.key, None, item.error, title=name)
     try:
-        parsed = parsers.parse(_raw(source, files, item), item.key, language=language)
+        about, data = unwrap(_raw(source, files, item))
+        said = stated(about)
+        parsed = parsers.parse(data, said.name or item.key, language=language or said.language)
+    except SourceUnavailable:
+        raise  # to be read again, not a document that failed
     except (ParseError, SourceError) as error:
         return DocumentRow(
             item.document_id,
@@ -145,17 +150,32 @@ def _parse(
         id=item.document_id,
         key=item.key,
         raw_hash=item.content_hash,
-        title=parsed.title,
+        title=said.title or parsed.title,
         content=parsed.text,
-        author=parsed.author,
+        author=said.author or parsed.author,
         language=parsed.language,
         mime_type=parsed.mime_type,
         is_markdown=parsed.markdown,
         word_count=len(parsed.text.split()),
         metadata=json.dumps(
-            {**parsed.metadata, **({"encoding": parsed.encoding} if parsed.encoding else {})}
+            {
+                **parsed.metadata,
+                **({"encoding": parsed.encoding} if parsed.encoding and not about else {}),
+                **said.metadata,
+            }
         ),
+        source_url=said.url,
+        category=said.category,
+        tags=said.tags,
     )
+
+
+def _prefetch(source: Source, files: FileStore, todo: list[ToParse]) -> None:
+    """Has the source read at once what the raw store lost, where one by one would cost much more."""
+    if source.batched:
+        lost = [i for i in todo if i.content_hash and files.size(raw_name(i.content_hash)) is None]
+        if lost:
+            source.prefetch([Entry(item.key, item.locator, None, None) for item in lost])
 
 
 def _raw(source: Source, files: FileStore, item: ToParse) -> bytes:
@@ -167,7 +187,8 @@ def _raw(source: Source, files: FileStore, item: ToParse) -> bytes:
             return data
     except FileNotFoundError:
         pass
-    data = source.fetch(Entry(item.key, item.locator, "", None))
+    content = source.fetch(Entry(item.key, item.locator, None, None))
+    data = wrap(content.data, content.about) if content else b""
     if content_hash(data) != item.content_hash:
         raise SourceError("changed while it was read; the next run takes it up")
     files.write(raw_name(item.content_hash), data)

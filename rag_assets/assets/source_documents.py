@@ -1,6 +1,9 @@
 """Asset source_documents: what a source holds now, as raw bytes under their content's hash."""
 
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
@@ -9,11 +12,12 @@ from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource, StorageResource
-from resources.errors import DeletionGuard, RagError
+from resources.errors import DeletionGuard, RagError, SourceError, SourceUnavailable
 from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.postgres.sources import (
     Fetched,
+    Listed,
     count_entries,
     delete_gone_entries,
     listed_batch,
@@ -24,10 +28,15 @@ from resources.postgres.sources import (
     stage_listing,
 )
 from resources.sources.base import Entry, Source
-from resources.sources.registry import open_source
+from resources.sources.envelope import wrap
+from resources.sources.registered import open_registered
 
 #: Fetches at a time: reading waits for disks and networks, not for this process.
 FETCHERS = 4
+#: So many fetches in a row without an answer, and the server is taken for dead instead of each document.
+SILENT = 8
+#: Bytes. PostgreSQL cannot index a longer one.
+MAX_KEY = 2000
 
 
 class SyncConfig(dg.Config):
@@ -53,7 +62,8 @@ def source_documents(
 ) -> dg.MaterializeResult:
     """The raw documents of a source, fetched when their size, mtime or version changed, kept by content hash.
 
-    A source that suddenly lists nothing, or lost a large share of its documents, is not emptied until confirmed.
+    A source that suddenly lists nothing, or lost a large share of its documents, is not emptied until confirmed. One
+    whose server dies halfway keeps what was fetched, loses nothing, and the next sync goes on from there.
     """
     active = None if config.accept_deletions else guard
     return run_stage(
@@ -65,15 +75,17 @@ def sync_source_documents(stage: Stage, files: FileStore, guard: GuardResource |
     """Lists the source and fetches what changed. Raises SourceError, and forgets nothing, on half a listing."""
     mark_syncing(stage.connection, stage.source.id)
     try:
-        source = open_source(stage.source.source_type, stage.source.config)
-        plan, batches = stage_listing(stage.writer, stage.source.id, source.list())
-        listed = plan.kept
-        if guard is not None:
-            recorded = count_entries(stage.connection, stage.source.id)
-            check_deletions(stage.source.name, guard, listed, plan.deleted, recorded)
-        for batch in range(batches):
-            _fetch_batch(stage, source, files, batch, plan)
-            stage.progress(batch + 1, batches)
+        with closing(open_registered(stage.source)) as source:
+            entries = _checked(source.list())
+            plan, batches = stage_listing(stage.writer, stage.source.id, entries)
+            listed = plan.kept
+            if guard is not None:
+                recorded = count_entries(stage.connection, stage.source.id)
+                check_deletions(stage.source.name, guard, listed, plan.deleted, recorded)
+            fetching = Fetching(stage, source, files, plan)
+            for batch in range(batches):
+                fetching.batch(listed_batch(stage.connection, batch))
+                stage.progress(batch + 1, batches)
         if plan.deleted:
             passage("deletions-allowed")
             with stage.writer.transaction() as connection:
@@ -104,35 +116,90 @@ def check_deletions(name: str, guard: GuardResource, listed: int, gone: int, rec
         )
 
 
-def _fetch_batch(stage: Stage, source: Source, files: FileStore, batch: int, plan: Plan) -> None:
-    listed = listed_batch(stage.connection, batch)
-    with ThreadPoolExecutor(FETCHERS) as pool:
-        fetched = list(pool.map(lambda item: _fetch(source, files, item[0]), listed))
-    for item, (_, old_hash, is_new) in zip(fetched, listed):
-        plan.kept -= 1
-        if item.error is not None:
-            plan.failed += 1
-        elif is_new:
-            plan.inserted += 1
-        elif item.content_hash != old_hash:
-            plan.replaced += 1
+def _checked(entries: Iterable[Entry]) -> Iterator[Entry]:
+    for entry in entries:
+        if len(entry.key.encode("utf-8", "replace")) > MAX_KEY:
+            raise SourceError(f"A key is longer than {MAX_KEY} bytes: {entry.key[:100]!r}…")
+        yield entry
+
+
+@dataclass
+class Fetching:
+    """The fetches of one sync, batch by batch."""
+
+    stage: Stage
+    source: Source
+    files: FileStore
+    plan: Plan
+    silent: int = 0  # fetches in a row that had no answer
+    dead: bool = False  # from then on nothing is asked, even if an answer was still on its way
+
+    def batch(self, listed: list[Listed]) -> None:
+        """Fetches and records a batch. Raises SourceUnavailable when the server died, with what it gave recorded."""
+        self.source.prefetch([item.entry for item in listed])
+        with ThreadPoolExecutor(FETCHERS) as pool:
+            results = list(zip(listed, pool.map(self._one, listed)))
+        fetched = []
+        for item, result in results:
+            if isinstance(result, SourceUnavailable):
+                if self.dead:
+                    continue  # says nothing about this document; the next sync asks again
+                result = Fetched(item.entry, None, item.entry.size, str(result))
+            if result is not None:
+                fetched.append(result)
+                self._count(item, result)
+        with self.stage.writer.transaction() as connection:
+            record_fetched(connection, self.stage.source.id, fetched)
+        if self.dead:
+            reasons = [result for _, result in results if isinstance(result, SourceUnavailable)]
+            raise SourceUnavailable(
+                f"The source stopped answering: {reasons[-1]}. {self.plan.inserted} new and {self.plan.replaced} "
+                "changed documents were fetched and are kept; nothing was deleted. "
+                f"The next sync goes on from there: rag ingest {self.stage.source.name}"
+            )
+
+    def _one(self, item: Listed) -> Fetched | SourceUnavailable | None:
+        """None: not asked, because the server does not answer."""
+        if self.dead:
+            return None
+        try:
+            fetched = self._fetch(item)
+        except SourceUnavailable as error:
+            self.silent += 1
+            self.dead = self.dead or self.silent >= SILENT
+            return error
+        self.silent = 0
+        return fetched
+
+    def _fetch(self, item: Listed) -> Fetched:
+        entry = item.entry
+        try:
+            content = self.source.fetch(entry, item.known)
+        except SourceError as error:
+            if error.transient:
+                raise
+            return Fetched(entry, None, entry.size, str(error))
+        passage("entry-read")
+        if content is None:
+            return Fetched(
+                replace(entry, change_token=item.known), item.content_hash, item.size, None
+            )
+        entry = replace(entry, change_token=entry.change_token or content.change_token)
+        data = wrap(content.data, content.about)
+        digest = content_hash(data)
+        name = raw_name(digest)
+        if self.files.size(name) != len(data):
+            # Not synced to disk: it is verified when it is read, and fetched again if it is not what it should be.
+            self.files.write(name, data, durable=False)
+        return Fetched(entry, digest, len(data), None)
+
+    def _count(self, item: Listed, fetched: Fetched) -> None:
+        self.plan.kept -= 1
+        if fetched.error is not None:
+            self.plan.failed += 1
+        elif item.is_new:
+            self.plan.inserted += 1
+        elif fetched.content_hash != item.content_hash:
+            self.plan.replaced += 1
         else:
-            plan.kept += 1  # touched, not changed
-    with stage.writer.transaction() as connection:
-        record_fetched(connection, stage.source.id, fetched)
-
-
-def _fetch(source: Source, files: FileStore, entry: Entry) -> Fetched:
-    try:
-        data = source.fetch(entry)
-    except RagError as error:
-        if error.transient:
-            raise
-        return Fetched(entry, None, entry.size, str(error))
-    passage("entry-read")
-    digest = content_hash(data)
-    name = raw_name(digest)
-    if files.size(name) != len(data):
-        # Not synced to disk: it is verified when it is read, and fetched again if it is not what it should be.
-        files.write(name, data, durable=False)
-    return Fetched(entry, digest, len(data), None)
+            self.plan.kept += 1  # touched, not changed

@@ -3,6 +3,7 @@ file)."""
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import closing
 
 import dagster as dg
 
@@ -15,7 +16,8 @@ from resources.errors import RagError
 from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow, list_sources, recorded_tokens, unfinished_sources
 from resources.postgres.vectors import abandoned_deletions
-from resources.sources.registry import open_source
+from resources.sources.registered import open_registered
+from resources.sources.registry import source_type
 
 
 @dg.sensor(
@@ -83,12 +85,15 @@ def changed_folders_sensor(
 
 
 def _difference(connection: Connection, source: SourceRow) -> str:
-    """A hash of how the listing differs from what was recorded; empty when it does not."""
+    """A hash of how the listing differs from what was recorded; empty when it does not, or is too dear to know."""
+    if not source_type(source.source_type).watched:
+        return ""
     recorded = dict(recorded_tokens(connection, source.id))
     changes: list[str] = []
-    for entry in open_source(source.source_type, source.config).list():
-        if recorded.pop(entry.key, None) != entry.change_token:
-            changes.append(f"{entry.key}\0{entry.change_token}")
+    with closing(open_registered(source)) as opened:
+        for entry in opened.list():
+            if recorded.pop(entry.key, None) != entry.change_token:
+                changes.append(f"{entry.key}\0{entry.change_token}")
     return _hash([*changes, *(f"{key}\0gone" for key in recorded)])
 
 

@@ -19,7 +19,7 @@ def folder_config(
     path: Path, include: list[str], exclude: list[str], hidden: bool, language: str | None
 ) -> dict[str, Any]:
     """The `connection_config` of a folder. Raises ConfigError that lists every problem."""
-    from resources.sources.folder import FolderSource
+    from resources.sources.registry import check_config
 
     config: dict[str, Any] = {"path": str(path.expanduser().absolute())}
     if include:
@@ -30,7 +30,7 @@ def folder_config(
         config["hidden"] = True
     if language:
         config["language"] = language
-    FolderSource.from_config(config)
+    check_config("folder", config)
     if not path.expanduser().is_dir():
         raise ConfigError(f"{path} is not a folder.")
     return config

@@ -45,6 +45,8 @@ class DocumentRow:
     word_count: int = 0
     metadata: str = "{}"  # JSON
     source_url: str | None = None
+    category: str | None = None
+    tags: Sequence[str] | None = None  # None: the source does not say, and what stands there stays
 
 
 class ParserFingerprints(NamedTuple):
@@ -97,6 +99,8 @@ _PARSED_COLUMNS = {
     "word_count": "int4",
     "metadata": "text",
     "source_url": "text",
+    "category": "text",
+    "tags": "text[]",
 }
 
 
@@ -122,15 +126,18 @@ def write_documents(
     connection.execute(
         """INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, source_url,
              author, language, word_count, char_count, raw_hash, parser_fingerprint, mime_type, is_markdown, metadata,
-             processing_status)
+             category, tags, processing_status)
            SELECT id, title, content, %(type)s, %(name)s || '/' || key, %(source)s, key, source_url, author, language,
-             word_count, length(content), raw_hash, %(parser)s, mime_type, is_markdown, metadata::jsonb, 'pending'
+             word_count, length(content), raw_hash, %(parser)s, mime_type, is_markdown, metadata::jsonb,
+             category, tags, 'pending'
            FROM parsed WHERE error IS NULL
            ON CONFLICT (id) DO UPDATE SET title = excluded.title, content = excluded.content,
              source_url = excluded.source_url, author = excluded.author, language = excluded.language,
              word_count = excluded.word_count, char_count = excluded.char_count, raw_hash = excluded.raw_hash,
              parser_fingerprint = excluded.parser_fingerprint, mime_type = excluded.mime_type,
              is_markdown = excluded.is_markdown, metadata = excluded.metadata, error_message = NULL,
+             category = coalesce(excluded.category, documents.category),
+             tags = coalesce(excluded.tags, documents.tags),
              updated_at = now(),
              chunker_fingerprint = CASE WHEN documents.content = excluded.content
                AND documents.is_markdown = excluded.is_markdown THEN documents.chunker_fingerprint END,

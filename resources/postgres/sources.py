@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg.types.json import Jsonb
@@ -30,6 +30,18 @@ class SourceRow:
     config: Mapping[str, Any]
     schedule: str | None
     is_active: bool
+    credentials_encrypted: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An entry to fetch, and what is recorded of it; `known` is its change token where its content is held."""
+
+    entry: Entry
+    is_new: bool
+    content_hash: str | None
+    size: int | None
+    known: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +54,9 @@ class Fetched:
     error: str | None
 
 
-_COLUMNS = "id, source_type, name, connection_config, sync_schedule, is_active"
+_COLUMNS = (
+    "id, source_type, name, connection_config, sync_schedule, is_active, credentials_encrypted"
+)
 
 
 def get_source(connection: Connection, name: str) -> SourceRow:
@@ -128,8 +142,17 @@ def stage_listing(
     copy_rows(
         connection,
         "listing",
-        {"key": "text", "locator": "text", "change_token": "text", "size": "int8"},
-        ((entry.key, entry.locator, entry.change_token, entry.size) for entry in entries),
+        {
+            "key": "text",
+            "locator": "text",
+            "change_token": "text",
+            "size": "int8",
+            "position": "int8",
+        },
+        (
+            (entry.key, entry.locator, entry.change_token, entry.size, position)
+            for position, entry in enumerate(entries)
+        ),
     )
     try:
         connection.execute("CREATE UNIQUE INDEX ON pg_temp.listing (key)")
@@ -139,10 +162,12 @@ def stage_listing(
         ) from error
     batches = plan_todo(
         connection,
-        """SELECT l.*, e.content_hash AS old_hash, e.key IS NULL AS is_new,
-             (sum(coalesce(l.size, 0) + %(entry_bytes)s) OVER (ORDER BY l.key))::bigint / %(batch_bytes)s AS batch
+        """SELECT l.*, e.key IS NULL AS is_new, e.content_hash AS old_hash, e.size AS old_size,
+             CASE WHEN e.content_hash IS NOT NULL THEN e.change_token END AS known,
+             (sum(coalesce(l.size, 0) + %(entry_bytes)s) OVER (ORDER BY l.position))::bigint / %(batch_bytes)s AS batch
            FROM listing l LEFT JOIN source_entries e ON e.source_id = %(source)s AND e.key = l.key
-           WHERE e.key IS NULL OR e.change_token <> l.change_token OR e.locator <> l.locator OR e.error IS NOT NULL""",
+           WHERE e.key IS NULL OR e.change_token IS DISTINCT FROM l.change_token OR e.locator <> l.locator
+             OR e.error IS NOT NULL""",
         {"source": source_id, "entry_bytes": _ENTRY_BYTES, "batch_bytes": BATCH_BYTES},
     )
     row = connection.execute(
@@ -155,15 +180,14 @@ def stage_listing(
     return Plan(kept=row[0], deleted=row[1]), batches
 
 
-def listed_batch(connection: Connection, batch: int) -> list[tuple[Entry, str | None, bool]]:
-    """Entries to fetch: (entry, the content hash recorded before, whether it is new)."""
+def listed_batch(connection: Connection, batch: int) -> list[Listed]:
+    """Entries to fetch, in the order in which the source listed them."""
     rows = connection.execute(
-        "SELECT key, locator, change_token, size, old_hash, is_new FROM pg_temp.todo WHERE batch = %s ORDER BY key",
+        """SELECT key, locator, change_token, size, position, is_new, old_hash, old_size, known
+           FROM pg_temp.todo WHERE batch = %s ORDER BY position""",
         [batch],
     )
-    return [
-        (Entry(key, locator, token, size), old, new) for key, locator, token, size, old, new in rows
-    ]
+    return [Listed(Entry(*row[:5]), *row[5:]) for row in rows]
 
 
 def record_fetched(
@@ -186,7 +210,7 @@ def record_fetched(
                 item.entry.key,
                 document_id(source_id, item.entry.key),
                 item.entry.locator,
-                item.entry.change_token,
+                item.entry.change_token or "",
                 item.size,
                 item.content_hash,
                 item.error,

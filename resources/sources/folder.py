@@ -8,68 +8,39 @@ every machine.
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from resources.errors import ConfigError, SourceError
-from resources.sources.base import Entry
+from pydantic import AfterValidator, Field
 
-#: A larger file is not read: it would not fit beside the other files of its batch.
-MAX_FILE_BYTES = 512 * 1024 * 1024
+from resources.errors import SourceError
+from resources.sources.base import Content, Entry, Source
+from resources.sources.config import MIB, SourceConfig
+from resources.sources.globs import Exclude, Include, KeyFilter
 
-_FIELDS = {"path": str, "include": list, "exclude": list, "hidden": bool, "language": str}
+
+def _absolute(path: str) -> str:
+    if not os.path.isabs(path):
+        raise ValueError("expected an absolute path")
+    return path
 
 
-@dataclass(frozen=True)
-class FolderSource:
-    """`include` and `exclude` are globs over keys (`**` spans folders); an empty `include` takes everything."""
+class FolderConfig(SourceConfig):
+    path: Annotated[str, AfterValidator(_absolute)] = Field(description="the folder to read")
+    include: Include = Field(default=[])
+    exclude: Exclude = Field(default=[])
+    hidden: bool = Field(default=False, description="hidden files and folders too")
+    max_bytes: int = Field(default=512 * MIB, gt=0, description="a larger document is not read")
 
-    path: Path
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    hidden: bool = False
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> FolderSource:
-        """Raises ConfigError that lists every problem of a `connection_config`."""
-        problems = [
-            f"{name}: not a setting of a folder; expected one of {', '.join(_FIELDS)}"
-            for name in config
-            if name not in _FIELDS
-        ]
-        for name, kind in _FIELDS.items():
-            if name in config and not isinstance(config[name], kind):
-                problems.append(f"{name}: expected {kind.__name__}, found {config[name]!r}")
-        path = config.get("path")
-        if not path:
-            problems.append("path: missing; expected the folder to read")
-        elif isinstance(path, str) and not os.path.isabs(path):
-            problems.append(f"path: expected an absolute path, found {path!r}")
-        if isinstance(config.get("language"), str) and not re.fullmatch(
-            "[a-z]{2}", config["language"]
-        ):
-            problems.append(
-                f"language: expected an ISO 639-1 code such as ja, found {config['language']!r}"
-            )
-        for name in ("include", "exclude"):
-            globs = config.get(name)
-            for glob in globs if isinstance(globs, list) else ():
-                if not isinstance(glob, str) or not glob or not _compiles(glob):
-                    problems.append(f"{name}: expected globs, found {glob!r}")
-        if problems:
-            raise ConfigError("This folder cannot be a source:\n  " + "\n  ".join(problems))
-        return cls(
-            Path(config["path"]),
-            tuple(config.get("include") or ()),
-            tuple(config.get("exclude") or ()),
-            bool(config.get("hidden", False)),
-        )
+class FolderSource(Source):
+    def __init__(self, config: FolderConfig) -> None:
+        self.config = config
+        self.path = Path(config.path)
+        self._wanted = KeyFilter(config.include, config.exclude)
 
     def list(self) -> Iterator[Entry]:
         """Raises SourceError when the folder, or one below it, cannot be read: half a listing would delete."""
@@ -93,9 +64,9 @@ class FolderSource:
                 info.st_size,
             )
 
-    def fetch(self, entry: Entry) -> bytes:
-        if (entry.size or 0) > MAX_FILE_BYTES:
-            raise SourceError(f"larger than {MAX_FILE_BYTES >> 20} MiB: {entry.size} bytes")
+    def fetch(self, entry: Entry, known: str | None = None) -> Content:
+        if (entry.size or 0) > self.config.max_bytes:
+            raise SourceError(f"larger than {self.config.max_bytes:,} bytes: {entry.size:,}")
         root = os.path.realpath(self.path)
         path = os.path.join(os.fsencode(root), unquote_to_bytes(entry.locator))
         # Asked again here: since it was listed, a link may have come to point out of the folder.
@@ -103,9 +74,12 @@ class FolderSource:
             raise SourceError("a symbolic link out of the folder")
         try:
             with open(path, "rb") as file:
-                return file.read()
+                data = file.read(self.config.max_bytes + 1)
         except OSError as error:
             raise SourceError(f"cannot be read: {error.strerror}") from error
+        if len(data) > self.config.max_bytes:
+            raise SourceError(f"larger than {self.config.max_bytes:,} bytes")
+        return Content(data)
 
     def _walk(self, folder: str, root: str) -> Iterator[tuple[str, os.stat_result]]:
         stack = [folder]
@@ -116,7 +90,7 @@ class FolderSource:
             except OSError as error:
                 raise SourceError(f"{current} cannot be listed: {error.strerror}") from error
             for entry in entries:
-                if entry.name.startswith(".") and not self.hidden:
+                if entry.name.startswith(".") and not self.config.hidden:
                     continue
                 if entry.is_symlink():
                     target = os.path.realpath(entry.path)
@@ -131,55 +105,6 @@ class FolderSource:
                     continue  # gone since the folder was read
                 except OSError as error:
                     raise SourceError(f"{entry.path} cannot be read: {error.strerror}") from error
-
-    def _wanted(self, key: str) -> bool:
-        included, excluded = self._patterns
-        return (included is None or included.fullmatch(key) is not None) and (
-            excluded is None or excluded.fullmatch(key) is None
-        )
-
-    @cached_property
-    def _patterns(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-        return _compile(self.include), _compile(self.exclude)
-
-
-def _compile(globs: tuple[str, ...]) -> re.Pattern[str] | None:
-    """One expression for several globs: `**/` spans folders, `*` and `?` stay in one; no "/" matches any name."""
-    if not globs:
-        return None
-    alternatives = (_translate(unicodedata.normalize("NFC", glob)) for glob in globs)
-    return re.compile("|".join(alternatives), re.DOTALL)
-
-
-def _compiles(glob: str) -> bool:
-    try:
-        return _compile((glob,)) is not None
-    except re.error:  # a range such as [z-a]
-        return False
-
-
-def _translate(glob: str) -> str:
-    if "/" not in glob:
-        glob = "**/" + glob
-    if glob.endswith("/"):
-        glob += "**"
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^\]]+\])", glob.removeprefix("/"))
-    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return (
-        "(?:"
-        + "".join(
-            meaning.get(part) or (_character_class(part) if index % 2 else re.escape(part))
-            for index, part in enumerate(parts)
-        )
-        + ")"
-    )
-
-
-def _character_class(part: str) -> str:
-    """`[a-z]` or `[!a-z]`, of which "/" is never a member."""
-    negated = part.startswith("[!")
-    members = re.sub(r"([\\\[\]^&~|])", r"\\\1", part[2 if negated else 1 : -1])
-    return f"(?!/)[{'^' if negated else ''}{members}]"
 
 
 def _inside(path: str | bytes, root: str | bytes) -> bool:

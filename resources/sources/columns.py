@@ -1,0 +1,119 @@
+"""Documents that are rows: which column is the text, the title, and so on. Where rows come from is elsewhere."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from resources.errors import SourceError
+from resources.sources.config import SourceConfig
+from resources.sources.envelope import wrap
+
+Column = Annotated[str, Field(min_length=1)]
+_SUFFIXES = {"text": ".txt", "markdown": ".md", "html": ".html"}
+
+
+class ColumnsConfig(SourceConfig):
+    """`key` names a row for ever; without it a row is known by its number, so that one more in the middle moves all."""
+
+    key: Column | None = Field(default=None, description="column of the key; else the row's number")
+    text: Column | list[Column] = Field(description="column of the text, or a list to join")
+    format: Literal["text", "markdown", "html"] = Field(
+        default="text", description="what the text is: text, markdown or html"
+    )
+    title: Column | None = Field(default=None, description="column of the title")
+    author: Column | None = Field(default=None, description="column of the author")
+    url_column: Column | None = Field(default=None, description="column of the address to show")
+    language_column: Column | None = Field(
+        default=None, description="column of the language's ISO 639-1 code"
+    )
+    category: Column | None = Field(default=None, description="column of the category")
+    tags: Column | None = Field(
+        default=None, description="column of tags: a list, a JSON list, or separated by commas"
+    )
+    metadata: list[Column] | Literal["*"] = Field(
+        default=[], description="columns to keep beside the document, or * for all others"
+    )
+
+    @cached_property
+    def text_columns(self) -> tuple[str, ...]:
+        return (self.text,) if isinstance(self.text, str) else tuple(self.text)
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """Every column that is named."""
+        single = (
+            self.key, self.title, self.author, self.url_column, self.language_column, self.category, self.tags
+        )  # fmt: skip
+        more = self.metadata if self.metadata != "*" else ()
+        return frozenset([*self.text_columns, *more, *filter(None, single)])
+
+
+def document_of(
+    config: ColumnsConfig, key: str, row: Mapping[str, Any]
+) -> tuple[bytes, dict[str, Any]]:
+    """(text, what the row says beside it: see `envelope`). Raises SourceError where there is no text."""
+    texts = [str(row[name]) for name in config.text_columns if row.get(name) not in (None, "")]
+    text = "\n\n".join(texts)
+    if not text.strip():
+        raise SourceError(f"no text in {', '.join(config.text_columns)}")
+    kept = sorted(set(row) - config.columns) if config.metadata == "*" else config.metadata
+    about: dict[str, Any] = {
+        "name": key + _SUFFIXES[config.format],
+        **{
+            name: str(row[column])
+            for name, column in (
+                ("title", config.title),
+                ("author", config.author),
+                ("url", config.url_column),
+                ("language", config.language_column),
+                ("category", config.category),
+            )
+            if column and row.get(column) not in (None, "")
+        },
+        "metadata": {name: plain(row[name]) for name in kept if row.get(name) is not None},
+    }
+    if config.tags:
+        about["tags"] = _tags(row.get(config.tags))
+    return text.encode("utf-8", "replace"), about
+
+
+def raw_row(config: ColumnsConfig, key: str, row: Mapping[str, Any]) -> bytes:
+    """What a row gives, to be hashed."""
+    try:
+        return wrap(*document_of(config, key, row))
+    except SourceError as error:  # it has no text: its fetch says so
+        return str(error).encode()
+
+
+def plain(value: Any) -> Any:
+    """As JSON can hold it."""
+    if isinstance(value, decimal.Decimal):
+        return str(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).hex()
+    if isinstance(value, float) and value != value:
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _tags(value: Any) -> list[str]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+        except ValueError:
+            value = value.split(",")
+    found = value if isinstance(value, list | tuple) else []
+    return [tag for tag in (str(item).strip() for item in found) if tag]

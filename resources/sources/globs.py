@@ -1,0 +1,68 @@
+"""Globs over keys: `**/` spans folders, `*` and `?` stay in one, and a glob without "/" matches a name at any depth."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+
+def compile_globs(globs: Sequence[str]) -> re.Pattern[str] | None:
+    """One expression for several globs; None for none."""
+    if not globs:
+        return None
+    alternatives = (_translate(unicodedata.normalize("NFC", glob)) for glob in globs)
+    return re.compile("|".join(alternatives), re.DOTALL)
+
+
+class KeyFilter:
+    """An empty `include` takes everything; `exclude` wins."""
+
+    def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
+        self._included = compile_globs(include)
+        self._excluded = compile_globs(exclude)
+
+    def __call__(self, key: str) -> bool:
+        return (self._included is None or self._included.fullmatch(key) is not None) and (
+            self._excluded is None or self._excluded.fullmatch(key) is None
+        )
+
+
+def _valid(glob: str) -> str:
+    try:
+        compile_globs((glob,))
+    except re.error as error:  # a range such as [z-a]
+        raise ValueError(f"expected a glob ({error})") from error
+    return glob
+
+
+Glob = Annotated[str, Field(min_length=1), AfterValidator(_valid)]
+Include = Annotated[list[Glob], Field(description="globs of what to read, such as **/*.md")]
+Exclude = Annotated[list[Glob], Field(description="globs of what to leave out")]
+
+
+def _translate(glob: str) -> str:
+    if "/" not in glob:
+        glob = "**/" + glob
+    if glob.endswith("/"):
+        glob += "**"
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^\]]+\])", glob.removeprefix("/"))
+    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return (
+        "(?:"
+        + "".join(
+            meaning.get(part) or (_character_class(part) if index % 2 else re.escape(part))
+            for index, part in enumerate(parts)
+        )
+        + ")"
+    )
+
+
+def _character_class(part: str) -> str:
+    """`[a-z]` or `[!a-z]`, of which "/" is never a member."""
+    negated = part.startswith("[!")
+    members = re.sub(r"([\\\[\]^&~|])", r"\\\1", part[2 if negated else 1 : -1])
+    return f"(?!/)[{'^' if negated else ''}{members}]"

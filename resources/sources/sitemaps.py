@@ -1,0 +1,57 @@
+"""Sitemaps: XML (also compressed) or a text of addresses → the addresses in it. Nothing unfolds without bounds."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+
+from resources.errors import SourceError
+
+#: What a sitemap may hold, decompressed (sitemaps.org).
+MAX_BYTES = 50 * 1024 * 1024
+
+
+def locations(data: bytes, url: str) -> Iterator[tuple[bool, str]]:
+    """(whether it is a sitemap itself, address). Raises SourceError for what is no sitemap, or half of one."""
+    data = _decompressed(data, url)
+    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        for line in data.decode("utf-8-sig", "replace").splitlines():
+            if line.strip():
+                yield False, line.strip()
+        return
+    from xml.etree.ElementTree import ParseError
+
+    from defusedxml.common import DefusedXmlException
+    from defusedxml.ElementTree import iterparse
+
+    root, parent = "", ""
+    try:
+        for event, element in iterparse(io.BytesIO(data), ("start", "end"), forbid_dtd=True):
+            name = element.tag.rpartition("}")[2]
+            if event == "start":
+                root = root or name
+                if root not in ("urlset", "sitemapindex"):
+                    raise SourceError(f"{url} is not a sitemap: it begins with <{root}>")
+                parent = name if name in ("url", "sitemap") else parent
+            elif name == "loc" and (parent == "sitemap") == (root == "sitemapindex"):
+                # Not the <image:loc> of a page's picture.
+                if "image" not in element.tag and "video" not in element.tag and element.text:
+                    yield root == "sitemapindex", element.text.strip()
+            elif name in ("url", "sitemap"):
+                element.clear()
+    except (ParseError, DefusedXmlException) as error:
+        raise SourceError(f"{url} is not a sitemap that can be read: {error}") from None
+
+
+def _decompressed(data: bytes, url: str) -> bytes:
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    unzip = zlib.decompressobj(wbits=31)
+    try:
+        found = unzip.decompress(data, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise SourceError(f"{url} cannot be decompressed: {error}") from None
+    if len(found) > MAX_BYTES or not unzip.eof:
+        raise SourceError(f"{url} holds more than {MAX_BYTES:,} bytes, or less than it should")
+    return found

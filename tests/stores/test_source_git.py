@@ -1,0 +1,187 @@
+"""Source type `git` on a bare repository: on this machine, and behind a real HTTP server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from dulwich.objects import Blob, Commit, Tree
+from dulwich.repo import Repo
+from dulwich.server import DictBackend
+from dulwich.web import HTTPGitApplication, WSGIRequestHandlerLogger, WSGIServerLogger, make_server
+
+from resources.errors import ConfigError, SourceError, SourceUnavailable
+from resources.sources.base import Entry, Source
+from resources.sources.git import GitConfig, GitSource
+from resources.sources.registry import open_source
+
+
+def commit(repository: Any, files: dict[str, bytes], branch: str = "main") -> None:
+    """One more commit that holds exactly `files`."""
+    ref = f"refs/heads/{branch}".encode()
+    new = Commit()
+    new.tree = _tree(repository, files)
+    new.author = new.committer = b"Ada <ada@example.org>"
+    new.author_time = new.commit_time = 1_700_000_000
+    new.author_timezone = new.commit_timezone = 0
+    new.message = b"."
+    new.parents = [repository.refs[ref]] if ref in repository.refs else []
+    repository.object_store.add_object(new)
+    repository.refs[ref] = new.id
+
+
+def _tree(repository: Any, files: dict[str, bytes]) -> Any:
+    tree, below = Tree(), {}
+    for path, data in files.items():
+        first, _, rest = path.partition("/")
+        if rest:
+            below.setdefault(first, {})[rest] = data
+            continue
+        blob = Blob.from_string(data)
+        repository.object_store.add_object(blob)
+        tree.add(first.encode(), 0o120000 if first.endswith(".link") else 0o100644, blob.id)
+    for name, inside in below.items():
+        tree.add(name.encode(), 0o040000, _tree(repository, inside))
+    repository.object_store.add_object(tree)
+    return tree.id
+
+
+FILES = {
+    "a.md": b"# A",
+    "docs/\xe6\x9d\xb1.md".encode("latin-1").decode(): b"# B",
+    ".ci/x.md": b"x",
+    "y.link": b"/etc",
+}
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repo:
+    repository = Repo.init_bare(str(tmp_path / "docs.git"), mkdir=True, default_branch=b"main")
+    commit(repository, FILES)
+    return repository
+
+
+@contextmanager
+def served(repository: Repo) -> Iterator[str]:
+    server = make_server(
+        "127.0.0.1",
+        0,
+        HTTPGitApplication(DictBackend({"/docs.git": repository})),
+        handler_class=WSGIRequestHandlerLogger,
+        server_class=WSGIServerLogger,
+    )
+    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/docs.git"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(params=["path", "http"])
+def source(
+    request: pytest.FixtureRequest,
+    repository: Repo,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Source]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "path":
+        yield open_source("git", {"url": repository.path})
+    else:
+        with served(repository) as url:
+            yield open_source("git", {"url": url})
+
+
+def contents(source: Source) -> dict[str, bytes]:
+    return {e.key: content.data for e in source.list() if (content := source.fetch(e))}
+
+
+def test_a_branch_is_read_without_a_checkout(source: Source) -> None:
+    visible = {name: data for name, data in FILES.items() if name not in (".ci/x.md", "y.link")}
+    assert contents(source) == visible
+
+
+def test_a_commit_tells_what_changed_without_reading_files(
+    source: Source, repository: Repo
+) -> None:
+    before = {entry.key: entry.change_token for entry in source.list()}
+    changed = {**FILES, "a.md": b"# Z", "new.md": b"# N"}
+    changed.pop("docs/東.md")
+    commit(repository, changed)
+    after = {entry.key: entry.change_token for entry in source.list()}
+    assert set(after) == {"a.md", "new.md"}
+    assert after["a.md"] != before["a.md"]
+    commit(repository, {**changed, "a.md": b"# A"})
+    assert {e.key: e.change_token for e in source.list()}["a.md"] == before["a.md"]
+    assert contents(source)["new.md"] == b"# N"
+
+
+def test_an_older_content_is_still_fetched_by_its_blob(source: Source, repository: Repo) -> None:
+    (old,) = (entry for entry in source.list() if entry.key == "a.md")
+    commit(repository, {"a.md": b"# Z"})
+    list(source.list())
+    content = source.fetch(Entry("a.md", old.locator, None, None))
+    assert content is not None and content.data == b"# A"
+
+
+def test_another_branch(source: Source, repository: Repo) -> None:
+    commit(repository, {"only.md": b"here"}, "next")
+    config = source.config.model_copy(update={"branch": "next"})  # pyright: ignore[reportAttributeAccessIssue]
+    assert contents(GitSource(config, {})) == {"only.md": b"here"}
+    config = config.model_copy(update={"branch": "gone"})
+    with pytest.raises(SourceError, match=r"no branch 'gone'; it has: main, next"):
+        list(GitSource(config, {}).list())
+
+
+def test_a_server_that_is_gone_may_come_back(repository: Repo) -> None:
+    with served(repository) as url:
+        pass
+    with pytest.raises(SourceUnavailable):
+        list(GitSource(GitConfig(url=url), {"username": "u", "password": "hush"}).list())
+
+
+def test_what_is_no_repository_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="not a git repository"):
+        list(GitSource(GitConfig(url=str(tmp_path)), {}).list())
+
+
+def test_a_large_file_and_a_pointer_are_refused(repository: Repo) -> None:
+    commit(
+        repository,
+        {"big.md": b"x" * 200, "lfs.md": b"version https://git-lfs.github.com/spec/v1\n"},
+    )
+    source = GitSource(GitConfig(url=repository.path, max_bytes=100), {})
+    big, pointer = sorted(source.list(), key=lambda entry: entry.key)
+    with pytest.raises(SourceError, match="larger than 100 bytes"):
+        source.fetch(big)
+    with pytest.raises(SourceError, match="LFS"):
+        source.fetch(pointer)
+
+
+def test_a_damaged_copy_is_made_anew(source: Source, repository: Repo, tmp_path: Path) -> None:
+    contents(source)
+    source.close()
+    for pack in (tmp_path / "cache").rglob("*.pack"):
+        pack.write_bytes(b"damaged")
+    commit(repository, {"a.md": b"# Z"})
+    for _ in range(2):
+        try:
+            assert contents(source) == {"a.md": b"# Z"}
+            break
+        except SourceUnavailable:
+            continue
+    else:
+        pytest.fail("the copy stayed damaged")
+
+
+def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="credential") as caught:
+        open_source("git", {"url": "https://user:hush@example.org/x.git"})
+    assert "hush" not in str(caught.value)

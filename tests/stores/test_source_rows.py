@@ -1,0 +1,174 @@
+"""Source types `jsonl`, `csv` and `parquet`: a row a document, on disk and in an S3-compatible store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from resources.errors import ConfigError, SourceError
+from resources.sources.base import Entry, Source
+from resources.sources.registry import open_source
+from tests.servers import S3
+
+ROWS: list[dict[str, Any]] = [
+    {
+        "id": 1,
+        "body": "The observatory opens at nine.",
+        "name": "Hours",
+        "by": "Ada",
+        "tags": "a,b",
+    },
+    {"id": 2, "body": "天文台は夜十時に\n閉館します。", "name": "時間", "by": "", "tags": ""},
+    {"id": 3, "body": 'A "quoted", text', "name": "", "by": "Bo", "tags": '["x, y"]'},
+]
+COLUMNS = {"key": "id", "text": "body", "title": "name", "author": "by", "tags": "tags"}
+
+
+def write(path: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        table = pa.Table.from_pylist(rows)
+        if path.suffix == ".csv":
+            pyarrow.csv.write_csv(table, path)
+        else:
+            pyarrow.parquet.write_table(table, path)
+    return path
+
+
+def rows_of(path: Path, **config: Any) -> Source:
+    return open_source(path.suffix[1:], {"path": str(path), **COLUMNS, **config})
+
+
+def numbered(source: Source) -> list[Entry]:
+    """As a sync asks for them: with their place in the listing."""
+    return [
+        Entry(entry.key, entry.locator, entry.change_token, entry.size, position)
+        for position, entry in enumerate(source.list())
+    ]
+
+
+@pytest.fixture(params=["rows.jsonl", "rows.csv", "rows.parquet"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return write(tmp_path / request.param)
+
+
+def test_rows_are_documents(path: Path) -> None:
+    source = rows_of(path)
+    entries = numbered(source)
+    assert [entry.key for entry in entries] == ["1", "2", "3"]
+    source.prefetch(entries)
+    contents = [source.fetch(entry) for entry in entries]
+    assert [content.data.decode() for content in contents if content] == [r["body"] for r in ROWS]
+    first, _, third = (content.about or {} for content in contents if content)
+    assert (first["title"], first["author"], first["tags"]) == ("Hours", "Ada", ["a", "b"])
+    assert "title" not in third
+    assert third["tags"] == ["x, y"]
+
+
+def test_a_row_is_the_same_until_what_is_taken_from_it_changes(path: Path) -> None:
+    before = {entry.key: entry.change_token for entry in rows_of(path).list()}
+    changed = [dict(row, unused="new") for row in reversed(ROWS)]
+    changed[0]["name"] = "another title"
+    write(path, changed)
+    after = {entry.key: entry.change_token for entry in rows_of(path).list()}
+    assert {key for key in before if before[key] != after[key]} == {"3"}
+
+
+def test_batches_in_listing_order_read_the_file_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(path, [dict(ROWS[0], id=number, body=f"text {number}") for number in range(100)])
+    source: Any = rows_of(path)
+    entries = numbered(source)
+    opened = []
+    read = source._read
+    monkeypatch.setattr(source, "_read", lambda: opened.append(1) or read())
+    for batch in (entries[3:20], entries[20:21], entries[90:]):
+        source.prefetch(batch)
+        assert [source.fetch(e).data.decode() for e in batch] == [f"text {e.key}" for e in batch]
+    assert len(opened) == 1
+
+
+def test_a_row_is_found_again_by_its_key(path: Path) -> None:
+    """When the raw store lost it: without its place, and after others."""
+    source = rows_of(path)
+    source.prefetch(numbered(source)[2:])
+    content = source.fetch(Entry("2", "", None, None))
+    assert content is not None and content.data.decode() == ROWS[1]["body"]
+    with pytest.raises(SourceError, match="gone"):
+        source.fetch(Entry("9", "", None, None))
+
+
+def test_a_row_that_changed_since_it_was_listed_waits_for_the_next_run(path: Path) -> None:
+    source = rows_of(path)
+    entries = numbered(source)
+    write(path, [dict(row, body=f"{row['body']}!") for row in ROWS])
+    source.prefetch(entries)
+    with pytest.raises(SourceError, match="changed while it was read"):
+        source.fetch(entries[0])
+
+
+def test_a_row_without_text_fails_alone(path: Path) -> None:
+    write(path, [dict(ROWS[0], body=""), ROWS[1]])
+    source = rows_of(path)
+    first, second = numbered(source)
+    source.prefetch([first, second])
+    with pytest.raises(SourceError, match="no text in body"):
+        source.fetch(first)
+    assert source.fetch(second)
+
+
+def test_what_would_hide_rows_fails_the_listing(tmp_path: Path) -> None:
+    lines = tmp_path / "x.jsonl"
+    for bad, reason in (
+        ('{"id": 1, "body": "x"}\n{"id": 2, "bo', "Line 2 .* is not JSON"),
+        ('{"id": 1, "body": "x"}\n[]\n', "Line 2 .* is not a JSON object"),
+        ('{"body": "x"}\n', "has no 'id'"),
+    ):
+        lines.write_text(bad)
+        with pytest.raises(SourceError, match=reason):
+            list(rows_of(lines).list())
+    table = tmp_path / "x.csv"
+    table.write_text("id,body,name,by,tags\n1,x,,,\n2,torn")
+    with pytest.raises(SourceError, match="line 3"):
+        list(rows_of(table).list())
+    table.write_text("id;body\n1;x\n")
+    with pytest.raises(SourceError, match="has no body"):
+        list(rows_of(table).list())
+    with pytest.raises(SourceError, match="does not exist"):
+        list(rows_of(tmp_path / "none.parquet").list())
+
+
+def test_rows_without_a_key_are_known_by_their_number(path: Path) -> None:
+    source = open_source(path.suffix[1:], {"path": str(path), "text": ["name", "body"]})
+    entries = numbered(source)
+    assert [entry.key for entry in entries] == ["row-000000001", "row-000000002", "row-000000003"]
+    source.prefetch(entries)
+    content = source.fetch(entries[0])
+    assert content is not None and content.data == b"Hours\n\nThe observatory opens at nine."
+
+
+def test_rows_in_a_store(s3: S3, tmp_path: Path) -> None:
+    for suffix in ("jsonl", "csv", "parquet"):
+        path = write(tmp_path / f"rows.{suffix}")
+        s3.put(f"bucket/rows.{suffix}", path.read_bytes())
+        config = {"path": f"s3://bucket/rows.{suffix}", "options": s3.options, **COLUMNS}
+        source = open_source(suffix, config, s3.credentials)
+        entries = numbered(source)
+        source.prefetch(entries)
+        assert [entry.key for entry in entries] == ["1", "2", "3"]
+        assert source.fetch(entries[2])
+
+
+def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_source("csv", {"path": "x.csv", "delimiter": ";;", "metadata": "all", "body": "text"})
+    found = {line.strip().split(":")[0] for line in str(caught.value).splitlines()[1:-1]}
+    assert found == {"path", "delimiter", "metadata", "body", "text"}

@@ -1,0 +1,208 @@
+"""Source type `sql` against a real PostgreSQL, and against SQLite as another database."""
+
+from __future__ import annotations
+
+import datetime
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from resources.errors import ConfigError, SourceError, SourceUnavailable
+from resources.sources import sql as module
+from resources.sources.base import Entry, Source
+from resources.sources.registry import open_source
+
+QUERY = "SELECT id, body, title, changed, amount FROM articles WHERE title <> 'a:b'"
+MAPPING = {"key": "id", "text": "body", "title": "title", "metadata": ["amount"]}
+
+
+class Table:
+    """The table `articles`, in either database."""
+
+    def __init__(self, connection: Any, url: str, mark: str) -> None:
+        self.connection, self.url, self.mark = connection, url, mark
+
+    def execute(self, statement: str, *values: Any) -> None:
+        self.connection.execute(statement.replace("?", self.mark), values)
+
+    def put(self, key: int, body: str | None, title: str = "T", changed: int = 0) -> None:
+        at = datetime.datetime(2024, 1, 1, 0, 0, changed)
+        self.execute("DELETE FROM articles WHERE id = ?", key)
+        values = (key, body, title, at.isoformat(" "), 1.5)
+        self.execute(
+            "INSERT INTO articles (id, body, title, changed, amount) VALUES (?, ?, ?, ?, ?)",
+            *values,
+        )
+
+    def source(self, **config: Any) -> Source:
+        return open_source("sql", {"url": self.url, "query": QUERY, **MAPPING, **config})
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def table(request: pytest.FixtureRequest, postgres_url: str, tmp_path: Path) -> Iterator[Table]:
+    columns = "(id integer PRIMARY KEY, body text, title text, changed timestamp, amount numeric)"
+    if request.param == "sqlite":
+        path = tmp_path / "articles.db"
+        with sqlite3.connect(path, isolation_level=None) as connection:
+            connection.execute(f"CREATE TABLE articles {columns}")
+            yield Table(connection, f"sqlite:///{path}", "?")
+        return
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE articles {columns}")  # pyright: ignore
+        try:
+            yield Table(connection, postgres_url, "%s")
+        finally:
+            connection.execute("DROP TABLE articles")
+
+
+def contents(source: Source) -> dict[str, str]:
+    entries = list(source.list())
+    source.prefetch(entries)
+    return {e.key: content.data.decode() for e in entries if (content := source.fetch(e))}
+
+
+@pytest.mark.parametrize("updated_at", [None, "changed"])
+def test_rows_are_documents(table: Table, updated_at: str | None) -> None:
+    table.put(1, "one", "First")
+    table.put(2, "天文台")
+    table.put(3, "left out", "a:b")
+    source = table.source(updated_at=updated_at)
+    assert contents(source) == {"1": "one", "2": "天文台"}
+    content = source.fetch(Entry("1", "", None, None))
+    assert content is not None and content.about is not None
+    assert content.about["title"] == "First"
+    assert float(content.about["metadata"]["amount"]) == 1.5
+    source.close()
+
+
+def test_without_a_time_the_hash_of_the_row_tells_a_change(table: Table) -> None:
+    for key in (1, 2, 3):
+        table.put(key, f"text {key}")
+    before = {entry.key: entry.change_token for entry in table.source().list()}
+    table.put(2, "text 2", "another title")
+    table.put(3, "text 3", changed=9)  # not taken from the row
+    after = {entry.key: entry.change_token for entry in table.source().list()}
+    assert {key for key in before if before[key] != after[key]} == {"2"}
+
+
+def test_the_time_tells_a_change_and_no_text_is_read(table: Table) -> None:
+    table.put(1, "one")
+    table.put(2, "two")
+    table.execute("UPDATE articles SET changed = NULL WHERE id = 2")
+    before = {entry.key: entry for entry in table.source(updated_at="changed").list()}
+    assert before["2"].change_token is None  # only fetching tells
+    assert before["1"].size == 4 * 3
+    table.execute("UPDATE articles SET body = 'unseen' WHERE id = 1")
+    assert {e.key: e for e in table.source(updated_at="changed").list()}[
+        "1"
+    ].change_token == before["1"].change_token
+    table.put(1, "one", changed=5)
+    assert {e.key: e for e in table.source(updated_at="changed").list()}[
+        "1"
+    ].change_token != before["1"].change_token
+
+
+def test_changed_rows_are_read_many_at_once(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEYS", 10)
+    for key in range(25):
+        table.put(key, f"text {key}")
+    source: Any = table.source()
+    asked = []
+    read = source._read
+    monkeypatch.setattr(source, "_read", lambda keys: asked.append(len(keys)) or read(keys))
+    assert contents(source) == {str(key): f"text {key}" for key in range(25)}
+    assert asked == [10, 10, 5]
+
+
+def test_what_is_gone_or_has_no_text_fails_alone(table: Table) -> None:
+    table.put(1, None)
+    table.put(2, "two")
+    table.put(3, "three")
+    source = table.source()
+    entries = list(source.list())
+    table.execute("DELETE FROM articles WHERE id = 3")
+    source.prefetch(entries)
+    one, two, three = sorted(entries, key=lambda entry: entry.key)
+    assert source.fetch(two)
+    with pytest.raises(SourceError, match="no text in body"):
+        source.fetch(one)
+    with pytest.raises(SourceError, match="gone"):
+        source.fetch(three)
+
+
+def test_keys_of_any_kind(table: Table) -> None:
+    table.put(7, "seven")
+    for key in ("id * 1.5", "'k''' || id", "changed"):
+        query = f"SELECT {key} AS id, body, title, amount FROM articles"
+        assert list(contents(table.source(query=query)).values()) == ["seven"]
+
+
+def test_a_query_that_cannot_be_answered_says_so(table: Table) -> None:
+    with pytest.raises(SourceError, match="nothing_here"):
+        list(table.source(query="SELECT * FROM nothing_here").list())
+    table.put(1, "one")
+    with pytest.raises(SourceError, match=r"has no (title|amount)"):
+        list(table.source(query="SELECT id, body FROM articles").list())
+    table.put(1, "one")
+    with pytest.raises(SourceError, match="has no id"):
+        list(table.source(query=QUERY.replace("SELECT id", "SELECT NULL AS id")).list())
+
+
+def test_a_query_cannot_write(postgres_url: str) -> None:
+    source = open_source(
+        "sql",
+        {
+            "url": postgres_url,
+            "query": "WITH gone AS (DELETE FROM sources RETURNING *) SELECT * FROM gone",
+            "key": "id",
+            "text": "name",
+        },
+    )
+    with pytest.raises(SourceError):
+        list(source.list())
+    source = open_source(
+        "sql",
+        {
+            "url": postgres_url,
+            "query": "SELECT nextval('s') AS id, 'x' AS t",
+            "key": "id",
+            "text": "t",
+        },
+    )
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE SEQUENCE s")
+        try:
+            with pytest.raises(SourceError, match="read-only"):
+                list(source.list())
+        finally:
+            connection.execute("DROP SEQUENCE s")
+
+
+def test_a_database_that_is_gone_may_come_back() -> None:
+    source = open_source(
+        "sql",
+        {"url": "postgresql://ada@127.0.0.1:9/x", "query": "SELECT 1", "key": "a", "text": "b"},
+        {"password": "hush"},
+    )
+    with pytest.raises(SourceUnavailable) as caught:
+        list(source.list())
+    assert "hush" not in str(caught.value)
+
+
+def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_source(
+            "sql", {"url": "postgresql://u:hush@h/d", "query": "DELETE FROM x", "table": "x"}
+        )
+    message = str(caught.value)
+    for name in ("url:", "query:", "table:", "text:"):
+        assert name in message
+    assert "hush" not in message
+    with pytest.raises(ConfigError, match="nosuch"):
+        open_source("sql", {"url": "nosuch://h/d", "query": "SELECT 1", "key": "a", "text": "b"})
+    with pytest.raises(ConfigError, match="key: missing"):
+        open_source("sql", {"url": "sqlite:///x", "query": "SELECT 1", "text": "b"})

@@ -1,0 +1,355 @@
+"""Source type `web` on a real server: conditional requests, robots.txt, bounds, and addresses that are refused."""
+
+from __future__ import annotations
+
+import gzip
+import socket
+import time
+import zlib
+from typing import Any
+
+import pytest
+
+from resources.errors import ConfigError, SourceError, SourceUnavailable
+from resources.sources import http
+from resources.sources.addresses import is_public
+from resources.sources.base import Content, Source
+from resources.sources.registry import open_source
+from tests.servers import Page, Web
+
+
+def site(web: Web, *paths: str, credentials: dict[str, str] | None = None, **config: Any) -> Source:
+    """The pages, asked for as fast as they come."""
+    wanted = {"allow_private_addresses": True, "requests_per_second": 1000.0, **config}
+    if paths:
+        wanted["urls"] = [web.url(path) for path in paths]
+    return open_source("web", wanted, credentials)
+
+
+def get(source: Source, known: str | None = None) -> Content | None:
+    return source.fetch(next(source.list()), known)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LONGEST_WAIT", 0.01)
+
+
+def sitemap(*urls: str, index: bool = False) -> str:
+    outer, inner = ("sitemapindex", "sitemap") if index else ("urlset", "url")
+    items = "".join(f"<{inner}><loc>{url}</loc></{inner}>" for url in urls)
+    return f'<?xml version="1.0"?><{outer} xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{items}</{outer}>'
+
+
+# Changes ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unchanged_page_is_not_sent_again(web: Web) -> None:
+    web.put("/a", "<p>one</p>")
+    source = site(web, "/a")
+    first = get(source)
+    assert first is not None and first.data == b"<p>one</p>"
+    assert get(source, first.change_token) is None
+    assert web.seen("/a") == [200, 304]
+    web.put("/a", "<p>two</p>")
+    second = get(source, first.change_token)
+    assert second is not None and second.data == b"<p>two</p>"
+
+
+def test_last_modified_is_enough(web: Web) -> None:
+    web.pages["/a"] = Page(
+        b"x", headers={"Last-Modified": "Sat, 01 Jan 2000 00:00:00 GMT"}, etag=False
+    )
+    source = site(web, "/a")
+    content = get(source)
+    assert content is not None
+    get(source, content.change_token)
+    assert web.headers[-1]["if-modified-since"] == "Sat, 01 Jan 2000 00:00:00 GMT"
+
+
+def test_the_content_type_gives_the_name_its_suffix(web: Web) -> None:
+    for path, kind, name in (
+        ("/guide", "text/html; charset=utf-8", "guide.html"),
+        ("/guide.md", "text/markdown", "guide.md"),
+        ("/get", "application/pdf", "get.pdf"),
+        ("/", "text/html", "127.0.0.1.html"),
+        ("/v1.2", "text/html", "v1.2.html"),
+        ("/notes.rst", "text/plain", "notes.rst"),
+    ):
+        web.put(path, "x", **{"Content-Type": kind})
+        content = get(site(web, path))
+        assert content is not None and (content.about or {})["name"] == name
+
+
+# Sitemaps ---------------------------------------------------------------------------------------------------------
+
+
+def test_sitemaps_inside_one_another_are_read(web: Web) -> None:
+    web.put("/index.xml", sitemap(web.url("/one.xml"), web.url("/two.xml.gz"), index=True))
+    web.put("/one.xml", sitemap(web.url("/a#part"), web.url("/skip/b"), web.url("/a")))
+    web.put("/two.xml.gz", gzip.compress(sitemap(web.url("/c?x=1")).encode()))
+    source = site(web, sitemap=web.url("/index.xml"), exclude=["skip/**"])
+    assert [entry.key for entry in source.list()] == [web.url("/a"), web.url("/c?x=1")]
+    web.put("/plain.txt", f"{web.url('/d')}\n{web.url('/e')}\n")
+    assert len(list(site(web, sitemap=web.url("/plain.txt")).list())) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("<html><body>not found</body></html>", "not a sitemap"),
+        (sitemap("http://x.test/")[:-12], "that can be read"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]>' + sitemap("&a;"), "that can be read"),
+        (
+            '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + sitemap("&a;"),
+            "that can be read",
+        ),
+        (sitemap("http://elsewhere.test/x"), "another host"),
+        (sitemap("file:///etc/passwd"), "not an http"),
+        (gzip.compress(sitemap().encode())[:-9], "less than it should"),
+        (gzip.compress(b" " * (60 << 20)), "holds more than"),
+    ],
+)
+def test_what_is_no_whole_sitemap_fails_the_listing(
+    web: Web, body: str | bytes, reason: str
+) -> None:
+    web.put("/sitemap.xml", body)
+    with pytest.raises(SourceError, match=reason):
+        list(site(web, sitemap=web.url("/sitemap.xml"), hosts=["x.test"]).list())
+
+
+def test_a_sitemap_that_fails_halfway_fails_the_listing(web: Web) -> None:
+    web.put("/index.xml", sitemap(web.url("/one.xml"), web.url("/two.xml"), index=True))
+    web.put("/one.xml", sitemap(web.url("/a")))
+    web.pages["/two.xml"] = Page(status=503)
+    with pytest.raises(SourceUnavailable, match="503"):
+        list(site(web, sitemap=web.url("/index.xml")).list())
+
+
+def test_depth_and_number_of_pages_are_bounded(web: Web) -> None:
+    for n in range(5):
+        web.put(f"/{n}.xml", sitemap(web.url(f"/{n + 1}.xml"), index=True))
+    web.put("/5.xml", sitemap(*(web.url(f"/page{n}") for n in range(11))))
+    with pytest.raises(SourceError, match="nested deeper than 3"):
+        list(site(web, sitemap=web.url("/0.xml")).list())
+    assert len(list(site(web, sitemap=web.url("/2.xml")).list())) == 11
+    with pytest.raises(SourceError, match="More than 10 pages"):
+        list(site(web, sitemap=web.url("/2.xml"), max_pages=10).list())
+    web.put("/loop.xml", sitemap(web.url("/loop.xml"), index=True))
+    assert list(site(web, sitemap=web.url("/loop.xml")).list()) == []
+
+
+# Manners ----------------------------------------------------------------------------------------------------------
+
+
+def test_robots_txt_is_respected_also_behind_a_redirect(web: Web) -> None:
+    web.put("/robots.txt", "User-agent: rag-assets\nDisallow: /private/\nDisallow: /*.pdf$\n")
+    web.put("/private/a", "secret")
+    web.put("/x.pdf", "x")
+    web.put("/open", "x")
+    web.pages["/way"] = Page(status=302, headers={"Location": "/private/a"})
+    for path in ("/private/a", "/x.pdf", "/way"):
+        with pytest.raises(SourceError, match=r"robots.txt forbids"):
+            get(site(web, path))
+    assert web.seen("/private/a") == []
+    assert get(site(web, "/open")) and get(site(web, "/x.pdf", user_agent="other"))
+    assert get(site(web, "/private/a", ignore_robots=True))
+    assert {headers["user-agent"] for headers in web.headers} == {"rag-assets", "other"}
+
+
+def test_robots_txt_that_cannot_be_read_forbids_for_now(web: Web) -> None:
+    web.put("/a", "x")
+    web.pages["/robots.txt"] = Page(status=500)
+    with pytest.raises(SourceUnavailable):
+        get(site(web, "/a"))
+    assert web.seen("/a") == []
+
+
+def test_rate_and_crawl_delay(web: Web) -> None:
+    paths = [f"/{n}" for n in range(5)]
+    for path in paths:
+        web.put(path, "x")
+
+    def seconds(**config: Any) -> float:
+        source = site(web, *paths, **config)
+        started = time.monotonic()
+        for entry in source.list():
+            source.fetch(entry)
+        return time.monotonic() - started
+
+    assert seconds(requests_per_second=20.0) >= 5 / 20  # and one for robots.txt
+    web.put("/robots.txt", "User-agent: *\nCrawl-delay: 0.1\n")
+    assert seconds() >= 4 * 0.1
+
+
+def test_a_busy_server_is_asked_again_and_then_left(web: Web) -> None:
+    web.put("/a", "x")
+    answers: list[int | str | None] = [503, "reset", None]
+    web.fault = lambda _, path: answers.pop(0) if path == "/a" else None
+    assert get(site(web, "/a"))
+    web.fault = lambda _, path: 429 if path == "/a" else None
+    with pytest.raises(SourceUnavailable, match="429"):
+        get(site(web, "/a"))
+    web.fault = lambda _, path: "hang" if path == "/a" else None
+    with pytest.raises(SourceUnavailable, match="does not answer"):
+        get(site(web, "/a", timeout=0.2))
+
+
+def test_a_missing_page_is_not_asked_for_again(web: Web) -> None:
+    with pytest.raises(SourceError, match="HTTP 404") as caught:
+        get(site(web, "/a"))
+    assert not caught.value.transient
+    assert web.seen("/a") == [404]
+
+
+# Bounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_size_is_bounded_stated_or_not_and_unfolded(web: Web) -> None:
+    web.put("/stated", b"x" * 2000)
+    bomb = zlib.compress(b"\0" * (64 << 20))
+    web.put("/bomb", bomb, **{"Content-Encoding": "deflate"})
+    web.pages["/endless"] = Page(_chunked(b"x" * 70_000), headers={"Transfer-Encoding": "chunked"})
+    for path in ("/stated", "/bomb", "/endless"):
+        with pytest.raises(SourceError, match="larger than 1,000 bytes"):
+            get(site(web, path, max_bytes=1000))
+    web.put("/small", gzip.compress(b"small"), **{"Content-Encoding": "gzip"})
+    content = get(site(web, "/small", max_bytes=1000))
+    assert content is not None and content.data == b"small"
+
+
+def _chunked(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
+
+
+def test_redirects_are_bounded_and_lead_only_to_the_web(web: Web) -> None:
+    web.pages["/loop"] = Page(status=302, headers={"Location": "/loop"})
+    with pytest.raises(SourceError, match="more than 5 redirects"):
+        get(site(web, "/loop"))
+    assert len(web.seen("/loop")) == 6
+    for target in ("file:///etc/passwd", "ftp://127.0.0.1/x", "http://u:p@127.0.0.1/"):
+        web.pages["/way"] = Page(status=302, headers={"Location": target})
+        with pytest.raises(SourceError, match="address"):
+            get(site(web, "/way"))
+
+
+def test_credentials_go_only_where_they_belong(web: Web) -> None:
+    web.put("/there", "x")
+    web.pages["/way"] = Page(status=302, headers={"Location": web.url("/there", host="localhost")})
+    assert get(site(web, "/way", credentials={"username": "ada", "password": "hush"}))
+    sent = [headers.get("authorization") for headers in web.headers]
+    assert sent == [
+        "Basic YWRhOmh1c2g=",
+        "Basic YWRhOmh1c2g=",
+        None,
+        None,
+    ]  # robots.txt, the page, and both there
+
+
+# Addresses --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1", "127.9.9.9", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1",
+        "224.0.0.1", "255.255.255.255", "::1", "::", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:10.0.0.1",
+        "fe80::1%eth0", "fc00::1", "fd00:ec2::254", "ff02::1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::",
+        "2001:db8::1", "198.18.0.1",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
+)
+def test_addresses_that_are_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f000001",
+        "127.1",
+        "0",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+    ],
+)
+def test_this_machine_is_refused_in_any_notation(web: Web, host: str) -> None:
+    web.put("/a", "internal")
+    source = open_source("web", {"urls": [web.url("/a", host)]})
+    with pytest.raises(SourceError, match="not a public address") as caught:
+        get(source)
+    assert not caught.value.transient
+    assert web.requests == []
+
+
+def test_a_public_page_cannot_lead_inside(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`public.test` is made to look public, its connection to end at the test's server; the redirect leads inside."""
+    web.put("/inside", "internal")
+    web.pages["/robots.txt"] = Page(status=404)
+    web.pages["/way"] = Page(status=302, headers={"Location": web.url("/inside")})
+    _resolving(monkeypatch, {"public.test": ["8.8.8.8"]}, web)
+    with pytest.raises(SourceError, match=r"127.0.0.1, which is not a public address"):
+        get(
+            open_source(
+                "web", {"urls": [web.url("/way", "public.test")], "requests_per_second": 1e3}
+            )
+        )
+    assert web.seen("/way") == [302]
+    assert web.seen("/inside") == []
+
+
+def test_a_name_that_changes_its_address_leads_nowhere(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: public when it is checked, private from then on. What was checked is what is connected to."""
+    web.put("/a", "internal")
+    connected = _resolving(monkeypatch, {"rebind.test": ["8.8.8.8", "127.0.0.1", "127.0.0.1"]}, web)
+    source = open_source("web", {"urls": [web.url("/a", "rebind.test")], "ignore_robots": True})
+    assert get(source)  # from 8.8.8.8, which is the test's server here
+    assert connected == ["8.8.8.8"]
+    with pytest.raises(SourceError, match="not a public address"):
+        get(open_source("web", {"urls": [web.url("/a", "rebind.test")], "ignore_robots": True}))
+    assert connected == ["8.8.8.8"]
+
+
+def _resolving(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]], web: Web) -> list[str]:
+    """Names resolve as told, one answer after the other; connections to 8.8.8.8 end at the test's server."""
+    connected: list[str] = []
+    lookup = socket.getaddrinfo
+
+    def resolve(host: str, port: int, **options: Any) -> Any:
+        return lookup(
+            names[host].pop(0) if len(names.get(host, ())) > 1 else names.get(host, [host])[0],
+            port,
+            **options,
+        )
+
+    class Socket(socket.socket):
+        def connect(self, address: Any) -> None:
+            connected.append(address[0])
+            super().connect(("127.0.0.1", web.port) if address[0] == "8.8.8.8" else address)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr("resources.sources.addresses.socket.socket", Socket)
+    return connected
+
+
+def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_source(
+            "web", {"urls": ["ftp://x.test/", "https://u:hush@x.test/"], "depth": 99, "agent": "x"}
+        )
+    message = str(caught.value)
+    assert message.count("urls:") == 2 and "depth:" in message and "agent:" in message
+    assert "hush" not in message
+    with pytest.raises(ConfigError, match="both missing"):
+        open_source("web", {})
