@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from rag_assets.cli import check, demo, ingest, repair, search, sources, stack
+from rag_assets.cli import (
+    apply,
+    check,
+    credentials,
+    demo,
+    ingest,
+    repair,
+    search,
+    source_views,
+    sources,
+    stack,
+)
 
 app = typer.Typer(
     name="rag",
@@ -18,6 +29,12 @@ app.command("down")(stack.down)
 app.command("status")(stack.status)
 app.command("ui")(stack.ui)
 app.add_typer(sources.app, name="sources")
+sources.app.command("list")(source_views.list_)
+sources.app.command("show")(source_views.show)
+sources.app.command("types")(source_views.types)
+sources.app.command("apply")(apply.apply)
+sources.app.command("credentials")(credentials.set_credentials)
+sources.app.command("rotate-credentials")(credentials.rotate_credentials)
 app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("check")(check.check)

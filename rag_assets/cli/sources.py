@@ -1,18 +1,34 @@
-"""`rag sources add | list | remove`: what is ingested."""
+"""`rag sources add | change | remove`: what is ingested. The other commands of `rag sources` are next door."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, out, print_json, table
-from rag_assets.cli.stack import JsonOption
+from rag_assets.cli.output import command, out
 from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
 
-app = typer.Typer(help="Register, list and remove sources.", no_args_is_help=True)
+app = typer.Typer(help="Register, list, change and remove sources.", no_args_is_help=True)
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the source; its partition in Dagster.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting, key=value; the value as JSON or text (repeatable)."),
+]
+CredentialOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=@VARIABLE takes it from the environment, NAME alone asks for it (repeatable)."
+    ),
+]
+ScheduleOption = Annotated[
+    str | None, typer.Option(help="Cron expression of this source's own sync.")
+]
 
 
 def folder_config(
@@ -21,133 +37,193 @@ def folder_config(
     """The `connection_config` of a folder. Raises ConfigError that lists every problem."""
     from resources.sources.registry import check_config
 
-    config: dict[str, Any] = {"path": str(path.expanduser().absolute())}
-    if include:
-        config["include"] = include
-    if exclude:
-        config["exclude"] = exclude
-    if hidden:
-        config["hidden"] = True
-    if language:
-        config["language"] = language
+    config = {
+        "path": str(path.expanduser().absolute()),
+        **_given(include, exclude, hidden, language),
+    }
     check_config("folder", config)
     if not path.expanduser().is_dir():
         raise ConfigError(f"{path} is not a folder.")
     return config
 
 
+def _given(
+    include: list[str], exclude: list[str], hidden: bool, language: str | None
+) -> dict[str, Any]:
+    options = {"include": include, "exclude": exclude, "hidden": hidden, "language": language}
+    return {name: value for name, value in options.items() if value}
+
+
 def register(
-    deployment: Deployment, name: str, config: dict[str, Any], schedule: str | None = None
+    deployment: Deployment,
+    name: str,
+    config: dict[str, Any],
+    schedule: str | None = None,
+    *,
+    kind: str = "folder",
+    credentials: dict[str, str] | None = None,
 ) -> None:
-    """Adds a folder source and its partition."""
+    """Adds a source and its partition. Raises ConfigError that lists every problem."""
+    from rag_assets.declared import check_source
     from rag_assets.partitions import partition_key
+    from resources.credentials import encrypt
     from resources.postgres.sources import add_source
 
     partition_key(name)
-    if schedule is not None:
-        from dagster._utils.schedules import is_valid_cron_schedule
-
-        if not is_valid_cron_schedule(schedule):
-            raise ConfigError(
-                f"--schedule: expected a cron expression such as '0 2 * * *', found {schedule!r}."
-            )
+    given = credentials or {}
+    if problems := check_source(kind, config, schedule, list(given)):
+        raise ConfigError("\n".join(problems))
     with deployment.postgres().connect(autocommit=True) as connection:
-        add_source(connection, name, "folder", config, schedule)
+        add_source(connection, name, kind, config, schedule, encrypt(given))
+
+
+def read_settings(settings: list[str]) -> dict[str, Any]:
+    """`key=value` each: the value as JSON where it is JSON, else as text."""
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--set: expected key=value, found {setting!r}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def read_credentials(given: list[str]) -> dict[str, str]:
+    """Raises ConfigError for a secret on the command line: it would stay in the shell's history."""
+    from rag_assets.declared import credential
+
+    found = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        try:
+            found[name] = (
+                credential(value) if equals else typer.prompt(name, hide_input=True, err=True)
+            )
+        except ConfigError as error:
+            raise ConfigError(f"--credential {name}: {error}") from None
+    return found
 
 
 @app.command()
 @command
 def add(
-    name: Annotated[str, typer.Argument(help="Name of the source; its partition in Dagster.")],
-    path: Annotated[Path, typer.Option(help="Folder to read.")],
+    name: NameArgument,
+    target: Annotated[
+        str | None,
+        typer.Argument(help="A folder, a file of rows, or a URL, whose form tells the type."),
+    ] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder to read.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="See: rag sources types.")] = None,
+    settings: SetOption = None,
+    config_json: Annotated[str | None, typer.Option(help="All settings as JSON.")] = None,
     include: Annotated[
-        list[str] | None, typer.Option(help="Only files that match this glob (repeatable).")
+        list[str] | None, typer.Option(help="Only what matches this glob (repeatable).")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="No files that match this glob (repeatable).")
+        list[str] | None, typer.Option(help="Nothing that matches this glob (repeatable).")
     ] = None,
     hidden: Annotated[bool, typer.Option("--hidden", help="Hidden files and folders too.")] = False,
     language: Annotated[
         str | None, typer.Option(help="ISO 639-1 code of all documents; else detected.")
     ] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help="Cron expression of this source's own sync.")
-    ] = None,
+    schedule: ScheduleOption = None,
+    credential: CredentialOption = None,
 ) -> None:
-    """Register a folder as a source."""
-    config = folder_config(path, include or [], exclude or [], hidden, language)
-    deployment = Deployment.from_environment()
-    deployment.start()
-    register(deployment, name, config, schedule)
-    out.print(f"Source {name} is registered. Ingest it with: rag ingest --name {name}")
+    """Register a source: a folder, or what TARGET or --type says."""
+    from rag_assets.declared import target_config, with_usual_columns
 
-
-@app.command("list")
-@command
-def list_(as_json: JsonOption = False) -> None:
-    """List the sources with their last sync."""
-    deployment = Deployment.from_environment()
-    deployment.start()
-    columns = (
-        "name", "source_type", "config", "schedule", "is_active", "sync_status", "last_sync_at",
-        "total_documents", "failed_documents", "last_error",
-    )  # fmt: skip
-    with deployment.postgres().connect(autocommit=True) as connection:
-        rows = connection.execute(
-            """SELECT name, source_type, connection_config, sync_schedule, is_active, sync_status, last_sync_at,
-                 total_documents, failed_documents, last_error FROM sources ORDER BY name"""
-        ).fetchall()
-    if as_json:
-        print_json([dict(zip(columns, row)) for row in rows])
-    elif rows:
-        table(
-            "Sources",
-            (
-                "name",
-                "reads",
-                "schedule",
-                "active",
-                "status",
-                "last sync",
-                "documents",
-                "failed",
-                "last error",
-            ),
-            [
-                (
-                    row[0],
-                    row[2].get("path"),
-                    row[3],
-                    row[4],
-                    row[5],
-                    f"{row[6]:%Y-%m-%d %H:%M}" if row[6] else None,
-                    *row[7:],
-                )
-                for row in rows
-            ],
+    more = _given(include or [], exclude or [], hidden, language) | read_settings(settings or [])
+    if path is not None:
+        kind = kind or "folder"
+        more["path"] = str(path.expanduser().absolute())
+        if kind == "folder" and not path.expanduser().is_dir():
+            raise ConfigError(f"{path} is not a folder.")
+    found: dict[str, Any] = {}
+    if target is not None:
+        guessed, found = target_config(target)
+        if kind not in (None, guessed):
+            # The same address as another type takes it.
+            found = {"path" if kind in ("folder", "jsonl", "csv", "parquet") else "url": target}
+            found = {"urls": [target]} if kind == "web" else found
+        kind = kind or guessed
+    if kind is None:
+        raise ConfigError(
+            "What is to be read? rag sources add NAME TARGET, or --path DIR, or --type TYPE --set key=value. "
+            "The types: rag sources types"
         )
-    else:
-        out.print("No sources. Register one with: rag sources add NAME --path DIR")
+    if config_json is not None:
+        try:
+            found |= dict(json.loads(config_json))
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"--config-json: expected a JSON object ({error})") from None
+    credentials = read_credentials(credential or [])
+    config = with_usual_columns(kind, {**found, **more}, credentials)
+    deployment = Deployment.from_environment()
+    deployment.start()
+    register(deployment, name, config, schedule, kind=kind, credentials=credentials)
+    out.print(f"Source {name} is registered. Ingest it with: rag ingest --name {name}")
 
 
 @app.command()
 @command
-def remove(name: Annotated[str, typer.Argument(help="Name of the source.")]) -> None:
+def change(
+    name: NameArgument,
+    settings: SetOption = None,
+    unset: Annotated[
+        list[str] | None, typer.Option(help="A setting to put back to its default.")
+    ] = None,
+    schedule: ScheduleOption = None,
+    active: Annotated[
+        bool | None, typer.Option("--active/--paused", help="Whether syncs run by themselves.")
+    ] = None,
+) -> None:
+    """Change a source's settings; its documents stay, and the next sync brings them up to date."""
+    from rag_assets.declared import check_source
+    from resources.postgres.sources import get_source, update_source
+
+    deployment = Deployment.from_environment()
+    deployment.start()
+    with deployment.postgres().connect(autocommit=True) as connection:
+        row = get_source(connection, name)
+        kept = {key: value for key, value in row.config.items() if key not in (unset or [])}
+        row = replace(
+            row,
+            config=kept | read_settings(settings or []),
+            schedule=row.schedule if schedule is None else schedule or None,
+            is_active=row.is_active if active is None else active,
+        )
+        if problems := check_source(row.source_type, row.config, row.schedule, ()):
+            raise ConfigError("\n".join(problems))
+        update_source(connection, row)
+    out.print(f"Source {name} is changed. Ingest it with: rag ingest --name {name}")
+
+
+@app.command()
+@command
+def remove(name: NameArgument) -> None:
     """Remove a source with its documents and chunks, and its vectors from Milvus."""
+    deployment = Deployment.from_environment()
+    deployment.start()
+    remove_sources(deployment, [name])
+    out.print(f"Source {name} is removed: documents, chunks and vectors.")
+
+
+def remove_sources(deployment: Deployment, names: list[str]) -> None:
     from rag_assets.deployment import failures
     from resources.errors import StoreUnavailable
     from resources.postgres.sources import remove_source
 
-    deployment = Deployment.from_environment()
-    deployment.start()
-    with deployment.postgres().writer(name) as writer, writer.transaction() as connection:
-        remove_source(connection, name)
+    for name in names:
+        with deployment.postgres().writer(name) as writer, writer.transaction() as connection:
+            remove_source(connection, name)
     deployment.sync_partitions()
     result = deployment.execute("purge_removed_sources")
     if not result.success:
         reasons = "; ".join(message for _, message in failures(result))
         raise StoreUnavailable(
-            f"Source {name} is removed, but its vectors still wait for their deletion: {reasons}. "
+            f"{', '.join(names)}: removed, but vectors still wait for their deletion: {reasons}. "
             "They are not found any more; the next run of purge_removed_sources deletes them."
         )
-    out.print(f"Source {name} is removed: documents, chunks and vectors.")

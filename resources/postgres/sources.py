@@ -84,18 +84,36 @@ def add_source(
     source_type: str,
     config: Mapping[str, Any],
     schedule: str | None,
+    credentials_encrypted: str | None = None,
+    *,
+    is_active: bool = True,
 ) -> SourceRow:
     """Registers a source; the configuration must have been checked. Raises ConfigError when the name is taken."""
     row = connection.execute(
-        f"""INSERT INTO sources (name, source_type, connection_config, sync_schedule) VALUES (%s, %s, %s, %s)
-            ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}""",
-        [name, source_type, Jsonb(config), schedule],
+        f"""INSERT INTO sources (name, source_type, connection_config, sync_schedule, credentials_encrypted, is_active)
+            VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}""",
+        [name, source_type, Jsonb(config), schedule, credentials_encrypted, is_active],
     ).fetchone()
     if row is None:
         raise ConfigError(
             f"There is a source {name!r} already. See: rag sources list. To replace it: rag sources remove {name}"
         )
     return SourceRow(*row)
+
+
+def update_source(connection: Connection, source: SourceRow) -> None:
+    """Writes what a person may change of a source; the configuration must have been checked."""
+    connection.execute(
+        """UPDATE sources SET connection_config = %s, sync_schedule = %s, is_active = %s, credentials_encrypted = %s,
+             updated_at = now() WHERE id = %s""",
+        [
+            Jsonb(source.config),
+            source.schedule,
+            source.is_active,
+            source.credentials_encrypted,
+            source.id,
+        ],
+    )
 
 
 def remove_source(connection: Connection, name: str) -> None:

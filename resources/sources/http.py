@@ -167,10 +167,10 @@ class HttpClient:
                 return checked(self)
 
         class HttpPool(HTTPConnectionPool):
-            ConnectionCls = Http
+            ConnectionCls = Http  # pyright: ignore[reportAssignmentType]
 
         class HttpsPool(HTTPSConnectionPool):
-            ConnectionCls = Https
+            ConnectionCls = Https  # pyright: ignore[reportAssignmentType]
 
         pools = PoolManager(num_pools=16, maxsize=4)
         pools.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}

@@ -80,6 +80,10 @@ class RowsSource(Source):
             raw = raw_row(self.config, key, row)
             yield Entry(key, "", content_hash(raw), len(raw))
 
+    def column_names(self) -> list[str]:
+        """Of the first row."""
+        return list(next(self._read(), (0, {}))[1])
+
     def prefetch(self, entries: Sequence[Entry]) -> None:
         """One way through the file serves all batches of a sync; a row without a position is looked for by its key."""
         self._fetched = {}
@@ -196,7 +200,7 @@ class RowsSource(Source):
         opened = parquet.ParquetFile(file)
         self._has_columns(opened.schema_arrow.names)
         columns = sorted(self.config.columns) if self.config.metadata != "*" else None
-        for batch in opened.iter_batches(batch_size=1024, columns=columns):
+        for batch in opened.iter_batches(batch_size=1024, columns=columns or None):
             yield from batch.to_pylist()
 
     def _has_columns(self, names: Sequence[str]) -> None:

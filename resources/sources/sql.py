@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from rag_assets.pipeline.identity import content_hash
 from resources.errors import ConfigError, SourceError, SourceUnavailable
@@ -51,16 +51,11 @@ class SqlConfig(ColumnsConfig):
     url: Annotated[PlainUrl, AfterValidator(_database)] = Field(
         description="the database, such as postgresql://user@host/database; the password is a credential"
     )
+    key: Column = Field(description="column that names a row for ever")  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     query: Annotated[str, AfterValidator(_select)] = Field(description="a SELECT, a row a document")
     updated_at: Column | None = Field(
         default=None, description="column that changes when the row does; else its hash"
     )
-
-    @model_validator(mode="after")
-    def _keyed(self) -> SqlConfig:
-        if self.key is None:
-            raise ValueError("key: missing; expected the column that names a row for ever")
-        return self
 
 
 class SqlSource(Source):
@@ -98,6 +93,7 @@ class SqlSource(Source):
     def _connection(self) -> Iterator[Any]:
         """A connection that streams; errors become ours, without what was sent."""
         import sqlalchemy as sa
+        from sqlalchemy import exc
 
         try:
             with self._engine.connect() as connection:
@@ -105,14 +101,14 @@ class SqlSource(Source):
                     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
                 yield connection.execution_options(stream_results=True, max_row_buffer=ROWS)
             return
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
+        except (exc.OperationalError, exc.InterfaceError) as error:
             lost = error.connection_invalidated or "connect" in str(error.orig).lower()
             refused = any(
                 w in str(error.orig).lower() for w in ("password", "authentication", "no such")
             )
             kind = SourceUnavailable if lost and not refused else SourceError
             problem = kind(_said(error))
-        except sa.exc.SQLAlchemyError as error:
+        except exc.SQLAlchemyError as error:
             problem = SourceError(_said(error))
         raise problem from None
 
@@ -130,7 +126,7 @@ class SqlSource(Source):
         if config.updated_at is None:
             wanted: list[Any] = [sa.text("*")]
         else:
-            names = [config.key or "", config.updated_at]
+            names = [config.key, config.updated_at]
             lengths = [sa.func.char_length(sa.column(name)) for name in config.text_columns]
             wanted = [*map(sa.column, names), *lengths]
         with self._connection() as connection:
@@ -147,7 +143,7 @@ class SqlSource(Source):
             raise SourceError(
                 f"The query has no {', '.join(missing)}; its columns: {', '.join(row)}"
             )
-        key = self._key(row[self.config.key or ""])
+        key = self._key(row[self.config.key])
         raw = raw_row(self.config, key, row)
         return Entry(key, "", content_hash(raw), len(raw))
 
@@ -168,14 +164,14 @@ class SqlSource(Source):
         import sqlalchemy as sa
 
         config = self.config
-        key = sa.column(config.key or "")
+        key = sa.column(config.key)
         query = sa.select(sa.text("*")).select_from(self._query)
         wanted = set(keys)
         with self._connection() as connection:
             if kind := self._key_type(connection):
                 query = query.where(key.in_([kind(value) for value in keys]))
             for row in connection.execute(query):
-                found = self._key(row._mapping[config.key or ""])
+                found = self._key(row._mapping[config.key])
                 if found in wanted:
                     self._fetched[found] = self._content(found, row._mapping)
         for missing in set(keys) - self._fetched.keys():
@@ -186,7 +182,7 @@ class SqlSource(Source):
         import sqlalchemy as sa
 
         row = connection.execute(
-            sa.select(sa.column(self.config.key or "")).select_from(self._query).limit(1)
+            sa.select(sa.column(self.config.key)).select_from(self._query).limit(1)
         ).first()
         return type(row[0]) if row is not None and type(row[0]) in (int, str, UUID) else None
 

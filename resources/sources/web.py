@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from resources.errors import SourceError
 from resources.sources.base import Content, Entry, Source
@@ -42,7 +42,9 @@ WebUrl = Annotated[PlainUrl, AfterValidator(_address)]
 
 class WebConfig(SourceConfig):
     urls: list[WebUrl] = Field(default=[], description="pages to read")
-    sitemap: WebUrl | None = Field(default=None, description="a sitemap, or an index of sitemaps")
+    sitemap: WebUrl | None = Field(
+        default=None, validate_default=True, description="a sitemap, or an index of sitemaps"
+    )
     hosts: list[str] = Field(default=[], description="other hosts whose pages the sitemap may list")
     include: Include = Field(default=[])
     exclude: Exclude = Field(default=[])
@@ -58,11 +60,12 @@ class WebConfig(SourceConfig):
         default=False, description="servers in private networks and on this machine too"
     )
 
-    @model_validator(mode="after")
-    def _something(self) -> WebConfig:
-        if not self.urls and self.sitemap is None:
-            raise ValueError("urls, sitemap: both missing; expected pages or a sitemap to read")
-        return self
+    @field_validator("sitemap", mode="after")
+    @classmethod
+    def _something(cls, sitemap: str | None, info: ValidationInfo) -> str | None:
+        if sitemap is None and info.data.get("urls") == []:
+            raise ValueError("expected a sitemap to read, or pages in urls")
+        return sitemap
 
 
 class WebSource(Source):

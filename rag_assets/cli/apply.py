@@ -1,0 +1,86 @@
+"""`rag sources apply FILE`: sources as a YAML file declares them; the plan is shown, then applied."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rag_assets.cli.output import command, out, print_json, table
+from rag_assets.cli.sources import register, remove_sources
+from rag_assets.cli.stack import JsonOption
+from rag_assets.declared import Change, plan, read_file
+from rag_assets.deployment import Deployment
+
+
+@command
+def apply(
+    file: Annotated[Path, typer.Argument(help="YAML: sources, each with name, type and config.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, change nothing.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove sources that the file does not name.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the sources what a YAML file says. Nothing is changed when anything in it is wrong."""
+    from resources.postgres.sources import list_sources
+
+    declared = read_file(file)
+    deployment = Deployment.from_environment()
+    deployment.start()
+    with deployment.postgres().connect(autocommit=True) as connection:
+        changes = plan(declared, list_sources(connection), prune=prune)
+    if not as_json:
+        rows = [(c.action, c.name, c.type, ", ".join(c.fields)) for c in changes]
+        table(str(file), ("plan", "source", "type", "what differs"), rows)
+    if not dry_run:
+        _apply(deployment, changes)
+    if as_json:
+        print_json(
+            {
+                "applied": not dry_run,
+                "plan": [
+                    {"action": c.action, "name": c.name, "type": c.type, "fields": list(c.fields)}
+                    for c in changes
+                ],
+            }
+        )
+    elif dry_run:
+        out.print("Nothing was changed. Without --dry-run this plan is applied.")
+    elif any(change.action in ("add", "update") for change in changes):
+        out.print("Applied. Ingest with: rag ingest")
+
+
+def _apply(deployment: Deployment, changes: list[Change]) -> None:
+    from resources.credentials import encrypt
+    from resources.postgres.sources import get_source, update_source
+
+    with deployment.postgres().connect(autocommit=True) as connection:
+        for change in changes:
+            declared = change.declared
+            if declared is None or change.action == "keep":
+                continue
+            if change.action == "add":
+                register(
+                    deployment,
+                    change.name,
+                    declared.config,
+                    declared.schedule,
+                    kind=change.type,
+                    credentials=dict(change.credentials),
+                )
+            row = replace(
+                get_source(connection, change.name),
+                config=declared.config,
+                schedule=declared.schedule,
+                is_active=declared.active,
+            )
+            if "credentials" in change.fields:
+                row = replace(row, credentials_encrypted=encrypt(change.credentials))
+            update_source(connection, row)
+    if removed := [change.name for change in changes if change.action == "remove"]:
+        remove_sources(deployment, removed)

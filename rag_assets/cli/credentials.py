@@ -1,0 +1,55 @@
+"""`rag sources credentials | rotate-credentials`: what sources log in with. Never shown, never on a command line."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from rag_assets.cli.output import command, out
+from rag_assets.cli.sources import CredentialOption, NameArgument, read_credentials
+from rag_assets.deployment import Deployment
+from resources.errors import ConfigError
+
+
+@command
+def set_credentials(
+    name: NameArgument,
+    credential: CredentialOption = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Forget all of them.")] = False,
+) -> None:
+    """Give a source its credentials, in place of those it has."""
+    from rag_assets.declared import check_source
+    from resources.credentials import encrypt
+    from resources.postgres.sources import get_source, update_source
+
+    if bool(credential) == clear:
+        raise ConfigError(
+            "Expected --credential NAME=@VARIABLE (or NAME, to be asked), or --clear."
+        )
+    given = read_credentials(credential or [])
+    deployment = Deployment.from_environment()
+    deployment.start()
+    with deployment.postgres().connect(autocommit=True) as connection:
+        row = get_source(connection, name)
+        if problems := check_source(row.source_type, row.config, row.schedule, list(given)):
+            raise ConfigError("\n".join(problems))
+        update_source(connection, replace(row, credentials_encrypted=encrypt(given)))
+    out.print(f"Source {name} has {', '.join(given) or 'no credentials'}.")
+
+
+@command
+def rotate_credentials() -> None:
+    """Encrypt all credentials with the first key of RAG_CREDENTIALS_KEY (new key first, old one behind a comma)."""
+    from resources.credentials import rotate
+    from resources.postgres.sources import list_sources, update_source
+
+    deployment = Deployment.from_environment()
+    deployment.start()
+    with deployment.postgres().connect() as connection:  # all of them, or none
+        rows = [row for row in list_sources(connection) if row.credentials_encrypted]
+        for row in rows:
+            rotated = rotate(row.credentials_encrypted or "")
+            update_source(connection, replace(row, credentials_encrypted=rotated))
+    out.print(f"The credentials of {len(rows)} sources are encrypted with the first key.")
