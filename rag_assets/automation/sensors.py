@@ -48,7 +48,7 @@ def sources_table_sensor(
     job=sync_source,
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Syncs each source whose folder differs from what was recorded, or whose work is unfinished.",
+    description="Syncs each source whose folder or branch differs from what was recorded, or whose work is unfinished.",
 )
 def changed_folders_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource

@@ -166,3 +166,61 @@ def test_a_dead_server_at_the_listing_deletes_nothing(world: World, served: Web)
     served.fault = lambda *_: 502
     assert not world.run("sync_source", "served", raise_on_error=False).success
     assert world.one("SELECT count(*) FROM documents") == 40
+
+
+def test_pages_of_a_sitemap_are_asked_for_with_what_they_were_known_by(
+    world: World, web: Web
+) -> None:
+    for number in range(5):
+        web.put(f"/{number}", f"<title>Hall {number}</title><p>{text(number)}</p>")
+
+    def listed(*numbers: int) -> None:
+        locations = "".join(f"<url><loc>{web.url(f'/{n}')}</loc></url>" for n in numbers)
+        web.put("/sitemap.xml", f"<urlset>{locations}</urlset>")
+
+    listed(0, 1, 2, 3)
+    config = {"sitemap": web.url("/sitemap.xml"), "allow_private_addresses": True}
+    world.register("site", "web", {**config, "requests_per_second": 100.0})
+    world.sync("site")
+    found = documents(world)[web.url("/1")]
+    assert (found["title"], found["source_url"]) == ("Hall 1", web.url("/1"))
+
+    web.requests.clear()
+    plan = world.sync("site")
+    assert not any(written(plan, asset) for asset in plan)
+    assert [status for _, path, status in web.requests if path[1:].isdigit()] == [304] * 4
+
+    web.put("/2", f"<title>Hall 2</title><p>{text(2)} Edited.</p>")
+    listed(0, 2, 3, 4)
+    plan = world.sync("site")
+    assert plan["source_documents"] == {"inserted": 1, "replaced": 1, "deleted": 1, "kept": 2, "failed": 0}  # fmt: skip
+    assert_equal(world)
+
+
+def test_rows_of_a_database_reach_milvus_and_leave_it(world: World) -> None:
+    world.connection.execute(
+        "CREATE TABLE pages (id int PRIMARY KEY, body text, changed timestamptz)"
+    )
+    try:
+        world.connection.execute(
+            "INSERT INTO pages SELECT n, 'Page ' || n || ' of the book', now() FROM generate_series(1, 9) n"
+        )
+        config = {
+            "url": world.settings.postgres_url,
+            "query": "SELECT * FROM pages",
+            "key": "id",
+            "text": "body",
+        }
+        world.register("pages", "sql", {**config, "updated_at": "changed"})
+        assert world.sync("pages")["documents"]["inserted"] == 9
+        world.connection.execute("DELETE FROM pages WHERE id = 1")
+        world.connection.execute(
+            "UPDATE pages SET body = body || '!', changed = now() WHERE id = 2"
+        )
+        plan = world.sync("pages")["source_documents"]
+        assert plan == {"inserted": 0, "replaced": 1, "deleted": 1, "kept": 7, "failed": 0}
+        assert_equal(world)
+        plan = world.sync("pages")
+        assert not any(written(plan, asset) for asset in plan)
+    finally:
+        world.connection.execute("DROP TABLE pages")

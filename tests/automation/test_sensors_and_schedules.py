@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from dagster import DagsterRun, DagsterRunStatus
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.utils import make_new_run_id
+from dulwich.repo import Repo
 
 from rag_assets.automation.requests import FIRST_RETRY
 from rag_assets.partitions import PARTITION_TAG
 from tests.automation.conftest import DaemonWorld
+from tests.repositories import commit
 
 TEXT = (
     "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
@@ -112,6 +114,18 @@ def test_only_the_partition_whose_folder_changed_is_asked_for(daemon: DaemonWorl
         daemon.sync("b")
         assert requested(daemon.tick(CHANGED, data.cursor)) == []
         cursor = data.cursor
+
+
+def test_a_commit_is_asked_for(daemon: DaemonWorld) -> None:
+    repository = Repo.init_bare(str(daemon.folder.parent / "x.git"), mkdir=True)
+    commit(repository, {"a.md": TEXT.encode()})
+    daemon.register("code", "git", {"url": repository.path, "branch": "main"})
+    first = daemon.tick(CHANGED)
+    assert requested(first) == ["code"]
+    daemon.sync("code")
+    assert requested(daemon.tick(CHANGED, first.cursor)) == []
+    commit(repository, {"a.md": TEXT.encode() + b"and a word more"})
+    assert requested(daemon.tick(CHANGED, first.cursor)) == ["code"]
 
 
 def test_what_a_sync_does_not_mend_is_asked_for_ever_more_seldom(daemon: DaemonWorld) -> None:

@@ -383,7 +383,7 @@ WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
     "source schedule": (
         ["sources", "add", "x", "--path", "DOCS", "--schedule", "often"],
         {},
-        ["--schedule", "'often'"],
+        ["schedule: expected a cron", "'often'"],
     ),
     "source twice": (["sources", "add", "docs", "--path", "DOCS"], {}, ["'docs' already"]),
     "RAG_VECTORS": (["search", "x"], {"RAG_VECTORS": "dens"}, ["RAG_VECTORS", "dense, sparse"]),
