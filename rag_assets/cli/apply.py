@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rag_assets.cli.output import command, out, print_json, table
 from rag_assets.cli.sources import register, remove_sources
 from rag_assets.cli.stack import JsonOption
-from rag_assets.declared import Change, plan, read_file
 from rag_assets.deployment import Deployment
+
+if TYPE_CHECKING:
+    from rag_assets.declared import Change
 
 
 @command
@@ -27,6 +29,7 @@ def apply(
     as_json: JsonOption = False,
 ) -> None:
     """Make the sources what a YAML file says. Nothing is changed when anything in it is wrong."""
+    from rag_assets.declared import plan, read_file
     from resources.postgres.sources import list_sources
 
     declared = read_file(file)
