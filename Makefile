@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint ui bench lock clean
+.PHONY: demo test lint ui bench soak lock clean
 
 demo: .venv/installed
 	$(BIN)/rag demo
@@ -21,6 +21,11 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -m tests.benchmarks.ingestion
 	$(BIN)/python -m tests.benchmarks.memory
+
+# The long forms, by hand: random kills with every invariant after each, and whole commands killed.
+soak: .venv/installed-dev
+	$(BIN)/python -m tests.faults.soak --rounds 1000 --minutes 120
+	RAG_FAULT_ROUNDS=50 $(BIN)/python -m pytest tests/faults/test_kills.py
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 …")'

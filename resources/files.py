@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -153,6 +154,13 @@ class FileStore:
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError):
             self._root[0].delete_file(self._path(name))
+
+    def ages(self, folder: str) -> Iterator[tuple[str, float]]:
+        """(name, seconds since it was written) of the files in a folder, those on their way too."""
+        now = time.time()
+        for info in self.list(folder):
+            if info.mtime is not None:  # as some file systems have it
+                yield f"{folder}/{info.base_name}", now - info.mtime.timestamp()
 
     def list(self, folder: str) -> Iterator[fs.FileInfo]:
         """Files below a folder, at any depth; `path` is absolute. Nothing where there is no such folder."""

@@ -25,12 +25,15 @@ from resources.postgres.embeddings import (
     plan_embedding,
     record_failures,
     record_file,
+    unrecorded,
 )
 
 #: Characters given to the embedder in one call: some hundred chunks, enough to sort by length and fill batches.
 CALL_CHARS = 500_000
 #: A file is closed when it has reached this size: what a crash loses, and what is held in memory.
 FILE_BYTES = 64 * 1024 * 1024
+#: Seconds after which a file that is not recorded is nobody's: writing and recording one takes seconds.
+GRACE = 24 * 3600
 
 
 @dg.asset(
@@ -99,6 +102,7 @@ def embed_texts(
         stage.progress(batch + 1, batches)
     if pending.tables:
         written += _close(stage, files, target, pending)
+    _sweep(stage, files, target)
     total = count_texts(stage.connection, stage.source.id)
     plan.kept = total - plan.inserted - plan.failed
     return Outcome(
@@ -152,6 +156,15 @@ def _close(stage: Stage, files: FileStore, target: Target, pending: _OpenFile) -
         record_file(connection, target.model, target.kinds, file, pending.text_hashes)
     passage("file-recorded")
     return file.byte_count
+
+
+def _sweep(stage: Stage, files: FileStore, target: Target) -> None:
+    """Deletes files that a crash left between writing and recording, once they cannot be on their way any more."""
+    folder = f"embeddings/{target.model}"
+    old = [name for name, age in files.ages(folder) if age > GRACE]
+    for name in unrecorded(stage.connection, old):
+        stage.log.info(f"{name} was never recorded; it is deleted")
+        files.delete(name)
 
 
 def _forget_lost_files(stage: Stage, files: FileStore, target: Target) -> int:

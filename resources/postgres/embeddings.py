@@ -85,6 +85,16 @@ def forget_file(connection: Connection, file_id: uuid.UUID) -> None:
     connection.execute("DELETE FROM embedding_files WHERE id = %s", [file_id])
 
 
+def unrecorded(connection: Connection, paths: Sequence[str]) -> list[str]:
+    """Those of `paths` that no embedding file is recorded under."""
+    rows = connection.execute(
+        """SELECT path FROM unnest(%s::text[]) AS given(path)
+           WHERE NOT EXISTS (SELECT FROM embedding_files f WHERE f.path = given.path)""",
+        [list(paths)],
+    )
+    return [path for (path,) in rows]
+
+
 def record_file(
     connection: Connection,
     model: str,

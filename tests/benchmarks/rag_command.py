@@ -45,8 +45,8 @@ def fresh_home() -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def rag(home: Path, *arguments: str) -> Finished:
-    """Runs `rag` with dense vectors of the free embedder, defaults otherwise. Ends the benchmark if it fails."""
+def command(home: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """Command line and environment of `rag` with dense vectors of the free embedder, defaults otherwise."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
     own = {
         "PYTHONPATH": str(ROOT),
@@ -54,10 +54,15 @@ def rag(home: Path, *arguments: str) -> Finished:
         "RAG_EMBEDDER": "tests.benchmarks.free_embedder:FreeEmbedder",
         "RAG_VECTORS": "dense",
     }
-    command = [str(Path(sys.executable).with_name("rag")), *arguments]
+    return [str(Path(sys.executable).with_name("rag")), *arguments], inherited | own
+
+
+def rag(home: Path, *arguments: str) -> Finished:
+    """Runs `rag` (see `command`). Ends the benchmark if it fails."""
+    argv, environment = command(home, *arguments)
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
-        process = subprocess.Popen(command, env=inherited | own, stdout=output, cwd=ROOT)
+        process = subprocess.Popen(argv, env=environment, stdout=output, cwd=ROOT)
         # The process and children that it waited for. Linux passes the peak on through fork and exec, so it is never
         # below that of this process: 40 MB, as long as nothing heavy is imported here.
         try:
@@ -71,6 +76,6 @@ def rag(home: Path, *arguments: str) -> Finished:
         output.seek(0)
         printed = output.read()
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}\n{printed}")
+        raise SystemExit(f"{' '.join(argv)}: exit code {process.returncode}\n{printed}")
     unit = 1 if sys.platform == "darwin" else 1024
     return Finished(seconds, usage.ru_maxrss * unit, printed)

@@ -23,7 +23,7 @@ from resources.embedded.process import ended
 from resources.embedded.stack import start_milvus, start_postgres, stop
 from resources.postgres.schema import migrate
 from resources.postgres.sources import add_source
-from tests import oracle
+from tests import invariants, oracle
 from tests.faults import corpus, driver
 
 Server = Literal["milvus", "postgres"]
@@ -95,8 +95,8 @@ class Deployed:
         found = oracle.lies(*self.up())
         assert not found, "\n".join(found[:20])
 
-    def assert_heals(self) -> None:
-        """The next sync recovers; one more has nothing to do; then every invariant holds."""
+    def assert_heals(self) -> float:
+        """The next sync recovers; one more has nothing to do; then every invariant holds. Returns its seconds."""
         ended = self.run("twice")
         assert ended.said == "done", ended.result
         second = ended.result["second"]
@@ -104,9 +104,10 @@ class Deployed:
         assert ended.result["idle"], f"a second sync wrote: {second}"
         assert not any(plan[what] for plan in second.values() for what in plan if what != "kept")
         url, uri = self.up()
-        found = oracle.violations(url, uri, self.folder, self.home / "storage")
+        found = invariants.violations(url, uri, self.folder, self.home / "storage")
         assert not found, "\n".join(found[:20])
         self._epochs_grow(url)
+        return ended.result["seconds"]
 
     def _epochs_grow(self, url: str) -> None:
         before, self.epochs = self.epochs, oracle.epochs(url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import time
 import traceback
 from collections import Counter
 from functools import partial
@@ -93,7 +94,9 @@ def repair(settings: Settings) -> dict[str, Any]:
 
 def twice(settings: Settings) -> dict[str, Any]:
     """A sync that recovers, and one more, of which everything that it asks of Milvus and the embedder is counted."""
+    started = time.monotonic()
     first = sync(settings)
+    seconds = time.monotonic() - started
     embedder = type(build_resources(settings)["embedder"].open())
     calls: Counter[str] = Counter()
     for name in ("upsert", "delete"):
@@ -102,7 +105,13 @@ def twice(settings: Settings) -> dict[str, Any]:
     before = (traces(url), getattr(embedder, "texts", 0))
     second = sync(settings)
     after = (traces(url), getattr(embedder, "texts", 0))
-    return {"first": first, "second": second, "writes": dict(calls), "idle": before == after}
+    return {
+        "first": first,
+        "seconds": seconds,
+        "second": second,
+        "writes": dict(calls),
+        "idle": before == after,
+    }
 
 
 def _counted(method: Any, name: str, calls: Counter[str]) -> Any:

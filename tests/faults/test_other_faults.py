@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from resources.embedded.process import ended
-from tests import oracle
+from tests import invariants, oracle
 from tests.faults.deployed import Deployed, deployed, finish
 
 
@@ -61,7 +61,7 @@ def test_a_writer_that_slept_while_it_was_taken_over_writes_nothing_more(
     end = finish(process, receiver)
     assert end.said == "failed", end.result
     assert oracle.traces(url) == traces
-    found = oracle.violations(url, uri, crashed.folder, crashed.home / "storage")
+    found = invariants.violations(url, uri, crashed.folder, crashed.home / "storage")
     assert not found, "\n".join(found[:20])
 
 
@@ -82,6 +82,25 @@ def test_a_full_disk_says_so_and_heals_once_there_is_room(crashed: Deployed) -> 
     crashed.assert_no_lies()
     crashed.assert_heals()
     assert list((crashed.home / "storage").rglob("*.tmp")) == []
+
+
+def test_a_file_that_nobody_recorded_is_swept_up_after_a_day(crashed: Deployed) -> None:
+    crashed.change()
+    crashed.run("sync", "file-in-place:1")
+    crashed.change()
+    crashed.run("sync", "file-written:1")
+    crashed.assert_heals()
+    url, _ = crashed.up()
+    with psycopg.connect(url) as connection:
+        recorded = {path for (path,) in connection.execute("SELECT path FROM embedding_files")}
+    storage = crashed.home / "storage"
+    there = {path.relative_to(storage).as_posix() for path in storage.glob("embeddings/*/*")}
+    assert {name.rpartition(".")[2] for name in there - recorded} == {"parquet", "tmp"}
+    a_day_ago = time.time() - invariants.GRACE - 3600
+    for name in there:
+        os.utime(storage / name, (a_day_ago, a_day_ago))
+    crashed.assert_heals()
+    assert {name for name in there if (storage / name).exists()} == there & recorded
 
 
 def test_too_many_connections_say_so(crashed: Deployed) -> None:
