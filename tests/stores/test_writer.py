@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from resources.errors import Fenced, StoreUnavailable
-from resources.postgres.connection import Connection, Postgres
-from tests.stores.rows import new_source
+from resources.postgres.connection import Connection, Postgres, Writer
+from resources.postgres.vectors import register_collection
+from tests.stores.rows import chunks_of, collection_of, new_document, new_source
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -91,6 +92,36 @@ def test_a_writer_that_was_taken_over_commits_nothing(
         with pytest.raises(Fenced, match="found None"):
             writer.confirm()
     assert connection.execute("SELECT name FROM sources").fetchall() == [("before",)]
+
+
+def test_a_writer_whose_session_is_gone_acknowledges_nothing(
+    connection: Connection, postgres_url: str
+) -> None:
+    source = new_source(connection)
+    (chunk,) = chunks_of(connection, new_document(connection, source, "a", ["a"]))
+    register_collection(connection, collection_of("dense"))
+    name, postgres = collection_of("dense").name, Postgres(postgres_url, lock_timeout=5)
+
+    def record(writer: Writer) -> None:
+        with writer.transaction() as own:
+            own.execute(
+                """INSERT INTO vector_rows (collection, chunk_id, row_fingerprint, epoch) VALUES (%s, %s, %s, %s)
+                   ON CONFLICT (collection, chunk_id) DO UPDATE SET epoch = excluded.epoch""",
+                [name, chunk, "f" * 32, writer.epoch],
+            )
+
+    with pytest.raises(StoreUnavailable, match="went away"):
+        with postgres.writer("docs") as zombie:
+            record(zombie)
+            connection.execute(
+                "SELECT pg_terminate_backend(%s)", [zombie.connection.info.backend_pid]
+            )
+            with postgres.writer("docs") as successor:  # the lock is free
+                record(successor)
+                with pytest.raises((psycopg.OperationalError, Fenced)):
+                    record(zombie)
+                assert connection.execute("SELECT epoch FROM vector_rows").fetchall() == [(2,)]
+            zombie.confirm()
 
 
 def test_a_takeover_waits_for_the_transaction_that_is_under_way(

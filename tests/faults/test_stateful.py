@@ -1,0 +1,234 @@
+"""Edits, crashes, repairs and changes of the model in any order, against the real stores and a model in memory.
+
+RAG_STATEFUL="examples,steps" (default 6,10, about a minute; the long form is 1000,50). After every step but a crash the
+stores must hold what the model says; after a crash, one sync later.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from itertools import count
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+
+from resources import faults
+from tests.assets.test_repair import repair
+from tests.conftest import World, _empty
+from tests.embedders import CountingEmbedder
+from tests.faults.points import POINTS
+from tests.oracle import disagreements
+
+EXAMPLES, STEPS = map(int, os.environ.get("RAG_STATEFUL", "6,10").split(","))
+KEYS = [f"{n}.md" for n in range(4)]
+IN_A_SYNC = [point.name for point in POINTS if point.by == "sync"]
+
+
+class OtherEmbedder(CountingEmbedder):
+    """Another model: other vectors of the same texts."""
+
+    texts = 0
+
+
+MODELS = [CountingEmbedder, OtherEmbedder]
+
+
+class Crash(BaseException):
+    """What no handler of the product may catch: everything after it does not happen."""
+
+
+def text_of(topic: int, version: int) -> str:
+    """Six paragraphs of which a version changes one: most chunks stay."""
+    paragraphs = [
+        f"Paragraph {n} of hall {topic} tells of the {n * 7} instruments that stand there, "
+        f"made in the year {1600 + topic + n + (version if n == 3 else 0)}. " * 6
+        for n in range(6)
+    ]
+    return f"# Hall {topic}\n\n" + "\n\n".join(paragraphs)
+
+
+class Sync(RuleBasedStateMachine):
+    new_world: Callable[[], World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = type(self).new_world()
+        self.world.add()
+        self.files: dict[str, tuple[int, int]] = {}  # key -> topic and version
+        self.history: dict[str, list[tuple[int, int]]] = {}
+        self.epoch = 0
+        self.embedded: dict[type, set[str]] = {model: set() for model in MODELS}
+        for model in MODELS:
+            model.texts = 0
+        self._use(CountingEmbedder)
+
+    def _use(self, model: type[CountingEmbedder]) -> None:
+        self.model = model
+        self.at_work = self.world.configured(embedder=f"{model.__module__}:{model.__name__}")
+
+    def _put(self, key: str, content: tuple[int, int]) -> None:
+        self.files[key] = content
+        self.history.setdefault(key, []).append(content)
+        self.world.write({key: text_of(*content)})
+
+    # What users do -----------------------------------------------------------------------------------------------
+
+    @rule(key=st.sampled_from(KEYS), topic=st.integers(0, 3))
+    def add_or_replace(self, key: str, topic: int) -> None:
+        self._put(key, (topic, 0))
+        self.sync()
+
+    @precondition(lambda self: self.files)
+    @rule(data=st.data(), version=st.integers(1, 3))
+    def edit(self, data: st.DataObject, version: int) -> None:
+        key = data.draw(st.sampled_from(sorted(self.files)))
+        self._put(key, (self.files[key][0], version))
+        self.sync()
+
+    @precondition(lambda self: self.history)
+    @rule(data=st.data())
+    def revert(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.history)))
+        self._put(key, data.draw(st.sampled_from(self.history[key])))
+        self.sync()
+
+    @precondition(lambda self: len(self.files) > 1)
+    @rule(data=st.data())
+    def rename(self, data: st.DataObject) -> None:
+        old = data.draw(st.sampled_from(sorted(self.files)))
+        content = self.files.pop(old)
+        (self.world.folder / "docs" / old).unlink()
+        self._put(f"renamed-{uuid.uuid4().hex[:4]}.md", content)
+        self.sync()
+
+    @precondition(lambda self: len(self.files) > 1)
+    @rule(data=st.data())
+    def delete(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.files)))
+        del self.files[key]
+        (self.world.folder / "docs" / key).unlink()
+        self.sync()
+        texts = self.model.texts
+        hits = self.at_work.searcher().search(text_of(*self.history[key][-1])[:200], k=20)
+        self.model.texts = texts  # a query is no document
+        assert {hit.key for hit in hits} <= set(self.files)
+
+    @rule()
+    def change_model(self) -> None:
+        (other,) = (model for model in MODELS if model is not self.model)
+        self._use(other)
+        self.sync()
+
+    # What befalls them -------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.files)
+    @rule(
+        data=st.data(),
+        point=st.sampled_from(IN_A_SYNC),
+        nth=st.integers(1, 2),
+        version=st.integers(4, 6),
+    )
+    def crash(self, data: st.DataObject, point: str, nth: int, version: int) -> None:
+        key = data.draw(st.sampled_from(sorted(self.files)))
+        self._put(key, (self.files[key][0], version))
+        armed = faults._pass
+        passed = 0
+
+        def die(at: str) -> None:
+            nonlocal passed
+            passed += at == point
+            if passed == nth:
+                raise Crash(point)
+
+        faults.arm("crash:0")
+        faults._pass = die
+        try:
+            self.at_work.sync()
+        except Crash:
+            pass
+        except BaseException as error:  # Dagster wraps what a step raised
+            assert "Crash" in repr(error) or isinstance(error.__cause__, Crash), error
+        finally:
+            faults._pass = armed
+            faults.arm("")
+        # What was embedded and not yet in Parquet is embedded again, and nothing else.
+        self.at_work.sync()
+        self.model.texts = min(self.model.texts, self._texts())
+        self.verify()
+
+    @rule(number=st.integers(0, 5), kind=st.sampled_from(["dense", "sparse"]))
+    def meddle_and_repair(self, number: int, kind: str) -> None:
+        client = self.world.store.client
+        rows = client.query(f"{kind}_collection", filter='id >= ""', output_fields=["*"], limit=100)
+        if not rows:
+            return
+        row = dict(sorted(rows, key=lambda row: row["id"])[number % len(rows)])
+        if number % 3 == 0:
+            client.delete(f"{kind}_collection", ids=[row["id"]])
+        elif number % 3 == 1:
+            client.upsert(f"{kind}_collection", [row | {"row_fingerprint": "0" * 32}])
+        else:
+            client.upsert(f"{kind}_collection", [row | {"id": f"{uuid.uuid4()}_{kind}"}])
+        # Acknowledgements younger than a second are not held against a scan.
+        self.world.connection.execute(
+            "UPDATE vector_rows SET acknowledged_at = acknowledged_at - interval '1 minute'"
+        )
+        assert repair(self.at_work)["clean"]
+        self.verify()
+
+    # What must hold ----------------------------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        self.at_work.sync()
+        self.verify()
+
+    def verify(self) -> None:
+        connection = self.world.connection
+        held = connection.execute("SELECT source_key, indexing_status FROM documents").fetchall()
+        assert dict(held) == dict.fromkeys(self.files, "completed")
+        if self.files:
+            settings = self.world.settings
+            assert disagreements(settings.postgres_url, settings.milvus_uri) == []
+        epochs = connection.execute("SELECT max(epoch) FROM partition_writers").fetchone()
+        assert epochs is not None and (epochs[0] or 0) >= self.epoch
+        self.epoch = epochs[0] or 0
+        stale = self.world.one(
+            "SELECT count(*) FROM vector_rows WHERE epoch > (SELECT max(epoch) FROM partition_writers)"
+        )
+        assert stale == 0
+        assert self.model.texts <= self._texts()  # each text once
+
+    def _texts(self) -> int:
+        """How many texts there have been for this model."""
+        hashes = self.world.connection.execute("SELECT DISTINCT text_hash FROM document_chunks")
+        self.embedded[self.model] |= {text for (text,) in hashes}
+        return len(self.embedded[self.model])
+
+
+def test_any_order_of_events_leaves_what_the_model_says(world: World) -> None:
+    numbers = count()
+
+    def new_world() -> World:
+        number = next(numbers)
+        _empty(world.connection, world.store)
+        folder = world.folder / str(number)
+        fresh = world.configured(storage_url=f"{world.settings.storage_url}-{number}")
+        return World(fresh.settings, folder, world.instance, world.connection)
+
+    class Machine(Sync):
+        pass
+
+    Machine.new_world = staticmethod(new_world)
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
