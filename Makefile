@@ -21,6 +21,7 @@ lint: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -m tests.benchmarks.ingestion
 	$(BIN)/python -m tests.benchmarks.memory
+	$(BIN)/python -m tests.benchmarks.drift
 
 # The long forms, by hand: random kills with every invariant after each, and whole commands killed.
 soak: .venv/installed-dev

@@ -1,0 +1,232 @@
+"""Drift of every class, found exactly and mended, and what the full check costs: `python -m tests.benchmarks.drift`.
+
+`--documents 8400` (100,800 chunks) `--each 500` `--rounds 3` `--json FILE`. While `rag ingest` writes other documents
+of the source, so many rows of each class stand in the dense and in the sparse collection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rag_assets.checks.consistency import compare_collection
+from resources.embedded.stack import start_milvus, start_postgres, stop
+from resources.milvus.rows import span_filter
+from resources.milvus.store import BUCKET_ROWS, MilvusStore, buckets
+from resources.postgres.connection import Postgres
+from resources.postgres.sources import get_source
+from resources.postgres.vectors import collections
+from tests.benchmarks.memory import write_corpus
+from tests.benchmarks.rag_command import ROOT, command, environment, fresh_home, rag
+
+KINDS = ("dense", "sparse")
+CLASSES = ("missing", "orphaned", "stale", "duplicate")
+SOURCE = "corpus"
+VECTORS = ",".join(KINDS)
+#: A compaction keeps one row of an id that is there twice: whether it comes before the check is chance.
+UNCOMPACTED = Path(__file__).parent / "uncompacted"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found of what was made; seconds and bytes of `rag check` while an ingestion wrote."""
+
+    rows: int
+    found: dict[str, dict[str, int]]
+    wrote_meanwhile: bool
+    check_seconds: float
+    check_peak: int
+    repaired: bool
+    written_again: int
+    disagreements: list[str]
+
+
+def prove(home: Path, documents: int, others: int, each: int) -> Proof:
+    """`others`: documents that an ingestion adds meanwhile."""
+    folder = home / SOURCE
+    write_corpus(folder, documents)
+    rag(home, "up")
+    plan = rag(home, "ingest", str(folder), "--json", vectors=VECTORS).json()["plan"]
+    ids = {kind: _ids(home, kind, each * 3) for kind in KINDS}
+    double(home, {kind: found[:each] for kind, found in ids.items()})
+    for kind, found in ids.items():
+        meddle(home, kind, missing=found[each : 2 * each], stale=found[2 * each :], orphans=each)
+    write_corpus(folder, documents + others)
+    ingestion = subprocess.Popen(
+        command("ingest", str(folder)), env=environment(home, VECTORS), cwd=ROOT, stdout=subprocess.DEVNULL
+    )  # fmt: skip
+    try:
+        _until_written(home, ingestion)
+        checked = rag(home, "check", "--source", SOURCE, "--json", vectors=VECTORS, fails=True)
+        meanwhile = ingestion.poll() is None
+    finally:
+        if ingestion.wait(3600):
+            raise SystemExit("the ingestion failed")
+    checks = {check["check"]: check["metadata"] for check in checked.json()["checks"]}
+    repaired = rag(home, "repair", "--source", SOURCE, "--json", vectors=VECTORS).json()
+    again = rag(home, "repair", "--source", SOURCE, "--json", vectors=VECTORS).json()
+    plans = [plan for report in again["repairs"] for plan in report["plan"].values()]
+    found = [found for report in again["repairs"] for found in report["found"].values()]
+    return Proof(
+        plan["dense_vectors"]["inserted"],
+        {
+            kind: {name: checks[f"{kind}_vectors_match_postgres"][name] for name in CLASSES}
+            for kind in KINDS
+        },
+        meanwhile,
+        checked.seconds,
+        checked.peak_rss,
+        repaired["clean"] and again["clean"],
+        sum(plan[name] for plan in plans for name in ("inserted", "replaced", "deleted"))
+        + sum(drift[name] for drift in found for name in CLASSES),
+        disagreements(home),
+    )
+
+
+def disagreements(home: Path) -> list[str]:
+    """What the oracle finds, in a process of its own."""
+    arguments = [start_postgres(home).url, start_milvus(home).uri, VECTORS]
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.oracle", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    return (said.stdout + said.stderr).splitlines() if said.returncode else []
+
+
+def _ids(home: Path, kind: str, count: int) -> list[str]:
+    store = MilvusStore(start_milvus(home).uri)
+    rows = store.client.query(
+        f"{kind}_collection", filter='id >= "4"', output_fields=["id"], limit=count
+    )
+    store.close()
+    return [row["id"] for row in rows]
+
+
+def double(home: Path, ids: dict[str, Sequence[str]]) -> None:
+    """Makes two rows of each id, as a kill in a flush of Milvus Lite does: a log that was flushed is there again."""
+    store = MilvusStore(start_milvus(home).uri)
+    for kind in ids:
+        store.client.flush(f"{kind}_collection")
+    for kind, found in ids.items():
+        store.rewrite(f"{kind}_collection", found)
+    logs = {path: path.read_bytes() for path in (home / "milvus").rglob("wal/*.arrow")}
+    store.close()
+    stop(
+        home, timeout=300
+    )  # in order: it writes them to disk, removes the logs, and keeps its indexes
+    for path, data in logs.items():
+        path.write_bytes(data)
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = str(UNCOMPACTED)
+    try:
+        start_milvus(home)
+    finally:
+        os.environ["PYTHONPATH"] = before
+    start_postgres(home)
+
+
+def meddle(
+    home: Path, kind: str, *, missing: Sequence[str], stale: Sequence[str], orphans: int
+) -> None:
+    name, client = f"{kind}_collection", MilvusStore(start_milvus(home).uri).client
+    rows = [dict(row) for row in client.get(name, list(stale), output_fields=["*"])]
+    client.upsert(name, [row | {"row_fingerprint": "0" * 32} for row in rows])
+    client.upsert(
+        name,
+        [rows[n % len(rows)] | {"id": f"{uuid.uuid4()}_{kind}"} for n in range(orphans)],
+    )
+    client.delete(name, ids=list(missing))
+    client.close()
+
+
+def _until_written(home: Path, ingestion: subprocess.Popen[Any]) -> None:
+    """Until the ingestion has the writer's turn."""
+    with Postgres(start_postgres(home).url).connect(autocommit=True) as connection:
+        while ingestion.poll() is None:
+            row = connection.execute(
+                "SELECT count(*) FROM partition_writers WHERE holder LIKE %s",
+                [f"%:{ingestion.pid}"],
+            ).fetchone()
+            if row is not None and row[0]:
+                return
+            time.sleep(0.02)
+
+
+def costs(home: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """collection -> (seconds of reading all ids once, seconds of the comparison) of each round, in turns."""
+    store = MilvusStore(start_milvus(home).uri)
+    found: dict[str, list[tuple[float, float]]] = {}
+    with Postgres(start_postgres(home).url).connect(autocommit=True) as connection:
+        source = get_source(connection, SOURCE)
+        for collection in collections(connection):
+            for _ in range(rounds):
+                started = time.perf_counter()
+                read_ids(store, collection.name)
+                read = time.perf_counter()
+                drift = compare_collection(connection, store, collection, source)
+                done = time.perf_counter()
+                if drift.verdict != "consistent":
+                    raise SystemExit(f"not what was to be measured: {drift}")
+                found.setdefault(collection.kind, []).append((read - started, done - read))
+    store.close()
+    return found
+
+
+def read_ids(store: MilvusStore, name: str) -> int:
+    """All ids once, in the fewest queries that Milvus allows."""
+    return sum(
+        len([row["id"] for row in store.client.query(
+            name, filter=span_filter(span) or 'id >= ""', output_fields=["id"], limit=BUCKET_ROWS
+        )])
+        for span in buckets(store.count(name))
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, default=8_400)
+    parser.add_argument("--others", type=int, default=1_000)
+    parser.add_argument("--each", type=int, default=500)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    with fresh_home() as home:
+        proof = prove(home, options.documents, options.others, options.each)
+        measured = costs(home, options.rounds)
+    table = Table(
+        title=f"{proof.rows:,} rows a collection, {options.each} of each class",
+        title_justify="left",
+    )
+    for column in ("collection", *CLASSES, "ids s", "check s", "ratio"):
+        table.add_column(column, justify="right")
+    for kind in KINDS:
+        ids, check = (median(column) for column in zip(*measured[kind]))
+        counts = (str(proof.found[kind][name]) for name in CLASSES)
+        table.add_row(kind, *counts, f"{ids:.1f}", f"{check:.1f}", f"{check / ids:.2f}")
+    out = Console(highlight=False)
+    out.print(table)
+    out.print(
+        f"rag check while an ingestion wrote{'' if proof.wrote_meanwhile else ' (it ended before)'}: "
+        f"{proof.check_seconds:.1f} s, {proof.check_peak / 2**20:.0f} MiB; "
+        f"repaired: {proof.repaired}, rows a second repair found or wrote: {proof.written_again}, "
+        f"disagreements: {len(proof.disagreements)}"
+    )
+    if options.json:
+        figures = {**vars(proof), "ids_and_check_seconds": measured}
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Each class of drift in each collection, made while an ingestion writes, is found exactly and mended in one repair.
+
+The small form of tests/benchmarks/drift.py.
+"""
+
+from __future__ import annotations
+
+from tests.benchmarks.drift import CLASSES, KINDS, prove
+from tests.benchmarks.rag_command import fresh_home
+
+
+def test_drift_made_during_an_ingestion_is_found_exactly_and_mended() -> None:
+    with fresh_home() as home:
+        proof = prove(home, documents=170, others=60, each=20)
+    assert proof.rows == 170 * 12
+    assert proof.found == {kind: dict.fromkeys(CLASSES, 20) for kind in KINDS}
+    assert proof.repaired
+    assert proof.written_again == 0
+    assert proof.disagreements == []
