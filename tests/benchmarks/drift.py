@@ -30,7 +30,7 @@ from resources.postgres.connection import Postgres
 from resources.postgres.sources import get_source
 from resources.postgres.vectors import collections
 from tests.benchmarks.memory import write_corpus
-from tests.benchmarks.rag_command import ROOT, command, environment, fresh_home, rag
+from tests.benchmarks.rag_command import ROOT, command, fresh_home, rag
 
 KINDS = ("dense", "sparse")
 CLASSES = ("missing", "orphaned", "stale", "duplicate")
@@ -65,8 +65,9 @@ def prove(home: Path, documents: int, others: int, each: int) -> Proof:
     for kind, found in ids.items():
         meddle(home, kind, missing=found[each : 2 * each], stale=found[2 * each :], orphans=each)
     write_corpus(folder, documents + others)
+    argv, environment = command(home, "ingest", str(folder), vectors=VECTORS)
     ingestion = subprocess.Popen(
-        command("ingest", str(folder)), env=environment(home, VECTORS), cwd=ROOT, stdout=subprocess.DEVNULL
+        argv, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL
     )  # fmt: skip
     try:
         _until_written(home, ingestion)
