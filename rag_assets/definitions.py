@@ -18,6 +18,7 @@ from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vecto
 from rag_assets.automation.jobs import JOBS
 from rag_assets.automation.schedules import SCHEDULES
 from rag_assets.automation.sensors import SENSORS
+from rag_assets.automation.upkeep import UPKEEP_JOBS
 from rag_assets.checks.quick import QUICK_CHECKS
 from rag_assets.checks.tables import TABLE_CHECKS
 from rag_assets.checks.vectors import VECTOR_CHECKS
@@ -97,7 +98,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
     return dg.Definitions(
         assets=ASSETS,
         asset_checks=[*TABLE_CHECKS, *VECTOR_CHECKS, *QUICK_CHECKS],
-        jobs=JOBS,
+        jobs=[*JOBS, *UPKEEP_JOBS],
         schedules=SCHEDULES,
         sensors=SENSORS,
         resources=resources,

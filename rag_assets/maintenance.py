@@ -13,26 +13,22 @@ import psutil
 from rag_assets.pipeline.vectors import Kind
 from resources.faults import passage
 from resources.milvus.store import MilvusStore
+from resources.postgres.collections import WRITTEN, collections
 from resources.postgres.connection import Postgres, Writer
-from resources.postgres.vectors import (
-    abandoned_deletions,
-    collections,
-    confirm_deletions,
-    pending_deletions,
-)
+from resources.postgres.vectors import abandoned_deletions, confirm_deletions, pending_deletions
 
 #: Tags of a run that a `rag` command executes in its own process.
 HOST_TAG, PID_TAG = "rag/host", "rag/pid"
 
 
 def drain(writer: Writer, store: MilvusStore, source_id: uuid.UUID, kind: Kind) -> int:
-    """Deletes what the outbox says from every collection of the kind, current and old. Returns the chunks deleted.
+    """Deletes what the outbox says from every collection of the kind, half-built ones too. Returns the chunks deleted.
 
     An entry leaves the outbox in the transaction that claimed it, after Milvus confirmed.
     """
     names = [
         collection.name
-        for collection in collections(writer.connection, kind=kind)
+        for collection in collections(writer.connection, kind=kind, states=(*WRITTEN, "rebuilding"))
         if store.has_collection(collection.name)
     ]
     deleted = 0

@@ -19,8 +19,8 @@ from rag_assets.pipeline.plan import Plan
 from resources.configured import EmbedderResource, MilvusResource, StorageResource
 from resources.faults import passage
 from resources.milvus.store import MilvusStore
+from resources.postgres.collections import Collection, collections
 from resources.postgres.repairs import contradictions, make_pending, void_rows
-from resources.postgres.vectors import Collection, collections
 
 #: Ids of each class that a report names.
 NAMED = 100
@@ -90,7 +90,7 @@ def repair_source(
             stage.source.id,
             embedder.kinds,
             [
-                embedder.collection(kind)
+                embedder.collection(stage.connection, kind)
                 for kind in ("dense", "sparse", "multi")
                 if embedder.wants(kind)
             ],
@@ -100,7 +100,7 @@ def repair_source(
             return report
         passage("repair-planned")
         for item in known:
-            _mend(stage, store, item, report.drift[item.name])
+            mend(stage, store, item, report.drift[item.name])
         with stage.writer.transaction() as connection:
             make_pending(
                 connection,
@@ -129,7 +129,8 @@ def repair_source(
         store.close()
 
 
-def _mend(stage: Stage, store: MilvusStore, collection: Collection, drift: Drift) -> None:
+def mend(stage: Stage, store: MilvusStore, collection: Collection, drift: Drift) -> None:
+    """Voids what is missing or stale, for the vector stages to write; deletes orphans and second copies."""
     if drift.verdict != "drifted":
         return  # consistent, or undetermined: where reads disagree nothing is repaired
     wrong = sorted({chunk_of(row_id) for row_id in (*drift.missing, *drift.stale)})

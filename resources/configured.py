@@ -12,14 +12,15 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from rag_assets.pipeline.identity import model_fingerprint, physical_collection
+from rag_assets.pipeline.identity import model_fingerprint
 from rag_assets.pipeline.vectors import Embedder, Kind
 from resources.embedded.stack import acknowledge_unclean_milvus, start_milvus, start_postgres
 from resources.embedders.registry import create_embedder
 from resources.files import FileStore
 from resources.milvus.collections import ALIASES, Layout
 from resources.milvus.store import MilvusStore
-from resources.postgres.connection import Postgres
+from resources.postgres.collections import written_collection
+from resources.postgres.connection import Connection, Postgres
 from resources.postgres.embeddings import Target
 from resources.postgres.schema import migrate
 from resources.postgres.sources import SourceRow
@@ -109,9 +110,9 @@ class EmbedderResource(dg.ConfigurableResource):
     def target(self, source: SourceRow) -> Target:
         return Target(source.id, self.fingerprint(), tuple(self.kinds))  # pyright: ignore[reportArgumentType]
 
-    def collection(self, kind: Kind) -> str:
-        """The physical collection of this model's vectors."""
-        return physical_collection(ALIASES[kind], self.fingerprint())
+    def collection(self, connection: Connection, kind: Kind) -> str:
+        """The physical collection that this model's vectors are written to."""
+        return written_collection(connection, ALIASES[kind], self.fingerprint())
 
 
 @functools.lru_cache(maxsize=4)

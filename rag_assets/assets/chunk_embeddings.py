@@ -1,6 +1,7 @@
 """Asset chunk_embeddings: every distinct text embedded once, in Parquet files."""
 
 from dataclasses import dataclass, field
+from typing import LiteralString
 
 import dagster as dg
 import numpy as np
@@ -17,6 +18,7 @@ from resources.errors import ConfigError
 from resources.faults import passage
 from resources.files import FileStore
 from resources.postgres.embeddings import (
+    DIRTY,
     Target,
     batch_to_embed,
     count_texts,
@@ -72,12 +74,17 @@ class _OpenFile:
 
 
 def embed_texts(
-    stage: Stage, files: FileStore, model: Embedder, target: Target, precision: str
+    stage: Stage,
+    files: FileStore,
+    model: Embedder,
+    target: Target,
+    precision: str,
+    among: LiteralString = DIRTY,
 ) -> Outcome:
     lost = _forget_lost_files(stage, files, target)
     plan, tokens, truncated, written = Plan(), 0, 0, 0
     pending = _OpenFile()
-    batches = plan_embedding(stage.writer, target, batch_chars=CALL_CHARS)
+    batches = plan_embedding(stage.writer, target, batch_chars=CALL_CHARS, among=among)
     for batch in range(batches):
         todo = batch_to_embed(stage.connection, batch)
         vectors = _embed(model, [text for _, text in todo], target.kinds)

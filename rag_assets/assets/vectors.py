@@ -4,7 +4,7 @@ Order of writes: the outbox is drained; rows are upserted by deterministic id; P
 acknowledged; a document is complete when every kind holds all of its chunks. A crash leaves work undone, never a lie.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 
@@ -17,6 +17,7 @@ from rag_assets.maintenance import drain
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.vectors import Kind
+from rag_assets.publishing import drop, refusal, serve, settle
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
 from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows
 from resources.errors import StoreUnavailable
@@ -26,21 +27,18 @@ from resources.milvus.collections import ALIASES
 from resources.milvus.rows import RowFields
 from resources.milvus.store import MilvusStore
 from resources.postgres.chunks import count_chunks
+from resources.postgres.collections import Collection, collections, register_collection
+from resources.postgres.connection import Connection
 from resources.postgres.embeddings import Target
+from resources.postgres.sources import list_sources
 from resources.postgres.vectors import (
-    Collection,
     VectorRow,
     acknowledge,
     batch_of_vectors,
-    collections,
     complete_chunks,
     complete_documents,
-    forget_collection,
     has_unfinished,
-    mark_serving,
     plan_vectors,
-    register_collection,
-    unfinished_chunks,
     void_acknowledgements,
 )
 
@@ -101,6 +99,7 @@ def sync_vectors(
     embedder: EmbedderResource,
 ) -> Outcome:
     plan = Plan()
+    settle(stage.writer, store, kind)
     if not embedder.wants(kind):
         plan.deleted = drain(stage.writer, store, stage.source.id, kind)
         return Outcome(
@@ -108,7 +107,7 @@ def sync_vectors(
             0,
             metadata={"skipped": f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}"},
         )
-    target, name = embedder.target(stage.source), embedder.collection(kind)
+    target, name = embedder.target(stage.source), embedder.collection(stage.connection, kind)
     layout = milvus.layout(kind, embedder.open())
     with stage.writer.transaction() as connection:
         identity = store.ensure_collection(name, layout)
@@ -119,40 +118,16 @@ def sync_vectors(
             ),
         )
     plan.deleted = drain(stage.writer, store, stage.source.id, kind)
+    names = [embedder.collection(stage.connection, wanted) for wanted in target.kinds]
     batches = plan_vectors(stage.writer, target, name, batch_rows=BATCH_CHUNKS[kind])
-    reader = EmbeddingReader(files, kind)
-    read_ahead = one_ahead(
+    plan.inserted, plan.replaced = write_rows(
+        stage,
+        store,
+        EmbeddingReader(files, kind),
+        name,
         batches,
-        lambda batch: batch_of_vectors(stage.connection, batch),
-        lambda loaded: _read(reader, loaded[0]),
+        lambda connection, batch: complete_chunks(connection, target, names, batch),
     )
-    names = [embedder.collection(wanted) for wanted in target.kinds]
-
-    def record(batch: int, counts: list[int]) -> None:
-        passage("batch-upserted")
-        with stage.writer.transaction() as connection:
-            acknowledge(stage.writer, connection, name, batch, counts)
-            complete_chunks(connection, target, names, batch)
-        passage("batch-recorded")
-
-    with ThreadPoolExecutor(1) as recorder:
-        # PostgreSQL records a batch while Milvus takes the next one.
-        recorded: Future[None] | None = None
-        for batch, (rows, replaced), table in read_ahead:
-            if replaced:
-                if recorded is not None:
-                    recorded.result()
-                with stage.writer.transaction() as connection:
-                    void_acknowledgements(connection, name, batch)
-            counts = _upsert(stage, store, kind, name, rows, table)
-            if recorded is not None:
-                recorded.result()
-            recorded = recorder.submit(record, batch, counts)
-            plan.inserted += len(rows) - replaced
-            plan.replaced += replaced
-            stage.progress(batch + 1, batches)
-        if recorded is not None:
-            recorded.result()
     _publish(stage, store, kind, name)
     if has_unfinished(stage.connection, target):
         with stage.writer.transaction() as connection:
@@ -161,6 +136,54 @@ def sync_vectors(
     plan.failed = _without_embedding(stage, target)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed
     return _outcome(stage, plan, kind, name, total)
+
+
+def write_rows(
+    stage: Stage,
+    store: MilvusStore,
+    reader: EmbeddingReader,
+    name: str,
+    batches: int,
+    recorded: Callable[[Connection, int], None] = lambda connection, batch: None,
+) -> tuple[int, int]:
+    """Upserts what `plan_vectors` left in `pg_temp.todo`, and records each batch as Milvus acknowledged it.
+
+    `recorded`: what else is to be said in the transaction of an acknowledgement. Returns (rows that the collection did
+    not have, rows replaced).
+    """
+    inserted = replacing = 0
+    read_ahead = one_ahead(
+        batches,
+        lambda batch: batch_of_vectors(stage.connection, batch),
+        lambda loaded: _read(reader, loaded[0]),
+    )
+
+    def record(batch: int, counts: list[int]) -> None:
+        passage("batch-upserted")
+        with stage.writer.transaction() as connection:
+            acknowledge(stage.writer, connection, name, batch, counts)
+            recorded(connection, batch)
+        passage("batch-recorded")
+
+    with ThreadPoolExecutor(1) as recorder:
+        # PostgreSQL records a batch while Milvus takes the next one.
+        recording: Future[None] | None = None
+        for batch, (rows, replaced), table in read_ahead:
+            if replaced:
+                if recording is not None:
+                    recording.result()
+                with stage.writer.transaction() as connection:
+                    void_acknowledgements(connection, name, batch)
+            counts = _upsert(stage, store, reader.kind, name, rows, table)
+            if recording is not None:
+                recording.result()
+            recording = recorder.submit(record, batch, counts)
+            inserted += len(rows) - replaced
+            replacing += replaced
+            stage.progress(batch + 1, batches)
+        if recording is not None:
+            recording.result()
+    return inserted, replacing
 
 
 def _read(reader: EmbeddingReader, rows: Sequence[VectorRow]) -> pa.Table:
@@ -172,7 +195,7 @@ def _read(reader: EmbeddingReader, rows: Sequence[VectorRow]) -> pa.Table:
         ]
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise StoreUnavailable(
-            f"An embedding file is gone or damaged: {error}. Materialize chunk_embeddings again."
+            f"An embedding file is gone or damaged: {error}. Embed its texts again: rag rebuild parquet"
         ) from error
     return pa.concat_tables(parts)
 
@@ -208,22 +231,18 @@ def _upsert(
 
 
 def _publish(stage: Stage, store: MilvusStore, kind: Kind, name: str) -> None:
-    """Points the alias at this collection: at once when it is the first, else when it holds every live chunk."""
+    """Has this collection serve: at once when it is the first, else when the full comparison says that it may."""
     current = store.alias_target(kind)
-    known = {collection.name: collection for collection in collections(stage.connection, kind=kind)}
+    known = {item.name: item for item in collections(stage.connection, kind=kind)}
     if current == name and known[name].state == "serving":
         return
-    if current not in (None, name) and unfinished_chunks(stage.connection, name):
-        stage.log.info(f"{current} goes on serving: {name} does not hold every source yet")
-        return
-    store.point_alias(kind, name)
-    with stage.writer.transaction() as connection:
-        mark_serving(connection, known[name])
-    for old in known:
-        if old != name:
-            store.drop_collection(old)
-            with stage.writer.transaction() as connection:
-                forget_collection(connection, old)
+    if current not in (None, name):
+        reason = refusal(stage.connection, store, known[name], list_sources(stage.connection))
+        if reason:
+            stage.log.info(f"{current} goes on serving: {reason}")
+            return
+    serve(stage.writer, store, known[name])
+    drop(stage.writer, store, collections(stage.connection, kind=kind, states=("retired",)))
 
 
 def _without_embedding(stage: Stage, target: Target) -> int:

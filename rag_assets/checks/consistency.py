@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import zip_longest
 
 from rag_assets.partitions import partition_key
@@ -17,10 +17,10 @@ from rag_assets.pipeline.drift import Claim, Drift, judge, suspects
 from rag_assets.pipeline.vectors import Kind
 from resources.milvus.rows import EVERYTHING, Span, of_no_source, of_source, row_ids, spans
 from resources.milvus.store import MilvusStore, buckets
+from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection, writing
 from resources.postgres.sources import SourceRow, list_sources
 from resources.postgres.vectors import (
-    Collection,
     claimed_rows,
     claims_in_range,
     claims_of_chunks,
@@ -35,23 +35,29 @@ JUDGED_ROWS = 10_000
 
 
 def compare_collection(
-    connection: Connection, store: MilvusStore, collection: Collection, source: SourceRow
+    connection: Connection,
+    store: MilvusStore,
+    collection: Collection,
+    source: SourceRow,
+    *,
+    strict: bool = False,
 ) -> Drift:
     """The full comparison of one source's rows in one collection. `connection` must be in autocommit mode.
 
-    Rows of sources that there are not are orphans of every source.
+    Rows of sources that there are not are orphans of every source. `strict`: what was acknowledged until now must be
+    there, even a moment ago.
     """
     if not store.has_collection(collection.name):
         lost = _expected(connection, collection, source, EVERYTHING)
         return Drift(checked=len(lost), missing=sorted(lost))
     ranges = buckets(claimed_rows(connection, collection, source.id))
-    drift = _compare_once(connection, store, collection, source, ranges)
+    drift = _compare_once(connection, store, collection, source, ranges, strict)
     if not drift.uncounted:
         return drift
     # Rows were written since they were shown, or a scan hid some. Once more, by other ranges.
     partition = partition_key(source.name)
     epoch, _ = writing(connection, partition)
-    drift = _compare_once(connection, store, collection, source, spans(len(ranges) + 1))
+    drift = _compare_once(connection, store, collection, source, spans(len(ranges) + 1), strict)
     if drift.uncounted and writing(connection, partition) != (epoch, False):
         # Counts prove nothing while a writer works: two scans had to agree instead.
         drift.uncounted = 0
@@ -64,8 +70,11 @@ def _compare_once(
     collection: Collection,
     source: SourceRow,
     ranges: Sequence[Span],
+    strict: bool,
 ) -> Drift:
     name, started = collection.name, _now(connection)
+    if strict:
+        started += timedelta(seconds=_SETTLED_SECONDS)
     drift, shown = Drift(), 0
     suspicious: set[str] = set()
     twice: set[str] = set()

@@ -8,8 +8,8 @@ from rag_assets.checks.consistency import chunk_of
 from rag_assets.checks.results import EVIDENCE_ROWS
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from resources.milvus.store import MilvusStore
+from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection
-from resources.postgres.vectors import Collection
 
 COLUMNS = ("id", "class", "document", "chunk", "reason")
 

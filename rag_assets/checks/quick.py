@@ -23,10 +23,10 @@ from resources.milvus.collections import ALIASES
 from resources.milvus.rows import row_ids, spans
 from resources.milvus.store import MilvusStore
 from resources.postgres.check_results import REPAIR, CheckResult, last_results
+from resources.postgres.collections import Collection, collections
 from resources.postgres.connection import Connection
 from resources.postgres.quick_look import rows_of_collection, sample_claims
 from resources.postgres.sources import SourceRow, get_source
-from resources.postgres.vectors import Collection, collections
 
 #: Rows read by key: so many find what spoils one row in a hundred with a probability of 95 %.
 SAMPLE_ROWS = 300

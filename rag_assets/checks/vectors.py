@@ -16,9 +16,9 @@ from resources.configured import EmbedderResource, MilvusResource, PostgresResou
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
 from resources.postgres.check_results import REPAIR
+from resources.postgres.collections import collections
 from resources.postgres.connection import Connection
 from resources.postgres.sources import get_source
-from resources.postgres.vectors import collections
 
 ASSETS: Mapping[Kind, dg.AssetsDefinition] = {
     "dense": dense_vectors,
@@ -60,7 +60,9 @@ def _compare(
         drift.add(found)
     sentence = f"{source.name} in {ALIASES[kind]}: {drift}"
     unwritten = (
-        _unwritten(connection, source.id, embedder.collection(kind)) if embedder.wants(kind) else 0
+        _unwritten(connection, source.id, embedder.collection(connection, kind))
+        if embedder.wants(kind)
+        else 0
     )
     if unwritten:
         sentence += f"; {unwritten} chunks are not acknowledged yet"
@@ -102,21 +104,22 @@ def _index_is_declared(kind: Kind) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         with postgres.open().connect(autocommit=True) as connection:
             known = {item.name for item in collections(connection, kind=kind)}
-        found = _index(known, milvus, embedder, kind)
+            name = embedder.collection(connection, kind)
+        found = _index(known, name, milvus, embedder, kind)
         return of_each_source(context, lambda _: found)  # the sources share the collection
 
     return check
 
 
 def _index(
-    known: set[str], milvus: MilvusResource, embedder: EmbedderResource, kind: Kind
+    known: set[str], name: str, milvus: MilvusResource, embedder: EmbedderResource, kind: Kind
 ) -> dg.AssetCheckResult:
     if not embedder.wants(kind):
         return result(
             True,
             f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}: nothing is declared.",
         )
-    store, name = milvus.open(), embedder.collection(kind)
+    store = milvus.open()
     found = store.differences(name, milvus.layout(kind, embedder.open()))
     serving = store.alias_target(kind)
     if serving != name:

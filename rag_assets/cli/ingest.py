@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, err, out, print_json, table
+from rag_assets.cli.output import bars, command, err, out, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 from resources.errors import ConfigError
@@ -144,38 +144,12 @@ def default_name(path: Path) -> str:
 def _sync(
     deployment: Deployment, source: str, ops: Mapping[str, Any] | None, *, quiet: bool
 ) -> Report:
-    from rag_assets import progress
     from rag_assets.partitions import partition_key
 
     key = partition_key(source)
     started = time.monotonic()
-    if quiet or not err.is_terminal:
+    with bars(quiet):
         result = deployment.execute("sync_source", key, ops)
-    else:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-        )
-
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(*columns, console=err) as bars:
-            tasks: dict[str, Any] = {}
-
-            def show(asset: str, _: str, done: int, total: int) -> None:
-                if asset not in tasks:
-                    tasks[asset] = bars.add_task(f"{source}: {asset}", total=total)
-                bars.update(tasks[asset], completed=done, total=total)
-
-            with progress.listening(show):
-                result = deployment.execute("sync_source", key, ops)
     report = _report(deployment, source, key, result)
     if not quiet:
         err.print(f"{source}: {time.monotonic() - started:.1f} s")

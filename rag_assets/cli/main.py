@@ -10,6 +10,7 @@ from rag_assets.cli import (
     credentials,
     demo,
     ingest,
+    rebuild,
     repair,
     search,
     source_views,
@@ -39,6 +40,7 @@ app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("check")(check.check)
 app.command("repair")(repair.repair)
+app.add_typer(rebuild.app, name="rebuild")
 app.command("demo")(demo.demo)
 
 

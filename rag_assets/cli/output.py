@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import typer
@@ -44,6 +45,41 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
             )
         )
     out.print(grid)
+
+
+@contextmanager
+def bars(quiet: bool = False) -> Iterator[None]:
+    """On a terminal, a progress bar for each source and asset that reports one while the block runs."""
+    if quiet or not err.is_terminal:
+        yield
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    from rag_assets import progress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err) as shown:
+        tasks: dict[str, Any] = {}
+
+        def show(asset: str, source: str, done: int, total: int) -> None:
+            name = f"{source}: {asset}"
+            if name not in tasks:
+                tasks[name] = shown.add_task(name, total=total)
+            shown.update(tasks[name], completed=done, total=total)
+
+        with progress.listening(show):
+            yield
 
 
 def fail(message: str) -> typer.Exit:

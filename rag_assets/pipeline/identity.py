@@ -62,6 +62,7 @@ def vector_id(chunk: uuid.UUID, kind: Kind) -> str:
     return f"{chunk}_{kind}"
 
 
-def physical_collection(alias: str, model: str) -> str:
-    """The collection behind an alias: one for each model, so that a new model is built while the old one serves."""
-    return f"{alias}__{model}"
+def physical_collection(alias: str, model: str, generation: int = 1) -> str:
+    """A collection behind an alias: one for each model, so that a new model is built while the old one serves, and
+    a further generation of it while a rebuild fills one to take the place of the other."""
+    return f"{alias}__{model}" if generation == 1 else f"{alias}__g{generation}__{model}"

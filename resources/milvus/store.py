@@ -155,8 +155,10 @@ class MilvusStore:
                 self.client.alter_alias(name, ALIASES[kind], timeout=self.timeout)
 
     def drop_collection(self, name: str) -> None:
+        """Drops it, if it is there."""
         with self._errors(f"drop {name}"):
-            self.client.drop_collection(name, timeout=self.timeout)
+            if self.client.has_collection(name, timeout=self.timeout):
+                self.client.drop_collection(name, timeout=self.timeout)
 
     def has_collection(self, name: str) -> bool:
         with self._errors(f"look for {name}"):

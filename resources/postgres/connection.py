@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -50,23 +50,33 @@ class Postgres:
         Raises StoreUnavailable when another writer keeps it for longer than `lock_timeout`, and where PostgreSQL goes
         away in the block.
         """
+        with self.writers([partition]) as (writer,):
+            yield writer
+
+    @contextmanager
+    def writers(
+        self, partitions: Sequence[str], *, patience: float | None = None
+    ) -> Iterator[list[Writer]]:
+        """The right to write several partitions at once, on one session. While one is taken, none is kept from others.
+
+        `patience`: seconds to wait for all of them; by default `lock_timeout`.
+        """
         with self.connect(autocommit=True) as connection, _went_away():
-            _lock(connection, partition, self.lock_timeout)
-            row = connection.execute(
-                """INSERT INTO partition_writers (partition, epoch, holder) VALUES (%s, 1, %s)
+            _lock(
+                connection, sorted(partitions), self.lock_timeout if patience is None else patience
+            )
+            rows = connection.execute(
+                """INSERT INTO partition_writers (partition, epoch, holder)
+                   SELECT name, 1, %s FROM unnest(%s::text[]) AS name ORDER BY name
                    ON CONFLICT (partition) DO UPDATE
                    SET epoch = partition_writers.epoch + 1, holder = excluded.holder, taken_at = now()
-                   RETURNING epoch""",
-                [partition, f"{socket.gethostname()}:{os.getpid()}"],
-            ).fetchone()
-            assert row is not None
+                   RETURNING partition, epoch""",
+                [f"{socket.gethostname()}:{os.getpid()}", list(partitions)],
+            ).fetchall()
+            epochs = dict(rows)
             with ExitStack() as opened:
-                yield Writer(
-                    connection,
-                    partition,
-                    row[0],
-                    cache(lambda: opened.enter_context(self.connect(autocommit=True))),
-                )
+                aside = cache(lambda: opened.enter_context(self.connect(autocommit=True)))
+                yield [Writer(connection, name, epochs[name], aside) for name in partitions]
 
 
 @dataclass(frozen=True)
@@ -127,21 +137,49 @@ def writing(connection: Connection, partition: str) -> tuple[int, bool]:
     return row[0], row[1]
 
 
-def _lock(connection: Connection, partition: str, timeout: float) -> None:
+@contextmanager
+def if_idle(connection: Connection, partition: str) -> Iterator[bool]:
+    """Whether nobody writes the partition; if so, nobody begins to until the block ends."""
+    if not _try_lock(connection, partition):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        _unlock(connection, partition)
+
+
+def _lock(connection: Connection, partitions: Sequence[str], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
-        row = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended('rag-assets partition ' || %s, 0))",
-            [partition],
-        ).fetchone()
-        if row is not None and row[0]:
+        taken: list[str] = []
+        for partition in partitions:
+            if not _try_lock(connection, partition):
+                break
+            taken.append(partition)
+        else:
             return
+        for partition in taken:
+            _unlock(connection, partition)
         if time.monotonic() >= deadline:
+            missing = partitions[len(taken)]
             held = connection.execute(
-                "SELECT holder, taken_at FROM partition_writers WHERE partition = %s", [partition]
+                "SELECT holder, taken_at FROM partition_writers WHERE partition = %s", [missing]
             ).fetchone()
             by = f"{held[0]} since {held[1]:%Y-%m-%d %H:%M:%S%z}" if held else "another process"
             raise StoreUnavailable(
-                f"Partition {partition} is being written by {by}; waited {timeout:.0f} s. Try again when it is done."
+                f"Partition {missing} is being written by {by}; waited {timeout:.0f} s. Try again when it is done."
             )
         time.sleep(0.1)
+
+
+_LOCK = "hashtextextended('rag-assets partition ' || %s, 0)"
+
+
+def _try_lock(connection: Connection, partition: str) -> bool:
+    row = connection.execute(f"SELECT pg_try_advisory_lock({_LOCK})", [partition]).fetchone()
+    return row is not None and row[0]
+
+
+def _unlock(connection: Connection, partition: str) -> None:
+    connection.execute(f"SELECT pg_advisory_unlock({_LOCK})", [partition])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import LiteralString
 
 from rag_assets.pipeline.vectors import Kind
 from resources.files import WrittenFile
@@ -38,12 +39,20 @@ class Target:
         }
 
 
+#: Documents of the source. Spliced into queries as `d`.
+OF_SOURCE = "d.source_uuid = %(source)s"
 #: Documents of the source whose vectors are not known to be right. Spliced into queries as `d`.
 DIRTY = """d.source_uuid = %(source)s
   AND (d.indexing_status <> 'completed' OR d.indexed_as IS DISTINCT FROM %(indexed_as)s)"""
 
 
-def plan_embedding(writer: Writer, target: Target, *, batch_chars: int) -> int:
+#: Chunks of the source that the model did not refuse. Spliced into queries as `d` and `c`.
+EMBEDDABLE = f"{OF_SOURCE} AND c.embedding_status <> 'failed'"
+
+
+def plan_embedding(
+    writer: Writer, target: Target, *, batch_chars: int, among: LiteralString = DIRTY
+) -> int:
     """Leaves each distinct text that has no embedding in `pg_temp.todo`, shortest first. Returns the batches."""
     return plan_todo(
         writer.connection,
@@ -52,7 +61,7 @@ def plan_embedding(writer: Writer, target: Target, *, batch_chars: int) -> int:
             FROM (
               SELECT DISTINCT ON (c.text_hash) c.text_hash, c.id, c.char_count
               FROM documents d JOIN document_chunks c ON c.document_id = d.id
-              WHERE {DIRTY} AND NOT EXISTS (
+              WHERE {among} AND NOT EXISTS (
                 SELECT FROM embeddings e WHERE e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
                 AND e.kinds @> %(kinds)s)
               ORDER BY c.text_hash, c.id) AS texts""",
@@ -78,6 +87,45 @@ def files_of_pending(connection: Connection, target: Target) -> list[tuple[uuid.
               WHERE {DIRTY})""",  # pyright: ignore[reportArgumentType]
         target.parameters(),
     ).fetchall()
+
+
+def files_in_use(
+    connection: Connection, model: str, source_id: uuid.UUID | None
+) -> list[tuple[uuid.UUID, str, int, str]]:
+    """(id, path, bytes, checksum) of the files that hold the texts of a source's chunks, or of all sources'."""
+    return connection.execute(
+        """SELECT id, path, byte_count, checksum FROM embedding_files WHERE id IN (
+             SELECT e.file_id FROM embeddings e JOIN document_chunks c ON c.text_hash = e.text_hash
+             WHERE e.model_fingerprint = %(model)s AND (c.source_uuid = %(source)s OR %(source)s IS NULL))
+           ORDER BY path""",
+        {"model": model, "source": source_id},
+    ).fetchall()
+
+
+def lost_texts(
+    connection: Connection, target: Target, damaged: Sequence[uuid.UUID]
+) -> tuple[int, int, int]:
+    """(texts, characters, tokens) of a source whose embeddings no file has, those of `damaged` files aside."""
+    row = connection.execute(
+        f"""SELECT count(*), coalesce(sum(char_count), 0)::bigint, coalesce(sum(token_count), 0)::bigint FROM (
+              SELECT DISTINCT ON (c.text_hash) c.char_count, c.token_count
+              FROM documents d JOIN document_chunks c ON c.document_id = d.id
+              WHERE {EMBEDDABLE} AND NOT EXISTS (
+                SELECT FROM embeddings e WHERE e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+                AND e.kinds @> %(kinds)s AND NOT e.file_id = ANY(%(damaged)s))) AS texts""",
+        {**target.parameters(), "damaged": list(damaged)},
+    ).fetchone()
+    assert row is not None
+    return row
+
+
+def bytes_a_text(connection: Connection, model: str) -> float | None:
+    """What a text's embedding takes in Parquet, by the files that there are."""
+    row = connection.execute(
+        "SELECT sum(byte_count)::float8 / sum(row_count) FROM embedding_files WHERE model_fingerprint = %s",
+        [model],
+    ).fetchone()
+    return row[0] if row else None
 
 
 def forget_file(connection: Connection, file_id: uuid.UUID) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 from datetime import datetime
 
+from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection
-from resources.postgres.vectors import Collection, claims_of_chunks
+from resources.postgres.vectors import claims_of_chunks
 
 
 def sample_claims(

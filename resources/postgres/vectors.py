@@ -1,4 +1,4 @@
-"""What Milvus holds, as far as PostgreSQL knows: collections, acknowledged rows, and the outbox of deletions."""
+"""What Milvus holds, as far as PostgreSQL knows: acknowledged rows, and the outbox of deletions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import LiteralString
 
 import psycopg
 
 from rag_assets.pipeline.vectors import Kind
+from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.embeddings import DIRTY, Target
 from resources.postgres.todo import plan_todo
@@ -21,19 +23,6 @@ FINGERPRINT = """rag_row_fingerprint(%(model)s, c.text_hash, d.id, d.source_type
 
 #: Outbox entries claimed at a time.
 CLAIMED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """A physical collection that PostgreSQL knows of."""
-
-    name: str
-    alias: str
-    kind: Kind
-    model: str
-    dimension: int
-    milvus_id: str
-    state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,74 +46,6 @@ COMPLETED = """embedding_status = 'completed', embedding_error = NULL, embedded_
   dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END,
   sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END,
   multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END"""
-
-_COLLECTION_COLUMNS = "name, alias, kind, model_fingerprint, dimension, milvus_id, state"
-
-
-def collections(connection: Connection, *, kind: Kind | None = None) -> list[Collection]:
-    rows = connection.execute(
-        f"SELECT {_COLLECTION_COLUMNS} FROM vector_collections WHERE kind = %(kind)s OR %(kind)s IS NULL ORDER BY name",
-        {"kind": kind},
-    )
-    return [Collection(*row) for row in rows]
-
-
-def register_collection(connection: Connection, collection: Collection) -> None:
-    """Records a collection. If Milvus has it under another id than recorded, it was lost and made anew: what it had
-    acknowledged is void, and the documents' vectors are to be written again."""
-    row = connection.execute(
-        "SELECT milvus_id FROM vector_collections WHERE name = %s FOR UPDATE", [collection.name]
-    ).fetchone()
-    if row is not None and row[0] == collection.milvus_id:
-        return
-    if row is not None:
-        connection.execute(
-            """UPDATE documents SET indexing_status = 'pending' WHERE indexing_status = 'completed' AND id IN (
-                 SELECT c.document_id FROM vector_rows r JOIN document_chunks c ON c.id = r.chunk_id
-                 WHERE r.collection = %s)""",
-            [collection.name],
-        )
-        connection.execute("DELETE FROM vector_collections WHERE name = %s", [collection.name])
-    connection.execute(
-        """INSERT INTO vector_collections (name, alias, kind, model_fingerprint, dimension, milvus_id, state)
-           VALUES (%s, %s, %s, %s, %s, %s, 'building')
-           ON CONFLICT (name) DO NOTHING""",
-        [
-            collection.name,
-            collection.alias,
-            collection.kind,
-            collection.model,
-            collection.dimension,
-            collection.milvus_id,
-        ],
-    )
-
-
-def mark_serving(connection: Connection, collection: Collection) -> None:
-    """The alias points at this collection now; the one that served before is only kept until it is dropped."""
-    connection.execute(
-        "UPDATE vector_collections SET state = 'building' WHERE alias = %s AND state = 'serving' AND name <> %s",
-        [collection.alias, collection.name],
-    )
-    connection.execute(
-        "UPDATE vector_collections SET state = 'serving' WHERE name = %s", [collection.name]
-    )
-
-
-def forget_collection(connection: Connection, name: str) -> None:
-    connection.execute("DELETE FROM vector_collections WHERE name = %s", [name])
-
-
-def unfinished_chunks(connection: Connection, collection: str) -> int:
-    """Live chunks that this collection does not hold yet, failed embeddings aside: none must be left to serve."""
-    row = connection.execute(
-        """SELECT count(*) FROM document_chunks c LEFT JOIN vector_rows r
-             ON r.collection = %s AND r.chunk_id = c.id
-           WHERE r.chunk_id IS NULL AND c.embedding_status <> 'failed'""",
-        [collection],
-    ).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def pending_deletions(
@@ -155,8 +76,18 @@ def abandoned_deletions(connection: Connection) -> list[tuple[uuid.UUID, Kind]]:
     ).fetchall()
 
 
-def plan_vectors(writer: Writer, target: Target, collection: str, *, batch_rows: int) -> int:
-    """Leaves the chunks whose row in the collection is missing or not known to be right in `pg_temp.todo`."""
+def plan_vectors(
+    writer: Writer,
+    target: Target,
+    collection: str,
+    *,
+    batch_rows: int,
+    among: LiteralString = DIRTY,
+) -> int:
+    """Leaves the chunks whose row in the collection is missing or not known to be right in `pg_temp.todo`.
+
+    `among`: the documents that are looked at, OF_SOURCE for all.
+    """
     return plan_todo(
         writer.connection,
         f"""SELECT id, row_fingerprint, path, row_index, document_id, source_type, source, language, position,
@@ -171,7 +102,7 @@ def plan_vectors(writer: Writer, target: Target, collection: str, *, batch_rows:
                 AND e.kinds @> %(kinds)s
               JOIN embedding_files f ON f.id = e.file_id
               LEFT JOIN vector_rows r ON r.collection = %(collection)s AND r.chunk_id = c.id
-              WHERE {DIRTY}) AS wanted
+              WHERE {among}) AS wanted
             WHERE acknowledged IS DISTINCT FROM row_fingerprint""",
         {**target.parameters(), "collection": collection, "batch_rows": batch_rows},
     )

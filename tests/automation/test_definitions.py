@@ -114,6 +114,8 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
         "check_source",
         "check_source_quickly",
         "repair_drift",
+        "rebuild_milvus",
+        "rebuild_parquet",
         "purge_removed_sources",
     }
     assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())

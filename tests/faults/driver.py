@@ -27,6 +27,7 @@ from rag_assets.assets.source_documents import sync_source_documents
 from rag_assets.assets.stage import Stage
 from rag_assets.assets.vectors import sync_vectors
 from rag_assets.definitions import build_resources
+from rag_assets.rebuild import Rebuilder
 from rag_assets.repair import repair_source
 from rag_assets.settings import Settings
 from resources import faults
@@ -92,6 +93,16 @@ def repair(settings: Settings) -> dict[str, Any]:
         return repair_source(stage, *parts, dry_run=False).as_dict()
 
 
+def rebuild(settings: Settings) -> dict[str, Any]:
+    world = build_resources(settings)
+    store, log = world["milvus"].open(), logging.getLogger("sweep")
+    parts: list[Any] = [world["storage"].open(), world["milvus"], world["embedder"], log]
+    try:
+        return Rebuilder(world["postgres"].open(), store, *parts).all_sources().as_dict()
+    finally:
+        store.close()
+
+
 def twice(settings: Settings) -> dict[str, Any]:
     """A sync that recovers, and one more, of which everything that it asks of Milvus and the embedder is counted."""
     started = time.monotonic()
@@ -152,6 +163,7 @@ def on_a_full_disk(settings: Settings) -> Any:
 WORK = {
     "sync": sync,
     "repair": repair,
+    "rebuild": rebuild,
     "twice": twice,
     "losing an upsert": partial(losing_a_reply, name="upsert", nth=3),
     "losing a delete": partial(losing_a_reply, name="delete", nth=2),

@@ -15,7 +15,7 @@ class Point:
     name: str
     where: str
     passed: Literal["once", "twice", "many"] = "many"
-    by: Literal["sync", "repair", "milvus"] = "sync"
+    by: Literal["sync", "repair", "rebuild", "milvus"] = "sync"
 
 
 POINTS = (
@@ -37,6 +37,10 @@ POINTS = (
     Point(16, "deletions-done", "outbox: Milvus acknowledged a deletion, before COMMIT"),
     Point(17, "flush", "Milvus Lite: a step of a flush", by="milvus"),
     Point(18, "maintenance", "Milvus Lite: a step of compaction or index build", by="milvus"),
+    Point(19, "collection-loaded", "publishing: a whole new collection, before the alias moves", "twice", "rebuild"),
+    Point(20, "alias-moved", "publishing: the alias moved, PostgreSQL does not know", "twice", "rebuild"),
+    Point(21, "collection-dropping", "publishing: Milvus dropped it, PostgreSQL knows it still", "twice", "rebuild"),
+    Point(22, "rebuild-batch", "rebuild: Milvus acknowledged a batch, before COMMIT", "many", "rebuild"),
     Point(23, "deletions-allowed", "source_documents: the guard said yes, before deletions", "once"),
     Point(24, "repair-planned", "repair: what is wrong is known", "once", "repair"),
     Point(24, "repair-half-done", "repair: rows are voided or deleted, not written", "once", "repair"),

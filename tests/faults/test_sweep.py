@@ -63,7 +63,7 @@ def crashed() -> Iterator[Deployed]:
 def times(crashed: Deployed) -> dict[str, int]:
     """How often a sync of a generation, or a repair, passes each point."""
     passed: dict[str, int] = {}
-    for work in ("sync", "repair"):
+    for work in ("sync", "repair", "rebuild"):
         crashed.change()
         ended = crashed.run(work, "count:0")
         assert ended.said == "done", ended.result
@@ -79,7 +79,7 @@ def test_every_point_is_passed_as_often_as_listed(times: dict[str, int]) -> None
     assert {
         name: words.get(count, "many" if count else "never") for name, count in times.items()
     } == listed
-    assert len(CELLS) == len(set(map(str, CELLS))) == 3 * (3 * 15 + 1 + 3) + 3
+    assert len(CELLS) == len(set(map(str, CELLS))) == 3 * (3 * 16 + 2 * 3 + 1 + 3) + 3
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)

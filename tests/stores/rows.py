@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from rag_assets.pipeline.identity import chunk_id, document_id, text_hash
 from resources.milvus.collections import ALIASES
+from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow, add_source
-from resources.postgres.vectors import Collection
 
 MODEL = "0123456789ab"
 

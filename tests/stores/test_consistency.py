@@ -18,9 +18,10 @@ from resources.milvus import store as store_module
 from resources.milvus.collections import Layout
 from resources.milvus.rows import EVERYTHING, RowFields, Span, row_ids
 from resources.milvus.store import MilvusStore
+from resources.postgres.collections import Collection, register_collection
 from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow
-from resources.postgres.vectors import FINGERPRINT, Collection, register_collection
+from resources.postgres.vectors import FINGERPRINT
 from tests.stores.rows import (
     chunks_of,
     collection_of,

@@ -38,8 +38,8 @@ from resources.milvus.rows import (
     spans,
 )
 from resources.milvus.store import MilvusStore
+from resources.postgres.collections import register_collection
 from resources.postgres.connection import Connection
-from resources.postgres.vectors import register_collection
 from tests.stores.rows import (
     chunks_of,
     collection_of,

@@ -21,7 +21,7 @@ from pymilvus.exceptions import MilvusException
 from rag_assets.assets.stage import Stage
 from rag_assets.checks.consistency import compare_collection
 from rag_assets.pipeline.drift import Drift
-from rag_assets.repair import _mend
+from rag_assets.repair import mend
 from resources.errors import StoreUnavailable
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
@@ -182,7 +182,7 @@ def test_no_mix_of_misreads_is_acted_upon_or_called_consistent(
                 "duplicate": 0,
             }
             assert drift.verdict == ("drifted" if deeds or orphans else "consistent")
-        _mend(bench.stage, store, index.collection, drift)
+        mend(bench.stage, store, index.collection, drift)
     except StoreUnavailable:
         assert misreads.late_gets  # a read that failed is no answer
     acknowledged = index.connection.execute(

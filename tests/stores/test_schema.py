@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from resources.errors import ConfigError, StoreUnavailable
+from resources.postgres.collections import register_collection
 from resources.postgres.connection import Connection
 from resources.postgres.schema import HEAD, migrate
-from resources.postgres.vectors import register_collection
 from tests.stores.rows import (
     chunks_of,
     collection_of,

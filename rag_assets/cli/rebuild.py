@@ -1,0 +1,149 @@
+"""`rag rebuild milvus | parquet`: makes anew what is derived."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rag_assets.cli.output import bars, command, err, out, print_json, table
+from rag_assets.cli.stack import JsonOption
+from rag_assets.deployment import Deployment, failures
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+app = typer.Typer(help="Make anew what is derived: Milvus, Parquet.", no_args_is_help=True)
+
+SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+]
+
+
+@app.command()
+@command
+def milvus(
+    source: SourceOption = None, dry_run: DryRunOption = False, as_json: JsonOption = False
+) -> None:
+    """Recreate the collections from Parquet, without a model call, while searches go on.
+
+    They are written beside the ones that serve, and serve once the full comparison passes; else exit code 1. With
+    --source, the rows of that source are written again in place.
+    """
+    deployment = Deployment.from_environment()
+    deployment.start()
+    deployment.partitions_of(source)
+    config: dict[str, Any] = {"dry_run": dry_run, **({"source": source} if source else {})}
+    with bars(as_json):
+        result = deployment.execute("rebuild_milvus", ops={"rebuild_collections": config})
+    errors = failures(result)
+    report = (
+        result.output_for_node("rebuild_collections") if result.success else _refused(result)
+    ) or {}
+    if as_json:
+        print_json({**report, "errors": [message for _, message in errors]})
+    else:
+        verb = "Would be rebuilt" if dry_run else "Not replaced" if errors else "Rebuilt"
+        rows = [
+            (alias, found["from"], found["into"], found.get("chunks", found.get("rows")))
+            for alias, found in report.get("collections", {}).items()
+        ]
+        if rows:
+            table(verb, ("alias", "from", "into", "chunks"), rows)
+        for _, message in errors:
+            err.print("[bold red]error:[/] ", end="")
+            err.print(message, markup=False, soft_wrap=True)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _refused(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """The report of a rebuild that was not allowed to serve."""
+    import dagster as dg
+
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.user_failure_data is not None:
+            found = event.step_failure_data.user_failure_data.metadata.get("rebuild")
+            if isinstance(found, dg.JsonMetadataValue) and isinstance(found.value, dict):
+                return found.value
+    return {}
+
+
+@app.command()
+@command
+def parquet(
+    source: SourceOption = None,
+    dry_run: DryRunOption = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Embed again the texts whose embeddings are missing, or whose file is not what was written. Says first which."""
+    deployment = Deployment.from_environment()
+    deployment.start()
+    keys = deployment.partitions_of(source)
+    planned = [_lost(deployment, key) for key in keys]
+    work = [key for key, item in zip(keys, planned) if item["texts"] or item["files"]]
+    if not as_json:
+        _show(planned)
+    if dry_run or not work:
+        if as_json:
+            print_json({"dry_run": dry_run, "rebuilds": planned, "errors": []})
+        return
+    if not yes and not as_json:
+        typer.confirm("Embed these texts again?", abort=True, err=True)
+    reports: list[dict[str, Any]] = []
+    errors: list[str] = []
+    with bars(as_json):
+        for key in work:
+            result = deployment.execute("rebuild_parquet", key)
+            if result.success:
+                reports += result.output_for_node("embed_what_is_lost")
+            errors += [message for _, message in failures(result)]
+    if as_json:
+        print_json({"dry_run": False, "rebuilds": reports, "errors": errors})
+    else:
+        for report in reports:
+            out.print(
+                f"{report['source']}: {report['embedded']} texts embedded, {report['failed']} refused"
+            )
+        for message in errors:
+            err.print("[bold red]error:[/] ", end="")
+            err.print(message, markup=False, soft_wrap=True)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _lost(deployment: Deployment, key: str) -> dict[str, Any]:
+    from rag_assets.partitions import source_name
+    from rag_assets.reembedding import lost_embeddings
+    from resources.postgres.sources import get_source
+
+    with deployment.postgres().connect(autocommit=True) as connection:
+        source = get_source(connection, source_name(key))
+        target = deployment.resources["embedder"].target(source)
+        report, _ = lost_embeddings(connection, deployment.files(), target, source.name)
+    return report.as_dict()
+
+
+def _show(planned: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            item["source"],
+            len(item["files"]),
+            item["texts"],
+            item["characters"],
+            item["tokens"],
+            "unknown" if item["bytes"] is None else f"{item['bytes'] / 1e6:.1f} MB",
+        )
+        for item in planned
+        if item["texts"] or item["files"]
+    ]
+    if not rows:
+        out.print("Every embedding is there, and every file is what was written.")
+        return
+    table(
+        "To embed again",
+        ("source", "files lost", "texts", "characters", "tokens (about)", "in Parquet (about)"),
+        rows,
+    )

@@ -1,0 +1,88 @@
+"""Which collection serves: the alias in Milvus and PostgreSQL's word on it, moved together after a full comparison.
+
+How a collection is filled is not known here: by syncs with another model, or by a rebuild.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rag_assets.checks.consistency import compare_collection
+from rag_assets.pipeline.vectors import Kind
+from resources.faults import passage
+from resources.milvus.store import MilvusStore
+from resources.postgres.collections import (
+    Collection,
+    collections,
+    forget_collection,
+    mark_serving,
+    uncovered_chunks,
+    void_collection,
+)
+from resources.postgres.connection import Connection, Writer, if_idle
+from resources.postgres.sources import SourceRow
+
+#: Held by whoever rebuilds: no partition of a source can have this name.
+REBUILD = "rebuild/milvus"
+
+
+def settle(writer: Writer, store: MilvusStore, kind: Kind) -> None:
+    """Finishes what a crash interrupted, before anything is written: `agree`, and drop what is half-built."""
+    agree(writer, store, kind)
+    if abandoned := collections(writer.connection, kind=kind, states=("rebuilding",)):
+        with if_idle(writer.connection, REBUILD) as idle:
+            if idle:
+                drop(writer, store, abandoned)
+
+
+def agree(writer: Writer, store: MilvusStore, kind: Kind) -> None:
+    """Has both stores agree on what serves, and drops what was replaced.
+
+    An alias that was moved before PostgreSQL knew stays where it is: it moved after the full comparison, and whatever
+    writes comes through here first.
+    """
+    candidates = collections(writer.connection, kind=kind, states=("building", "rebuilding"))
+    if candidates:
+        target = store.alias_target(kind)
+        with writer.transaction() as connection:
+            for item in candidates:
+                if item.name == target:
+                    mark_serving(connection, item)
+    drop(writer, store, collections(writer.connection, kind=kind, states=("retired",)))
+
+
+def refusal(
+    connection: Connection,
+    store: MilvusStore,
+    collection: Collection,
+    sources: Iterable[SourceRow],
+) -> str:
+    """Why this collection must not serve; empty when it holds exactly what it must of every source."""
+    if missing := uncovered_chunks(connection, collection):
+        return f"{collection.name} does not hold {missing} chunks that are searchable now"
+    for source in sources:
+        drift = compare_collection(connection, store, collection, source, strict=True)
+        if drift.verdict != "consistent":
+            return f"{collection.name}, {source.name}: {drift}"
+    return ""
+
+
+def serve(writer: Writer, store: MilvusStore, collection: Collection) -> None:
+    """Points the alias at the collection, and says so in PostgreSQL. What served before is retired, to be dropped."""
+    passage("collection-loaded")
+    store.point_alias(collection.kind, collection.name)
+    passage("alias-moved")
+    with writer.transaction() as connection:
+        mark_serving(connection, collection)
+
+
+def drop(writer: Writer, store: MilvusStore, out: Iterable[Collection]) -> None:
+    """Drops collections. What Milvus acknowledged of them is void first, and PostgreSQL knows of them until they are
+    gone."""
+    for collection in out:
+        with writer.transaction() as connection:
+            void_collection(connection, collection.name)
+        store.drop_collection(collection.name)
+        passage("collection-dropping")
+        with writer.transaction() as connection:
+            forget_collection(connection, collection.name)
