@@ -19,11 +19,18 @@ from rag_assets.automation.jobs import JOBS
 from rag_assets.automation.schedules import SCHEDULES
 from rag_assets.automation.sensors import SENSORS
 from rag_assets.automation.upkeep import UPKEEP_JOBS
+from rag_assets.checks.embeddings import chunk_embeddings_are_in_parquet
 from rag_assets.checks.quick import QUICK_CHECKS
 from rag_assets.checks.tables import TABLE_CHECKS
 from rag_assets.checks.vectors import VECTOR_CHECKS
 from rag_assets.settings import Settings, load_settings
-from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
+from resources.configured import (
+    EmbedderResource,
+    LimitsResource,
+    MilvusResource,
+    PostgresResource,
+    StorageResource,
+)
 
 ASSETS = [
     source_documents,
@@ -49,6 +56,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             timeout=settings.milvus_timeout,
             dense_index=settings.dense_index,
             sparse_index=settings.sparse_index,
+            dense_search=settings.dense_search,
             shards=settings.milvus_shards,
         ),
         "storage": StorageResource(
@@ -63,6 +71,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             seconds=settings.parse_seconds,
             memory_mib=settings.parse_memory_mib,
         ),
+        "limits": LimitsResource(outbox_seconds=settings.outbox_seconds),
         "chunking": ChunkingResource(
             max_chars=settings.chunk_max_chars, min_chars=settings.chunk_min_chars
         ),
@@ -97,7 +106,12 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
         resources = without_secrets(build_resources(settings), settings)
     return dg.Definitions(
         assets=ASSETS,
-        asset_checks=[*TABLE_CHECKS, *VECTOR_CHECKS, *QUICK_CHECKS],
+        asset_checks=[
+            *TABLE_CHECKS,
+            chunk_embeddings_are_in_parquet,
+            *VECTOR_CHECKS,
+            *QUICK_CHECKS,
+        ],
         jobs=[*JOBS, *UPKEEP_JOBS],
         schedules=SCHEDULES,
         sensors=SENSORS,

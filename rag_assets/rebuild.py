@@ -185,7 +185,10 @@ class Rebuilder:
         layout = self.milvus.layout(kind, self.embedder.open())
         for item in collections(own.connection, kind=kind, states=("rebuilding",)):
             lost = not self.store.has_collection(item.name)
-            if lost or item.model != old.model or self.store.differences(item.name, layout):
+            differs = not lost and any(
+                fact.differs for fact in self.store.compare(item.name, layout)
+            )
+            if lost or item.model != old.model or differs:
                 drop(own, self.store, [item])
             else:
                 self.log.info(f"{item.name} is half-built; going on with it")

@@ -1,11 +1,14 @@
-"""Repair of one source: what the comparison found is voided or deleted by key, and the stages do the rest.
+"""Repair of one source: what was found wrong is voided or deleted by key, and the stages do the rest.
 
 Safe while ingestion runs: the partition's writer is held, each orphan is judged again right before it is deleted, and
-where reads of Milvus disagree nothing is touched. Missing and stale rows come from Parquet without a model call.
+where reads of Milvus disagree nothing is touched. Rows come from Parquet without a model call; only a text whose file
+is gone or damaged is embedded again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +16,22 @@ from rag_assets.assets.chunk_embeddings import embed_texts
 from rag_assets.assets.document_chunks import ChunkingResource, sync_chunks
 from rag_assets.assets.stage import Stage
 from rag_assets.assets.vectors import sync_vectors
-from rag_assets.checks.consistency import chunk_of, compare_collection, still_orphaned
+from rag_assets.checks.consistency import chunk_of, still_orphaned
+from rag_assets.findings import Findings, World, find, unsound_rows
 from rag_assets.pipeline.drift import Drift
 from rag_assets.pipeline.plan import Plan
-from resources.configured import EmbedderResource, MilvusResource, StorageResource
+from rag_assets.pipeline.vectors import KINDS
+from resources.configured import (
+    EmbedderResource,
+    LimitsResource,
+    MilvusResource,
+    StorageResource,
+)
 from resources.faults import passage
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import Collection, collections
-from resources.postgres.repairs import contradictions, make_pending, void_rows
+from resources.postgres.embeddings import forget_file
+from resources.postgres.repairs import make_pending, move_chunks, void_rows
 
 #: Ids of each class that a report names.
 NAMED = 100
@@ -32,28 +43,48 @@ class Repair:
 
     source: str
     dry_run: bool
-    drift: dict[str, Drift] = field(default_factory=dict)
-    documents: list[str] = field(default_factory=list)
+    found: Findings = field(default_factory=Findings)
     plan: dict[str, Plan] = field(default_factory=dict)
-    remaining: dict[str, Drift] = field(default_factory=dict)
+    remaining: Findings | None = None
 
     @property
     def clean(self) -> bool:
         """Nothing was found, or nothing is left of it."""
-        found = self.remaining or self.drift
-        left = self.documents if self.dry_run else []
-        return not left and all(drift.verdict == "consistent" for drift in found.values())
+        return (self.remaining or self.found).nothing
 
     def as_dict(self) -> dict[str, Any]:
+        found, remaining = self.found, self.remaining or Findings()
         return {
             "source": self.source,
             "dry_run": self.dry_run,
             "clean": self.clean,
-            "found": {name: _shown(drift) for name, drift in self.drift.items()},
-            "contradicting_documents": self.documents[:NAMED],
+            "found": {name: _shown(drift) for name, drift in found.drift.items()},
+            "contradicting_documents": [key for _, key, _ in found.documents[:NAMED]],
+            "also_found": found.counts,
+            "named": _named(found),
             "plan": {asset: plan.as_dict() for asset, plan in self.plan.items()},
-            "remaining": {name: _shown(drift) for name, drift in self.remaining.items()},
+            "remaining": {name: _shown(drift) for name, drift in remaining.drift.items()},
+            "also_remaining": remaining.counts,
         }
+
+
+def _named(found: Findings) -> list[str]:
+    """What was found besides drift, a sentence each."""
+    sentences = [
+        *(f"{file.written.path}: {reason}" for file, reason in found.files),
+        *(f"chunk {chunk} of {key}: its text has no embedding" for _, key, chunk in found.lacking),
+        *(f"{row}: {why}" for rows in found.unsound.values() for row, why in rows.items()),
+        *(
+            f"{name}, {fact.fact}: expected {fact.declared}, found {fact.actual}"
+            for name, facts in found.differences.items()
+            for fact in facts
+        ),
+        *(f"{alias} does not point at the current model's collection" for alias in found.aliases),
+        *(f"chunk {chunk} has no document in its source" for chunk in found.chunks),
+    ]
+    if found.overdue:
+        sentences.append(f"{found.overdue} deletions wait for too long")
+    return sentences[:NAMED]
 
 
 def _shown(drift: Drift) -> dict[str, Any]:
@@ -73,69 +104,70 @@ def repair_source(
     storage: StorageResource,
     embedder: EmbedderResource,
     chunking: ChunkingResource,
+    limits: LimitsResource,
     *,
     dry_run: bool,
 ) -> Repair:
-    """Finds what is wrong with a source's rows and statuses and mends it. A second repair finds nothing to do."""
-    store = milvus.open()
-    try:
+    """Finds what is wrong with a source and mends it. A second repair finds nothing to do."""
+    with closing(milvus.open()) as store:
+        world = World(store, storage.open(), milvus, embedder, limits)
         report = Repair(stage.source.name, dry_run)
-        known = collections(stage.connection)
-        report.drift = {
-            item.name: compare_collection(stage.connection, store, item, stage.source)
-            for item in known
-        }
-        wrong = contradictions(
-            stage.connection,
-            stage.source.id,
-            embedder.kinds,
-            [
-                embedder.collection(stage.connection, kind)
-                for kind in ("dense", "sparse", "multi")
-                if embedder.wants(kind)
-            ],
-        )
-        report.documents = [key for _, key, _ in wrong]
+        report.found = found = find(stage.connection, stage.source, world)
         if dry_run:
             return report
         passage("repair-planned")
-        for item in known:
-            mend(stage, store, item, report.drift[item.name])
+        _mend_indexes(stage, world, found)
+        for item in collections(stage.connection):
+            if item.name in found.drift:
+                mend(stage, store, item, found.drift[item.name])
+            _void(stage, item.name, found.unsound.get(item.name, {}))
         with stage.writer.transaction() as connection:
+            for file, _ in found.files:
+                forget_file(connection, file.id)
+            move_chunks(connection, stage.source.id, found.chunks)
             make_pending(
                 connection,
-                [document for document, _, _ in wrong],
-                [document for document, _, again in wrong if again],
+                [document for document, _, _ in (*found.documents, *found.lacking)],
+                [document for document, _, again in found.documents if again],
             )
         passage("repair-half-done")
-        files, model, target = storage.open(), embedder.open(), embedder.target(stage.source)
-        report.plan["document_chunks"] = sync_chunks(stage, chunking.config()).plan
-        report.plan["chunk_embeddings"] = embed_texts(
-            stage, files, model, target, storage.precision
-        ).plan
-        for kind in ("dense", "sparse", "multi"):
-            outcome = sync_vectors(stage, kind, store, files, milvus, embedder)
-            report.plan[f"{kind}_vectors"] = outcome.plan
-        if report.documents or any(
-            drift.verdict != "consistent" for drift in report.drift.values()
-        ):
-            report.remaining = {
-                item.name: compare_collection(stage.connection, store, item, stage.source)
-                for item in collections(stage.connection)
-            }
+        _run_stages(stage, world, chunking, storage.precision, report)
+        if not found.nothing:
+            report.remaining = find(stage.connection, stage.source, world)
         passage("repair-done")
         return report
-    finally:
-        store.close()
+
+
+def _run_stages(
+    stage: Stage, world: World, chunking: ChunkingResource, precision: str, report: Repair
+) -> None:
+    """What was made pending is made right by the stages; they leave alone what is right."""
+    model, target = world.embedder.open(), world.embedder.target(stage.source)
+    report.plan["document_chunks"] = sync_chunks(stage, chunking.config()).plan
+    embedded = embed_texts(stage, world.files, model, target, precision).plan
+    report.plan["chunk_embeddings"] = embedded
+    if embedded.inserted:  # what had no readable embedding could not be compared with it before
+        for name, rows in unsound_rows(stage.connection, stage.source, world).items():
+            _void(stage, name, rows)
+    for kind in KINDS:
+        outcome = sync_vectors(stage, kind, world.store, world.files, world.milvus, world.embedder)
+        report.plan[f"{kind}_vectors"] = outcome.plan
+
+
+def _mend_indexes(stage: Stage, world: World, found: Findings) -> None:
+    """Makes indexes the declared ones. A collection whose fields are others is not dropped here: it may be serving."""
+    for kind in world.kinds:
+        name = world.embedder.collection(stage.connection, kind)
+        if any(fact.part == "index" for fact in found.differences.get(name, [])):
+            stage.writer.confirm()
+            world.store.make_index(name, world.milvus.layout(kind, world.embedder.open()))
 
 
 def mend(stage: Stage, store: MilvusStore, collection: Collection, drift: Drift) -> None:
     """Voids what is missing or stale, for the vector stages to write; deletes orphans and second copies."""
     if drift.verdict != "drifted":
         return  # consistent, or undetermined: where reads disagree nothing is repaired
-    wrong = sorted({chunk_of(row_id) for row_id in (*drift.missing, *drift.stale)})
-    with stage.writer.transaction() as connection:
-        void_rows(connection, collection.name, wrong)
+    _void(stage, collection.name, (*drift.missing, *drift.stale))
     if drift.duplicate:
         store.rewrite(collection.name, drift.duplicate)
     if drift.orphaned:
@@ -143,3 +175,10 @@ def mend(stage: Stage, store: MilvusStore, collection: Collection, drift: Drift)
         store.delete_ids(
             collection.name, still_orphaned(stage.connection, store, collection, drift.orphaned)
         )
+
+
+def _void(stage: Stage, collection: str, row_ids: Iterable[str]) -> None:
+    chunks = sorted({chunk_of(row_id) for row_id in row_ids})
+    if chunks:
+        with stage.writer.transaction() as connection:
+            void_rows(connection, collection, chunks)

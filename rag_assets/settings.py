@@ -124,6 +124,10 @@ class Settings(BaseSettings):
         default=3, ge=0, description="Repairs requested for one finding; 0: none is by itself."
     )
 
+    outbox_seconds: float = Field(
+        default=900.0, ge=0, description="Seconds that a deletion may wait before a check fails."
+    )
+
     lock_timeout: float = Field(
         default=60.0, ge=0, description="Seconds to wait for another writer of the same partition."
     )

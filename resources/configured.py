@@ -51,6 +51,9 @@ class MilvusResource(dg.ConfigurableResource):
     timeout: float = Field(30.0, description="Seconds a request may take.")
     dense_index: dict[str, Any] = Field(description="index_type, metric_type and params.")
     sparse_index: dict[str, Any] = Field(description="index_type, metric_type and params.")
+    dense_search: dict[str, Any] = Field(
+        default_factory=dict, description="Search parameters of dense and multi."
+    )
     shards: int = 2
 
     def open(self) -> MilvusStore:
@@ -77,6 +80,9 @@ class MilvusResource(dg.ConfigurableResource):
             self.shards,
         )
 
+    def search_params(self, kind: Kind) -> dict[str, Any]:
+        return {} if kind == "sparse" else self.dense_search
+
 
 class StorageResource(dg.ConfigurableResource):
     """The files: raw bytes as fetched, and embeddings as Parquet."""
@@ -86,6 +92,14 @@ class StorageResource(dg.ConfigurableResource):
 
     def open(self) -> FileStore:
         return FileStore(self.url)
+
+
+class LimitsResource(dg.ConfigurableResource):
+    """From when on what waits is a fault."""
+
+    outbox_seconds: float = Field(
+        900.0, description="Seconds that a deletion may wait in the outbox."
+    )
 
 
 class EmbedderResource(dg.ConfigurableResource):

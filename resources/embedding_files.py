@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +22,19 @@ from numpy.typing import NDArray
 from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 from resources.files import FileStore, WrittenFile
 
+if TYPE_CHECKING:
+    from resources.postgres.embeddings import EmbeddingFile
+
 #: Rows a row group: the unit of reading. 512 rows of 1024 float32 are 2 MB.
 ROW_GROUP_ROWS = 512
+#: Files that are verified at a time.
+HASHERS = 4
+#: What each kind is kept in.
+COLUMNS: Mapping[str, list[str]] = {
+    "dense": ["dense"],
+    "sparse": ["sparse_indices", "sparse_values"],
+    "multi": ["multi", "multi_tokens"],
+}
 
 
 class _Hashing:
@@ -98,6 +110,35 @@ def write_tables(store: FileStore, folder: str, tables: Sequence[pa.Table]) -> W
     return WrittenFile(name, sink.count, sink.digest.hexdigest())
 
 
+def damaged(store: FileStore, files: Sequence[EmbeddingFile]) -> list[tuple[EmbeddingFile, str]]:
+    """Those of the files that are not as they were written, and how. Reads each whole."""
+    with ThreadPoolExecutor(HASHERS) as pool:  # SHA-256 runs outside the interpreter lock
+        reasons = pool.map(lambda file: damage(store, file), files)
+        return [(file, reason) for file, reason in zip(files, reasons) if reason is not None]
+
+
+def damage(store: FileStore, file: EmbeddingFile) -> str | None:
+    """How a file differs from what was recorded when it was written, or None. Reads it whole, 1 MiB at a time."""
+    path, size = file.written.path, store.size(file.written.path)
+    if size is None:
+        return "the file is gone"
+    if size != file.written.byte_count:
+        return f"expected {file.written.byte_count} bytes, found {size}"
+    try:
+        if (checksum := store.checksum(path).checksum) != file.written.checksum:
+            return f"expected SHA-256 {file.written.checksum[:12]}…, found {checksum[:12]}…"
+        with pq.ParquetFile(store.open(path)) as parquet:
+            rows, columns = parquet.metadata.num_rows, set(parquet.schema_arrow.names)
+    except (OSError, pa.ArrowException) as error:
+        return f"cannot be read: {str(error).splitlines()[0]}"
+    if rows != file.row_count or {c for kind in file.kinds for c in COLUMNS[kind]} - columns:
+        return (
+            f"expected {file.row_count} rows of {', '.join(file.kinds)}, "
+            f"found {rows} of {', '.join(sorted(columns))}"
+        )
+    return None
+
+
 @dataclass
 class EmbeddingReader:
     """Reads rows of embedding files; keeps the last file and row group open (rows come in file order)."""
@@ -109,14 +150,6 @@ class EmbeddingReader:
     _starts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     _group: int = -1
     _table: pa.Table | None = None
-
-    @property
-    def _columns(self) -> list[str]:
-        return {
-            "dense": ["dense"],
-            "sparse": ["sparse_indices", "sparse_values"],
-            "multi": ["multi", "multi_tokens"],
-        }[self.kind]
 
     def read(self, path: str, rows: Sequence[int]) -> pa.Table:
         """The rows of one file, in the order asked for. Raises FileNotFoundError, pa.ArrowInvalid on damage."""
@@ -143,7 +176,7 @@ class EmbeddingReader:
         assert self._file is not None
         if group != self._group or self._table is None:
             self._table, self._group = (
-                self._file.read_row_group(group, columns=self._columns),
+                self._file.read_row_group(group, columns=COLUMNS[self.kind]),
                 group,
             )
         return self._table

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,13 +161,14 @@ class World:
         return row[0] if row else None
 
 
-@pytest.fixture
-def world(home: Path, postgres_url: str, milvus_uri: str, tmp_path: Path) -> Iterator[World]:
+@contextmanager
+def empty_world(home: Path, postgres_url: str, milvus_uri: str, folder: Path) -> Iterator[World]:
+    """The session's stores, emptied."""
     settings = Settings(
         home=home,
         postgres_url=postgres_url,
         milvus_uri=milvus_uri,
-        storage_url=str(tmp_path / "storage"),
+        storage_url=str(folder / "storage"),
         vectors=("dense", "sparse"),
         lock_timeout=5,
     )
@@ -175,7 +177,13 @@ def world(home: Path, postgres_url: str, milvus_uri: str, tmp_path: Path) -> Ite
         dg.DagsterInstance.ephemeral() as instance,
     ):
         _empty(connection, MilvusStore(milvus_uri))
-        yield World(settings, tmp_path / "sources", instance, connection)
+        yield World(settings, folder / "sources", instance, connection)
+
+
+@pytest.fixture
+def world(home: Path, postgres_url: str, milvus_uri: str, tmp_path: Path) -> Iterator[World]:
+    with empty_world(home, postgres_url, milvus_uri, tmp_path) as world:
+        yield world
 
 
 def _empty(connection: Connection, store: MilvusStore) -> None:

@@ -236,7 +236,8 @@ def _publish(stage: Stage, store: MilvusStore, kind: Kind, name: str) -> None:
     known = {item.name: item for item in collections(stage.connection, kind=kind)}
     if current == name and known[name].state == "serving":
         return
-    if current not in (None, name):
+    # An alias that was moved while PostgreSQL says that this collection serves is moved back in any case.
+    if current not in (None, name) and known[name].state != "serving":
         reason = refusal(stage.connection, store, known[name], list_sources(stage.connection))
         if reason:
             stage.log.info(f"{current} goes on serving: {reason}")

@@ -1,5 +1,6 @@
 """Jobs: verbs over the assets. `sync_source` brings one source up to date; `check_source` compares everything."""
 
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
@@ -11,7 +12,13 @@ from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have
 from rag_assets.maintenance import drain_removed_sources
 from rag_assets.partitions import SOURCES, source_name
 from rag_assets.repair import repair_source
-from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
+from resources.configured import (
+    EmbedderResource,
+    LimitsResource,
+    MilvusResource,
+    PostgresResource,
+    StorageResource,
+)
 from resources.postgres.check_results import record_repair
 from resources.postgres.sources import get_source
 
@@ -80,8 +87,12 @@ def repair(
     storage: StorageResource,
     embedder: EmbedderResource,
     chunking: ChunkingResource,
+    limits: LimitsResource,
 ) -> list[dict[str, Any]]:
     reports = []
+    if not config.dry_run:
+        with closing(milvus.open()) as store:
+            drain_removed_sources(postgres.open(), store)
     for key in (
         context.partition_keys if context.has_partition_key_range else [context.partition_key]
     ):
@@ -91,7 +102,7 @@ def repair(
             if not config.dry_run:
                 record_repair(writer.connection, source.id, context.run_id)
             report = repair_source(
-                stage, milvus, storage, embedder, chunking, dry_run=config.dry_run
+                stage, milvus, storage, embedder, chunking, limits, dry_run=config.dry_run
             )
             if not config.dry_run:  # what a check saw while this went on is older than its end
                 record_repair(writer.connection, source.id, context.run_id)
@@ -103,7 +114,7 @@ def repair(
 @dg.job(
     tags=MAX_RUNTIME,
     partitions_def=SOURCES,
-    description="Mends one source: missing and stale rows from Parquet, orphans and duplicates by key, statuses.",
+    description="Mends one source: rows from Parquet, orphans by key, damaged files, indexes, aliases, statuses.",
 )
 def repair_drift() -> None:
     repair()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 from rag_assets.checks.consistency import chunk_of
 from rag_assets.checks.results import EVIDENCE_ROWS
@@ -25,16 +26,27 @@ _REASONS = {
 def evidence(
     connection: Connection, store: MilvusStore, collection: Collection, drift: Drift
 ) -> list[tuple[object, ...]]:
-    """A row of COLUMNS for each id, of every class at most EVIDENCE_ROWS.
-
-    PostgreSQL knows the document of a live chunk; of an orphan the row in Milvus says which it was.
-    """
-    ids = [
-        (row_id, name)
+    """A row of COLUMNS for each id, of every class at most EVIDENCE_ROWS."""
+    found = [
+        (row_id, name, _REASONS[name])
         for name in (*DRIFT_CLASSES, "contradictions")
         for row_id in getattr(drift, name)[:EVIDENCE_ROWS]
     ]
-    chunks = [chunk_of(row_id) for row_id, _ in ids]
+    return evidence_of_rows(connection, store, collection, found)
+
+
+def evidence_of_rows(
+    connection: Connection,
+    store: MilvusStore,
+    collection: Collection,
+    found: Sequence[tuple[str, str, str]],
+) -> list[tuple[object, ...]]:
+    """A row of COLUMNS for each (id, class, reason).
+
+    PostgreSQL knows the document of a live chunk; of an orphan the row in Milvus says which it was.
+    """
+    ids = [row_id for row_id, _, _ in found]
+    chunks = [chunk_of(row_id) for row_id in ids]
     documents = dict(
         connection.execute(
             """SELECT c.id, d.source_key FROM document_chunks c JOIN documents d ON d.id = c.document_id
@@ -42,7 +54,7 @@ def evidence(
             [chunks],
         ).fetchall()
     )
-    strangers = [row_id for (row_id, _), chunk in zip(ids, chunks) if chunk not in documents]
+    strangers = [row_id for row_id, chunk in zip(ids, chunks) if chunk not in documents]
     said = (
         store.by_key(collection.name, strangers, ["document_id", "source"])
         if strangers and store.has_collection(collection.name)
@@ -51,7 +63,7 @@ def evidence(
     keys = dict(
         connection.execute(
             "SELECT id::text, source_key FROM documents WHERE id = ANY(%s)",
-            [[found for row in said.values() if (found := _uuid(row["document_id"]))]],
+            [[known for row in said.values() if (known := _uuid(row["document_id"]))]],
         ).fetchall()
     )
 
@@ -64,8 +76,8 @@ def evidence(
         return keys.get(named, f"none; the row says {named} of source {source}")
 
     return [
-        (row_id, name, document(row_id), chunk, _REASONS[name])
-        for (row_id, name), chunk in zip(ids, chunks)
+        (row_id, name, document(row_id), chunk, reason)
+        for (row_id, name, reason), chunk in zip(found, chunks)
     ]
 
 

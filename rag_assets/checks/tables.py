@@ -5,10 +5,15 @@ from typing import LiteralString
 import dagster as dg
 
 from rag_assets.checks.results import of_each_source, result
-from rag_assets.partitions import SOURCES
-from resources.configured import EmbedderResource, PostgresResource
+from rag_assets.partitions import SOURCES, partition_key
+from resources.configured import EmbedderResource, LimitsResource, PostgresResource
 from resources.postgres.check_results import REPAIR
+from resources.postgres.connection import IS_WRITTEN
+from resources.postgres.counts import waiting_deletions
 from resources.postgres.sources import get_source
+
+_COUNTS: LiteralString = f"""SELECT count(*), coalesce(sum(chunk_count), 0)::bigint, {IS_WRITTEN}
+  FROM documents WHERE source_uuid = %(source)s"""
 
 
 def _table_check(
@@ -20,7 +25,7 @@ def _table_check(
     *,
     blocking: bool = False,
 ) -> dg.AssetChecksDefinition:
-    """A check that passes when `query` (with %(source)s and %(kinds)s) finds no row. `fact` says what then holds."""
+    """A check that passes when `query` (of %(source)s, %(kinds)s, %(partition)s) finds nothing, and `fact` holds."""
 
     @dg.asset_check(
         asset=asset, name=name, description=fact, blocking=blocking, partitions_def=SOURCES
@@ -34,13 +39,25 @@ def _table_check(
 
         def look(name: str) -> dg.AssetCheckResult:
             with database.connect(autocommit=True) as connection:
-                parameters = {"source": get_source(connection, name).id, "kinds": embedder.kinds}
+                source = get_source(connection, name).id
+                parameters = {
+                    "source": source,
+                    "kinds": embedder.kinds,
+                    "partition": partition_key(name),
+                }
                 rows = connection.execute(query, parameters).fetchall()
+                if rows:  # a run may have ended between what was read and the look at its lock
+                    rows = connection.execute(query, parameters).fetchall()
+                counted = connection.execute(_COUNTS, parameters).fetchone()
+            assert counted is not None
+            looked = "{} documents with {} chunks{}".format(
+                *counted[:2], ", while a run is writing them" if counted[2] else ""
+            )
             if not rows:
-                return result(True, f"{name}: {fact}")
+                return result(True, f"{name}: no exception among {looked}. {fact}")
             return result(
                 False,
-                f"{name}: {len(rows)} exceptions; the first: {_sentence(columns, rows[0])}.",
+                f"{name}: {len(rows)} exceptions among {looked}; the first: {_sentence(columns, rows[0])}.",
                 columns=columns,
                 rows=rows,
                 mend=f"{REPAIR} --source {name}",
@@ -65,8 +82,9 @@ chunks_have_documents = _table_check(
          ELSE 'its parent belongs to another document' END
        FROM document_chunks c LEFT JOIN documents d ON d.id = c.document_id
        LEFT JOIN document_chunks p ON p.id = c.parent_chunk_id
-       WHERE c.source_uuid = %(source)s AND (d.id IS NULL OR d.source_uuid <> c.source_uuid
-         OR p.document_id <> c.document_id) ORDER BY c.id""",
+       WHERE (c.source_uuid = %(source)s OR d.source_uuid = %(source)s) AND (d.id IS NULL
+         OR d.source_uuid <> c.source_uuid OR p.document_id <> c.document_id)
+       ORDER BY c.id""",
     blocking=True,
 )
 
@@ -88,19 +106,21 @@ statuses_agree = _table_check(
     "statuses_agree",
     "The statuses of documents, chunks and vector ids agree, and nothing is left in progress.",
     ("document", "processing", "indexing", "reason"),
-    """WITH kinds AS (
+    f"""WITH writer AS (SELECT {IS_WRITTEN} AS written), kinds AS (
          SELECT d.id, d.source_key, d.processing_status, d.indexing_status, d.indexed_as,
            count(c.id) AS chunks,
            count(*) FILTER (WHERE c.embedding_status = 'completed') AS completed,
            count(*) FILTER (WHERE c.embedding_status = 'processing') AS processing,
            count(*) FILTER (WHERE c.embedding_status = 'completed' AND (
-             ('dense' = ANY(%(kinds)s) AND c.dense_vector_id IS NULL)
-             OR ('sparse' = ANY(%(kinds)s) AND c.sparse_vector_id IS NULL)
-             OR ('multi' = ANY(%(kinds)s) AND c.multi_vector_id IS NULL))) AS without_id
+             ('dense' = ANY(%(kinds)s) AND c.dense_vector_id IS DISTINCT FROM c.id || '_dense')
+             OR ('sparse' = ANY(%(kinds)s) AND c.sparse_vector_id IS DISTINCT FROM c.id || '_sparse')
+             OR ('multi' = ANY(%(kinds)s) AND c.multi_vector_id IS DISTINCT FROM c.id || '_multi'))) AS without_id
          FROM documents d LEFT JOIN document_chunks c ON c.document_id = d.id
          WHERE d.source_uuid = %(source)s GROUP BY d.id),
        reasons AS (
-         SELECT *, CASE
+         SELECT kinds.*, CASE
+           WHEN written AND (processing > 0 OR processing_status IN ('pending', 'processing')
+             OR indexing_status IN ('pending', 'indexing')) THEN NULL
            WHEN processing > 0 OR processing_status = 'processing' OR indexing_status = 'indexing'
              THEN 'in progress, but no run is writing this source'
            WHEN processing_status = 'pending' THEN 'not chunked yet'
@@ -108,17 +128,46 @@ statuses_agree = _table_check(
            WHEN indexing_status = 'completed' AND completed < chunks
              THEN 'indexed, but only ' || completed || ' of ' || chunks || ' chunks are completed'
            WHEN indexing_status = 'completed' AND without_id > 0
-             THEN without_id || ' completed chunks lack a vector id'
+             THEN without_id || ' completed chunks lack their vector id'
            WHEN indexing_status = 'completed' AND chunks = 0 THEN 'indexed, but without chunks'
            WHEN indexing_status = 'failed' AND processing_status = 'completed' AND completed = chunks
              THEN 'indexing failed, but every chunk is completed'
-         END AS reason FROM kinds)
+         END AS reason FROM kinds, writer)
        SELECT source_key, processing_status, indexing_status, reason FROM reasons
        WHERE reason IS NOT NULL ORDER BY source_key""",
 )
 
+
+@dg.asset_check(
+    asset="document_chunks",
+    description="What was deleted from document_chunks has left Milvus, or waits for it no longer than it may.",
+    partitions_def=SOURCES,
+)
+def deleted_chunks_have_left_milvus(
+    context: dg.AssetCheckExecutionContext, postgres: PostgresResource, limits: LimitsResource
+) -> dg.AssetCheckResult:
+    """Deletions of sources that were removed show at every source: they have no partition of their own."""
+    database, seconds = postgres.open(), limits.outbox_seconds
+
+    def look(name: str) -> dg.AssetCheckResult:
+        with database.connect(autocommit=True) as connection:
+            waiting = waiting_deletions(connection, get_source(connection, name).id, seconds)
+        overdue = sum(row[3] for row in waiting)
+        return result(
+            not overdue,
+            f"{name}: {sum(row[2] for row in waiting)} deletions wait in the outbox, "
+            f"{overdue} of them longer than {seconds:g} s.",
+            columns=("source", "kind", "waiting", "overdue", "oldest"),
+            rows=waiting,
+            mend=f"{REPAIR} --source {name}",
+        )
+
+    return of_each_source(context, look)
+
+
 TABLE_CHECKS: list[dg.AssetChecksDefinition] = [
     chunks_have_documents,
     chunk_positions_are_contiguous,
+    deleted_chunks_have_left_milvus,
     statuses_agree,
 ]

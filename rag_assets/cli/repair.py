@@ -19,7 +19,7 @@ def repair(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Mend missing, stale, orphaned and duplicate rows and contradicting statuses.
+    """Mend what the checks find: rows, vectors, files, indexes, aliases, chunks and statuses.
 
     Exit code 0 when nothing is wrong or all of it was mended (a dry run: when nothing is wrong), else 1.
     """
@@ -69,6 +69,8 @@ def _show(reports: list[dict[str, Any]], errors: list[tuple[str, str]], dry_run:
             out.print(
                 f"{report['source']}: statuses contradict each other in {len(keys)} documents: {named}"
             )
+        for sentence in report["named"]:
+            out.print(f"{report['source']}: {sentence}", markup=False, soft_wrap=True)
     for step, message in errors:
         err.print(f"[bold red]{step} failed:[/] ", end="")
         err.print(message, markup=False, soft_wrap=True)

@@ -71,6 +71,7 @@ class Embedder(Protocol):
 
     `identity` holds everything that changes a vector (backend, model, revision, maximum length, pooling,
     normalisation …): its hash is the model fingerprint, so it must be known without loading the model.
+    One may have `vocabulary`: every index of a sparse vector is below it.
     """
 
     dimension: int

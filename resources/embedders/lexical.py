@@ -212,6 +212,7 @@ class LexicalEmbedder:
 
     dimension = DIMENSION
     token_dimension = TOKEN_DIMENSION
+    vocabulary = 2**31  # terms are 31 bits of a hash
 
     def __init__(self) -> None:
         self._lexicon = _Lexicon()

@@ -7,11 +7,12 @@ in the multi collection `chunk_id`. Rows hold no text.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pymilvus import DataType
+from pymilvus.client.types import ConsistencyLevel
 
 from rag_assets.pipeline.vectors import Kind
 
@@ -24,7 +25,7 @@ ALIASES: Mapping[Kind, str] = {
 
 #: Name of the vector field, and of its index, in each collection.
 VECTOR_FIELD = "vector"
-
+CONSISTENCY = "Strong"
 
 #: A MilvusClient. pymilvus declares each method as plain and as coroutine at once, which no type checker can follow.
 Client = Any
@@ -41,27 +42,68 @@ class Layout:
     index: Mapping[str, Any]
     shards: int = 2
 
+    @property
+    def vector_type(self) -> DataType:
+        sparse = self.kind == "sparse"
+        return DataType.SPARSE_FLOAT_VECTOR if sparse else DataType.FLOAT_VECTOR
+
+    @property
+    def vector_parameters(self) -> dict[str, int]:
+        return {} if self.kind == "sparse" else {"dim": self.dimension}
+
+
+def scalars(kind: Kind) -> dict[str, tuple[DataType, dict[str, Any]]]:
+    """What a row says besides its id and its vector: field -> type and parameters."""
+    text: dict[str, Any] = {"max_length": 255}
+    own: dict[Kind, dict[str, tuple[DataType, dict[str, Any]]]] = {
+        "dense": {},
+        "sparse": {"vocabulary_size": (DataType.INT32, {})},
+        "multi": {
+            "chunk_id": (DataType.VARCHAR, text),
+            "token_count": (DataType.INT32, {}),
+            "token_positions": (DataType.JSON, {}),
+        },
+    }
+    return own[kind] | {
+        "document_id": (DataType.VARCHAR, text),
+        "source_type": (DataType.VARCHAR, text),
+        "source": (DataType.VARCHAR, {"max_length": 1020}),
+        "language": (DataType.VARCHAR, {"max_length": 2}),
+        "chunk_position": (DataType.INT32, {}),
+        "created_timestamp": (DataType.INT64, {}),
+        "row_fingerprint": (DataType.VARCHAR, {"max_length": 64}),
+    }
+
 
 def create(client: Client, name: str, layout: Layout, timeout: float) -> None:
     """Creates the collection with its index and loads it."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, max_length=255, is_primary=True)
-    if layout.kind == "sparse":
-        schema.add_field(VECTOR_FIELD, DataType.SPARSE_FLOAT_VECTOR)
-        schema.add_field("vocabulary_size", DataType.INT32)
-    else:
-        schema.add_field(VECTOR_FIELD, DataType.FLOAT_VECTOR, dim=layout.dimension)
-    if layout.kind == "multi":
-        schema.add_field("chunk_id", DataType.VARCHAR, max_length=255)
-        schema.add_field("token_count", DataType.INT32)
-        schema.add_field("token_positions", DataType.JSON)
-    schema.add_field("document_id", DataType.VARCHAR, max_length=255)
-    schema.add_field("source_type", DataType.VARCHAR, max_length=255)
-    schema.add_field("source", DataType.VARCHAR, max_length=1020)
-    schema.add_field("language", DataType.VARCHAR, max_length=2)
-    schema.add_field("chunk_position", DataType.INT32)
-    schema.add_field("created_timestamp", DataType.INT64)
-    schema.add_field("row_fingerprint", DataType.VARCHAR, max_length=64)
+    schema.add_field(VECTOR_FIELD, layout.vector_type, **layout.vector_parameters)
+    for field, (data_type, parameters) in scalars(layout.kind).items():
+        schema.add_field(field, data_type, **parameters)
+    client.create_collection(
+        name,
+        schema=schema,
+        index_params=_index(client, layout),
+        num_shards=layout.shards,
+        consistency_level=CONSISTENCY,
+        timeout=timeout,
+        # Milvus Lite numbers every collection 0, and keeps properties; other servers number them apart.
+        **({"properties": {_IDENTITY: str(uuid.uuid4())}} if is_lite(client) else {}),
+    )
+
+
+def make_index(client: Client, name: str, layout: Layout, timeout: float) -> None:
+    """Makes the index the declared one, of the rows that are there. Searches wait until it is loaded again."""
+    client.release_collection(name, timeout=timeout)
+    if VECTOR_FIELD in client.list_indexes(name):
+        client.drop_index(name, VECTOR_FIELD, timeout=timeout)
+    client.create_index(name, _index(client, layout), timeout=timeout)
+    client.load_collection(name, timeout=timeout)
+
+
+def _index(client: Client, layout: Layout) -> Any:
     index = client.prepare_index_params()
     index.add_index(
         VECTOR_FIELD,
@@ -70,16 +112,7 @@ def create(client: Client, name: str, layout: Layout, timeout: float) -> None:
         metric_type=layout.index["metric_type"],
         params=dict(layout.index.get("params", {})),
     )
-    client.create_collection(
-        name,
-        schema=schema,
-        index_params=index,
-        num_shards=layout.shards,
-        consistency_level="Strong",
-        timeout=timeout,
-        # Milvus Lite numbers every collection 0, and keeps properties; other servers number them apart.
-        **({"properties": {_IDENTITY: str(uuid.uuid4())}} if is_lite(client) else {}),
-    )
+    return index
 
 
 def identity(client: Client, name: str, timeout: float) -> str:
@@ -94,36 +127,79 @@ def is_lite(client: Client) -> bool:
     return "lite" in client.get_server_version()
 
 
-def differences(client: Client, name: str, layout: Layout, timeout: float) -> list[str]:
-    """What the server's collection has otherwise than declared, a sentence each; empty when all is as it should be."""
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One fact of a collection, as declared and as the server reports it; None: this server does not report it.
+
+    `part` says what mends it: the collection is made anew, its index is, or it is loaded.
+    """
+
+    fact: str
+    declared: object
+    actual: object
+    part: Literal["collection", "index", "load"]
+
+    @property
+    def differs(self) -> bool:
+        return self.actual is not None and str(self.actual) != str(self.declared)
+
+
+def compare(client: Client, name: str, layout: Layout, timeout: float) -> list[Comparison]:
+    """Fact by fact, what is declared and what the server has. Of a collection that is not there, only that."""
     if not client.has_collection(name, timeout=timeout):
-        return [f"{name}: expected a collection, found none"]
-    found: list[str] = []
+        return [Comparison("collection", name, "none", "collection")]
     description = client.describe_collection(name, timeout=timeout)
-    fields = {field["name"]: field for field in description["fields"]}
-    wanted_type = DataType.SPARSE_FLOAT_VECTOR if layout.kind == "sparse" else DataType.FLOAT_VECTOR
-    vector = fields.get(VECTOR_FIELD)
-    if vector is None or vector["type"] != wanted_type:
-        found.append(
-            f"{name}.{VECTOR_FIELD}: expected {wanted_type.name}, found {vector and vector['type']!r}"
-        )
-    elif layout.kind != "sparse" and int(vector["params"].get("dim", 0)) != layout.dimension:
-        found.append(
-            f"{name}: expected dimension {layout.dimension}, found {vector['params'].get('dim')}"
-        )
     state = client.get_load_state(name, timeout=timeout).get("state")
-    if getattr(state, "name", str(state)) != "Loaded":
-        found.append(f"{name}: expected to be loaded, found {getattr(state, 'name', state)}")
+    return [
+        Comparison("collection", name, name, "collection"),
+        *_compare_fields(description, layout),
+        # Milvus Lite says 1 shard and Strong whatever was asked for.
+        *(
+            Comparison(fact, declared, None if is_lite(client) else actual, "collection")
+            for fact, declared, actual in (
+                ("shards", layout.shards, description.get("num_shards")),
+                ("consistency level", CONSISTENCY, _consistency(description)),
+            )
+        ),
+        *_compare_index(client, name, layout, timeout),
+        Comparison("load state", "Loaded", getattr(state, "name", state), "load"),
+    ]
+
+
+def _compare_fields(description: Mapping[str, Any], layout: Layout) -> Iterator[Comparison]:
+    fields = {field["name"]: field for field in description["fields"]}
+
+    def type_of(field: str) -> str:
+        return DataType(fields[field]["type"]).name if field in fields else "none"
+
+    primary = [field for field, found in fields.items() if found.get("is_primary")]
+    yield Comparison("primary key", "id", ", ".join(primary) or "none", "collection")
+    yield Comparison("field id", DataType.VARCHAR.name, type_of("id"), "collection")
+    declared = layout.vector_type.name
+    yield Comparison(f"field {VECTOR_FIELD}", declared, type_of(VECTOR_FIELD), "collection")
+    if layout.kind != "sparse":
+        found = fields.get(VECTOR_FIELD, {}).get("params", {}).get("dim", "none")
+        yield Comparison("dimension", layout.dimension, found, "collection")
+    for field, (data_type, _) in scalars(layout.kind).items():
+        yield Comparison(f"field {field}", data_type.name, type_of(field), "collection")
+
+
+def _compare_index(
+    client: Client, name: str, layout: Layout, timeout: float
+) -> Iterator[Comparison]:
     if VECTOR_FIELD not in client.list_indexes(name):
-        return [*found, f"{name}: expected an index on {VECTOR_FIELD}, found none"]
+        yield Comparison("index", layout.index["index_type"], "none", "index")
+        return
     index = client.describe_index(name, VECTOR_FIELD, timeout=timeout)
     for key in ("index_type", "metric_type"):
-        if index.get(key) != layout.index[key]:
-            found.append(f"{name}: expected {key} {layout.index[key]}, found {index.get(key)}")
+        yield Comparison(key, layout.index[key], index.get(key, "none"), "index")
     for key, value in layout.index.get("params", {}).items():
         actual = index.get(key, (index.get("params") or {}).get(key))
-        if actual is not None and float(actual) != float(value):
-            found.append(f"{name}: expected {key} {value}, found {actual}")
-    if index.get("state") not in (None, "Finished", 3):
-        found.append(f"{name}: expected a finished index, found {index.get('state')}")
-    return found
+        yield Comparison(key, float(value), None if actual is None else float(actual), "index")
+    state = index.get("state")
+    yield Comparison("index state", "Finished", "Finished" if state == 3 else state, "index")
+
+
+def _consistency(description: Mapping[str, Any]) -> object:
+    level = description.get("consistency_level")
+    return ConsistencyLevel.Name(level) if isinstance(level, int) else level

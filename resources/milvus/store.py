@@ -30,10 +30,12 @@ from resources.milvus.collections import (
     ALIASES,
     VECTOR_FIELD,
     Client,
+    Comparison,
     Layout,
+    compare,
     create,
-    differences,
     identity,
+    make_index,
 )
 from resources.milvus.rows import (
     EVERYTHING,
@@ -56,6 +58,10 @@ UPSERT_ROWS = 250
 UPSERTS = 2
 #: Bytes an upsert, well under the gRPC limit of Milvus (64 MiB by default).
 UPSERT_BYTES = 16 * 1024 * 1024
+#: Bytes of vectors a read, for the same reason; sparse ones take a few kilobytes each.
+READ_BYTES = 8 * 1024 * 1024
+#: Vectors a search.
+QUERIES = 50
 #: Keys a get or a delete.
 KEYS = 500
 #: Rows of each upsert that are read back; the check compares all of them.
@@ -134,9 +140,22 @@ class MilvusStore:
             self.client.load_collection(name, timeout=self.timeout)
             return identity(self.client, name, self.timeout)
 
-    def differences(self, name: str, layout: Layout) -> list[str]:
+    def compare(self, name: str, layout: Layout) -> list[Comparison]:
+        """What is declared and what the server has, fact by fact."""
         with self._errors(f"describe {name}"):
-            return differences(self.client, name, layout, self.timeout)
+            return compare(self.client, name, layout, self.timeout)
+
+    def make_index(self, name: str, layout: Layout) -> None:
+        """Replaces the index by the declared one."""
+        with self._errors(f"make the index of {name}"):
+            make_index(self.client, name, layout, self.timeout)
+
+    def identity(self, name: str) -> str | None:
+        """What tells the collection from a later one of the same name; None where there is none."""
+        with self._errors(f"describe {name}"):
+            if not self.client.has_collection(name, timeout=self.timeout):
+                return None
+            return identity(self.client, name, self.timeout)
 
     def alias_target(self, kind: Kind) -> str | None:
         """The physical collection behind the alias, or None."""
@@ -412,6 +431,49 @@ class MilvusStore:
             output_fields=list(output_fields),
         )
         return list(hits[0])
+
+    def search_all(
+        self,
+        name: str,
+        queries: Sequence[Any],
+        *,
+        limit: int,
+        params: Mapping[str, Any],
+        ids: Sequence[str] = (),
+    ) -> list[list[tuple[str, float]]]:
+        """(id, score) of the rows nearest to each query, best first; with `ids` among these rows only."""
+        found: list[list[tuple[str, float]]] = []
+        for part in _parts(queries, QUERIES):
+            hits = self._call(
+                f"search {name}",
+                "search",
+                name,
+                part,
+                filter=any_of("id", ids) if ids else "",
+                limit=limit,
+                anns_field=VECTOR_FIELD,
+                search_params={"params": dict(params)},
+                output_fields=["id"],
+                timeout=max(self.timeout, SCAN_TIMEOUT),
+                consistency_level="Strong",
+            )
+            found += [[(hit["id"], float(hit["distance"])) for hit in each] for each in hits]
+        return found
+
+    def vectors(self, name: str, ids: Sequence[str], dimension: int) -> dict[str, Any]:
+        """id -> vector of the rows that exist: a list of `dimension` floats, or index -> weight of a sparse one."""
+        found: dict[str, Any] = {}
+        for part in _parts(ids, max(1, min(KEYS, READ_BYTES // (max(1, dimension) * 4)))):
+            rows = self._call(
+                f"read {len(part)} vectors of {name}",
+                "get",
+                name,
+                part,
+                output_fields=["id", VECTOR_FIELD],
+                consistency_level="Strong",
+            )
+            found.update((row["id"], row[VECTOR_FIELD]) for row in rows)
+        return found
 
     def token_vectors(self, name: str, chunks: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """chunk -> its token vectors [tokens, dimension] from the multi collection, in no particular order."""

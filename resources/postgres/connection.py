@@ -22,6 +22,12 @@ from resources.errors import ConfigError, Fenced, StoreUnavailable
 
 Connection = psycopg.Connection[TupleRow]
 
+_LOCK_KEY = "hashtextextended('rag-assets partition ' || %(partition)s, 0)"
+#: Whether another live session holds the right to write %(partition)s. pg_locks shows a 64-bit key in two halves.
+IS_WRITTEN = f"""EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+  AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (classid::bigint << 32 | objid::bigint) = {_LOCK_KEY})"""
+
 
 @dataclass(frozen=True)
 class Postgres:
@@ -126,11 +132,8 @@ def _went_away() -> Iterator[None]:
 def writing(connection: Connection, partition: str) -> tuple[int, bool]:
     """(epoch of the latest writer, whether a session other than this one holds the partition now)."""
     row = connection.execute(
-        """SELECT coalesce((SELECT epoch FROM partition_writers WHERE partition = %(partition)s), 0),
-             EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid <> pg_backend_pid()
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-               AND (classid::bigint << 32) | objid::bigint
-                 = hashtextextended('rag-assets partition ' || %(partition)s, 0))""",
+        f"""SELECT coalesce((SELECT epoch FROM partition_writers WHERE partition = %(partition)s), 0),
+              {IS_WRITTEN}""",
         {"partition": partition},
     ).fetchone()
     assert row is not None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import datetime
+
 from resources.postgres.connection import Connection
 
 
@@ -24,3 +27,19 @@ def count_everything(connection: Connection) -> dict[str, int]:
         ).fetchall()
     )
     return dict(zip(names, (*row, *(kinds.get(kind, 0) for kind in names[4:]))))
+
+
+def waiting_deletions(
+    connection: Connection, source_id: uuid.UUID, limit: float
+) -> list[tuple[str, str, int, int, datetime]]:
+    """(source or 'removed', kind, entries, entries older than `limit` seconds, the oldest's time) in the outbox.
+
+    Of this source, and of sources that there are not any more.
+    """
+    return connection.execute(
+        """SELECT coalesce(s.name, 'removed ' || v.source_uuid), v.kind, count(*),
+             count(*) FILTER (WHERE v.enqueued_at < now() - %(limit)s * interval '1 second'), min(v.enqueued_at)
+           FROM vector_deletions v LEFT JOIN sources s ON s.id = v.source_uuid
+           WHERE v.source_uuid = %(source)s OR s.id IS NULL GROUP BY 1, 2 ORDER BY 1, 2""",
+        {"source": source_id, "limit": limit},
+    ).fetchall()

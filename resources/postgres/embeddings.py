@@ -39,6 +39,16 @@ class Target:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddingFile:
+    """A file as it was recorded when it had been written."""
+
+    id: uuid.UUID
+    written: WrittenFile
+    row_count: int
+    kinds: tuple[Kind, ...]
+
+
 #: Documents of the source. Spliced into queries as `d`.
 OF_SOURCE = "d.source_uuid = %(source)s"
 #: Documents of the source whose vectors are not known to be right. Spliced into queries as `d`.
@@ -128,8 +138,42 @@ def bytes_a_text(connection: Connection, model: str) -> float | None:
     return row[0] if row else None
 
 
+def files_of_source(connection: Connection, target: Target) -> list[EmbeddingFile]:
+    """The files that hold the embeddings of the source's chunks."""
+    rows = connection.execute(
+        """SELECT f.id, f.path, f.byte_count, f.checksum, f.row_count, f.kinds FROM embedding_files f
+           WHERE f.id IN (SELECT e.file_id FROM documents d JOIN document_chunks c ON c.document_id = d.id
+                          JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+                          WHERE d.source_uuid = %(source)s) ORDER BY f.path""",
+        target.parameters(),
+    )
+    return [
+        EmbeddingFile(file_id, WrittenFile(path, size, checksum), rows, tuple(kinds))
+        for file_id, path, size, checksum, rows, kinds in rows
+    ]
+
+
+def without_embedding(
+    connection: Connection, target: Target
+) -> list[tuple[uuid.UUID, str, uuid.UUID]]:
+    """(document, its key, chunk) of chunks that are said to be completed and whose text has no embedding."""
+    return connection.execute(
+        """SELECT d.id, d.source_key, c.id FROM documents d JOIN document_chunks c ON c.document_id = d.id
+           LEFT JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+             AND e.kinds @> %(kinds)s
+           WHERE d.source_uuid = %(source)s AND c.embedding_status = 'completed' AND e.text_hash IS NULL
+           ORDER BY d.source_key, c.position""",
+        target.parameters(),
+    ).fetchall()
+
+
 def forget_file(connection: Connection, file_id: uuid.UUID) -> None:
-    """A recorded file that is gone or damaged: its texts are to be embedded again."""
+    """A recorded file that is gone or damaged: its texts are to be embedded again, whosever they are."""
+    connection.execute(
+        """UPDATE documents SET indexing_status = 'pending' WHERE indexing_status = 'completed' AND id IN (
+             SELECT c.document_id FROM embeddings e JOIN document_chunks c USING (text_hash) WHERE e.file_id = %s)""",
+        [file_id],
+    )
     connection.execute("DELETE FROM embedding_files WHERE id = %s", [file_id])
 
 

@@ -13,22 +13,25 @@ from resources.postgres.connection import Connection
 #: Documents of a source whose statuses, counts or chunks cannot all be true. `rechunk`: their chunks are in doubt too.
 _CONTRADICTIONS = """
   SELECT d.id, d.source_key,
-    (d.processing_status = 'processing' OR (d.processing_status = 'completed' AND d.char_count > 0 AND (
+    (d.processing_status IN ('pending', 'processing') OR (d.processing_status = 'completed' AND d.char_count > 0 AND (
       d.chunk_count <> count(c.id) OR count(c.id) <> count(DISTINCT c.position)
-      OR coalesce(max(c.position), -1) <> count(c.id) - 1 OR count(c.id) = 0))) AS rechunk
+      OR coalesce(max(c.position), -1) <> count(c.id) - 1 OR count(c.id) = 0
+      OR bool_or(c.parent_chunk_id IS NOT NULL AND p.document_id IS DISTINCT FROM d.id)))) AS rechunk
   FROM documents d LEFT JOIN document_chunks c ON c.document_id = d.id
+  LEFT JOIN document_chunks p ON p.id = c.parent_chunk_id
   WHERE d.source_uuid = %(source)s
   GROUP BY d.id
-  HAVING d.processing_status = 'processing' OR d.indexing_status = 'indexing'
+  HAVING d.processing_status IN ('pending', 'processing') OR d.indexing_status = 'indexing'
     OR (d.processing_status = 'completed' AND d.char_count > 0 AND (
       d.chunk_count <> count(c.id) OR count(c.id) <> count(DISTINCT c.position)
       OR coalesce(max(c.position), -1) <> count(c.id) - 1))
+    OR bool_or(c.parent_chunk_id IS NOT NULL AND p.document_id IS DISTINCT FROM d.id)
     OR bool_or(c.embedding_status = 'processing')
     OR (d.indexing_status = 'completed' AND d.char_count > 0 AND (count(c.id) = 0
       OR bool_or(c.embedding_status <> 'completed'
-        OR ('dense' = ANY(%(kinds)s) AND c.dense_vector_id IS NULL)
-        OR ('sparse' = ANY(%(kinds)s) AND c.sparse_vector_id IS NULL)
-        OR ('multi' = ANY(%(kinds)s) AND c.multi_vector_id IS NULL)
+        OR ('dense' = ANY(%(kinds)s) AND c.dense_vector_id IS DISTINCT FROM c.id || '_dense')
+        OR ('sparse' = ANY(%(kinds)s) AND c.sparse_vector_id IS DISTINCT FROM c.id || '_sparse')
+        OR ('multi' = ANY(%(kinds)s) AND c.multi_vector_id IS DISTINCT FROM c.id || '_multi')
         OR (SELECT count(*) FROM vector_rows r WHERE r.chunk_id = c.id AND r.collection = ANY(%(collections)s))
           < cardinality(%(collections)s))))"""
 
@@ -41,6 +44,29 @@ def contradictions(
         _CONTRADICTIONS,
         {"source": source_id, "kinds": list(kinds), "collections": list(collections)},
     ).fetchall()
+
+
+def misplaced_chunks(connection: Connection, source_id: uuid.UUID) -> list[uuid.UUID]:
+    """Chunks of the source that no document has, or that are said to be of another source than their document."""
+    rows = connection.execute(
+        """SELECT c.id FROM document_chunks c LEFT JOIN documents d ON d.id = c.document_id
+           WHERE (c.source_uuid = %(source)s AND d.id IS NULL)
+             OR (d.source_uuid = %(source)s AND c.source_uuid <> d.source_uuid)""",
+        {"source": source_id},
+    )
+    return [row[0] for row in rows]
+
+
+def move_chunks(connection: Connection, source_id: uuid.UUID, chunks: Sequence[uuid.UUID]) -> None:
+    """Gives chunks to the source of their document; those without a document are deleted, from Milvus too."""
+    connection.execute(
+        """DELETE FROM document_chunks c WHERE c.id = ANY(%s)
+           AND NOT EXISTS (SELECT FROM documents d WHERE d.id = c.document_id)""",
+        [list(chunks)],
+    )
+    connection.execute(
+        "UPDATE document_chunks SET source_uuid = %s WHERE id = ANY(%s)", [source_id, list(chunks)]
+    )
 
 
 def make_pending(

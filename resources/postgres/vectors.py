@@ -198,9 +198,9 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
         f"""UPDATE document_chunks u SET {COMPLETED}
            FROM held
            WHERE u.id = held.id AND (u.embedding_status <> 'completed'
-             OR (u.dense_vector_id IS NOT NULL) <> ('dense' = ANY(%(kinds)s))
-             OR (u.sparse_vector_id IS NOT NULL) <> ('sparse' = ANY(%(kinds)s))
-             OR (u.multi_vector_id IS NOT NULL) <> ('multi' = ANY(%(kinds)s)))""",
+             OR u.dense_vector_id IS DISTINCT FROM CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END
+             OR u.sparse_vector_id IS DISTINCT FROM CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END
+             OR u.multi_vector_id IS DISTINCT FROM CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END)""",
         parameters,
     )
     return connection.execute(

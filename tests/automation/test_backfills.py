@@ -61,7 +61,7 @@ def test_a_range_is_one_run_with_evidence_for_each_source(sources: World) -> Non
 def test_checks_of_a_range_say_which_source_fails(sources: World) -> None:
     assert run_range(sources, "sync_source", "a", "b").success
     fine = run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
-    assert len(fine) == 9
+    assert len(fine) == 20
     assert all(found.passed for found in fine)
     sources.connection.execute(
         "UPDATE documents SET indexing_status = 'indexing' WHERE source_key = 'b.md'"

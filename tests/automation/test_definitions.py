@@ -9,6 +9,7 @@ import pytest
 
 from rag_assets.definitions import build_definitions, build_resources
 from rag_assets.partitions import SOURCES
+from rag_assets.pipeline.vectors import KINDS
 from rag_assets.settings import Settings
 
 #: asset -> what it is made from. Section 2 of the design.
@@ -21,7 +22,12 @@ GRAPH = {
     "sparse_vectors": {"chunk_embeddings"},
     "multi_vectors": {"chunk_embeddings"},
 }
-CHECKED = ("documents", "document_chunks", "dense_vectors", "sparse_vectors", "multi_vectors")
+CHECKED = (
+    "documents",
+    "document_chunks",
+    "chunk_embeddings",
+    *(f"{kind}_vectors" for kind in KINDS),
+)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +92,10 @@ def test_every_checked_asset_has_checks(definitions: dg.Definitions) -> None:
         assert {
             f"{kind}_vectors_match_postgres",
             f"{kind}_vectors_sample_matches_postgres",
+            f"{kind}_vectors_are_sound",
+            f"{kind}_vectors_are_found_by_search",
             f"{kind}_index_is_as_declared",
+            f"{kind}_alias_points_to_current_model",
         } == {spec.name for asset, spec in found if asset == f"{kind}_vectors"}
 
 

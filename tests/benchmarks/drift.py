@@ -26,9 +26,9 @@ from rag_assets.checks.consistency import compare_collection
 from resources.embedded.stack import start_milvus, start_postgres, stop
 from resources.milvus.rows import span_filter
 from resources.milvus.store import BUCKET_ROWS, MilvusStore, buckets
+from resources.postgres.collections import collections
 from resources.postgres.connection import Postgres
 from resources.postgres.sources import get_source
-from resources.postgres.vectors import collections
 from tests.benchmarks.memory import write_corpus
 from tests.benchmarks.rag_command import ROOT, command, fresh_home, rag
 

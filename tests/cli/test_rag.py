@@ -27,8 +27,19 @@ CHECKS = {
     "chunks_have_documents",
     "chunk_positions_are_contiguous",
     "statuses_agree",
-    *(f"{kind}_vectors_match_postgres" for kind in ("dense", "sparse", "multi")),
-    *(f"{kind}_index_is_as_declared" for kind in ("dense", "sparse", "multi")),
+    "deleted_chunks_have_left_milvus",
+    "chunk_embeddings_are_in_parquet",
+    *(
+        f"{kind}_{fact}"
+        for kind in ("dense", "sparse", "multi")
+        for fact in (
+            "vectors_match_postgres",
+            "vectors_are_sound",
+            "vectors_are_found_by_search",
+            "index_is_as_declared",
+            "alias_points_to_current_model",
+        )
+    ),
 }
 
 
@@ -249,7 +260,7 @@ def test_sources_and_the_check_that_names_what_is_wrong(
 
     said = rag("check", "--source", "one")
     assert said.returncode == 1
-    assert "9 checks, 2 failed" in said.stdout
+    assert "20 checks, 2 failed" in said.stdout
     assert "Traceback" not in said.stdout + said.stderr
 
     with rag.sql() as connection:  # as after three repairs

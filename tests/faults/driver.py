@@ -89,7 +89,8 @@ def repair(settings: Settings) -> dict[str, Any]:
     with world["postgres"].open().writer(SOURCE) as writer:
         log: Any = logging.getLogger("sweep")
         stage = Stage("repair", get_source(writer.connection, SOURCE), writer, log)
-        parts = [world[name] for name in ("milvus", "storage", "embedder", "chunking")]
+        names = ("milvus", "storage", "embedder", "chunking", "limits")
+        parts = [world[name] for name in names]
         return repair_source(stage, *parts, dry_run=False).as_dict()
 
 

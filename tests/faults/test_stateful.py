@@ -56,7 +56,7 @@ class Sync(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = type(self).new_world()
+        self.world = type(self).new_world()  # pyright: ignore[reportAttributeAccessIssue]
         self.world.add()
         self.files: dict[str, tuple[int, int]] = {}  # key -> topic and version
         self.history: dict[str, list[tuple[int, int]]] = {}
@@ -225,14 +225,14 @@ def test_any_order_of_events_leaves_what_the_model_says(world: World) -> None:
     class Machine(Sync):
         pass
 
-    Machine.new_world = staticmethod(new_world)
+    Machine.new_world = staticmethod(new_world)  # pyright: ignore[reportAttributeAccessIssue]
     run_state_machine_as_test(
         Machine,
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
             deadline=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
             print_blob=True,
         ),
     )

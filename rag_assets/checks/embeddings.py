@@ -1,0 +1,52 @@
+"""The check on chunk_embeddings: every text that is said to be embedded is, in a file as it was written."""
+
+import dagster as dg
+
+from rag_assets.checks.results import of_each_source, result
+from rag_assets.partitions import SOURCES
+from resources.configured import EmbedderResource, PostgresResource, StorageResource
+from resources.embedding_files import damaged
+from resources.postgres.check_results import REPAIR
+from resources.postgres.embeddings import files_of_source, without_embedding
+from resources.postgres.sources import get_source
+
+
+@dg.asset_check(
+    asset="chunk_embeddings",
+    description="Every completed chunk's text has an embedding; its file is there, readable, of the recorded checksum.",
+    partitions_def=SOURCES,
+)
+def chunk_embeddings_are_in_parquet(
+    context: dg.AssetCheckExecutionContext,
+    postgres: PostgresResource,
+    storage: StorageResource,
+    embedder: EmbedderResource,
+) -> dg.AssetCheckResult:
+    database, files = postgres.open(), storage.open()
+
+    def look(name: str) -> dg.AssetCheckResult:
+        with database.connect(autocommit=True) as connection:
+            target = embedder.target(get_source(connection, name))
+            recorded = files_of_source(connection, target)
+            lacking = without_embedding(connection, target)
+        size = sum(file.written.byte_count for file in recorded)
+        wrong = damaged(files, recorded)
+        return result(
+            not wrong and not lacking,
+            f"{name}: {len(wrong)} of {len(recorded)} files ({size / 1e6:.1f} MB read) are gone or damaged; "
+            f"{len(lacking)} completed chunks have no embedding under {target.model}.",
+            columns=("what", "which", "reason"),
+            rows=[
+                *(("file", file.written.path, reason) for file, reason in wrong),
+                *(("chunk", chunk, f"of {key}: no embedding") for _, key, chunk in lacking),
+            ],
+            mend=f"{REPAIR} --source {name}",
+            metadata={
+                "files": len(recorded),
+                "bytes": size,
+                "damaged": len(wrong),
+                "without_embedding": len(lacking),
+            },
+        )
+
+    return of_each_source(context, look)
