@@ -26,6 +26,26 @@ def reciprocal_rank_fusion(
     return sorted(scores.items(), key=lambda item: -item[1])
 
 
+def weighted_fusion(
+    rankings: Sequence[Sequence[tuple[K, float]]], weights: Sequence[float]
+) -> list[tuple[K, float]]:
+    """Fuses scored rankings (best first, each key once): the weighted sum of scores, each ranking's brought to 0…1.
+
+    Min-max normalised convex combination (Bruch, Gai, Ingber, TOIS 2023); a key that a ranking lacks has 0 there.
+    Best first; ties by order of appearance.
+    """
+    scores: dict[K, float] = {}
+    for ranking, weight in zip(rankings, weights, strict=True):
+        if not ranking:
+            continue
+        best, worst = ranking[0][1], ranking[-1][1]
+        span = best - worst
+        for key, score in ranking:
+            part = (score - worst) / span if span > 0 else 1.0
+            scores[key] = scores.get(key, 0.0) + weight * part
+    return sorted(scores.items(), key=lambda item: -item[1])
+
+
 def maxsim(query: NDArray[np.float32], document: NDArray[np.float32]) -> float:
     """Late interaction (ColBERT, Khattab and Zaharia 2020; BGE-M3 averages over the query's tokens).
 
