@@ -1,59 +1,72 @@
-"""Search: vectors from Milvus, texts from PostgreSQL, and nothing that PostgreSQL does not know.
+"""Search: candidates from Milvus, texts from PostgreSQL, and nothing that PostgreSQL does not know.
 
+A program keeps one `Searcher`: it is safe in threads, pools its connections, and has `asearch` for asyncio.
 A chunk whose document was deleted cannot be returned, even while its vectors wait for their deletion.
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
+import threading
+import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
 
-from rag_assets.pipeline.ranking import rank_by_maxsim, reciprocal_rank_fusion
+from rag_assets.candidates import MODES, Candidates, Mode, Stage, needed_kinds, timed
+from rag_assets.pipeline.filters import Filters
+from rag_assets.pipeline.hits import Hit, assemble
+from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind
-from resources.errors import ConfigError
+from resources.errors import ConfigError, StoreUnavailable
 from resources.milvus.collections import ALIASES
-from resources.milvus.rows import of_source
 from resources.milvus.store import MilvusStore
-from resources.postgres.connection import Postgres
-from resources.postgres.hydration import hydrate, serving_models
+from resources.postgres.connection import Connection, Postgres
+from resources.postgres.hydration import Serving, hydrate, serving, surroundings
+from resources.postgres.search_counts import SearchCounts
+from resources.postgres.sources import list_sources
+from resources.postgres.term_statistics import total_statistics
 
-Mode = Literal["dense", "sparse", "hybrid", "multi"]
-MODES: tuple[Mode, ...] = get_args(Mode)
-
-#: Candidates that each search of a hybrid gives to the fusion, and more than k where hits may be dropped.
+#: Candidates of a first stage, at least: what fusion and dropped hits are made up from.
 CANDIDATES = 50
-#: Query tokens that a multi-vector search asks for; the rest count in the re-ranking.
-SEARCHED_TOKENS = 16
-#: Chunks whose token vectors are read for the exact MaxSim.
-RERANKED = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    rank: int
-    score: float
-    chunk_id: str
-    document_id: str
-    title: str
-    section_title: str | None
-    position: int
-    source: str
-    key: str
-    language: str | None
-    content: str
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+#: Candidates of a first stage, at most (Milvus answers with 16,384 rows at most).
+MAX_CANDIDATES = 10_000
+#: Queries whose vectors are remembered: one of each kind is about 5 KB.
+CACHED_QUERIES = 1000
+#: Seconds for which the terms' frequencies are not read again.
+STATISTICS_SECONDS = 60.0
+#: Of the fusion, where an embedder does not say its own (`fusion_weights`).
+EQUAL_WEIGHTS: Mapping[Kind, float] = {"dense": 0.5, "sparse": 0.5}
 
 
 @dataclass(frozen=True)
+class Answer:
+    """The hits, best first, and the stages that made them. `exhausted`: there are no further hits behind these."""
+
+    hits: Sequence[Hit]
+    stages: Sequence[Stage]
+    exhausted: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "hits": [hit.as_dict() for hit in self.hits],
+            "stages": [stage.as_dict() for stage in self.stages],
+            "exhausted": self.exhausted,
+        }
+
+
+@dataclass
 class Searcher:
-    """Searches the serving collections. `kinds`: the kinds of vectors that are kept; `limit`: results at most."""
+    """Searches the serving collections. `kinds`: the kinds of vectors that are kept; `limit`: results at most.
+
+    `fusion` of a hybrid: "weighted" scores by the embedder's weights, or "rrf" (reciprocal ranks).
+    """
 
     postgres: Postgres
     milvus: MilvusStore
@@ -62,127 +75,231 @@ class Searcher:
     kinds: tuple[Kind, ...]
     dense_params: Mapping[str, Any]
     limit: int = 100
+    fusion: Literal["weighted", "rrf"] = "weighted"
+    timeout: float = 30.0
+    connections: int = 8
+    _pool: ConnectionPool | None = field(default=None, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _cache: dict[str, Embeddings] = field(default_factory=dict, repr=False)
+    _statistics: tuple[float, TermStatistics] | None = field(default=None, repr=False)
+    _counts: SearchCounts | None = field(default=None, repr=False)
 
-    def search(
+    def __enter__(self) -> Searcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Writes what is left of the search counts, and closes the connections."""
+        with self._lock:
+            counts, self._counts = self._counts, None
+            pool, self._pool = self._pool, None
+        if counts is not None:
+            counts.close()
+        if pool is not None:
+            pool.close()
+
+    def search(self, text: str, **options: Any) -> list[Hit]:
+        """The hits of `answer` alone."""
+        return list(self.answer(text, **options).hits)
+
+    async def asearch(self, text: str, **options: Any) -> Answer:
+        """`answer` for asyncio: in a thread of the running loop's executor."""
+        return await asyncio.to_thread(self.answer, text, **options)
+
+    def answers(self, text: str, modes: Sequence[Mode], **options: Any) -> dict[Mode, Answer]:
+        """One text searched in several modes; it is embedded once."""
+        needed: set[Kind] = {kind for mode in modes for kind in needed_kinds(mode)}
+        if text.strip() and needed <= set(self.kinds):
+            self._embed(text, needed)
+        return {mode: self.answer(text, mode=mode, **options) for mode in modes}
+
+    def answer(
         self,
         text: str,
         *,
         k: int = 10,
+        offset: int = 0,
         mode: Mode | None = None,
-        source: str | None = None,
-        language: str | None = None,
-    ) -> list[Hit]:
-        """The best k chunks. `mode`: by default hybrid where dense and sparse are kept, else the kind that is.
+        filters: Filters | Mapping[str, object] | None = None,
+        radius: float | None = None,
+        rerank: bool = False,
+        by_document: bool = False,
+        neighbours: int = 0,
+    ) -> Answer:
+        """The k best chunks after the first `offset`. Equal texts are one hit that names all who hold them.
 
-        Raises ConfigError for empty text, k out of range, a kind that is not kept, or another model than the index's.
+        `mode`: by default hybrid where dense and sparse are kept, else the kind that is. `filters`: see `Filters`.
+        `radius`: only rows whose inner product with the query is above it (dense or sparse). `rerank`: the candidates
+        are ordered anew by MaxSim (multi-vectors must be kept). `by_document`: the best chunk of each document.
+        `neighbours`: chunks before and after each hit, and its section's opening, for a context window.
+
+        Raises ConfigError that lists everything wrong: blank text, k out of range, an unknown filter, a kind that is
+        not kept, another model than the index's; StoreUnavailable when a store does not answer in `timeout` seconds.
         """
         mode = mode or ("hybrid" if {"dense", "sparse"} <= set(self.kinds) else self.kinds[0])
-        needed = self._validate(text, k, mode, language)
-        query = self.embedder.embed_queries([text], needed)
+        needed = needed_kinds(mode, rerank)
+        limits = self._validate(text, k, offset, mode, needed, filters, radius, neighbours)
+        with timed("embed") as embedding:
+            query = self._embed(text, needed)
         if query.failures:
             raise ConfigError(f"This text cannot be searched for: {query.failures[0]}.")
-        condition = self._condition(source, language)
-        wanted = max(k * 2, CANDIDATES)
-        if mode == "multi":
-            ranked = self._multi(query, condition, wanted)
-        elif mode == "hybrid":
-            rankings = [
-                [c for c, _ in self._single(kind, query, condition, wanted)] for kind in needed
-            ]
-            ranked = reciprocal_rank_fusion(rankings)
-        else:
-            ranked = self._single(needed[0], query, condition, wanted)
-        return self._hydrate(ranked, k)
+        candidates = Candidates(self.milvus, query, self.dense_params, limits.expression(), radius)
+        weights = (
+            getattr(self.embedder, "fusion_weights", EQUAL_WEIGHTS)
+            if self.fusion == "weighted"
+            else None
+        )
+        wanted = max((offset + k) * 2, CANDIDATES)
+        while True:
+            try:
+                ranking = candidates.rank(mode, wanted, weights=weights, rerank=rerank)
+            except StoreUnavailable:
+                with self._connection() as connection:
+                    self._hold_model(serving(connection), needed, query)  # it may know why
+                raise
+            with timed("hydrate") as hydration, self._connection() as connection:
+                self._hold_model(serving(connection), needed, query)
+                if limits.source and not ranking.scored:
+                    _expect_sources(connection, limits.source)
+                rows = hydrate(connection, [uuid.UUID(chunk) for chunk, _ in ranking.scored])
+                hits = assemble(ranking.scored, rows, by_document=by_document)
+                # Equal texts and what PostgreSQL does not know leave fewer: then more candidates are asked for.
+                last = ranking.complete or wanted >= MAX_CANDIDATES
+                if last or len(hits) >= offset + k:
+                    page = hits[offset : offset + k]
+                    if neighbours:
+                        page = surroundings(connection, page, neighbours)
+                    break
+            wanted = min(wanted * 4, MAX_CANDIDATES)
+        hydration.scores = [(hit.chunk_id, hit.score) for hit in hits]
+        self._count(page)
+        exhausted = last and len(hits) <= offset + k
+        return Answer(page, [embedding, *ranking.stages, hydration], exhausted)
 
-    def _validate(self, text: str, k: int, mode: Mode, language: str | None) -> tuple[Kind, ...]:
-        needed: tuple[Kind, ...] = ("dense", "sparse") if mode == "hybrid" else (mode,)
+    # What a search needs ---------------------------------------------------------------------------------------
+
+    def _validate(
+        self,
+        text: str,
+        k: int,
+        offset: int,
+        mode: Mode,
+        needed: Sequence[Kind],
+        filters: Filters | Mapping[str, object] | None,
+        radius: float | None,
+        neighbours: int,
+    ) -> Filters:
         problems = []
         if not text.strip():
             problems.append("text: expected something to search for, found blanks")
         if not 1 <= k <= self.limit:
             problems.append(f"k: expected 1 to {self.limit}, found {k}")
-        if language is not None and not re.fullmatch("[a-z]{2}", language):
-            problems.append(f"language: expected an ISO 639-1 code such as ja, found {language!r}")
+        if not 0 <= offset <= MAX_CANDIDATES // 4:
+            problems.append(f"offset: expected 0 to {MAX_CANDIDATES // 4}, found {offset}")
+        if not 0 <= neighbours <= 20:
+            problems.append(f"neighbours: expected 0 to 20, found {neighbours}")
+        if mode not in MODES:
+            problems.append(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
+        if radius is not None and mode not in ("dense", "sparse"):
+            problems.append(f"radius: expected with mode dense or sparse, found with {mode}")
+        if radius is not None and not np.isfinite(radius):
+            problems.append(f"radius: expected a finite number, found {radius}")
         for kind in needed:
-            if kind not in self.kinds:
+            if kind not in self.kinds and mode in MODES:
                 problems.append(
                     f"mode {mode}: {kind} vectors are not kept; "
                     f"set RAG_VECTORS={','.join([*self.kinds, kind])} and run rag ingest"
                 )
-        if not problems:
-            with self.postgres.connect(autocommit=True) as connection:
-                serving = serving_models(connection)
-            for kind in needed:
-                if kind not in serving:
-                    problems.append(f"{kind} vectors: none are indexed yet; run: rag ingest")
-                elif serving[kind] != self.model:
+        limits = Filters()
+        try:
+            limits = filters if isinstance(filters, Filters) else Filters.of(filters or {})
+        except ValueError as error:
+            problems.append(str(error))
+        if problems:
+            raise ConfigError("This search cannot be answered:\n  " + "\n  ".join(problems))
+        return limits
+
+    def _hold_model(
+        self, found: Mapping[Kind, Serving], needed: Sequence[Kind], query: Embeddings
+    ) -> None:
+        """Raises ConfigError unless the collections hold vectors of this model."""
+        problems = []
+        for kind in needed:
+            if kind not in found:
+                problems.append(f"{kind} vectors: none are indexed yet; run: rag ingest")
+            elif found[kind].model != self.model:
+                problems.append(
+                    f"{ALIASES[kind]} holds vectors of model {found[kind].model}, the embedder is {self.model}; "
+                    "run rag ingest to index with it, or set RAG_EMBEDDER back"
+                )
+            elif kind == "dense" and query.dense is not None:
+                dimension = query.dense.shape[1]
+                if found[kind].dimension != dimension:
                     problems.append(
-                        f"{ALIASES[kind]} holds vectors of model {serving[kind]}, the embedder is {self.model}; "
-                        "run rag ingest to index with it, or set RAG_EMBEDDER back"
+                        f"{ALIASES[kind]} has dimension {found[kind].dimension}, the query's vector {dimension}"
                     )
         if problems:
             raise ConfigError("This search cannot be answered:\n  " + "\n  ".join(problems))
-        return needed
 
-    def _condition(self, source: str | None, language: str | None) -> str:
-        conditions = []
-        if source is not None:
-            with self.postgres.connect(autocommit=True) as connection:
-                from resources.postgres.sources import get_source
-
-                conditions.append(of_source(get_source(connection, source).name))
-        if language is not None:
-            conditions.append(f'language == "{language}"')
-        return " and ".join(conditions)
-
-    def _single(
-        self, kind: Kind, query: Embeddings, condition: str, limit: int
-    ) -> list[tuple[str, float]]:
-        """(chunk id, score), best first."""
-        if kind == "dense":
-            assert query.dense is not None
-            # HNSW finds no more than ef: a search for more must look further.
-            params = {**self.dense_params, "ef": max(int(self.dense_params.get("ef", 0)), limit)}
-            vector: Any = query.dense[0]
-        else:
-            assert query.sparse is not None
-            params = {}
-            vector = dict(zip(query.sparse.indices.tolist(), query.sparse.values.tolist()))
-        hits = self.milvus.search(
-            ALIASES[kind], vector, limit=limit, params=params, filter=condition
+    def _embed(self, text: str, needed: Collection[Kind]) -> Embeddings:
+        """The query's vectors, from memory where they are there; sparse ones weighted by the terms' rarity."""
+        with self._lock:
+            vectors = self._cache.get(text)
+        if vectors is None or any(getattr(vectors, kind) is None for kind in needed):
+            vectors = self.embedder.embed_queries([text], needed)
+            with self._lock:
+                while len(self._cache) >= CACHED_QUERIES:
+                    self._cache.pop(next(iter(self._cache)))
+                self._cache[text] = vectors
+        if vectors.sparse is None or not isinstance(self.embedder, WeighsQueries):
+            return vectors
+        return replace(
+            vectors, sparse=self.embedder.weigh_queries(vectors.sparse, self._term_statistics())
         )
-        return [(hit["id"].rsplit("_", 1)[0], float(hit["distance"])) for hit in hits]
 
-    def _multi(self, query: Embeddings, condition: str, limit: int) -> list[tuple[str, float]]:
-        """Chunks near any of the query's tokens, ranked by exact MaxSim."""
-        assert query.multi is not None
-        tokens = query.multi.vectors
-        best: dict[str, float] = {}
-        params = {**self.dense_params, "ef": max(int(self.dense_params.get("ef", 0)), limit)}
-        for vector in tokens[:SEARCHED_TOKENS]:
-            near: dict[str, float] = {}
-            for hit in self.milvus.search(
-                ALIASES["multi"],
-                vector,
-                limit=limit,
-                params=params,
-                filter=condition,
-                output_fields=("id", "chunk_id"),
-            ):
-                chunk = hit["entity"]["chunk_id"]
-                near[chunk] = max(near.get(chunk, 0.0), float(hit["distance"]))
-            for chunk, score in near.items():
-                best[chunk] = best.get(chunk, 0.0) + score
-        candidates = sorted(best, key=lambda chunk: -best[chunk])[:RERANKED]
-        documents = self.milvus.token_vectors(ALIASES["multi"], candidates) if candidates else {}
-        return rank_by_maxsim(np.asarray(tokens), documents)
+    def _term_statistics(self) -> TermStatistics:
+        with self._lock:
+            known = self._statistics
+        if known is None or time.monotonic() - known[0] > STATISTICS_SECONDS:
+            with self._connection() as connection:
+                known = time.monotonic(), total_statistics(connection, self.model)
+            with self._lock:
+                self._statistics = known
+        return known[1]
 
-    def _hydrate(self, ranked: Sequence[tuple[str, float]], k: int) -> list[Hit]:
-        with self.postgres.connect(autocommit=True) as connection:
-            known = hydrate(connection, [uuid.UUID(chunk) for chunk, _ in ranked])
-        hits: list[Hit] = []
-        for chunk, score in ranked:
-            row = known.get(uuid.UUID(chunk))
-            if row is not None and len(hits) < k:
-                hits.append(Hit(len(hits) + 1, score, chunk, *row))
-        return hits
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    self.postgres.url,
+                    min_size=1,
+                    max_size=self.connections,
+                    timeout=self.timeout,
+                    kwargs={"autocommit": True, "application_name": "rag-assets search"},
+                    check=ConnectionPool.check_connection,
+                    open=True,
+                )
+            pool = self._pool
+        try:
+            with pool.connection() as connection:
+                yield connection
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            raise StoreUnavailable(f"PostgreSQL does not answer: {error}".strip()) from error
+
+    def _count(self, hits: Sequence[Hit]) -> None:
+        with self._lock:
+            if self._counts is None:
+                self._counts = SearchCounts(self.postgres)
+            counts = self._counts
+        counts.add([(hit.chunk_id, hit.score) for hit in hits])
+
+
+def _expect_sources(connection: Connection, names: Sequence[str]) -> None:
+    known = {source.name for source in list_sources(connection)}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"No source is named {', '.join(unknown)}; there are: {', '.join(sorted(known)) or 'none'}."
+        )

@@ -11,6 +11,7 @@ from rag_assets.assets.document_chunks import document_chunks
 from rag_assets.assets.stage import COMMON, Outcome, Stage, run_stage
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.plan import Plan
+from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind, Multi, Sparse
 from resources.configured import EmbedderResource, PostgresResource, StorageResource
 from resources.embedding_files import to_table, write_tables
@@ -29,6 +30,7 @@ from resources.postgres.embeddings import (
     record_file,
     unrecorded,
 )
+from resources.postgres.term_statistics import add_statistics
 
 #: Characters given to the embedder in one call: some hundred chunks, enough to sort by length and fill batches.
 CALL_CHARS = 500_000
@@ -72,6 +74,10 @@ class _OpenFile:
     text_hashes: list[str] = field(default_factory=list)
     bytes: int = 0
 
+    def statistics(self) -> TermStatistics:
+        columns = [table["sparse_indices"].combine_chunks().flatten() for table in self.tables]
+        return TermStatistics.of(len(self.text_hashes), np.concatenate(columns))
+
 
 def embed_texts(
     stage: Stage,
@@ -104,11 +110,11 @@ def embed_texts(
         plan.failed += len(failures)
         plan.inserted += len(table)
         if pending.tables and (pending.bytes >= FILE_BYTES or batch == batches - 1):
-            written += _close(stage, files, target, pending)
+            written += _close(stage, files, model, target, pending)
             pending = _OpenFile()
         stage.progress(batch + 1, batches)
     if pending.tables:
-        written += _close(stage, files, target, pending)
+        written += _close(stage, files, model, target, pending)
     _sweep(stage, files, target)
     total = count_texts(stage.connection, stage.source.id)
     plan.kept = total - plan.inserted - plan.failed
@@ -155,12 +161,16 @@ def _embed(model: Embedder, texts: list[str], kinds: tuple[Kind, ...]) -> Embedd
     return vectors
 
 
-def _close(stage: Stage, files: FileStore, target: Target, pending: _OpenFile) -> int:
+def _close(
+    stage: Stage, files: FileStore, model: Embedder, target: Target, pending: _OpenFile
+) -> int:
     """Writes the file, then records it. A file that was not recorded is nobody's, and is swept up later."""
     file = write_tables(files, target.model, pending.tables)
     passage("file-in-place")
     with stage.writer.transaction() as connection:
         record_file(connection, target.model, target.kinds, file, pending.text_hashes)
+        if "sparse" in target.kinds and isinstance(model, WeighsQueries):
+            add_statistics(connection, target.model, stage.source.id, pending.statistics())
     passage("file-recorded")
     return file.byte_count
 

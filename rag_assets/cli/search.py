@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from rag_assets.cli.output import command, out, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
+from rag_assets.pipeline.hits import Hit
 
 #: Characters of a chunk that are shown.
 EXCERPT = 300
@@ -26,36 +30,125 @@ class ModeOption(enum.StrEnum):
 def search(
     text: Annotated[str, typer.Argument(help="What to search for.")],
     k: Annotated[int, typer.Option("-k", help="How many results.")] = 10,
+    offset: Annotated[int, typer.Option(help="Results to skip.")] = 0,
     mode: Annotated[
         ModeOption | None, typer.Option(help="Default: hybrid where dense and sparse are kept.")
     ] = None,
-    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
     language: Annotated[
-        str | None, typer.Option(help="Only documents in this language (ISO 639-1).")
+        list[str] | None, typer.Option(help="Only documents in these languages (ISO 639-1).")
     ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filter",
+            metavar="NAME=VALUE",
+            help="source_type, document, tags, all_tags, category, author, chunk_type, created_from, created_before; "
+            "repeat it for more.",
+        ),
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="Only inner products above this (dense, sparse).")
+    ] = None,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Order the candidates by MaxSim (needs multi).")
+    ] = False,
+    by_document: Annotated[
+        bool, typer.Option("--by-document", help="Only the best chunk of each document.")
+    ] = False,
+    neighbours: Annotated[
+        int, typer.Option(help="Chunks before and after each result to show.")
+    ] = 0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Each stage's milliseconds, candidates and scores.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Search the indexed chunks."""
     deployment = Deployment.from_environment()
     deployment.start()
-    hits = deployment.searcher().search(
-        text, k=k, mode=mode.value if mode else None, source=source, language=language
-    )
+    with deployment.searcher() as searcher:
+        answer = searcher.answer(
+            text,
+            k=k,
+            offset=offset,
+            mode=mode.value if mode else None,
+            filters=_filters(source, language, condition or []),
+            radius=radius,
+            rerank=rerank,
+            by_document=by_document,
+            neighbours=neighbours,
+        )
     if as_json:
-        print_json([hit.as_dict() for hit in hits])
+        found = answer.as_dict()
+        print_json(found if explain else found["hits"])
         return
-    if not hits:
+    if not answer.hits:
         out.print("Nothing found.")
-    for hit in hits:
-        place = " › ".join(part for part in (hit.title, hit.section_title) if part)
-        out.print(f"[bold]{hit.rank}.[/] [cyan]{hit.score:.4f}[/] ", end="")
-        out.print(place, style="bold", markup=False, end="")
-        out.print(
-            f"  {hit.source}/{hit.key} #{hit.position} {hit.language or ''}",
-            style="dim",
-            markup=False,
-        )
-        excerpt = " ".join(hit.content.split())
-        out.print(
-            "   " + (excerpt[:EXCERPT] + "…" if len(excerpt) > EXCERPT else excerpt), markup=False
-        )
+    terms = _terms(text)
+    for hit in answer.hits:
+        _print(hit, terms)
+    if explain:
+        table = Table("stage", "ms", "candidates", *(f"#{hit.rank}" for hit in answer.hits))
+        for stage in answer.stages:
+            scores = dict(stage.scores)
+            table.add_row(
+                stage.name,
+                f"{stage.milliseconds:.1f}",
+                str(len(scores)),
+                *(
+                    f"{scores[hit.chunk_id]:.4f}" if hit.chunk_id in scores else ""
+                    for hit in answer.hits
+                ),
+            )
+        out.print(table)
+
+
+def _filters(
+    sources: list[str] | None, languages: list[str] | None, conditions: list[str]
+) -> dict[str, object]:
+    found: dict[str, object] = {}
+    if sources:
+        found["source"] = sources
+    if languages:
+        found["language"] = languages
+    for each in conditions:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--filter: expected NAME=VALUE, found {each!r}")
+        if name.startswith("created_"):
+            found[name] = value
+        else:
+            listed = found.setdefault(name, [])
+            assert isinstance(listed, list)
+            listed.append(value)
+    return found
+
+
+def _terms(text: str) -> re.Pattern[str]:
+    """The words of the query, to be highlighted; in scripts without spaces its pairs of characters."""
+    words: set[str] = set()
+    for word in re.findall(r"\w{2,}", text):
+        spaceless = re.search("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff]", word)
+        words |= {word[i : i + 2] for i in range(len(word) - 1)} if spaceless else {word}
+    return re.compile(
+        "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)", re.I
+    )
+
+
+def _print(hit: Hit, terms: re.Pattern[str]) -> None:
+    line = Text.assemble((f"{hit.rank}. ", "bold"), (f"{hit.score:.4f} ", "cyan"))
+    line.append(" › ".join(part for part in (hit.title, hit.section_title) if part), "bold")
+    line.append(f"  {hit.source}/{hit.key} #{hit.position} {hit.language or ''}", "dim")
+    out.print(line)
+    for passage in (*hit.before, hit.content, *hit.after):
+        shown = " ".join(passage.split())
+        excerpt = Text("   " + (shown[:EXCERPT] + "…" if len(shown) > EXCERPT else shown))
+        excerpt.highlight_regex(terms, "bold yellow")
+        if passage is not hit.content:
+            excerpt.stylize("dim")
+        out.print(excerpt)
+    if hit.also_in:
+        keys = ", ".join(holder.key for holder in hit.also_in[:3])
+        more = f" and {len(hit.also_in) - 3} more" if len(hit.also_in) > 3 else ""
+        out.print(Text(f"   also in {keys}{more}", "dim"))

@@ -17,7 +17,7 @@ from rag_assets.pipeline.vectors import Sparse
 
 @dataclass(frozen=True)
 class TermStatistics:
-    """`frequencies[i]` of `texts` texts hold term `terms[i]`. `terms` uint32, strictly ascending; `frequencies` int64."""
+    """`frequencies[i]` (int64) of `texts` texts hold term `terms[i]` (uint32, strictly ascending)."""
 
     texts: int
     terms: NDArray[np.uint32]

@@ -1,0 +1,105 @@
+"""Search results: scored chunks and their texts made hits. Pure data."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A document that holds the text of a hit."""
+
+    document_id: str
+    source: str
+    key: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """`also_in`: further documents of this answer's candidates that hold the same text. `before`, `after`, `section`:
+    neighbouring chunks and the one that opens the section, where they were asked for.
+    """
+
+    rank: int
+    score: float
+    chunk_id: str
+    document_id: str
+    title: str
+    section_title: str | None
+    position: int
+    source: str
+    key: str
+    language: str | None
+    content: str
+    url: str | None = None
+    chunk_type: str = "text"
+    also_in: tuple[Holder, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    section: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkText:
+    """A chunk as PostgreSQL has it."""
+
+    document_id: str
+    title: str
+    section_title: str | None
+    position: int
+    source: str
+    key: str
+    language: str | None
+    content: str
+    url: str | None
+    chunk_type: str
+    text_hash: str
+
+
+def assemble(
+    ranked: Sequence[tuple[str, float]],
+    known: Mapping[uuid.UUID, ChunkText],
+    *,
+    by_document: bool = False,
+) -> list[Hit]:
+    """Hits in the order of `ranked` (chunk id, score); chunks that are not in `known` are not there.
+
+    Of equal texts the first is the hit, which names the other documents. `by_document`: of a document only its best.
+    """
+    hits: dict[str, Hit] = {}
+    documents: set[str] = set()
+    for chunk, score in ranked:
+        row = known.get(uuid.UUID(chunk))
+        if row is None:
+            continue
+        if (hit := hits.get(row.text_hash)) is not None:
+            holder = Holder(row.document_id, row.source, row.key, row.title)
+            if row.document_id != hit.document_id and holder not in hit.also_in:
+                hits[row.text_hash] = replace(hit, also_in=(*hit.also_in, holder))
+            continue
+        if by_document and row.document_id in documents:
+            continue
+        documents.add(row.document_id)
+        hits[row.text_hash] = Hit(
+            len(hits) + 1,
+            score,
+            chunk,
+            row.document_id,
+            row.title,
+            row.section_title,
+            row.position,
+            row.source,
+            row.key,
+            row.language,
+            row.content,
+            row.url,
+            row.chunk_type,
+        )
+    return list(hits.values())
