@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ class World:
     folder: Path
     instance: dg.DagsterInstance
     connection: Connection
+    closing: ExitStack = field(default_factory=ExitStack)
     resources: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,7 +78,11 @@ class World:
     def configured(self, **changes: Any) -> World:
         """The same stores under other settings."""
         return World(
-            self.settings.model_copy(update=changes), self.folder, self.instance, self.connection
+            self.settings.model_copy(update=changes),
+            self.folder,
+            self.instance,
+            self.connection,
+            self.closing,
         )
 
     def write(self, files: dict[str, str | bytes], source: str = "docs") -> Path:
@@ -146,13 +151,15 @@ class World:
 
     def searcher(self) -> Searcher:
         embedder = self.resources["embedder"]
-        return Searcher(
-            self.postgres,
-            self.store,
-            embedder.open(),
-            embedder.fingerprint(),
-            self.settings.vectors,
-            self.settings.dense_search,
+        return self.closing.enter_context(
+            Searcher(
+                self.postgres,
+                self.store,
+                embedder.open(),
+                embedder.fingerprint(),
+                self.settings.vectors,
+                self.settings.dense_search,
+            )
         )
 
     def one(self, query: str, *parameters: Any) -> Any:
@@ -175,9 +182,10 @@ def empty_world(home: Path, postgres_url: str, milvus_uri: str, folder: Path) ->
     with (
         psycopg.connect(postgres_url, autocommit=True) as connection,
         dg.DagsterInstance.ephemeral() as instance,
+        ExitStack() as closing,
     ):
         _empty(connection, MilvusStore(milvus_uri))
-        yield World(settings, folder / "sources", instance, connection)
+        yield World(settings, folder / "sources", instance, connection, closing)
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_edits_deletions_and_renames_reach_milvus(world: World) -> None:
     )  # the edit; a renamed text is embedded already
     assert plan["dense_vectors"]["deleted"] == plan["sparse_vectors"]["deleted"] > 0
     assert_equal(world)
-    hits = world.searcher().search("town 1", k=20, source="docs")
+    hits = world.searcher().search("town 1", k=20, filters={"source": "docs"})
     assert hits
     assert all(hit.key not in ("1.md", "2.md") for hit in hits)
 
@@ -213,7 +213,7 @@ def test_a_scalar_beside_the_vector_is_mended_without_a_model_call(world: World)
     plan = world.sync()
     assert plan["chunk_embeddings"]["inserted"] == 0
     assert plan["dense_vectors"]["replaced"] == plan["sparse_vectors"]["replaced"] == 1
-    assert world.searcher().search("observatory", k=1, language="de")
+    assert world.searcher().search("observatory", k=1, filters={"language": "de"})
     assert_equal(world)
 
 

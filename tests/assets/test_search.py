@@ -1,0 +1,173 @@
+"""Search as a program uses it: what it finds, what it leaves out, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from rag_assets.pipeline.filters import Filters
+from resources.errors import ConfigError
+from tests.conftest import World
+
+LICENCE = "This page is published under the licence of the observatory and may be copied freely by anyone."
+
+
+@pytest.fixture
+def indexed(world: World) -> World:
+    world.write(
+        {
+            "telescope.md": "# Telescopes\n\nThe great refractor shows the rings of the planet Saturn on clear nights.",
+            "hours.md": "# Hours\n\nThe observatory opens at nine in the evening and closes at midnight.",
+            "ja.md": "# 天文台\n\n天文台は夜の九時に開きます。土星の環を大きな屈折望遠鏡で見ることができます。",
+        }
+    )
+    for n in range(12):
+        world.write({f"versions/{n}.md": f"# Licence\n\n{LICENCE}"}, "old")
+    world.add()
+    world.add("old")
+    world.sync()
+    world.sync("old")
+    return world
+
+
+def keys(hits: Any) -> list[str]:
+    return [hit.key for hit in hits]
+
+
+def test_each_mode_finds_what_is_asked_for(indexed: World) -> None:
+    searcher = indexed.searcher()
+    answers = searcher.answers("rings of Saturn", ["dense", "sparse", "hybrid"], k=3)
+    assert {mode: answer.hits[0].key for mode, answer in answers.items()} == {
+        "dense": "telescope.md",
+        "sparse": "telescope.md",
+        "hybrid": "telescope.md",
+    }
+    assert searcher.search("屈折望遠鏡", k=1)[0].key == "ja.md"
+    assert [stage.name for stage in answers["hybrid"].stages] == [
+        "embed",
+        "dense",
+        "sparse",
+        "fusion",
+        "hydrate",
+    ]
+
+
+def test_asyncio_waits_without_blocking(indexed: World) -> None:
+    searcher = indexed.searcher()
+
+    async def several() -> list[str]:
+        answers = await asyncio.gather(*(searcher.asearch("Saturn", k=1) for _ in range(20)))
+        return [answer.hits[0].key for answer in answers]
+
+    assert set(asyncio.run(several())) == {"telescope.md"}
+
+
+def test_equal_texts_are_one_hit_that_names_its_documents(indexed: World) -> None:
+    hits = indexed.searcher().search("licence of the observatory", k=10, filters={"source": "old"})
+    assert len(hits) == 1
+    everyone = [hits[0].key, *(holder.key for holder in hits[0].also_in)]
+    assert sorted(everyone) == sorted(f"versions/{n}.md" for n in range(12))
+
+
+def test_pages_follow_one_another_without_gap_or_double(indexed: World) -> None:
+    searcher = indexed.searcher()
+    whole = searcher.answer("the observatory at night", k=20)
+    pages = [
+        hit
+        for at in range(0, 20, 2)
+        for hit in searcher.search("the observatory at night", k=2, offset=at)
+    ]
+    assert [hit.chunk_id for hit in pages] == [hit.chunk_id for hit in whole.hits]
+    assert [hit.rank for hit in pages] == list(range(1, len(pages) + 1))
+    assert whole.exhausted
+
+
+def test_filters_limit_what_is_found(indexed: World) -> None:
+    searcher = indexed.searcher()
+    assert keys(searcher.search("observatory", filters={"language": "ja"})) == ["ja.md"]
+    document = indexed.one("SELECT id::text FROM documents WHERE source_key = 'hours.md'")
+    assert keys(searcher.search("Saturn", filters={"document": document})) == ["hours.md"]
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert not searcher.search("Saturn", filters=Filters(created_from=tomorrow))
+    assert searcher.search("Saturn", filters={"created_before": tomorrow.isoformat()})
+
+
+def test_a_radius_leaves_out_what_is_far(indexed: World) -> None:
+    searcher = indexed.searcher()
+    near, far = searcher.search("rings of the planet Saturn", k=2, mode="dense")
+    between = (near.score + far.score) / 2
+    found = searcher.search("rings of the planet Saturn", mode="dense", radius=between)
+    assert keys(found) == [near.key]
+
+
+def test_one_hit_a_document_where_that_is_wanted(world: World) -> None:
+    paragraphs = [f"Paragraph {n} on comets: " + f"word{n} " * 40 for n in range(10)]
+    world.write({"long.md": "\n\n".join(paragraphs), "short.md": "A note on comets."})
+    world.add()
+    world.sync()
+    searcher = world.searcher()
+    assert len(searcher.search("comets", k=20)) > 2
+    assert sorted(keys(searcher.search("comets", k=20, by_document=True))) == [
+        "long.md",
+        "short.md",
+    ]
+
+
+def test_neighbours_give_the_context(world: World) -> None:
+    paragraphs = [f"Paragraph {n}: " + f"word{n} " * 100 for n in range(5)]
+    world.write({"long.md": "# Words\n\n" + "\n\n".join(paragraphs)})
+    world.add()
+    world.sync()
+    [hit] = world.searcher().search("word2", k=1, neighbours=1)
+    contents = [
+        row[0]
+        for row in world.connection.execute("SELECT content FROM document_chunks ORDER BY position")
+    ]
+    at = contents.index(hit.content)
+    assert hit.before == (contents[at - 1],) and hit.after == (contents[at + 1],)
+
+
+def test_what_was_found_is_counted(indexed: World) -> None:
+    searcher = indexed.searcher()
+    for _ in range(3):
+        hit = searcher.search("rings of Saturn", k=1)[0]
+    searcher.close()
+    row = indexed.connection.execute(
+        "SELECT search_count, last_search_score FROM document_chunks WHERE id = %s", [hit.chunk_id]
+    ).fetchone()
+    assert row == (3, pytest.approx(hit.score))
+
+
+def test_a_mistake_is_answered_with_what_was_expected(indexed: World) -> None:
+    searcher = indexed.searcher()
+    mistakes: list[tuple[dict[str, Any], str]] = [
+        ({"text": " "}, "text: expected something to search for"),
+        ({"k": 0}, "k: expected 1 to 100, found 0"),
+        ({"mode": "multi"}, "multi vectors are not kept; set RAG_VECTORS=dense,sparse,multi"),
+        ({"rerank": True}, "multi vectors are not kept"),
+        ({"radius": 0.5}, "radius: expected with mode dense or sparse, found with hybrid"),
+        ({"filters": {"colour": "red"}}, "colour: expected one of all_tags, author"),
+        ({"filters": {"language": "japanese"}}, "language: expected an ISO 639-1 code such as ja"),
+        ({"filters": {"document": "1"}}, "document: expected a document's id (a UUID), found '1'"),
+        ({"filters": {"source": "nowhere"}}, "No source is named nowhere; there are: docs, old."),
+    ]
+    for options, expected in mistakes:
+        with pytest.raises(ConfigError) as error:
+            searcher.search(**({"text": "Saturn"} | options))
+        assert expected in str(error.value)
+
+
+def test_rare_words_count_for_more_than_common_ones(world: World) -> None:
+    world.write({f"{n}.md": f"The refractory telescope, page {n}." for n in range(30)})
+    world.write(
+        {"rare.md": "A quokkaxyz lives here, far away from everything else that one could name."}
+    )
+    world.add()
+    world.sync()
+    assert (
+        world.searcher().search("refractory telescope quokkaxyz", k=1, mode="sparse")[0].key
+        == "rare.md"
+    )
