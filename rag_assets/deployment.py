@@ -92,6 +92,8 @@ class Deployment:
             self.settings.vectors,
             self.settings.dense_search,
             self.settings.search_limit,
+            self.settings.fusion,
+            self.settings.milvus_timeout,
         )
 
     @cached_property

@@ -100,6 +100,10 @@ class Settings(BaseSettings):
             "params": {"drop_ratio_build": 0.2},
         }
     )
+    fusion: Literal["weighted", "rrf"] = Field(
+        default="weighted",
+        description="How a hybrid search joins dense and sparse: scores by the embedder's weights, or reciprocal ranks.",
+    )
     milvus_shards: int = Field(default=2, ge=1, le=16)
     milvus_timeout: float = Field(
         default=30.0, gt=0, description="Seconds a request to Milvus may take."

@@ -35,15 +35,15 @@ def demo() -> None:
 
 def _ask() -> list[bool]:
     """Asks every question; whether the document that answers it is among the first three."""
-    searcher = Deployment.from_environment().searcher()
     rows, found = [], []
-    for question in json.loads((DEMO / "questions.json").read_text(encoding="utf-8")):
-        hits = searcher.search(question["text"], k=3, source="demo")
-        found.append(any(hit.key == question["expect"] for hit in hits))
-        best = hits[0] if hits else None
-        excerpt = " ".join(best.content.split())[:110] if best else ""
-        rows.append(
-            (question["language"], question["text"], best.key if best else "nothing", excerpt)
-        )
+    with Deployment.from_environment().searcher() as searcher:
+        for question in json.loads((DEMO / "questions.json").read_text(encoding="utf-8")):
+            hits = searcher.search(question["text"], k=3, filters={"source": "demo"})
+            found.append(any(hit.key == question["expect"] for hit in hits))
+            best = hits[0] if hits else None
+            excerpt = " ".join(best.content.split())[:110] if best else ""
+            rows.append(
+                (question["language"], question["text"], best.key if best else "nothing", excerpt)
+            )
     table("Questions and the best chunk for each", ("lang", "question", "document", "chunk"), rows)
     return found
