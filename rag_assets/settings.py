@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     )
     fusion: Literal["weighted", "rrf"] = Field(
         default="weighted",
-        description="How a hybrid search joins dense and sparse: scores by the embedder's weights, or reciprocal ranks.",
+        description="Joins a hybrid: scores by the embedder's weights, or reciprocal ranks.",
     )
     milvus_shards: int = Field(default=2, ge=1, le=16)
     milvus_timeout: float = Field(
