@@ -14,6 +14,7 @@ from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
 from resources.configured import PostgresResource
 from resources.errors import RagError
 from resources.postgres.connection import Connection
+from resources.postgres.forgotten import forgotten_hashes, key_hash
 from resources.postgres.sources import SourceRow, list_sources, recorded_tokens, unfinished_sources
 from resources.postgres.vectors import abandoned_deletions
 from resources.sources.registered import open_registered
@@ -89,9 +90,12 @@ def _difference(connection: Connection, source: SourceRow) -> str:
     if not source_type(source.source_type).watched:
         return ""
     recorded = dict(recorded_tokens(connection, source.id))
+    forgotten = forgotten_hashes(connection, source.name)
     changes: list[str] = []
     with closing(open_registered(source)) as opened:
         for entry in opened.list():
+            if forgotten and key_hash(entry.key) in forgotten:
+                continue
             if recorded.pop(entry.key, None) != entry.change_token:
                 changes.append(f"{entry.key}\0{entry.change_token}")
     return _hash([*changes, *(f"{key}\0gone" for key in recorded)])

@@ -178,6 +178,12 @@ def stage_listing(
         raise SourceError(
             f"The source listed one key twice: {error.diag.message_detail}"
         ) from error
+    # A document that was forgotten is not taken up again, even while its source still has it.
+    connection.execute(
+        """DELETE FROM pg_temp.listing l USING forgotten f, sources s
+           WHERE s.id = %s AND f.source = s.name AND f.key_hash = encode(sha256(convert_to(l.key, 'UTF8')), 'hex')""",
+        [source_id],
+    )
     batches = plan_todo(
         connection,
         """SELECT l.*, e.key IS NULL AS is_new, e.content_hash AS old_hash, e.size AS old_size,

@@ -1,0 +1,209 @@
+"""Provable deletion of one document: from PostgreSQL, Milvus, Parquet and the raw store, with a receipt that read each.
+
+What was asked for is recorded first, in the transaction that deletes the document; every later part looks for what is
+left and removes it, so one that was killed is finished by asking again. Backups and write-ahead logs are out of reach.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from resources.postgres.collections import ALL_STATES, collections
+
+from rag_assets.assets.stage import Stage
+from rag_assets.maintenance import drain
+from rag_assets.pipeline.vectors import KINDS, Kind
+from resources.embedding_files import write_tables
+from resources.faults import passage
+from resources.files import FileStore, raw_name
+from resources.milvus.collections import ALIASES
+from resources.milvus.store import MilvusStore
+from resources.postgres.connection import Connection
+from resources.postgres.embeddings import forget_file, record_file
+from resources.postgres.forgotten import (
+    Forgotten,
+    RecordedFile,
+    drop_texts,
+    left_in_postgres,
+    record_receipt,
+    recorded_file,
+    texts_of_others,
+    unused_raw,
+)
+
+#: Seconds. A file that nothing refers to is left alone while it is younger: another source may be about to record it.
+GRACE = 3600
+
+
+@dataclass
+class Found:
+    """What one place held, and what it holds now."""
+
+    looked_for: str
+    removed: int = 0
+    left: int = 0
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "looked_for": self.looked_for,
+            "removed": self.removed,
+            "left": self.left,
+            "verified": self.left == 0,
+            **({"note": self.note} if self.note else {}),
+        }
+
+
+def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Forgotten) -> dict[str, Any]:
+    """Removes what is left of a requested document everywhere. Returns the receipt, which is also recorded.
+
+    The receipt holds ids, hashes and numbers, no text and no key. `verified` is False where any place could not be
+    shown to be clean; asking again goes on from there.
+    """
+    places: dict[str, Found] = {}
+    for kind in KINDS:
+        drain(stage.writer, store, stage.source.id, kind)
+    passage("forget-drained")
+    for name, kind in _collections(stage.connection, store):
+        places[f"milvus/{name}"] = _from_milvus(stage, store, name, kind, item)
+    passage("forget-vectors")
+    places["parquet"] = _from_parquet(stage, files, item)
+    passage("forget-parquet")
+    places["raw"] = _from_raw(stage, files, item)
+    _vacuum(stage.connection)
+    rows = left_in_postgres(stage.connection, item)
+    places["postgres"] = Found(", ".join(rows), len(item.chunks), sum(rows.values()))
+    receipt = {
+        "source": item.source,
+        "document": str(item.document),
+        "key_sha256": item.key_hash,
+        "verified": all(found.left == 0 for found in places.values()),
+        "verified_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "chunks": len(item.chunks),
+        "texts": len(item.texts),
+        "places": {name: found.as_dict() for name, found in places.items()},
+        "out_of_reach": "backups, write-ahead logs and replicas of PostgreSQL; samples of rows in Dagster's event log, "
+        "which may show the key and the title",
+    }
+    if receipt["verified"]:
+        with stage.writer.transaction() as connection:
+            record_receipt(connection, item, receipt)
+    return receipt
+
+
+def _collections(connection: Connection, store: MilvusStore) -> list[tuple[str, Kind]]:
+    """Every physical collection of ours, those too that PostgreSQL no longer knows."""
+    known: dict[str, Kind] = {
+        each.name: each.kind for each in collections(connection, states=ALL_STATES)
+    }
+    for name in store.collection_names():
+        for kind, alias in ALIASES.items():
+            if name.startswith(f"{alias}__"):
+                known.setdefault(name, kind)
+    return sorted((name, kind) for name, kind in known.items() if store.has_collection(name))
+
+
+def _from_milvus(stage: Stage, store: MilvusStore, name: str, kind: Kind, item: Forgotten) -> Found:
+    found = Found("rows with this document_id or a chunk's id")
+    stage.writer.confirm()
+    ids = set(store.ids_of_document(name, str(item.document)))
+    found.removed = len(ids)
+    store.delete_ids(name, sorted(ids))
+    if item.chunks:
+        store.delete_chunks(name, kind, dict.fromkeys(item.chunks))
+    left = set(store.ids_of_document(name, str(item.document)))
+    if kind != "multi":
+        keys = [f"{chunk}_{kind}" for chunk in item.chunks]
+        left |= store.fingerprints(name, keys).keys()
+    found.left = len(left)
+    return found
+
+
+def _from_parquet(stage: Stage, files: FileStore, item: Forgotten) -> Found:
+    """Rewrites each embedding file that holds the embedding of a text which no other document has."""
+    found = Found("embeddings of texts that no other document has")
+    shared = texts_of_others(stage.connection, item.texts)
+    gone = pa.array(sorted(set(item.texts) - shared), pa.string())
+    if shared:
+        found.note = f"{len(shared)} texts stay: other documents hold them too"
+    if not len(gone):
+        return found
+    for info in list(files.list("embeddings")):
+        path = "embeddings/" + info.path.split("/embeddings/", 1)[1]
+        held = _rows_of(files, path, gone)
+        if not held:
+            continue
+        record = recorded_file(stage.connection, path)
+        if record is not None:
+            _rewrite(stage, files, record, gone)
+            files.delete(path)
+            found.removed += held
+        elif info.mtime_ns is not None and time.time() - info.mtime_ns / 1e9 > GRACE:
+            files.delete(path)
+            found.removed += held
+        else:
+            found.left += held
+            found.note = f"{path} is too young to be called left over; ask again in an hour"
+    return found
+
+
+def _rows_of(files: FileStore, path: str, texts: pa.Array) -> int:
+    try:
+        column = pq.read_table(files.open(path), columns=["text_hash"])["text_hash"]
+    except (pa.ArrowInvalid, OSError):
+        return 0  # no Parquet: a temporary file, or one that is damaged and read by nobody
+    return int(pa.compute.sum(pa.compute.is_in(column, value_set=texts)).as_py() or 0)  # pyright: ignore
+
+
+def _rewrite(stage: Stage, files: FileStore, record: RecordedFile, gone: pa.Array) -> None:
+    """Writes the file anew without some texts, and without rows that are no text's embedding any more."""
+    lost = set(gone.to_pylist())
+    keep = np.array(
+        sorted(row for text, row in record.rows.items() if text not in lost), dtype=np.int64
+    )
+    written = None
+    texts: list[str] = []
+    if len(keep):
+        opened = pq.ParquetFile(files.open(record.path))
+        tables, start = [], 0
+        for group in range(opened.num_row_groups):
+            count = opened.metadata.row_group(group).num_rows
+            rows = keep[(keep >= start) & (keep < start + count)] - start
+            if len(rows):
+                tables.append(opened.read_row_group(group).take(pa.array(rows)))
+            start += count
+        texts = [text for table in tables for text in table["text_hash"].to_pylist()]
+        written = write_tables(files, record.model, tables)
+    passage("forget-rewritten")
+    with stage.writer.transaction() as connection:
+        drop_texts(connection, record.id, sorted(lost))
+        if written is not None:
+            record_file(connection, record.model, record.kinds, written, texts)  # pyright: ignore[reportArgumentType]
+        forget_file(connection, record.id)
+
+
+def _from_raw(stage: Stage, files: FileStore, item: Forgotten) -> Found:
+    """Deletes the raw bytes that the document has and had, but for those that another one has."""
+    found = Found("raw files of this document, former ones too, that no other one has")
+    own = set(item.raw)
+    unused = unused_raw(stage.connection, own)
+    if own - unused:
+        found.note = f"{len(own - unused)} raw files stay: other documents have the same bytes"
+    for digest in unused:
+        if files.size(raw_name(digest)) is not None:
+            files.delete(raw_name(digest))
+            found.removed += 1
+    found.left = sum(files.size(raw_name(digest)) is not None for digest in unused)
+    return found
+
+
+def _vacuum(connection: Connection) -> None:
+    """Dead rows leave the tables' pages, too."""
+    for table in ("documents", "document_chunks", "source_entries"):
+        connection.execute(f"VACUUM {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]

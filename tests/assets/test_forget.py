@@ -1,0 +1,146 @@
+"""Provable deletion: what a forgotten document leaves, read from each store by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from rag_assets.assets.stage import Stage
+from rag_assets.forget import forget
+from resources.postgres.forgotten import allow, find_request, key_hash, request
+from resources.postgres.sources import get_source
+from tests.conftest import World
+from tests.oracle import disagreements
+
+SECRET = "The treasure of the observatory is buried under the third oak behind the dome."
+SHARED = "This page is published under the licence of the observatory and may be copied by anyone."
+
+
+def filler(topic: str) -> str:
+    return f"Everything about {topic}: " + f"{topic} is a matter of its own. " * 12
+
+
+def ask(world: World, key: str) -> None:
+    with world.postgres.writer("docs") as writer, writer.transaction() as connection:
+        source = get_source(connection, "docs")
+        document = world.one("SELECT id FROM documents WHERE source_key = %s", key)
+        request(connection, "docs", source.id, key, document)
+
+
+def finish(world: World, key: str) -> dict[str, Any]:
+    """As the job does it."""
+    with world.postgres.writer("docs") as writer:
+        stage = Stage("forget", get_source(writer.connection, "docs"), writer, None)  # pyright: ignore
+        item = find_request(writer.connection, "docs", key_hash(key))
+        assert item is not None
+        return forget(stage, world.store, world.resources["storage"].open(), item)
+
+
+def stored_texts(world: World) -> set[str]:
+    files = Path(world.settings.storage_url).glob("embeddings/**/*.parquet")
+    return {
+        text
+        for file in files
+        for text in pq.read_table(file, columns=["text_hash"])["text_hash"].to_pylist()
+    }
+
+
+def raw_bytes(world: World) -> list[bytes]:
+    return [file.read_bytes() for file in Path(world.settings.storage_url).glob("raw/*/*")]
+
+
+@pytest.fixture
+def indexed(world: World) -> World:
+    world.write(
+        {
+            "secret.md": f"# Treasure\n\nFirst version. {SECRET}\n\n# Licence\n\n{SHARED}\n\n{filler('oaks')}",
+            "other.md": f"# Licence\n\n{SHARED}\n\n{filler('oaks')}",
+            "third.md": f"# Domes\n\n{filler('domes')}",
+        }
+    )
+    world.add()
+    world.sync()
+    world.write(
+        {
+            "secret.md": f"# Treasure\n\nSecond version. {SECRET}\n\n# Licence\n\n{SHARED}\n\n{filler('oaks')}"
+        }
+    )
+    world.sync()
+    return world
+
+
+def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
+    world = indexed
+    document = world.one("SELECT id::text FROM documents WHERE source_key = 'secret.md'")
+    own = {
+        row[0]
+        for row in world.connection.execute(
+            """SELECT text_hash::text FROM document_chunks WHERE document_id = %s
+               EXCEPT SELECT text_hash::text FROM document_chunks WHERE document_id <> %s""",
+            [document, document],
+        )
+    }
+    before = stored_texts(world)
+    assert own and own < before and any(b"First version" in data for data in raw_bytes(world))
+    ask(world, "secret.md")
+    receipt = finish(world, "secret.md")
+    assert receipt["verified"], receipt
+    assert not stored_texts(world) & own
+    remaining = {
+        row[0] for row in world.connection.execute("SELECT text_hash::text FROM document_chunks")
+    }
+    assert (
+        stored_texts(world) == remaining
+    )  # the first version's texts are gone, too; those of others are not
+    assert not any(b"treasure" in data for data in raw_bytes(world))
+    client = world.store.client
+    for name in client.list_collections():
+        rows = client.query(name, filter=f'document_id == "{document}"', output_fields=["id"])
+        assert not list(rows)
+    assert not world.one("SELECT count(*) FROM document_chunks WHERE content LIKE %s", "%treasure%")
+    assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
+    assert all(
+        "treasure" not in hit.content for hit in world.searcher().search("treasure under the oak")
+    )
+    assert not world.failed_checks()
+
+
+def test_no_sync_brings_it_back_until_that_is_asked_for(indexed: World) -> None:
+    ask(indexed, "secret.md")
+    finish(indexed, "secret.md")
+    indexed.sync()
+    indexed.write({"secret.md": f"Third version. {SECRET}"})
+    indexed.sync()
+    assert not indexed.one("SELECT count(*) FROM documents WHERE source_key = 'secret.md'")
+    assert not indexed.one("SELECT count(*) FROM source_entries WHERE key = 'secret.md'")
+    with indexed.postgres.writer("docs") as writer, writer.transaction() as connection:
+        allow(connection, "docs", key_hash("secret.md"))
+    indexed.sync()
+    assert indexed.searcher().search("treasure", k=1)[0].key == "secret.md"
+
+
+def test_what_others_have_too_stays_and_is_not_embedded_again(indexed: World) -> None:
+    ask(indexed, "secret.md")
+    receipt = finish(indexed, "secret.md")
+    assert "other documents hold them too" in receipt["places"]["parquet"]["note"]
+    assert indexed.sync()["chunk_embeddings"]["inserted"] == 0
+    assert indexed.searcher().search("licence of the observatory", k=1)[0].key == "other.md"
+
+
+def test_asking_again_finishes_what_was_interrupted_and_then_finds_nothing(indexed: World) -> None:
+    ask(indexed, "secret.md")  # and the process died
+    indexed.sync()  # drains what it can, brings nothing back
+    assert finish(indexed, "secret.md")["verified"]
+    again = finish(indexed, "secret.md")
+    assert again["verified"] and all(place["left"] == 0 for place in again["places"].values())
+    assert again["places"]["parquet"]["removed"] == 0
+
+
+def test_the_receipt_holds_no_text_and_no_key(indexed: World) -> None:
+    ask(indexed, "secret.md")
+    assert "secret" not in str(finish(indexed, "secret.md")).lower()
+    stored = str(indexed.one("SELECT receipt::text FROM forgotten"))
+    assert "verified" in stored and "secret" not in stored and "treasure" not in stored.lower()
