@@ -15,6 +15,7 @@ from rag_assets.assets.document_chunks import ChunkingResource, document_chunks
 from rag_assets.assets.documents import ParsingResource, documents
 from rag_assets.assets.source_documents import GuardResource, source_documents
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
+from rag_assets.automation.forgetting import forget_documents
 from rag_assets.automation.jobs import JOBS
 from rag_assets.automation.schedules import SCHEDULES
 from rag_assets.automation.sensors import SENSORS
@@ -112,7 +113,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             *VECTOR_CHECKS,
             *QUICK_CHECKS,
         ],
-        jobs=[*JOBS, *UPKEEP_JOBS],
+        jobs=[*JOBS, *UPKEEP_JOBS, forget_documents],
         schedules=SCHEDULES,
         sensors=SENSORS,
         resources=resources,

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from resources.postgres.collections import ALL_STATES, collections
 
 from rag_assets.assets.stage import Stage
 from rag_assets.maintenance import drain
@@ -24,6 +23,7 @@ from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
+from resources.postgres.collections import ALL_STATES, collections
 from resources.postgres.connection import Connection
 from resources.postgres.embeddings import forget_file, record_file
 from resources.postgres.forgotten import (
@@ -112,9 +112,9 @@ def _collections(connection: Connection, store: MilvusStore) -> list[tuple[str, 
 def _from_milvus(stage: Stage, store: MilvusStore, name: str, kind: Kind, item: Forgotten) -> Found:
     found = Found("rows with this document_id or a chunk's id")
     stage.writer.confirm()
-    ids = set(store.ids_of_document(name, str(item.document)))
-    found.removed = len(ids)
-    store.delete_ids(name, sorted(ids))
+    while ids := store.ids_of_document(name, str(item.document)):
+        store.delete_ids(name, sorted(ids))
+        found.removed += len(ids)
     if item.chunks:
         store.delete_chunks(name, kind, dict.fromkeys(item.chunks))
     left = set(store.ids_of_document(name, str(item.document)))

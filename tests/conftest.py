@@ -196,6 +196,7 @@ def world(home: Path, postgres_url: str, milvus_uri: str, tmp_path: Path) -> Ite
 
 def _empty(connection: Connection, store: MilvusStore) -> None:
     connection.execute("DELETE FROM sources")
+    connection.execute("DELETE FROM forgotten")
     connection.execute("DELETE FROM vector_deletions")
     connection.execute("DELETE FROM vector_collections")
     connection.execute("DELETE FROM embedding_files")

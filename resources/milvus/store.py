@@ -179,6 +179,10 @@ class MilvusStore:
             if self.client.has_collection(name, timeout=self.timeout):
                 self.client.drop_collection(name, timeout=self.timeout)
 
+    def collection_names(self) -> list[str]:
+        with self._errors("list collections"):
+            return list(self.client.list_collections(timeout=self.timeout))
+
     def has_collection(self, name: str) -> bool:
         with self._errors(f"look for {name}"):
             return bool(self.client.has_collection(name, timeout=self.timeout))
@@ -390,6 +394,20 @@ class MilvusStore:
             )
         for part in spans(4, span):
             yield from self.scan(name, part, where)
+
+    def ids_of_document(self, name: str, document: str) -> list[str]:
+        """Ids of the rows that say this document, up to what Milvus gives in one answer; ask again after deleting."""
+        rows = self._call(
+            f"look for a document in {name}",
+            "query",
+            name,
+            filter=any_of("document_id", [document]),
+            output_fields=["id"],
+            limit=16_384,
+            consistency_level="Strong",
+            timeout=SCAN_TIMEOUT,
+        )
+        return [row["id"] for row in rows]
 
     def copies(self, name: str, ids: Sequence[str]) -> dict[str, int]:
         """id -> how many rows a query for it returns (a get hides a second one)."""

@@ -33,6 +33,8 @@ _COLLECTION_COLUMNS = "name, alias, kind, model_fingerprint, dimension, milvus_i
 
 #: The collections that syncs write and checks compare. The others: `rebuilding`, `retired`.
 WRITTEN = ("building", "serving")
+#: Every one that there is.
+ALL_STATES = (*WRITTEN, "rebuilding", "retired")
 
 
 def collections(

@@ -216,7 +216,8 @@ def recorded_file(connection: Connection, path: str) -> RecordedFile | None:
     rows = connection.execute(
         "SELECT text_hash::text, row_index FROM embeddings WHERE file_id = %s", [row[0]]
     ).fetchall()
-    return RecordedFile(*row, dict(rows))
+    file_id, found, model, kinds = row
+    return RecordedFile(file_id, found, model, kinds, dict(rows))
 
 
 def drop_texts(connection: Connection, file_id: uuid.UUID, texts: Sequence[str]) -> None:
