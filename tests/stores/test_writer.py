@@ -110,7 +110,7 @@ def test_a_writer_whose_session_is_gone_acknowledges_nothing(
                 [name, chunk, "f" * 32, writer.epoch],
             )
 
-    with pytest.raises(StoreUnavailable, match="went away"):
+    with pytest.raises(Fenced, match="expected epoch 1, found 2"):
         with postgres.writer("docs") as zombie:
             record(zombie)
             connection.execute(
