@@ -68,7 +68,7 @@ class Findability:
     @property
     def lost(self) -> list[str]:
         """What cannot be noise. A graph index (HNSW) leaves rows out by its nature: with 2 % copies of one text 2.4 %
-        of the others, with 30 % over 30 texts 19 %, at ef 128 as at 4,096."""
+        of the others, at ef 128 as at 4,096; with 30 % over 30 texts 19 % at ef 128."""
         return self.unreached if self.exact else []
 
 
