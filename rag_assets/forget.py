@@ -89,7 +89,7 @@ def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Forgotten) 
         "texts": len(item.texts),
         "places": {name: found.as_dict() for name, found in places.items()},
         "out_of_reach": "backups, write-ahead logs and replicas of PostgreSQL; samples of rows in Dagster's event log, "
-        "which may show the key and the title",
+        "which may show its key, its titles and the beginning of its texts",
     }
     if receipt["verified"]:
         with stage.writer.transaction() as connection:
@@ -204,6 +204,6 @@ def _from_raw(stage: Stage, files: FileStore, item: Forgotten) -> Found:
 
 
 def _vacuum(connection: Connection) -> None:
-    """Dead rows leave the tables' pages, too."""
+    """Dead rows leave the tables' pages, and values the columns' statistics, too."""
     for table in ("documents", "document_chunks", "source_entries"):
-        connection.execute(f"VACUUM {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+        connection.execute(f"VACUUM (ANALYZE) {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -122,7 +123,7 @@ def _undo(deployment: Deployment, name: str, hashed: str, known: Forgotten | Non
     out.print(f"The next sync of {name} may read it again: rag ingest {name}")
 
 
-def _show(receipt: dict[str, Any], errors: list[tuple[str, str]], as_json: bool) -> None:
+def _show(receipt: dict[str, Any], errors: Sequence[tuple[str, str]], as_json: bool) -> None:
     if as_json:
         print_json({**receipt, "errors": [message for _, message in errors]})
         return

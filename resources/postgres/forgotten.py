@@ -99,6 +99,11 @@ def request(
     connection.execute(
         "DELETE FROM source_entries WHERE source_id = %s AND key = %s", [source_id, key]
     )
+    # What a check last said may name it; the next check says it anew.
+    connection.execute(
+        "DELETE FROM check_results WHERE source_id = %s AND strpos(sentence, %s) > 0",
+        [source_id, key],
+    )
     connection.execute("DELETE FROM documents WHERE id = %s", [document])
     connection.execute("DELETE FROM former_texts WHERE document_id = %s", [document])
     connection.execute("DELETE FROM former_raw WHERE document_id = %s", [document])

@@ -58,7 +58,7 @@ class Sync(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = self.new_world()
+        self.world = type(self).new_world()  # pyright: ignore[reportAttributeAccessIssue]
         self.world.add()
         self.files: dict[str, tuple[int, int]] = {}  # key -> topic and version
         self.history: dict[str, list[tuple[int, int]]] = {}
