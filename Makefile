@@ -11,7 +11,7 @@ ui: .venv/installed
 	$(BIN)/rag ui
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -27,6 +27,7 @@ bench: .venv/installed-dev
 soak: .venv/installed-dev
 	$(BIN)/python -m tests.faults.soak --rounds 1000 --minutes 120
 	RAG_FAULT_ROUNDS=50 $(BIN)/python -m pytest tests/faults/test_kills.py
+	RAG_STATEFUL=1000,50 RAG_MISREADS=10000 $(BIN)/python -m pytest tests/faults/test_stateful.py tests/stores/test_misreads.py
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 …")'

@@ -55,7 +55,7 @@ class Server:
         that is busy with one long request answers too: busy is not dead.
         """
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as client:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
                 client.sendall(_HTTP2_HELLO)
                 frame = client.recv(9)
         except OSError:

@@ -153,7 +153,7 @@ def move_alias(world: World) -> None:
 
 
 def physical(world: World, kind: str) -> str:
-    return world.resources["embedder"].collection(kind)
+    return world.resources["embedder"].collection(world.connection, kind)
 
 
 def drop_index(world: World, make: Mapping[str, Any] | None = None) -> None:

@@ -173,6 +173,12 @@ def test_search_answers_in_the_documented_shape(rag: Rag, report: dict[str, Any]
         "key",
         "language",
         "content",
+        "url",
+        "chunk_type",
+        "also_in",
+        "before",
+        "after",
+        "section",
     ]
     assert (hits[0]["source"], hits[0]["key"], hits[0]["language"]) == ("docs", "hours.md", "en")
     assert "observatory opens" in hits[0]["content"]
