@@ -67,12 +67,12 @@ def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Forgotten) 
     shown to be clean; asking again goes on from there.
     """
     places: dict[str, Found] = {}
-    for kind in KINDS:
-        drain(stage.writer, store, stage.source.id, kind)
-    passage("forget-drained")
     for name, kind in _collections(stage.connection, store):
         places[f"milvus/{name}"] = _from_milvus(stage, store, name, kind, item)
     passage("forget-vectors")
+    for kind in KINDS:
+        drain(stage.writer, store, stage.source.id, kind)
+    passage("forget-drained")
     places["parquet"] = _from_parquet(stage, files, item)
     passage("forget-parquet")
     places["raw"] = _from_raw(stage, files, item)

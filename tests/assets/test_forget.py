@@ -20,7 +20,13 @@ SHARED = "This page is published under the licence of the observatory and may be
 
 
 def filler(topic: str) -> str:
-    return f"Everything about {topic}: " + f"{topic} is a matter of its own. " * 12
+    return f"Everything about {topic}: " + f"{topic} is a matter of its own. " * 30
+
+
+def secret(version: str) -> str:
+    """A section of its own, and one that other.md has too."""
+    own = f"# Treasure\n\n{version} version. {SECRET}\n\n{filler('treasure')}"
+    return f"{own}\n\n# Licence\n\n{SHARED}\n\n{filler('oaks')}"
 
 
 def ask(world: World, key: str) -> None:
@@ -56,7 +62,7 @@ def raw_bytes(world: World) -> list[bytes]:
 def indexed(world: World) -> World:
     world.write(
         {
-            "secret.md": f"# Treasure\n\nFirst version. {SECRET}\n\n# Licence\n\n{SHARED}\n\n{filler('oaks')}",
+            "secret.md": secret("First"),
             "other.md": f"# Licence\n\n{SHARED}\n\n{filler('oaks')}",
             "third.md": f"# Domes\n\n{filler('domes')}",
         }
@@ -65,7 +71,7 @@ def indexed(world: World) -> World:
     world.sync()
     world.write(
         {
-            "secret.md": f"# Treasure\n\nSecond version. {SECRET}\n\n# Licence\n\n{SHARED}\n\n{filler('oaks')}"
+            "secret.md": secret("Second"),
         }
     )
     world.sync()
