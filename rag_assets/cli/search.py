@@ -43,8 +43,7 @@ def search(
         typer.Option(
             "--filter",
             metavar="NAME=VALUE",
-            help="source_type, document, tags, all_tags, category, author, chunk_type, created_from, created_before; "
-            "repeat it for more.",
+            help="source_type, document, created_from, created_before; repeat it for more.",
         ),
     ] = None,
     radius: Annotated[

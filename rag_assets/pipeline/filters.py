@@ -22,7 +22,7 @@ _CODE = re.compile("[a-z]{2}")
 
 @dataclass(frozen=True)
 class Filters:
-    """Every condition must hold; of the values of one condition any is enough, but for `all_tags`.
+    """Every condition must hold; of the values of one condition any is enough.
 
     `document`: ids. `language`: ISO 639-1. `created_from` (inclusive) and `created_before` (exclusive): when the
     document was first seen; a time without a zone is UTC, whole seconds.
@@ -32,11 +32,6 @@ class Filters:
     source_type: tuple[str, ...] = ()
     language: tuple[str, ...] = ()
     document: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    all_tags: tuple[str, ...] = ()
-    category: tuple[str, ...] = ()
-    author: tuple[str, ...] = ()
-    chunk_type: tuple[str, ...] = ()
     created_from: datetime | None = None
     created_before: datetime | None = None
 
@@ -78,16 +73,9 @@ class Filters:
                 ("source_type", self.source_type),
                 ("language", self.language),
                 ("document_id", self.document),
-                ("category", self.category),
-                ("author", self.author),
-                ("chunk_type", self.chunk_type),
             )
             if values
         ]
-        if self.tags:
-            conditions.append(f"array_contains_any(tags, {_literals(self.tags)})")
-        if self.all_tags:
-            conditions.append(f"array_contains_all(tags, {_literals(self.all_tags)})")
         if self.created_from is not None:
             conditions.append(f"created_timestamp >= {_seconds(self.created_from)}")
         if self.created_before is not None:

@@ -149,7 +149,7 @@ def test_a_mistake_is_answered_with_what_was_expected(indexed: World) -> None:
         ({"mode": "multi"}, "multi vectors are not kept; set RAG_VECTORS=dense,sparse,multi"),
         ({"rerank": True}, "multi vectors are not kept"),
         ({"radius": 0.5}, "radius: expected with mode dense or sparse, found with hybrid"),
-        ({"filters": {"colour": "red"}}, "colour: expected one of all_tags, author"),
+        ({"filters": {"colour": "red"}}, "colour: expected one of created_before, created_from"),
         ({"filters": {"language": "japanese"}}, "language: expected an ISO 639-1 code such as ja"),
         ({"filters": {"document": "1"}}, "document: expected a document's id (a UUID), found '1'"),
         ({"filters": {"source": "nowhere"}}, "No source is named nowhere; there are: docs, old."),
