@@ -301,5 +301,5 @@ def _expect_sources(connection: Connection, names: Sequence[str]) -> None:
     known = {source.name for source in list_sources(connection)}
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(
-            f"No source is named {', '.join(unknown)}; there are: {', '.join(sorted(known)) or 'none'}."
+            f"No source is named {', '.join(map(repr, unknown))}; there are: {', '.join(sorted(known)) or 'none'}."
         )

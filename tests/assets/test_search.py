@@ -152,7 +152,7 @@ def test_a_mistake_is_answered_with_what_was_expected(indexed: World) -> None:
         ({"filters": {"colour": "red"}}, "colour: expected one of created_before, created_from"),
         ({"filters": {"language": "japanese"}}, "language: expected an ISO 639-1 code such as ja"),
         ({"filters": {"document": "1"}}, "document: expected a document's id (a UUID), found '1'"),
-        ({"filters": {"source": "nowhere"}}, "No source is named nowhere; there are: docs, old."),
+        ({"filters": {"source": "nowhere"}}, "No source is named 'nowhere'; there are: docs, old."),
     ]
     for options, expected in mistakes:
         with pytest.raises(ConfigError) as error:

@@ -125,6 +125,7 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
         "repair_drift",
         "rebuild_milvus",
         "rebuild_parquet",
+        "forget_documents",
         "purge_removed_sources",
     }
     assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())
