@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from rag_assets.assets.stage import Stage
 from rag_assets.maintenance import drain
@@ -112,9 +113,12 @@ def _collections(connection: Connection, store: MilvusStore) -> list[tuple[str, 
 def _from_milvus(stage: Stage, store: MilvusStore, name: str, kind: Kind, item: Forgotten) -> Found:
     found = Found("rows with this document_id or a chunk's id")
     stage.writer.confirm()
-    while ids := store.ids_of_document(name, str(item.document)):
+    seen: set[str] = set()
+    # Until nothing new is shown: a server that shows what it deleted must not keep this going for ever.
+    while ids := set(store.ids_of_document(name, str(item.document))) - seen:
         store.delete_ids(name, sorted(ids))
-        found.removed += len(ids)
+        seen |= ids
+    found.removed = len(seen)
     if item.chunks:
         store.delete_chunks(name, kind, dict.fromkeys(item.chunks))
     left = set(store.ids_of_document(name, str(item.document)))
@@ -137,14 +141,23 @@ def _from_parquet(stage: Stage, files: FileStore, item: Forgotten) -> Found:
     for info in list(files.list("embeddings")):
         path = "embeddings/" + info.path.split("/embeddings/", 1)[1]
         held = _rows_of(files, path, gone)
-        if not held:
+        if held == 0:
             continue
         record = recorded_file(stage.connection, path)
-        if record is not None:
+        if (
+            held is None
+        ):  # damaged, or half-written by a process that was killed: it may hold anything
+            if record is None and _is_old(info):
+                files.delete(path)
+            else:
+                found.left += 1
+                mend = "rag rebuild parquet" if record else "ask again in an hour"
+                found.note = f"{path} cannot be read; {mend}"
+        elif record is not None:
             _rewrite(stage, files, record, gone)
             files.delete(path)
             found.removed += held
-        elif info.mtime_ns is not None and time.time() - info.mtime_ns / 1e9 > GRACE:
+        elif _is_old(info):
             files.delete(path)
             found.removed += held
         else:
@@ -153,11 +166,16 @@ def _from_parquet(stage: Stage, files: FileStore, item: Forgotten) -> Found:
     return found
 
 
-def _rows_of(files: FileStore, path: str, texts: pa.Array) -> int:
+def _is_old(info: fs.FileInfo) -> bool:
+    return info.mtime_ns is not None and time.time() - info.mtime_ns / 1e9 > GRACE
+
+
+def _rows_of(files: FileStore, path: str, texts: pa.Array) -> int | None:
+    """Rows of the file that are of these texts; None where it cannot be read."""
     try:
         column = pq.read_table(files.open(path), columns=["text_hash"])["text_hash"]
     except (pa.ArrowInvalid, OSError):
-        return 0  # no Parquet: a temporary file, or one that is damaged and read by nobody
+        return None
     return int(pa.compute.sum(pa.compute.is_in(column, value_set=texts)).as_py() or 0)  # pyright: ignore
 
 

@@ -58,7 +58,11 @@ def forget(
         _undo(deployment, name, hashed, known)
         return
     if found is not None:
-        if not yes and not as_json:
+        if as_json and not yes:
+            raise ConfigError(
+                "With --json nothing is asked: add --yes to remove the document for good."
+            )
+        if not yes:
             typer.confirm(
                 f"Remove {key or document} of {name} from every store, for good?", abort=True
             )
