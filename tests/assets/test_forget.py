@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +151,13 @@ def test_the_receipt_holds_no_text_and_no_key(indexed: World) -> None:
     assert "secret" not in str(finish(indexed, "secret.md")).lower()
     stored = str(indexed.one("SELECT receipt::text FROM forgotten"))
     assert "verified" in stored and "secret" not in stored and "treasure" not in stored.lower()
+
+
+def test_a_file_that_cannot_be_read_is_not_called_clean(indexed: World) -> None:
+    path = Path(indexed.settings.storage_url) / "embeddings" / "half.parquet.1234abcd.tmp"
+    path.write_bytes(b"PAR1 and then the process was killed")
+    ask(indexed, "secret.md")
+    receipt = finish(indexed, "secret.md")
+    assert not receipt["verified"] and "cannot be read" in receipt["places"]["parquet"]["note"]
+    os.utime(path, (0, 0))  # nobody is writing it any more
+    assert finish(indexed, "secret.md")["verified"] and not path.exists()
