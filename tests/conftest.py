@@ -184,7 +184,8 @@ def empty_world(home: Path, postgres_url: str, milvus_uri: str, folder: Path) ->
         dg.DagsterInstance.ephemeral() as instance,
         ExitStack() as closing,
     ):
-        _empty(connection, MilvusStore(milvus_uri))
+        # Milvus Lite answers nobody while it awaits an index that it builds for what is to be dropped.
+        _empty(connection, MilvusStore(milvus_uri, timeout=120))
         yield World(settings, folder / "sources", instance, connection, closing)
 
 
