@@ -60,6 +60,9 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
         ("grpc.max_send_message_length", MESSAGE_LIMIT),
         ("grpc.so_reuseport", 0),
+        # pymilvus pings while it idles; by default gRPC takes that for an attack and ends the connection.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_ping_strikes", 0),
     ]
     activity = _activity()
     server = grpc.server(pool, interceptors=[activity], options=options)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import psutil
 import psycopg
 import pytest
@@ -240,6 +241,18 @@ def test_a_server_that_dies_while_it_is_waited_for_is_started_anew(
         again = waiting.result(timeout=60)
     assert again.started
     assert again.pid != dying.pid
+
+
+def test_a_client_that_idles_and_pings_is_not_cut_off(home: Path) -> None:
+    """pymilvus pings every ten seconds; so often that gRPC's own limit is passed within three."""
+    target = start_milvus(home).uri.removeprefix("http://")
+    options = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_permit_without_calls": 1}
+    states = []
+    with grpc.insecure_channel(target, list(options.items())) as channel:
+        grpc.channel_ready_future(channel).result(timeout=10)
+        channel.subscribe(states.append)
+        time.sleep(5)
+    assert states == [grpc.ChannelConnectivity.READY]
 
 
 def test_a_server_that_cannot_start_says_why(home: Path) -> None:
