@@ -25,7 +25,7 @@ from resources.files import FileStore, raw_name
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import ALL_STATES, collections
-from resources.postgres.connection import Connection
+from resources.postgres.connection import Connection, others_write
 from resources.postgres.embeddings import forget_file, record_file
 from resources.postgres.forgotten import (
     Forgotten,
@@ -38,8 +38,10 @@ from resources.postgres.forgotten import (
     unused_raw,
 )
 
-#: Seconds. A file that nothing refers to is left alone while it is younger: another source may be about to record it.
+#: Seconds. While another source is written, a younger file that nothing refers to is left alone: it may be about to be
+#: recorded.
 GRACE = 3600
+_LATER = "ask again when no other source is being written, or in an hour"
 
 
 @dataclass
@@ -138,7 +140,10 @@ def _from_parquet(stage: Stage, files: FileStore, item: Forgotten) -> Found:
         found.note = f"{len(shared)} texts stay: other documents hold them too"
     if not len(gone):
         return found
-    for info in list(files.list("embeddings")):
+    listed = list(files.list("embeddings"))
+    # Asked after the listing: a writer that begins now writes none of these files.
+    grace = GRACE if others_write(stage.connection) else 0.0
+    for info in listed:
         path = "embeddings/" + info.path.split("/embeddings/", 1)[1]
         held = _rows_of(files, path, gone)
         if held == 0:
@@ -147,27 +152,29 @@ def _from_parquet(stage: Stage, files: FileStore, item: Forgotten) -> Found:
         if (
             held is None
         ):  # damaged, or half-written by a process that was killed: it may hold anything
-            if record is None and _is_old(info):
+            if record is None and _is_old(info, grace):
                 files.delete(path)
             else:
                 found.left += 1
-                mend = "rag rebuild parquet" if record else "ask again in an hour"
+                mend = "rag rebuild parquet" if record else _LATER
                 found.note = f"{path} cannot be read; {mend}"
         elif record is not None:
             _rewrite(stage, files, record, gone)
             files.delete(path)
             found.removed += held
-        elif _is_old(info):
+        elif _is_old(info, grace):
             files.delete(path)
             found.removed += held
         else:
             found.left += held
-            found.note = f"{path} is too young to be called left over; ask again in an hour"
+            found.note = f"{path} is not recorded yet; {_LATER}"
     return found
 
 
-def _is_old(info: fs.FileInfo) -> bool:
-    return info.mtime_ns is not None and time.time() - info.mtime_ns / 1e9 > GRACE
+def _is_old(info: fs.FileInfo, grace: float) -> bool:
+    if not grace:
+        return True
+    return info.mtime_ns is not None and time.time() - info.mtime_ns / 1e9 > grace
 
 
 def _rows_of(files: FileStore, path: str, texts: pa.Array) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import psycopg
+import pyarrow.parquet as pq
 from pymilvus import MilvusClient
 
 from tests.oracle import disagreements, scan
@@ -42,6 +43,45 @@ def violations(
             found += _aliases(connection, client)
         for kind in kinds:
             found += _vectors(client, kind)
+    finally:
+        client.close()
+    return found
+
+
+def remembered(postgres_url: str, milvus_uri: str, storage: Path) -> list[str]:
+    """What any store still has of a document that was forgotten, and that no other document has."""
+    with psycopg.connect(postgres_url) as connection:
+        forgotten = connection.execute(
+            """SELECT document_id::text, f.text_hashes, f.raw_hashes FROM forgotten f"""
+        ).fetchall()
+        rows = connection.execute(
+            """SELECT 'document', id::text FROM documents UNION ALL SELECT 'text', text_hash FROM document_chunks
+               UNION ALL SELECT 'raw', raw_hash FROM documents
+               UNION ALL SELECT 'embedding', text_hash FROM embeddings"""
+        ).fetchall()
+    has: dict[str, set[str]] = {"document": set(), "text": set(), "raw": set(), "embedding": set()}
+    for what, value in rows:
+        has[what].add(value)
+    documents = {document for document, *_ in forgotten}
+    texts = {text for _, texts, _ in forgotten for text in texts} - has["text"]
+    raws = {raw for *_, raws in forgotten for raw in raws} - has["raw"]
+    assert documents
+    assert texts
+    assert raws
+    found = [f"document {each} is there" for each in documents & has["document"]]
+    found += [f"PostgreSQL knows an embedding of {each}" for each in texts & has["embedding"]]
+    for path in (storage / "embeddings").rglob("*.parquet"):
+        held = texts & set(pq.read_table(path, columns=["text_hash"])["text_hash"].to_pylist())
+        found += [f"{path} has an embedding of {text}" for text in held]
+    found += [f"{path} is there" for path in (storage / "raw").rglob("*") if path.name in raws]
+    client = MilvusClient(milvus_uri)
+    try:
+        names: Any = client.list_collections()
+        for name in names:
+            held = client.query(
+                name, f"document_id in {sorted(documents)}", output_fields=["id"], limit=100
+            )
+            found += [f"{name} has {row['id']}" for row in held]
     finally:
         client.close()
     return found

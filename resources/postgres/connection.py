@@ -22,11 +22,16 @@ from resources.errors import ConfigError, Fenced, StoreUnavailable
 
 Connection = psycopg.Connection[TupleRow]
 
-_LOCK_KEY = "hashtextextended('rag-assets partition ' || %(partition)s, 0)"
-#: Whether another live session holds the right to write %(partition)s. pg_locks shows a 64-bit key in two halves.
-IS_WRITTEN = f"""EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
-  AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND (classid::bigint << 32 | objid::bigint) = {_LOCK_KEY})"""
+
+def _is_written(partition: LiteralString) -> LiteralString:
+    # pg_locks shows a 64-bit key in two halves.
+    return f"""EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+      AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rag-assets partition ' || {partition}, 0))"""
+
+
+#: Whether another live session holds the right to write %(partition)s.
+IS_WRITTEN = _is_written("%(partition)s")
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,14 @@ def writing(connection: Connection, partition: str) -> tuple[int, bool]:
     ).fetchone()
     assert row is not None
     return row[0], row[1]
+
+
+def others_write(connection: Connection) -> bool:
+    """Whether any partition is being written by a session other than this one."""
+    row = connection.execute(
+        f"SELECT EXISTS (SELECT FROM partition_writers AS p WHERE {_is_written('p.partition')})"
+    ).fetchone()
+    return row is not None and row[0]
 
 
 @contextmanager

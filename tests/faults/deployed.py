@@ -109,6 +109,15 @@ class Deployed:
         self._epochs_grow(url)
         return ended.result["seconds"]
 
+    def assert_forgets(self) -> None:
+        """What was to be forgotten, and was killed, is ended by asking again; then no store has any of it."""
+        ended = self.run("forget")
+        assert ended.said == "done", ended.result
+        assert all(receipt["verified"] for receipt in ended.result), ended.result
+        url, uri = self.up()
+        left = invariants.remembered(url, uri, self.home / "storage")
+        assert not left, "\n".join(left[:20])
+
     def _epochs_grow(self, url: str) -> None:
         before, self.epochs = self.epochs, oracle.epochs(url)
         less = [key for key in before.keys() & self.epochs if self.epochs[key] < before[key]]

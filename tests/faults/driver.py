@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from pymilvus import MilvusClient
@@ -27,6 +28,7 @@ from rag_assets.assets.source_documents import sync_source_documents
 from rag_assets.assets.stage import Stage
 from rag_assets.assets.vectors import sync_vectors
 from rag_assets.definitions import build_resources
+from rag_assets.forget import forget as forget_document
 from rag_assets.rebuild import Rebuilder
 from rag_assets.repair import repair_source
 from rag_assets.settings import Settings
@@ -35,6 +37,12 @@ from resources.errors import RagError
 from resources.milvus import store as milvus_store
 from resources.postgres import chunks, documents, sources
 from resources.postgres import vectors as outbox
+from resources.postgres.forgotten import (
+    find_document,
+    find_request,
+    request,
+    unfinished_requests,
+)
 from resources.postgres.sources import get_source
 from tests.oracle import traces
 
@@ -104,6 +112,34 @@ def rebuild(settings: Settings) -> dict[str, Any]:
         store.close()
 
 
+def forget(settings: Settings) -> list[dict[str, Any]]:
+    """Forgets the document of the first file, which no later generation has; or ends what was begun. The receipts."""
+    world = build_resources(settings)
+    store, log = world["milvus"].open(), logging.getLogger("sweep")
+    try:
+        with world["postgres"].open().writer(SOURCE) as writer:
+            source = get_source(writer.connection, SOURCE)
+            if not unfinished_requests(writer.connection, SOURCE):
+                file = min(Path(source.config["path"]).iterdir())
+                document = find_document(writer.connection, source.id, file.name)
+                assert document is not None
+                with writer.transaction() as connection:
+                    request(connection, SOURCE, source.id, file.name, document)
+                file.unlink()
+            stage: Any = Stage("forget", source, writer, log)  # pyright: ignore[reportArgumentType]
+            items = [
+                find_request(writer.connection, SOURCE, hashed)
+                for hashed in unfinished_requests(writer.connection, SOURCE)
+            ]
+            return [
+                forget_document(stage, store, world["storage"].open(), item)
+                for item in items
+                if item is not None
+            ]
+    finally:
+        store.close()
+
+
 def twice(settings: Settings) -> dict[str, Any]:
     """A sync that recovers, and one more, of which everything that it asks of Milvus and the embedder is counted."""
     started = time.monotonic()
@@ -165,6 +201,7 @@ WORK = {
     "sync": sync,
     "repair": repair,
     "rebuild": rebuild,
+    "forget": forget,
     "twice": twice,
     "losing an upsert": partial(losing_a_reply, name="upsert", nth=3),
     "losing a delete": partial(losing_a_reply, name="delete", nth=2),

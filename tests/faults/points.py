@@ -15,7 +15,7 @@ class Point:
     name: str
     where: str
     passed: Literal["once", "twice", "many"] = "many"
-    by: Literal["sync", "repair", "rebuild", "milvus"] = "sync"
+    by: Literal["sync", "repair", "rebuild", "forget", "milvus"] = "sync"
 
 
 POINTS = (
@@ -41,6 +41,10 @@ POINTS = (
     Point(20, "alias-moved", "publishing: the alias moved, PostgreSQL does not know", "twice", "rebuild"),
     Point(21, "collection-dropping", "publishing: Milvus dropped it, PostgreSQL knows it still", "twice", "rebuild"),
     Point(22, "rebuild-batch", "rebuild: Milvus acknowledged a batch, before COMMIT", "many", "rebuild"),
+    Point(22, "forget-vectors", "forget: the rows are deleted from Milvus", "once", "forget"),
+    Point(22, "forget-drained", "forget: what the source owes to Milvus is done", "once", "forget"),
+    Point(22, "forget-rewritten", "forget: a file is written without the texts, before COMMIT", "many", "forget"),
+    Point(22, "forget-parquet", "forget: every file is rewritten, before the raw store", "once", "forget"),
     Point(23, "deletions-allowed", "source_documents: the guard said yes, before deletions", "once"),
     Point(24, "repair-planned", "repair: what is wrong is known", "once", "repair"),
     Point(24, "repair-half-done", "repair: rows are voided or deleted, not written", "once", "repair"),

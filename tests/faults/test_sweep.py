@@ -63,7 +63,7 @@ def crashed() -> Iterator[Deployed]:
 def times(crashed: Deployed) -> dict[str, int]:
     """How often a sync of a generation, or a repair, passes each point."""
     passed: dict[str, int] = {}
-    for work in ("sync", "repair", "rebuild"):
+    for work in ("sync", "repair", "rebuild", "forget"):
         crashed.change()
         ended = crashed.run(work, "count:0")
         assert ended.said == "done", ended.result
@@ -79,7 +79,7 @@ def test_every_point_is_passed_as_often_as_listed(times: dict[str, int]) -> None
     assert {
         name: words.get(count, "many" if count else "never") for name, count in times.items()
     } == listed
-    assert len(CELLS) == len(set(map(str, CELLS))) == 3 * (3 * 16 + 2 * 3 + 1 + 3) + 3
+    assert len(CELLS) == len(set(map(str, CELLS))) == 3 * (3 * 17 + 2 * 3 + 1 + 6) + 3
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
@@ -93,6 +93,8 @@ def test_a_crash_leaves_work_never_a_lie(
     assert end.said in ("killed", "failed", "done"), end.result
     crashed.assert_no_lies()
     crashed.assert_heals()
+    if cell.point.by == "forget":
+        crashed.assert_forgets()
 
 
 def crash(made: Deployed, cell: Cell, nth: int) -> Ended:
