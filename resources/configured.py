@@ -63,7 +63,7 @@ class MilvusResource(dg.ConfigurableResource):
         endpoint = start_milvus(Path(self.home))
         store = MilvusStore(endpoint.uri, "", self.timeout)
         if not endpoint.clean:
-            for name in store.client.list_collections():
+            for name in store.collection_names():
                 store.mend_duplicates(name)
             acknowledge_unclean_milvus(Path(self.home))
         return store

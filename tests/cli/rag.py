@@ -19,6 +19,7 @@ from pymilvus import MilvusClient
 
 from resources.embedded.stack import running, stop
 from tests.oracle import disagreements
+from tests.processes import run_rag
 
 EXECUTABLE = Path(sys.executable).with_name("rag")
 
@@ -39,13 +40,7 @@ class Rag:
         return inherited | {"RAG_HOME": str(self.home)} | self.env | changes
 
     def __call__(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [EXECUTABLE, *arguments],
-            env=self.environment(**changes),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        return run_rag(arguments, self.environment(**changes))
 
     def ok(self, *arguments: str) -> str:
         """Standard output of a command that must succeed."""
@@ -57,6 +52,7 @@ class Rag:
         return json.loads(self.ok(*arguments, "--json"))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The executable itself, on its way."""
         return subprocess.Popen(
             [EXECUTABLE, *arguments],
             env=self.environment(),

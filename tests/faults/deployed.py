@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 import tempfile
 import time
@@ -25,14 +24,12 @@ from resources.postgres.schema import migrate
 from resources.postgres.sources import add_source
 from tests import invariants, oracle
 from tests.faults import corpus, driver
+from tests.processes import context
 
 Server = Literal["milvus", "postgres"]
 
 #: The signal by which each victim ends; SIGQUIT is PostgreSQL's immediate shutdown.
 SIGNALS = {"step": "KILL", "milvus": "KILL", "postgres": "QUIT"}
-
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([driver.__name__])
 
 
 @dataclass(frozen=True)
@@ -71,9 +68,9 @@ class Deployed:
 
     def start(self, work: str, fault: str = "", signal: str = "KILL", **changes: Any) -> Any:
         """(process, where its answer comes from)."""
-        receiver, sender = _context.Pipe(duplex=False)
+        receiver, sender = context.Pipe(duplex=False)
         settings = self.settings.model_copy(update=changes)
-        process = _context.Process(
+        process = context.Process(
             target=driver.run, args=(sender, work, settings, fault, signal), daemon=True
         )
         process.start()

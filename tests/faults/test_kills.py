@@ -1,6 +1,6 @@
 """Kill -9 at random moments: of a `rag ingest`, of Milvus, of every server at once. The next ingest makes it whole.
 
-RAG_FAULT_ROUNDS (default 4) kills of the command; RAG_FAULT_SEED chooses the moments. Every failing seed is printed.
+RAG_FAULT_ROUNDS (default 2) kills of the command; RAG_FAULT_SEED chooses the moments. Every failing seed is printed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from resources.embedded.process import ended
 from tests.cli.rag import Rag, deployment
 
-ROUNDS = int(os.environ.get("RAG_FAULT_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("RAG_FAULT_ROUNDS", "2"))
 SEED = int(os.environ.get("RAG_FAULT_SEED", "20240607"))
 #: Seconds after it took the partition, in which an ingest of this corpus is at work.
 WINDOW = (0.0, 2.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,11 @@ def test_milvus_dies_at_a_step_of_its_own_work(
 
 def flush(uri: str) -> None:
     """Every collection, as the server does by itself once it has been idle."""
+    # Closed in any case: clients of one address share a connection, and its patience.
     try:
-        client = MilvusClient(uri, timeout=3)
-        for name in ("dense_collection", "sparse_collection"):
-            client.flush(name, timeout=3)
-        time.sleep(0.05)
-        client.close()
+        with closing(MilvusClient(uri, timeout=3)) as client:
+            for name in ("dense_collection", "sparse_collection"):
+                client.flush(name, timeout=3)
+            time.sleep(0.05)
     except MilvusException:
         pass  # it died, which was the purpose

@@ -228,12 +228,19 @@ def test_a_taken_port_is_left_to_its_owner_and_a_stalled_server_waited_for(home:
     assert start_milvus(home).pid == second.pid
 
 
+def _is_stopped(pid: int, thread: int) -> bool:
+    status = Path(f"/proc/{pid}/task/{thread}/stat").read_text()
+    return status.rsplit(")", 1)[1].split()[0] == "T"
+
+
 @pytest.mark.parametrize("start", [start_milvus, start_postgres])
 def test_a_server_that_dies_while_it_is_waited_for_is_started_anew(
     home: Path, start: Callable[[Path], MilvusEndpoint | PostgresEndpoint]
 ) -> None:
     dying = psutil.Process(start(home).pid)
     dying.suspend()
+    while not all(_is_stopped(dying.pid, thread.id) for thread in dying.threads()):
+        time.sleep(0.01)  # on a busy machine a thread goes on for a while
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(start, home)
         time.sleep(0.3)  # it has found the server, which does not answer
