@@ -44,7 +44,8 @@ def result(
             ],
             schema=dg.TableSchema([dg.TableColumn(name, "string") for name in columns]),
         )
-        found["found"] = len(rows)
+        if not passed:
+            found["found"] = len(rows)
     if not passed and mend:
         found["mend_with"] = mend
     return dg.AssetCheckResult(
