@@ -45,7 +45,8 @@ def disagreements(
         cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
         rows = cursor.execute(
             """SELECT c.id, c.content, c.text_hash, c.document_id, c.position, c.embedding_status, d.source_type,
-                 d.language, s.name, floor(extract(epoch FROM d.created_at))::bigint AS created
+                 coalesce(c.language, d.language) AS language, s.name,
+                 floor(extract(epoch FROM d.created_at))::bigint AS created
                FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid"""
         ).fetchall()
         waiting = cursor.execute("SELECT count(*) AS n FROM vector_deletions").fetchone()

@@ -6,16 +6,20 @@ from rag_assets.assets.documents import documents
 from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, one_ahead, run_stage
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.chunking import CHUNKER_VERSION, ChunkingConfig, split
+from rag_assets.pipeline.identity import fingerprint
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource
 from resources.faults import passage
+from resources.parsing.language import own_language
 from resources.postgres.chunks import (
+    ToChunk,
     batch_to_chunk,
     chunk_rows,
     count_chunks,
     plan_chunking,
     write_chunks,
 )
+from resources.postgres.sources import SourceRow
 
 
 class ChunkingResource(dg.ConfigurableResource):
@@ -38,27 +42,24 @@ class ChunkingResource(dg.ConfigurableResource):
 def document_chunks(
     context: dg.AssetExecutionContext, postgres: PostgresResource, chunking: ChunkingResource
 ) -> dg.MaterializeResult:
-    """One row a chunk, with section, level and parent. Table `document_chunks`. Unchanged text keeps its id."""
+    """One row a chunk, with section, page and language. Table `document_chunks`. Unchanged text keeps its id."""
     return run_stage(context, postgres, lambda stage: sync_chunks(stage, chunking.config()))
 
 
 def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
     plan = Plan()
-    batches = plan_chunking(stage.writer, stage.source.id, config.fingerprint)
+    chunker = fingerprint(config.fingerprint, stage.source.config.get("language") or "")
+    batches = plan_chunking(stage.writer, stage.source.id, chunker)
     split_ahead = one_ahead(
         batches,
         lambda batch: batch_to_chunk(stage.connection, batch),
-        lambda texts: [
-            row
-            for document, text, markdown in texts
-            for row in chunk_rows(
-                stage.source.id, document, split(text, markdown=markdown, config=config)
-            )
+        lambda documents: [
+            row for document in documents for row in _chunked(stage.source, document, config)
         ],
     )
     for batch, _, rows in split_ahead:
         with stage.writer.transaction() as connection:
-            done = write_chunks(connection, batch, rows, config.fingerprint)
+            done = write_chunks(connection, batch, rows, chunker)
             passage("chunks-written")
         passage("chunks-committed")
         plan.inserted += done.inserted
@@ -75,3 +76,17 @@ def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
         {"source": stage.source.id},
     )
     return Outcome(plan, total, columns, sample)
+
+
+def _chunked(
+    source: SourceRow, document: ToChunk, config: ChunkingConfig
+) -> list[tuple[object, ...]]:
+    chunks = split(document.text, markdown=document.markdown, config=config)
+    prescribed = "language" in source.config
+    languages = [
+        None
+        if prescribed or chunk.chunk_type in ("code", "table")
+        else own_language(chunk.content, document.language)
+        for chunk in chunks
+    ]
+    return chunk_rows(source.id, document, chunks, languages)

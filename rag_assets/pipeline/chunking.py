@@ -19,7 +19,7 @@ from typing import NamedTuple
 from semantic_text_splitter import TextSplitter
 
 #: Change it with any change of this module that alters chunks: documents are then split and embedded anew.
-CHUNKER_VERSION = "2"
+CHUNKER_VERSION = "3"
 
 # A section's title is stored as VARCHAR(500).
 _TITLE_CHARS = 500
@@ -67,10 +67,11 @@ _MARKDOWN = re.compile(
 _PLAIN = re.compile(r"^(?P<text>[^\S\n]*+\S[^\n]*+(?:\n[^\S\n]*+\S[^\n]*+)*+)", re.MULTILINE)
 
 # A block that is too long may be cut after a match of these. A Latin full stop needs a blank after it and then no
-# small letter ("e.g. this"); a CJK one needs neither. The lookbehind keeps "....." linear.
+# small letter ("e.g. this"); one of Chinese, Japanese, Khmer, Burmese, Tibetan or Amharic needs neither. The lookbehind
+# keeps "....." linear.
 _LINE_END = re.compile(r"\n\s*\n|\n")
 _SENTENCE_END = re.compile(
-    r"(?P<stop>(?<![.!?؟۔।॥።])[.!?؟۔।॥።]++[\"'”’»)\]]*+\s++(?![a-z])|[。！？．｡…]++[」』”’）】》]*+\s*+)|\n\s*+"
+    r"(?P<stop>(?<![.!?؟۔।॥።])[.!?؟۔।॥።]++[\"'”’»)\]]*+\s++(?![a-z])|[。！？．｡…។៕။།።]++[」』”’）】》]*+\s*+)|\n\s*+"
 )
 
 # The closing marks of a heading, or its `{ #anchor }`.
@@ -118,7 +119,8 @@ class Chunk:
     `chunk_type`: text | heading | code | table | list. `position`: 0..n-1. `section_title` and `hierarchy_level`: of
     the heading that the chunk opens with, else of the one it stands below (None and 1 where there is none). `parent`:
     position of the chunk with that heading; for a chunk that opens with a heading, with the next outer one.
-    `token_count`: words, with Han and kana characters counted one by one: an estimate.
+    `token_count`: words, with Han and kana characters counted one by one: an estimate. `start`: where it opens in the
+    text, counted with newlines as one character and without a byte order mark.
     """
 
     content: str
@@ -128,6 +130,7 @@ class Chunk:
     hierarchy_level: int
     parent: int | None
     token_count: int
+    start: int
 
 
 class _Block(NamedTuple):
@@ -309,7 +312,8 @@ def _chunks(text: str, blocks: list[_Block], firsts: list[int]) -> list[Chunk]:
         content = blocks[first].header + text[blocks[first].start : blocks[after - 1].end]
         kind = "heading" if not kinds else kinds.pop() if len(kinds) == 1 else "text"
         tokens = _token_count(content)
-        chunks.append(Chunk(content, kind, position, title or None, level, parent, tokens))
+        start = blocks[first].start
+        chunks.append(Chunk(content, kind, position, title or None, level, parent, tokens, start))
     return chunks
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from rag_assets.pipeline.chunking import Chunk
 from rag_assets.pipeline.identity import chunk_id, text_hash
@@ -29,6 +31,8 @@ _CHUNK_COLUMNS = {
     "char_count": "int4",
     "source_uuid": "uuid",
     "text_hash": "text",
+    "page": "int4",
+    "language": "text",
 }
 
 
@@ -48,19 +52,36 @@ def plan_chunking(writer: Writer, source_id: uuid.UUID, chunker_fingerprint: str
     )
 
 
-def batch_to_chunk(connection: Connection, batch: int) -> list[tuple[uuid.UUID, str, bool]]:
-    """(document id, text, whether it is Markdown)."""
-    return connection.execute(
-        """SELECT d.id, d.content, d.is_markdown FROM pg_temp.todo t JOIN documents d USING (id)
-           WHERE t.batch = %s ORDER BY d.id""",
+class ToChunk(NamedTuple):
+    """A document's text, and what its chunks inherit. `page_starts`: offsets of its pages, where it has pages."""
+
+    id: uuid.UUID
+    text: str
+    markdown: bool
+    language: str | None
+    page_starts: list[int] | None
+
+
+def batch_to_chunk(connection: Connection, batch: int) -> list[ToChunk]:
+    rows = connection.execute(
+        """SELECT d.id, d.content, d.is_markdown, d.language, d.metadata->'page_starts'
+           FROM pg_temp.todo t JOIN documents d USING (id) WHERE t.batch = %s ORDER BY d.id""",
         [batch],
-    ).fetchall()
+    )
+    return [ToChunk(*row) for row in rows]
 
 
 def chunk_rows(
-    source_id: uuid.UUID, document: uuid.UUID, chunks: Sequence[Chunk]
+    source_id: uuid.UUID,
+    document: ToChunk,
+    chunks: Sequence[Chunk],
+    languages: Sequence[str | None],
 ) -> list[tuple[object, ...]]:
-    """The rows of one document's chunks. Equal texts within it are told apart by their occurrence."""
+    """The rows of one document's chunks. Equal texts within it are told apart by their occurrence.
+
+    `languages`: of each chunk, where it is not the document's.
+    """
+    pages = document.page_starts
     seen: dict[str, int] = {}
     ids: list[uuid.UUID] = []
     hashes: list[str] = []
@@ -68,12 +89,12 @@ def chunk_rows(
         digest = text_hash(chunk.content)
         occurrence = seen.get(digest, 0)
         seen[digest] = occurrence + 1
-        ids.append(chunk_id(document, digest, occurrence))
+        ids.append(chunk_id(document.id, digest, occurrence))
         hashes.append(digest)
     return [
         (
             ids[index],
-            document,
+            document.id,
             chunk.content,
             chunk.chunk_type,
             chunk.position,
@@ -84,8 +105,10 @@ def chunk_rows(
             len(chunk.content),
             source_id,
             hashes[index],
+            bisect_right(pages, chunk.start) if pages else None,
+            language,
         )
-        for index, chunk in enumerate(chunks)
+        for index, (chunk, language) in enumerate(zip(chunks, languages))
     ]
 
 
@@ -114,17 +137,18 @@ def write_chunks(
     ).fetchall()
     written = connection.execute(
         """INSERT INTO document_chunks AS c (id, document_id, content, chunk_type, position, section_title,
-             hierarchy_level, parent_chunk_id, token_count, char_count, source_uuid, text_hash)
+             hierarchy_level, parent_chunk_id, token_count, char_count, source_uuid, text_hash, page, language)
            SELECT n.id, n.document_id, n.content, n.chunk_type, n.position, n.section_title, n.hierarchy_level,
-             n.parent_chunk_id, n.token_count, n.char_count, n.source_uuid, n.text_hash
+             n.parent_chunk_id, n.token_count, n.char_count, n.source_uuid, n.text_hash, n.page, n.language
            FROM pg_temp.new_chunks n JOIN documents d ON d.id = n.document_id
            ON CONFLICT (id) DO UPDATE SET position = excluded.position, chunk_type = excluded.chunk_type,
              section_title = excluded.section_title, hierarchy_level = excluded.hierarchy_level,
-             parent_chunk_id = excluded.parent_chunk_id, updated_at = now(),
-             embedding_status = CASE WHEN c.position <> excluded.position THEN 'pending' ELSE c.embedding_status END
-           WHERE (c.position, c.chunk_type, c.section_title, c.hierarchy_level, c.parent_chunk_id)
+             parent_chunk_id = excluded.parent_chunk_id, page = excluded.page, language = excluded.language,
+             updated_at = now(), embedding_status = CASE WHEN (c.position, c.language)
+               IS DISTINCT FROM (excluded.position, excluded.language) THEN 'pending' ELSE c.embedding_status END
+           WHERE (c.position, c.chunk_type, c.section_title, c.hierarchy_level, c.parent_chunk_id, c.page, c.language)
              IS DISTINCT FROM (excluded.position, excluded.chunk_type, excluded.section_title,
-                               excluded.hierarchy_level, excluded.parent_chunk_id)
+                               excluded.hierarchy_level, excluded.parent_chunk_id, excluded.page, excluded.language)
            RETURNING c.document_id, (xmax = 0)""",
     ).fetchall()
     inserted = sum(new for _, new in written)

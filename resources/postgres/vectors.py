@@ -17,8 +17,8 @@ from resources.postgres.embeddings import DIRTY, Target
 from resources.postgres.todo import plan_todo
 
 #: The fingerprint that a chunk's rows must have now. Spliced into queries with `c`, `d` and `s` in scope.
-FINGERPRINT = """rag_row_fingerprint(%(model)s, c.text_hash, d.id, d.source_type, s.name, d.language, c.position,
-                                     d.created_at)"""
+FINGERPRINT = """rag_row_fingerprint(%(model)s, c.text_hash, d.id, d.source_type, s.name,
+                                     coalesce(c.language, d.language), c.position, d.created_at)"""
 
 
 #: Outbox entries claimed at a time.
@@ -95,7 +95,7 @@ def plan_vectors(
               (row_number() OVER (ORDER BY file_id, row_index, id) - 1) / %(batch_rows)s AS batch
             FROM (
               SELECT c.id, {FINGERPRINT} AS row_fingerprint, e.file_id, f.path, e.row_index, d.id AS document_id,
-                d.source_type, s.name AS source, d.language, c.position, d.created_at,
+                d.source_type, s.name AS source, coalesce(c.language, d.language) AS language, c.position, d.created_at,
                 r.chunk_id IS NOT NULL AS replaces, r.row_fingerprint AS acknowledged
               FROM documents d JOIN sources s ON s.id = d.source_uuid JOIN document_chunks c ON c.document_id = d.id
               JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash

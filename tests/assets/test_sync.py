@@ -364,6 +364,35 @@ def test_a_text_that_cannot_be_embedded_fails_alone(world: World) -> None:
     )
 
 
+def test_a_chunk_in_another_language_says_so_in_milvus_too(world: World) -> None:
+    mixed = long_text("mixed") + "\n\n# 日本語\n\n" + JAPANESE.split("\n\n", 1)[1] * 20
+    world.write({"mixed.md": mixed, "en.md": ENGLISH})
+    world.add()
+    world.sync()
+    languages = world.connection.execute(
+        """SELECT DISTINCT d.source_key, d.language, c.language FROM document_chunks c
+           JOIN documents d ON d.id = c.document_id ORDER BY 1, 2, 3"""
+    ).fetchall()
+    assert languages == [("en.md", "en", None), ("mixed.md", "en", "ja"), ("mixed.md", "en", None)]
+    found = world.searcher().search("天文台は何時に開館しますか", k=3, language="ja")
+    assert found and {hit.key for hit in found} == {"mixed.md"}
+    assert {hit.language for hit in found} == {"ja"}
+    assert_equal(world)
+
+
+def test_chunks_of_a_pdf_know_their_page(world: World, shared_data: Path) -> None:
+    name = "docling__multi_page.pdf"
+    world.write({name: (shared_data / "corpora/office-pdf-mixed/pdf" / name).read_bytes()})
+    world.add()
+    world.sync()
+    pages = world.connection.execute(
+        "SELECT page, content FROM document_chunks ORDER BY position"
+    ).fetchall()
+    assert [page for page, _ in pages] == sorted(page for page, _ in pages)
+    assert {page for page, _ in pages} >= {1, 2, 3, 4}
+    assert_equal(world)
+
+
 @pytest.mark.parametrize("name", ["office-pdf-mixed"])
 def test_a_real_mixed_corpus_is_read_or_refused_with_a_reason(
     world: World, shared_data: Path, name: str

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from statistics import mean
 
 import pytest
@@ -13,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag_assets.pipeline.chunking import CHUNKER_VERSION, Chunk, ChunkingConfig, split
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 WORDS = ["the", "partition", "holds", "rows", "that", "a", "query", "reads", "and", "merges"]
 
@@ -318,7 +322,7 @@ def test_chunks_are_those_of_this_version() -> None:
     rng = random.Random("golden")
     text = "\n\n".join(markdown_blocks(rng) for _ in range(200)) + "\n\n" + "これは文です。" * 300
     digest = hashlib.blake2b("\0".join(contents(text)).encode(), digest_size=8).hexdigest()
-    assert (CHUNKER_VERSION, digest) == ("2", "4d1d3b62754a3d89")
+    assert (CHUNKER_VERSION, digest) == ("3", "4d1d3b62754a3d89")
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------
@@ -339,3 +343,30 @@ def test_the_fingerprint_tells_configurations_apart() -> None:
 def test_sizes_that_cannot_work_are_refused(sizes: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"max_chars={sizes[0]}, min_chars={sizes[1]}"):
         ChunkingConfig(*sizes)
+
+
+@pytest.mark.parametrize(
+    "sentence_without_spaces",
+    ["これは文です。", "这是一句话！", "នេះជាប្រយោគមួយ។", "ဒါကစာကြောင်းတစ်ကြောင်း။", "ይህዓረፍተነገርነው።"],
+)
+def test_scripts_without_spaces_are_cut_at_the_ends_of_sentences(
+    sentence_without_spaces: str,
+) -> None:
+    parts = contents(sentence_without_spaces * 400, markdown=False)
+    assert len(parts) > 2
+    assert all(part.endswith(sentence_without_spaces) for part in parts)
+
+
+@pytest.mark.skipif(not (SHARED / "corpora").is_dir(), reason=f"no third-party corpora at {SHARED}")
+def test_code_of_real_documents_is_whole_where_it_fits() -> None:
+    whole = cut = 0
+    for path in sorted((SHARED / "corpora/fastapi-docs/en").rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        parts = contents(text)
+        fences = re.finditer(r"^```[^\n`]*\n.*?\n```[ \t]*$", text, re.MULTILINE | re.DOTALL)
+        for block in fences:
+            if len(block[0]) <= 900:
+                found = any(block[0] in part for part in parts)
+                whole, cut = whole + found, cut + (not found)
+    assert whole > 100
+    assert cut <= 0.01 * whole, (whole, cut)

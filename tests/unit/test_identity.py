@@ -21,7 +21,7 @@ from rag_assets.pipeline.identity import (
     text_hash,
     vector_id,
 )
-from resources.postgres.chunks import chunk_rows
+from resources.postgres.chunks import ToChunk, chunk_rows
 
 ANY_TEXT = st.text(st.characters(), max_size=8)  # lone surrogates too
 PARTS = st.lists(ANY_TEXT, max_size=4)
@@ -79,8 +79,14 @@ def test_documents_are_distinct_by_source_and_key(
 
 def chunks_of(texts: list[str]) -> list[Chunk]:
     return [
-        Chunk(text, "text", position, "", 1, None, len(text)) for position, text in enumerate(texts)
+        Chunk(text, "text", position, "", 1, None, len(text), 0)
+        for position, text in enumerate(texts)
     ]
+
+
+def ids_of(document: uuid.UUID, texts: list[str]) -> list[object]:
+    whole = ToChunk(document, "".join(texts), False, None, None)
+    return [row[0] for row in chunk_rows(document, whole, chunks_of(texts), [None] * len(texts))]
 
 
 TEXTS = st.lists(st.sampled_from(["a", "b", "c", "東京", "x" * 50]), max_size=8)
@@ -91,10 +97,10 @@ def test_chunks_keep_their_ids_when_others_come_and_go(
     document: uuid.UUID, texts: list[str], inserted: list[str], at: int
 ) -> None:
     """The ids are those of the bag of texts: how often each text occurs, and nothing else."""
-    before = [row[0] for row in chunk_rows(uuid.uuid4(), document, chunks_of(texts))]
+    before = ids_of(document, texts)
     assert len(set(before)) == len(texts)
     longer = texts[:at] + inserted + texts[at:]
-    after = [row[0] for row in chunk_rows(uuid.uuid4(), document, chunks_of(longer))]
+    after = ids_of(document, longer)
     assert set(before) <= set(after) and len(set(after)) == len(longer)
     counts = Counter(longer)
     expected = {
@@ -103,7 +109,7 @@ def test_chunks_keep_their_ids_when_others_come_and_go(
         for occurrence in range(count)
     }
     assert set(after) == expected
-    reordered = [row[0] for row in chunk_rows(uuid.uuid4(), document, chunks_of(longer[::-1]))]
+    reordered = ids_of(document, longer[::-1])
     assert set(reordered) == set(after)
 
 
@@ -111,5 +117,5 @@ def test_chunks_keep_their_ids_when_others_come_and_go(
 def test_equal_texts_in_two_documents_are_different_chunks(
     one: uuid.UUID, two: uuid.UUID, texts: list[str]
 ) -> None:
-    ids = [row[0] for document in (one, two) for row in chunk_rows(one, document, chunks_of(texts))]
+    ids = [row_id for document in (one, two) for row_id in ids_of(document, texts)]
     assert len(set(ids)) == len(texts) * len({one, two})
