@@ -16,12 +16,14 @@ from rag_assets.assets.documents import ParsingResource, documents
 from rag_assets.assets.source_documents import GuardResource, source_documents
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.automation.forgetting import forget_documents
+from rag_assets.automation.history import daily_history, keep_history
 from rag_assets.automation.jobs import JOBS
 from rag_assets.automation.schedules import SCHEDULES
 from rag_assets.automation.sensors import SENSORS
 from rag_assets.automation.upkeep import UPKEEP_JOBS
 from rag_assets.checks.embeddings import chunk_embeddings_are_in_parquet
 from rag_assets.checks.quick import QUICK_CHECKS
+from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.checks.tables import TABLE_CHECKS
 from rag_assets.checks.vectors import VECTOR_CHECKS
 from rag_assets.settings import Settings, load_settings
@@ -112,9 +114,10 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             chunk_embeddings_are_in_parquet,
             *VECTOR_CHECKS,
             *QUICK_CHECKS,
+            synced_on_schedule,
         ],
-        jobs=[*JOBS, *UPKEEP_JOBS, forget_documents],
-        schedules=SCHEDULES,
+        jobs=[*JOBS, *UPKEEP_JOBS, forget_documents, keep_history],
+        schedules=[*SCHEDULES, daily_history],
         sensors=SENSORS,
         resources=resources,
         # A step in its own process costs 1.4 s, one in the run's process 0.08 s; the steps follow one another anyway.

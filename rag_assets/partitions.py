@@ -17,6 +17,8 @@ SOURCES = dg.DynamicPartitionsDefinition(name="sources")
 
 #: Dagster's tag for the partition of a run.
 PARTITION_TAG = "dagster/partition"
+#: ... and for the first one of a run over several.
+RANGE_TAG = "dagster/asset_partition_range_start"
 
 #: The name stands in partition keys, in run tags, and in filter expressions of Milvus: no quotes, no slashes.
 _NAME = re.compile(r"\w[\w.\- ]{0,98}\w|\w", re.UNICODE)

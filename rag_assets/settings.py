@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -119,6 +120,24 @@ class Settings(BaseSettings):
         description="... and more documents than this. An empty listing always asks.",
     )
 
+    sync_schedule: str = Field(
+        default="0 2 * * *",
+        pattern=r"^\S+( \S+){4}$",
+        description="When a source without a schedule of its own is synced (cron).",
+    )
+    timezone: str = Field(
+        default="UTC", description="IANA time zone of all schedules, such as Asia/Tokyo."
+    )
+    sync_grace_minutes: int = Field(
+        default=60,
+        ge=0,
+        description="A source is late when its sync is not done so long after it was due.",
+    )
+    history_days: int = Field(
+        default=365,
+        ge=1,
+        description="Days that replaced and deleted versions of documents are kept.",
+    )
     quick_check_schedule: str = Field(
         default="*/15 * * * *",
         pattern=r"^\S+( \S+){4}$",
@@ -170,6 +189,15 @@ class Settings(BaseSettings):
         most = info.data.get("chunk_max_chars", value)
         if value > most:
             raise ValueError(f"expected at most RAG_CHUNK_MAX_CHARS, {most}")
+        return value
+
+    @field_validator("timezone", mode="after")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("expected an IANA time zone such as Europe/Berlin") from None
         return value
 
     @field_validator("home", mode="after")

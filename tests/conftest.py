@@ -202,6 +202,7 @@ def _empty(connection: Connection, store: MilvusStore) -> None:
     connection.execute("DELETE FROM vector_collections")
     connection.execute("DELETE FROM embedding_files")
     connection.execute("DELETE FROM partition_writers")
+    connection.execute("DELETE FROM document_versions")
     for name in store.client.list_collections():
         for alias in store.client.list_aliases(name).get("aliases", []):
             store.client.drop_alias(alias)

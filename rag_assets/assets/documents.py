@@ -34,7 +34,7 @@ from resources.postgres.documents import (
     plan_parsing,
     write_documents,
 )
-from resources.postgres.sources import mark_completed
+from resources.postgres.syncs import record_counts
 from resources.sources.base import Entry, Source
 from resources.sources.envelope import stated, unwrap, wrap
 from resources.sources.registered import open_registered
@@ -102,7 +102,7 @@ def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> 
                 plan.replaced += row.error is None and not item.is_new
             stage.progress(batch + 1, batches)
     plan.deleted = delete_gone_documents(stage.writer, stage.source)
-    mark_completed(stage.connection, stage.source.id)
+    record_counts(stage.connection, stage.source.id)
     return _outcome(stage, plan)
 
 

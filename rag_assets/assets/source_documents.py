@@ -11,8 +11,9 @@ from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, 
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.plan import Plan
+from rag_assets.schedule import freshness_policy
 from resources.configured import PostgresResource, StorageResource
-from resources.errors import DeletionGuard, RagError, SourceError, SourceUnavailable
+from resources.errors import DeletionGuard, SourceError, SourceUnavailable
 from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.postgres.sources import (
@@ -21,12 +22,10 @@ from resources.postgres.sources import (
     count_entries,
     delete_gone_entries,
     listed_batch,
-    mark_completed,
-    mark_failed,
-    mark_syncing,
     record_fetched,
     stage_listing,
 )
+from resources.postgres.syncs import mark_syncing
 from resources.sources.base import Entry, Source
 from resources.sources.envelope import wrap
 from resources.sources.registered import open_registered
@@ -52,7 +51,13 @@ class GuardResource(dg.ConfigurableResource):
     documents: int = 20
 
 
-@dg.asset(partitions_def=SOURCES, kinds={"python", "file"}, code_version="1", **COMMON)
+@dg.asset(
+    partitions_def=SOURCES,
+    kinds={"python", "file"},
+    code_version="1",
+    freshness_policy=freshness_policy(),
+    **COMMON,
+)
 def source_documents(
     context: dg.AssetExecutionContext,
     config: SyncConfig,
@@ -74,27 +79,20 @@ def source_documents(
 def sync_source_documents(stage: Stage, files: FileStore, guard: GuardResource | None) -> Outcome:
     """Lists the source and fetches what changed. Raises SourceError, and forgets nothing, on half a listing."""
     mark_syncing(stage.connection, stage.source.id)
-    try:
-        with closing(open_registered(stage.source)) as source:
-            entries = _checked(source.list())
-            plan, batches = stage_listing(stage.writer, stage.source.id, entries)
-            listed = plan.kept
-            if guard is not None:
-                recorded = count_entries(stage.connection, stage.source.id)
-                check_deletions(stage.source.name, guard, listed, plan.deleted, recorded)
-            fetching = Fetching(stage, source, files, plan)
-            for batch in range(batches):
-                fetching.batch(listed_batch(stage.connection, batch))
-                stage.progress(batch + 1, batches)
-        if plan.deleted:
-            passage("deletions-allowed")
-            with stage.writer.transaction() as connection:
-                plan.deleted = delete_gone_entries(connection, stage.source.id)
-    except RagError as error:
-        if stage.connection.closed == 0:
-            mark_failed(stage.connection, stage.source.id, str(error))
-        raise
-    mark_completed(stage.connection, stage.source.id)
+    with closing(open_registered(stage.source)) as source:
+        plan, batches = stage_listing(stage.writer, stage.source.id, _checked(source.list()))
+        listed = plan.kept
+        if guard is not None:
+            recorded = count_entries(stage.connection, stage.source.id)
+            check_deletions(stage.source.name, guard, listed, plan.deleted, recorded)
+        fetching = Fetching(stage, source, files, plan)
+        for batch in range(batches):
+            fetching.batch(listed_batch(stage.connection, batch))
+            stage.progress(batch + 1, batches)
+    if plan.deleted:
+        passage("deletions-allowed")
+        with stage.writer.transaction() as connection:
+            plan.deleted = delete_gone_entries(connection, stage.source.id)
     columns, sample = columns_and_sample(
         stage.connection,
         "source_entries",

@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import dagster as dg
+import psycopg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from rag_assets import progress
 from rag_assets.partitions import source_name
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource
-from resources.errors import RagError
-from resources.postgres.connection import Connection, Writer
+from resources.errors import Fenced, RagError
+from resources.postgres.connection import Connection, Postgres, Writer
 from resources.postgres.sources import SourceRow, get_source
+from resources.postgres.syncs import mark_failed, mark_running_again, mark_waiting
 
 #: A store that restarts is back within seconds; what does not heal in half a minute needs a person.
 RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
@@ -106,6 +108,7 @@ def run_stage(
         return _run_partitions(context, postgres, work)
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
         _interrupted.set()
+        _record_end(postgres.open(), context, {})
         raise _interruption() from None
 
 
@@ -113,25 +116,44 @@ def _run_partitions(
     context: dg.AssetExecutionContext, postgres: PostgresResource, work: Callable[[Stage], Outcome]
 ) -> dg.MaterializeResult:
     errors: dict[str, RagError] = {}
-    keys = list(context.partition_keys)
+    failed: dict[
+        str, str
+    ] = {}  # without those that another writer is at: that sync's end is the one to record
     database = postgres.open()
-    for key in keys:
-        started = time.monotonic()
+    for key in context.partition_keys:
+        started, name, held = time.monotonic(), source_name(key), False
         try:
-            with database.writer(key) as writer:
-                source = get_source(writer.connection, source_name(key))
+            with database.writer(key, run=context.run_id) as writer:
+                source, held = get_source(writer.connection, name), True
+                mark_running_again(writer.connection, source.id)
                 outcome = work(
                     Stage(context.asset_key.to_user_string(), source, writer, context.log)
                 )
         except RagError as error:
             errors[key] = error
+            if held and not isinstance(error, Fenced):
+                failed[name] = str(error)
             continue
         seconds = time.monotonic() - started
         context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")
         context.add_asset_metadata(_evidence(outcome, seconds), partition_key=key)
     if errors:
+        _record_end(database, context, failed)
         _fail(errors)
     return dg.MaterializeResult()
+
+
+def _record_end(
+    database: Postgres, context: dg.AssetExecutionContext, failed: Mapping[str, str]
+) -> None:
+    """The run goes no further: why, for the sources that failed (name -> reason); the others wait for the next sync."""
+    try:
+        with database.connect(autocommit=True) as connection:
+            connection.execute("SELECT set_config('rag.run', %s, false)", [context.run_id])
+            mark_failed(connection, failed)
+            mark_waiting(connection, [source_name(key) for key in context.partition_keys])
+    except (RagError, psycopg.Error) as error:
+        context.log.warning(f"The end of this sync could not be recorded: {error}")
 
 
 def _interruption() -> dg.Failure:

@@ -31,6 +31,7 @@ from resources.postgres.collections import Collection, collections, register_col
 from resources.postgres.connection import Connection
 from resources.postgres.embeddings import Target
 from resources.postgres.sources import list_sources
+from resources.postgres.syncs import mark_synced
 from resources.postgres.vectors import (
     VectorRow,
     acknowledge,
@@ -102,6 +103,7 @@ def sync_vectors(
     settle(stage.writer, store, kind)
     if not embedder.wants(kind):
         plan.deleted = drain(stage.writer, store, stage.source.id, kind)
+        mark_synced(stage.connection, stage.source.id)
         return Outcome(
             plan,
             0,
@@ -132,6 +134,7 @@ def sync_vectors(
     if has_unfinished(stage.connection, target):
         with stage.writer.transaction() as connection:
             complete_documents(connection, target, names)
+    mark_synced(stage.connection, stage.source.id)
     total = count_chunks(stage.connection, stage.source.id)
     plan.failed = _without_embedding(stage, target)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed

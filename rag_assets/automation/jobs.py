@@ -8,6 +8,7 @@ import dagster as dg
 from rag_assets.assets.document_chunks import ChunkingResource
 from rag_assets.assets.stage import RETRY, Stage
 from rag_assets.checks.quick import QUICK_CHECKS
+from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have_documents
 from rag_assets.maintenance import drain_removed_sources
 from rag_assets.partitions import SOURCES, source_name
@@ -39,7 +40,8 @@ sync_source = dg.define_asset_job(
 
 check_source = dg.define_asset_job(
     "check_source",
-    selection=dg.AssetSelection.all_asset_checks() - dg.AssetSelection.checks(*QUICK_CHECKS),
+    selection=dg.AssetSelection.all_asset_checks()
+    - dg.AssetSelection.checks(*QUICK_CHECKS, synced_on_schedule),
     description="Every asset check of one source, with the full comparison of PostgreSQL and Milvus. Changes nothing.",
     tags=MAX_RUNTIME,
 )
@@ -96,7 +98,7 @@ def repair(
     for key in (
         context.partition_keys if context.has_partition_key_range else [context.partition_key]
     ):
-        with postgres.open().writer(key) as writer:
+        with postgres.open().writer(key, run=context.run_id) as writer:
             source = get_source(writer.connection, source_name(key))
             stage = Stage("repair", source, writer, context.log)
             if not config.dry_run:

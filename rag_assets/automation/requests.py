@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import dagster as dg
+
+from rag_assets.partitions import PARTITION_TAG, RANGE_TAG
 
 #: Seconds between two looks of a sensor.
 INTERVAL = 30
 #: Seconds until what was requested once and is still there is requested again, doubled each time.
 FIRST_RETRY = 60
 LAST_RETRY = 3600
+
+#: In a cursor, the partition that the next tick begins with; no partition has this key.
+_POSITION = ""
+
+T = TypeVar("T")
 
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -30,11 +40,20 @@ def busy(instance: dg.DagsterInstance, job: str | None, tags: dict[str, str]) ->
     )
 
 
+def in_progress(instance: dg.DagsterInstance) -> tuple[set[str], bool]:
+    """(partitions that runs in progress are for, whether one of these runs is for a range of them), in one query."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS))
+    return (
+        {run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags},
+        any(RANGE_TAG in run.tags for run in runs),
+    )
+
+
 @dataclass
 class Asked:
     """A sensor's cursor: for each partition asked for, what was seen, how often it was asked for, and when.
 
-    Only partitions that are looked at again, by `due` or `asked`, are kept.
+    Only partitions that are looked at again, by `due`, `known` or `asked`, are kept.
     """
 
     before: dict[str, tuple[str, int, float]]
@@ -53,9 +72,27 @@ class Asked:
             return True
         return time.time() - at >= min(FIRST_RETRY * 2 ** (times - 1), LAST_RETRY)
 
+    def known(self, key: str, seen: str) -> bool:
+        """Whether it was asked for because of the same."""
+        if key in self.before:
+            self.after[key] = self.before[key]
+        return self.before.get(key, ("", 0, 0.0))[0] == seen
+
     def asked(self, key: str, seen: str) -> None:
         last, times, _ = self.before.get(key, ("", 0, 0.0))
         self.after[key] = (seen, times + 1 if last == seen else 1, time.time())
+
+    def round(self, items: Sequence[T], key: Callable[[T], str]) -> Iterator[T]:
+        """The items in the order of their keys, from where the last tick stopped, and around to there."""
+        items = sorted(items, key=key)
+        keys = [key(item) for item in items]
+        start = bisect_left(keys, self.before.get(_POSITION, ("", 0, 0.0))[0])
+        yield from items[start:]
+        yield from items[:start]
+
+    def stopped_at(self, key: str) -> None:
+        """The tick ends before this partition: what was asked of others is kept, and the next one begins here."""
+        self.after = {**self.before, **self.after, _POSITION: (key, 0, 0.0)}
 
     def cursor(self) -> str:
         return json.dumps(self.after)

@@ -1,10 +1,13 @@
-"""Schedules: every active source nightly, then the full comparison of it; a quick look at each every 15 minutes."""
+"""Schedules: the full comparison of every active source nightly, a quick look at each every 15 minutes.
+
+Syncs have a schedule for each source: `due_sources_sensor`.
+"""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
-from rag_assets.automation.jobs import check_source, check_source_quickly, sync_source
+from rag_assets.automation.jobs import check_source, check_source_quickly
 from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
 from rag_assets.settings import load_settings
 from resources.configured import PostgresResource
@@ -26,20 +29,9 @@ def _request_active_sources(
 
 
 @dg.schedule(
-    job=sync_source,
-    cron_schedule="0 2 * * *",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Brings every active source up to date at 02:00.",
-)
-def nightly_sync(
-    context: dg.ScheduleEvaluationContext, postgres: PostgresResource
-) -> Iterator[dg.RunRequest]:
-    yield from _request_active_sources(context, postgres)
-
-
-@dg.schedule(
     job=check_source,
     cron_schedule="0 5 * * *",
+    execution_timezone=load_settings().timezone,
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Compares every active source's rows in Milvus with PostgreSQL at 05:00.",
 )
@@ -52,6 +44,7 @@ def nightly_check(
 @dg.schedule(
     job=check_source_quickly,
     cron_schedule=load_settings().quick_check_schedule,
+    execution_timezone=load_settings().timezone,
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Looks at a sample of every active source's rows in Milvus, every 15 minutes by default.",
 )
@@ -61,4 +54,4 @@ def frequent_quick_check(
     yield from _request_active_sources(context, postgres)
 
 
-SCHEDULES = [nightly_sync, nightly_check, frequent_quick_check]
+SCHEDULES = [nightly_check, frequent_quick_check]

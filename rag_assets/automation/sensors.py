@@ -1,24 +1,32 @@
-"""Sensors, named for what they observe: new sources, changed folders, deletions that wait (failed checks: their own
-file)."""
+"""Sensors, named for what they observe: new sources, changed folders, deletions that wait.
+
+Due sources and failed checks: their own files.
+"""
 
 import hashlib
+import time
 from collections.abc import Iterable
 from contextlib import closing
 
 import dagster as dg
 
+from rag_assets.automation.due_sources import due_sources_sensor
 from rag_assets.automation.failed_checks import failed_checks_sensor
 from rag_assets.automation.jobs import purge_removed_sources, sync_source
-from rag_assets.automation.requests import INTERVAL, Asked, busy
-from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
+from rag_assets.automation.requests import INTERVAL, Asked, busy, in_progress
+from rag_assets.partitions import SOURCES, partition_key
 from resources.configured import PostgresResource
 from resources.errors import RagError
 from resources.postgres.connection import Connection
 from resources.postgres.forgotten import forgotten_hashes, key_hash
 from resources.postgres.sources import SourceRow, list_sources, recorded_tokens, unfinished_sources
+from resources.postgres.syncs import failing_sources
 from resources.postgres.vectors import abandoned_deletions
 from resources.sources.registered import open_registered
 from resources.sources.registry import source_type
+
+#: Seconds of looking in one tick, so that it stays below one however many sources there are.
+TICK_SECONDS = 0.6
 
 
 @dg.sensor(
@@ -54,27 +62,33 @@ def sources_table_sensor(
 def changed_folders_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """What a sync does not mend is asked for ever more seldom. A look lists each folder: 0.15 s for 2,500 files."""
-    asked = Asked.of(context.cursor)
+    """What a sync does not mend is asked for ever more seldom; one that fails is the other sensor's, but for news.
+
+    A look lists each folder, 0.15 s for 2,500 files, so a tick ends after a while, and the next one goes on from there.
+    """
+    asked, until = Asked.of(context.cursor), time.monotonic() + TICK_SECONDS
     known = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
+    working, _ = in_progress(context.instance)
     requests, problems = [], []
     with postgres.open().connect(autocommit=True) as connection:
-        unfinished = unfinished_sources(connection)
-        for source in list_sources(connection):
+        unfinished, failing = unfinished_sources(connection), failing_sources(connection)
+        sources = [
+            s for s in list_sources(connection) if s.is_active and partition_key(s.name) in known
+        ]
+        for source in asked.round(sources, lambda source: partition_key(source.name)):
             key = partition_key(source.name)
-            if not source.is_active or key not in known:
-                continue
+            if time.monotonic() > until:
+                asked.stopped_at(key)
+                break
             try:
                 seen = _difference(connection, source)
             except RagError as error:
                 problems.append(f"{source.name}: {error}")
                 continue
             seen = seen or unfinished.get(source.id, "")
-            if not seen:
+            if not seen or (source.id in failing and asked.known(key, seen)):
                 continue
-            if asked.due(key, seen) and not busy(
-                context.instance, sync_source.name, {PARTITION_TAG: key}
-            ):
+            if asked.due(key, seen) and key not in working:
                 requests.append(dg.RunRequest(partition_key=key))
                 asked.asked(key, seen)
     context.update_cursor(asked.cursor())
@@ -110,4 +124,4 @@ def _hash(changes: Iterable[str]) -> str:
     )
 
 
-SENSORS = [sources_table_sensor, changed_folders_sensor, failed_checks_sensor]
+SENSORS = [sources_table_sensor, changed_folders_sensor, due_sources_sensor, failed_checks_sensor]

@@ -69,7 +69,7 @@ def embed_what_is_lost(
         context.partition_keys if context.has_partition_key_range else [context.partition_key]
     ):
         try:
-            with postgres.open().writer(key) as writer:
+            with postgres.open().writer(key, run=context.run_id) as writer:
                 source = get_source(writer.connection, source_name(key))
                 stage = Stage("rebuild parquet", source, writer, context.log)
                 report = reembed(

@@ -155,7 +155,7 @@ def write_chunks(
     changed = {document for document, _ in deleted} | {document for document, _ in written}
     connection.execute(
         """UPDATE documents d SET processing_status = CASE WHEN processing_status = 'failed' THEN 'failed'
-             ELSE 'completed' END, chunker_fingerprint = %(chunker)s, updated_at = now(),
+             ELSE 'completed' END, chunker_fingerprint = %(chunker)s, chunked_run = rag_run(), updated_at = now(),
              chunk_count = coalesce(n.chunks, 0),
              indexing_status = CASE WHEN changed.id IS NOT NULL THEN 'pending' ELSE indexing_status END
            FROM pg_temp.todo t

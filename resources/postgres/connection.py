@@ -55,18 +55,18 @@ class Postgres:
             ) from error
 
     @contextmanager
-    def writer(self, partition: str) -> Iterator[Writer]:
-        """The right to write a partition, until the block ends or the session dies.
+    def writer(self, partition: str, *, run: str = "") -> Iterator[Writer]:
+        """The right to write a partition, until the block ends or the session dies. `run`: see `rag_run()`.
 
         Raises StoreUnavailable when another writer keeps it for longer than `lock_timeout`, and where PostgreSQL goes
         away in the block.
         """
-        with self.writers([partition]) as (writer,):
+        with self.writers([partition], run=run) as (writer,):
             yield writer
 
     @contextmanager
     def writers(
-        self, partitions: Sequence[str], *, patience: float | None = None
+        self, partitions: Sequence[str], *, patience: float | None = None, run: str = ""
     ) -> Iterator[list[Writer]]:
         """The right to write several partitions at once, on one session. While one is taken, none is kept from others.
 
@@ -81,10 +81,10 @@ class Postgres:
                    SELECT name, 1, %s FROM unnest(%s::text[]) AS name ORDER BY name
                    ON CONFLICT (partition) DO UPDATE
                    SET epoch = partition_writers.epoch + 1, holder = excluded.holder, taken_at = now()
-                   RETURNING partition, epoch""",
-                [f"{socket.gethostname()}:{os.getpid()}", list(partitions)],
+                   RETURNING partition, epoch, set_config('rag.run', %s, false)""",
+                [f"{socket.gethostname()}:{os.getpid()}", list(partitions), run],
             ).fetchall()
-            epochs = dict(rows)
+            epochs = {partition: epoch for partition, epoch, _ in rows}
             with ExitStack() as opened:
                 aside = cache(lambda: opened.enter_context(self.connect(autocommit=True)))
                 yield [Writer(connection, name, epochs[name], aside) for name in partitions]

@@ -104,6 +104,15 @@ _PARSED_COLUMNS = {
 }
 
 
+#: Another raw content or text is another version. The trigger finds other changes, at the price of a second update.
+_NEXT_VERSION = """
+  version = documents.version + (documents.raw_hash IS DISTINCT FROM excluded.raw_hash
+    OR (excluded.error_message IS NULL AND documents.content <> excluded.content))::int,
+  versioned_at = CASE WHEN documents.raw_hash IS DISTINCT FROM excluded.raw_hash
+    OR (excluded.error_message IS NULL AND documents.content <> excluded.content)
+    THEN clock_timestamp() ELSE documents.versioned_at END"""
+
+
 def write_documents(
     connection: Connection,
     source: SourceRow,
@@ -124,12 +133,12 @@ def write_documents(
         **fingerprints._asdict(),
     }
     connection.execute(
-        """INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, source_url,
+        f"""INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, source_url,
              author, language, word_count, char_count, raw_hash, parser_fingerprint, mime_type, is_markdown, metadata,
-             category, tags, processing_status)
+             category, tags, processing_status, parsed_run)
            SELECT id, title, content, %(type)s, %(name)s || '/' || key, %(source)s, key, source_url, author, language,
              word_count, length(content), raw_hash, %(parser)s, mime_type, is_markdown, metadata::jsonb,
-             category, tags, 'pending'
+             category, tags, 'pending', rag_run()
            FROM parsed WHERE error IS NULL
            ON CONFLICT (id) DO UPDATE SET title = excluded.title, content = excluded.content,
              source_url = excluded.source_url, author = excluded.author, language = excluded.language,
@@ -138,7 +147,7 @@ def write_documents(
              is_markdown = excluded.is_markdown, metadata = excluded.metadata, error_message = NULL,
              category = coalesce(excluded.category, documents.category),
              tags = coalesce(excluded.tags, documents.tags),
-             updated_at = now(),
+             updated_at = now(), parsed_run = excluded.parsed_run, {_NEXT_VERSION},
              chunker_fingerprint = CASE WHEN documents.content = excluded.content
                AND documents.is_markdown = excluded.is_markdown THEN documents.chunker_fingerprint END,
              processing_status = CASE WHEN documents.content = excluded.content
@@ -147,14 +156,15 @@ def write_documents(
         parameters,
     )
     connection.execute(
-        """INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, language,
-             raw_hash, parser_fingerprint, processing_status, indexing_status, error_message)
+        f"""INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, language,
+             raw_hash, parser_fingerprint, processing_status, indexing_status, error_message, parsed_run)
            SELECT id, title, '', %(type)s, %(name)s || '/' || key, %(source)s, key, NULL, raw_hash,
-             CASE WHEN limited THEN %(limited)s ELSE %(parser)s END, 'failed', 'failed', error
+             CASE WHEN limited THEN %(limited)s ELSE %(parser)s END, 'failed', 'failed', error, rag_run()
            FROM parsed WHERE error IS NOT NULL
            ON CONFLICT (id) DO UPDATE SET raw_hash = excluded.raw_hash,
              parser_fingerprint = excluded.parser_fingerprint, processing_status = 'failed',
-             error_message = excluded.error_message, updated_at = now()""",
+             error_message = excluded.error_message, updated_at = now(), parsed_run = excluded.parsed_run,
+             {_NEXT_VERSION}""",
         parameters,
     )
 

@@ -197,8 +197,8 @@ def record_file(
     """Records a file that is in place. Rows in the order of the file."""
     file_id = uuid.uuid4()
     connection.execute(
-        """INSERT INTO embedding_files (id, path, model_fingerprint, kinds, row_count, byte_count, checksum)
-           VALUES (%s, %s, %s, %s, %s, %s, %s)""",
+        """INSERT INTO embedding_files (id, path, model_fingerprint, kinds, row_count, byte_count, checksum, run)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, rag_run())""",
         [file_id, file.path, model, list(kinds), len(text_hashes), file.byte_count, file.checksum],
     )
     copy_rows(

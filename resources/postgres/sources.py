@@ -122,33 +122,6 @@ def remove_source(connection: Connection, name: str) -> None:
     connection.execute("DELETE FROM sources WHERE id = %s", [source.id])
 
 
-def mark_syncing(connection: Connection, source_id: uuid.UUID) -> None:
-    connection.execute(
-        "UPDATE sources SET sync_status = 'running', updated_at = now() WHERE id = %s", [source_id]
-    )
-
-
-def mark_failed(connection: Connection, source_id: uuid.UUID, reason: str) -> None:
-    connection.execute(
-        """UPDATE sources SET sync_status = 'failed', error_count = error_count + 1, last_error = %s,
-           updated_at = now() WHERE id = %s""",
-        [reason, source_id],
-    )
-
-
-def mark_completed(connection: Connection, source_id: uuid.UUID) -> None:
-    """Records the end of a sync and the counts of its documents."""
-    connection.execute(
-        """UPDATE sources SET sync_status = 'completed', error_count = 0, last_error = NULL, last_sync_at = now(),
-             total_documents = counts.total, failed_documents = counts.failed,
-             successful_documents = counts.total - counts.failed, updated_at = now()
-           FROM (SELECT count(*) AS total, count(*) FILTER (WHERE processing_status = 'failed') AS failed
-                 FROM documents WHERE source_uuid = %(source)s) AS counts
-           WHERE id = %(source)s""",
-        {"source": source_id},
-    )
-
-
 def stage_listing(
     writer: Writer, source_id: uuid.UUID, entries: Iterable[Entry]
 ) -> tuple[Plan, int]:
@@ -243,11 +216,12 @@ def record_fetched(
         ),
     )
     connection.execute(
-        """INSERT INTO source_entries (source_id, key, document_id, locator, change_token, size, content_hash, error)
-           SELECT %s, key, document_id, locator, change_token, size, content_hash, error FROM fetched
+        """INSERT INTO source_entries (source_id, key, document_id, locator, change_token, size, content_hash, error,
+             fetched_run)
+           SELECT %s, key, document_id, locator, change_token, size, content_hash, error, rag_run() FROM fetched
            ON CONFLICT (source_id, key) DO UPDATE SET locator = excluded.locator,
              change_token = excluded.change_token, size = excluded.size, content_hash = excluded.content_hash,
-             error = excluded.error, fetched_at = now()""",
+             error = excluded.error, fetched_at = now(), fetched_run = excluded.fetched_run""",
         [source_id],
     )
 

@@ -204,7 +204,8 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
         parameters,
     )
     return connection.execute(
-        f"""UPDATE documents u SET indexing_status = 'completed', indexed_at = now(), indexed_as = %(indexed_as)s
+        f"""UPDATE documents u SET indexing_status = 'completed', indexed_at = now(), indexed_as = %(indexed_as)s,
+              indexed_run = rag_run()
             FROM (
               SELECT d.id FROM documents d
               LEFT JOIN (SELECT document_id, count(*) AS n FROM pg_temp.held GROUP BY 1) AS h ON h.document_id = d.id

@@ -23,6 +23,7 @@ GRAPH = {
     "multi_vectors": {"chunk_embeddings"},
 }
 CHECKED = (
+    "source_documents",
     "documents",
     "document_chunks",
     "chunk_embeddings",
@@ -109,8 +110,9 @@ def test_what_would_publish_a_lie_blocks(definitions: dg.Definitions) -> None:
 
 def test_the_quick_form_and_the_full_one_are_jobs_apart(definitions: dg.Definitions) -> None:
     quick = {f"{kind}_vectors_sample_matches_postgres" for kind in ("dense", "sparse", "multi")}
+    late = {"synced_on_schedule"}  # says nothing of the stores; its sensor reports it
     every = {spec.name for _, spec in _checks(definitions)}
-    for job, expected in (("check_source_quickly", quick), ("check_source", every - quick)):
+    for job, expected in (("check_source_quickly", quick), ("check_source", every - quick - late)):
         graph = definitions.resolve_job_def(job).asset_layer.asset_graph
         assert {key.name for key in graph.asset_check_keys} == expected
 
@@ -127,13 +129,14 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
         "rebuild_parquet",
         "forget_documents",
         "purge_removed_sources",
+        "keep_history",
     }
     assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())
     assert jobs["sync_source"].partitions_def == SOURCES
     schedules = {schedule.name: schedule.job_name for schedule in repository.schedule_defs}
     assert schedules == {
-        "nightly_sync": "sync_source",
         "nightly_check": "check_source",
+        "daily_history": "keep_history",
         "frequent_quick_check": "check_source_quickly",
     }
     sensors = {
@@ -143,6 +146,7 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
     assert sensors == {
         "sources_table_sensor": ["purge_removed_sources"],
         "changed_folders_sensor": ["sync_source"],
+        "due_sources_sensor": ["sync_source"],
         "failed_checks_sensor": ["repair_drift", "check_source"],
     }
     for automation in (*repository.schedule_defs, *repository.sensor_defs):

@@ -185,7 +185,7 @@ def test_an_inactive_source_is_left_alone(daemon: DaemonWorld) -> None:
     for name in ("a", "b"):
         daemon.write({"new.md": TEXT}, name)
     assert requested(daemon.tick(CHANGED)) == ["b"]
-    fired = daemon.fire("nightly_sync", datetime.now(UTC))
+    fired = daemon.fire("nightly_check", datetime.now(UTC))
     assert [request.tags[PARTITION_TAG] for request in fired.run_requests or []] == ["b"]
 
 
@@ -199,22 +199,22 @@ def test_nightly_runs_are_one_a_source_and_can_be_launched(daemon: DaemonWorld) 
     daemon.connection.execute(  # its partition does not exist yet
         "INSERT INTO sources (name, source_type, connection_config) VALUES ('c', 'folder', '{\"path\": \"/x\"}')"
     )
-    for schedule in ("nightly_sync", "nightly_check"):
-        fired = daemon.fire(schedule, datetime(2030, 1, 1, 2, tzinfo=UTC))
-        requests = fired.run_requests or []
-        assert [request.tags[PARTITION_TAG] for request in requests] == ["a", "b"]
-        assert len({request.run_key for request in requests}) == 2
-        job = daemon.repository.get_schedule_def(schedule).job_name
-        results = [daemon.launch(job, dict(request.tags)) for request in requests]
-        assert all(result.success for result in results)
-        if schedule == "nightly_check":
-            for name, result in zip("ab", results):
-                found = result.get_asset_check_evaluations()
-                assert len(found) == 20
-                assert all(evaluation.passed for evaluation in found)
-                assert {evaluation.partition for evaluation in found} == {name}
-    tomorrow = daemon.fire("nightly_sync", datetime(2030, 1, 2, 2, tzinfo=UTC))
-    today = daemon.fire("nightly_sync", datetime(2030, 1, 1, 2, tzinfo=UTC))
+    for name in ("a", "b"):
+        daemon.sync(name)
+    fired = daemon.fire("nightly_check", datetime(2030, 1, 1, 5, tzinfo=UTC))
+    requests = fired.run_requests or []
+    assert [request.tags[PARTITION_TAG] for request in requests] == ["a", "b"]
+    assert len({request.run_key for request in requests}) == 2
+    job = daemon.repository.get_schedule_def("nightly_check").job_name
+    for name, request in zip("ab", requests):
+        result = daemon.launch(job, dict(request.tags))
+        assert result.success
+        found = result.get_asset_check_evaluations()
+        assert len(found) == 21
+        assert all(evaluation.passed for evaluation in found)
+        assert {evaluation.partition for evaluation in found} == {name}
+    tomorrow = daemon.fire("nightly_check", datetime(2030, 1, 2, 2, tzinfo=UTC))
+    today = daemon.fire("nightly_check", datetime(2030, 1, 1, 2, tzinfo=UTC))
     keys = {request.run_key for data in (today, tomorrow) for request in data.run_requests or []}
     assert len(keys) == 4  # a night's requests are told from the next one's
 

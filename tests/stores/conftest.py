@@ -21,6 +21,7 @@ def connection(postgres_url: str) -> Iterator[Connection]:
             "vector_collections",
             "embedding_files",
             "partition_writers",
+            "document_versions",
         ):
             connection.execute(f"DELETE FROM {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]
         yield connection

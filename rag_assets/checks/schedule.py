@@ -1,0 +1,70 @@
+"""The check that each source is synced when its schedule says so. The sensor of due sources reports it too.
+
+Dagster's freshness policies look at an asset as a whole: one source in time would hide the others. So the asset has a
+policy from the default schedule, and each source this check. It is no part of `check_source`: a late source is whole.
+"""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from rag_assets.checks.results import result
+from rag_assets.follow_up import age
+from rag_assets.partitions import SOURCES, source_name
+from rag_assets.schedule import Timetable, timetable
+from resources.configured import PostgresResource
+from resources.postgres.syncs import SyncState, sync_states
+
+ASSET, NAME = "source_documents", "synced_on_schedule"
+
+
+def judged(state: SyncState, table: Timetable, now: datetime) -> dg.AssetCheckResult:
+    """Whether the last complete sync of a source is as young as its schedule demands; if not, how late and why."""
+    planned = state.next_sync_at is not None and state.next_sync_at > now
+    late = None
+    if state.error_count or not planned:
+        late = table.lateness(state.schedule, state.last_sync_at or state.created_at, now)
+    done = f"last synced {age(state.last_sync_at)} ago" if state.last_sync_at else "never synced"
+    facts = {
+        "schedule": f"{table.cron(state.schedule)} {table.timezone}",
+        "last_sync_at": str(state.last_sync_at or "never"),
+        "next_sync_at": str(state.next_sync_at or "not planned yet"),
+        "failures_in_a_row": state.error_count,
+    }
+    if late is None:
+        return result(True, f"{state.name}: {done}, in time.", metadata=facts)
+    reason = (
+        f" {state.error_count} failures in a row: {state.last_error}" if state.last_error else ""
+    )
+    return result(
+        False,
+        f"{state.name}: {done}; a sync was due {age(now - late)} ago and is not done.{reason}",
+        mend=f"rag ingest --name {state.name}",
+        warning=not state.error_count,
+        metadata={**facts, "minutes_late": round(late.total_seconds() / 60)},
+    )
+
+
+@dg.asset_check(
+    asset=ASSET,
+    name=NAME,
+    description="The source's last complete sync is as young as its schedule (or the default one) demands.",
+    partitions_def=SOURCES,
+)
+def synced_on_schedule(
+    context: dg.AssetCheckExecutionContext, postgres: PostgresResource
+) -> dg.AssetCheckResult:
+    now, table = datetime.now(UTC), timetable()
+    names = {source_name(key) for key in context.partition_keys}
+    with postgres.open().connect(autocommit=True) as connection:
+        states = [state for state in sync_states(connection) if state.name in names]
+    found = [judged(state, table, now) for state in states]
+    late = [one for one in found if not one.passed]
+    if len(found) == 1:
+        return found[0]
+    return result(
+        not late,
+        "\n".join(one.description or "" for one in late)
+        or f"{len(found)} active sources, all in time.",
+        warning=all(one.severity == dg.AssetCheckSeverity.WARN for one in late),
+    )

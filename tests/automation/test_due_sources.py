@@ -1,0 +1,240 @@
+"""Schedules of sources: who is due, once at a time, how failures are put off, and what is said of who is late."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterRun, DagsterRunStatus
+from dagster._core.utils import make_new_run_id
+from psycopg.rows import dict_row
+
+from rag_assets.partitions import PARTITION_TAG, SOURCES
+from tests.automation.conftest import DaemonWorld
+
+DUE, CHANGED = "due_sources_sensor", "changed_folders_sensor"
+TEXT = "# Hours\n\nThe observatory opens at nine in the morning.\n"
+
+
+@pytest.fixture
+def source(daemon: DaemonWorld) -> DaemonWorld:
+    """One source, `a`, synced."""
+    daemon.write({"a.md": TEXT}, "a")
+    daemon.add("a")
+    daemon.sync("a")
+    return daemon
+
+
+def requested(daemon: DaemonWorld, sensor: str = DUE, cursor: str | None = None) -> list[str]:
+    data = daemon.tick(sensor, cursor)
+    return [request.tags[PARTITION_TAG] for request in data.run_requests or []]
+
+
+def row(daemon: DaemonWorld, name: str = "a") -> dict[str, Any]:
+    with daemon.connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute("SELECT * FROM sources WHERE name = %s", [name]).fetchone()
+    assert found is not None
+    return found
+
+
+def update(daemon: DaemonWorld, assignment: str) -> None:
+    daemon.connection.execute(f"UPDATE sources SET {assignment} WHERE name = 'a'".encode())
+
+
+def in_progress(daemon: DaemonWorld, tags: dict[str, str]) -> DagsterRun:
+    run = DagsterRun(
+        job_name="sync_source",
+        run_id=make_new_run_id(),
+        status=DagsterRunStatus.STARTED,
+        tags=tags,
+    )
+    return daemon.instance.add_run(run)
+
+
+def test_a_source_never_synced_is_due_at_once_and_then_by_its_schedule(daemon: DaemonWorld) -> None:
+    daemon.write({"a.md": TEXT}, "a")
+    daemon.add("a")
+    assert requested(daemon) == []  # planned; a folder is seen by the other sensor meanwhile
+    assert row(daemon)["next_sync_at"] <= datetime.now(UTC)
+    assert requested(daemon) == ["a"]
+    assert requested(daemon) == []  # asked for, not seen yet
+    daemon.sync("a")
+    assert row(daemon)["next_sync_at"] is None
+    assert requested(daemon) == []
+    tick = row(daemon)["next_sync_at"]
+    assert (tick.astimezone(UTC).hour, tick.minute) == (2, 0)  # the default
+    update(daemon, "sync_schedule = '30 4 * * *'")
+    assert requested(daemon) == []
+    tick = row(daemon)["next_sync_at"]
+    assert (tick.astimezone(UTC).hour, tick.minute) == (4, 30)
+    assert tick > datetime.now(UTC)
+
+
+def test_a_due_source_is_asked_for_until_it_was_synced(source: DaemonWorld) -> None:
+    update(source, "next_sync_at = now() - interval '1 minute'")
+    assert requested(source) == ["a"]
+    run = in_progress(source, {PARTITION_TAG: "a"})
+    update(source, "sync_requested_at = now() - interval '1 hour'")
+    assert requested(source) == []  # one at a time
+    source.instance.report_run_failed(run)
+    assert requested(source) == ["a"]  # that request was lost
+    source.sync("a")
+    assert requested(source) == []
+    assert row(source)["next_sync_at"] > datetime.now(UTC)
+
+
+def test_a_run_over_a_range_of_sources_is_waited_for(source: DaemonWorld) -> None:
+    update(source, "next_sync_at = now() - interval '1 minute'")
+    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "a"}
+    run = in_progress(source, tags)
+    assert requested(source) == []
+    source.instance.report_run_failed(run)
+    assert requested(source) == ["a"]
+
+
+def test_an_inactive_source_is_never_due(source: DaemonWorld) -> None:
+    update(source, "next_sync_at = now() - interval '1 minute', is_active = false")
+    assert requested(source) == []
+
+
+def test_failures_are_counted_with_their_reason_and_put_off(source: DaemonWorld) -> None:
+    before = row(source)
+    assert before["sync_status"] == "completed"
+    assert (before["total_documents"], before["successful_documents"]) == (1, 1)
+    shutil.rmtree(source.folder / "a")
+    waits = []
+    for failures in (1, 2, 3):
+        with pytest.raises(dg.Failure):
+            source.sync("a")
+        now = row(source)
+        assert (now["sync_status"], now["error_count"]) == ("failed", failures)
+        assert str(source.folder / "a") in now["last_error"]
+        assert now["last_sync_at"] == before["last_sync_at"]  # the last one that was complete
+        assert (now["total_documents"], now["successful_documents"]) == (1, 1)
+        waits.append((now["next_sync_at"] - datetime.now(UTC)).total_seconds())
+    assert [round(wait / 60) for wait in waits] == [1, 2, 4]
+    assert requested(source) == []
+    update(source, "next_sync_at = now()")
+    assert requested(source) == ["a"]
+    source.write({"a.md": TEXT}, "a")
+    source.sync("a")
+    now = row(source)
+    assert (now["sync_status"], now["error_count"], now["last_error"]) == ("completed", 0, None)
+    assert now["last_sync_at"] > before["last_sync_at"]
+
+
+def test_a_failing_source_is_not_also_asked_for_by_the_folder_sensor(source: DaemonWorld) -> None:
+    for n in range(30):
+        source.write({f"{n}.md": TEXT + str(n)}, "a")
+    source.sync("a")
+    for path in (source.folder / "a").iterdir():
+        path.unlink()
+    first = source.tick(CHANGED)
+    assert len(first.run_requests or []) == 1
+    with pytest.raises(dg.Failure, match="--accept-deletions"):
+        source.sync("a")
+    cursor = json.loads(first.cursor or "")
+    cursor["a"][2] -= 7200  # hours later: its retries are the other sensor's
+    assert requested(source, CHANGED, json.dumps(cursor)) == []
+    source.write({"other.md": TEXT}, "a")
+    assert requested(source, CHANGED, json.dumps(cursor)) == ["a"]  # news
+
+
+def test_a_sync_is_complete_when_everything_is_indexed(daemon: DaemonWorld) -> None:
+    world = daemon.configured(embedder="tests.embedders:Missing")
+    daemon.write({"a.md": TEXT}, "a")
+    daemon.add("a")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(SOURCES.name or "", ["a"])
+        broken = type(daemon)(world.settings, world.folder, instance, world.connection)
+        assert not broken.run("sync_source", "a", raise_on_error=False).success
+    now = row(daemon)
+    assert (now["sync_status"], now["error_count"]) == (
+        "failed",
+        1,
+    )  # one run, whatever its retries
+    assert "tests.embedders:Missing" in now["last_error"]
+    assert now["last_sync_at"] is None
+    assert now["total_documents"] == 1
+
+
+def test_a_sync_whose_run_died_is_found_and_put_off(source: DaemonWorld) -> None:
+    update(source, "sync_status = 'running', sync_run = 'gone', next_sync_at = now()")
+    run = in_progress(source, {PARTITION_TAG: "a"})
+    assert requested(source) == []
+    assert row(source)["sync_status"] == "running"
+    source.instance.report_run_failed(run)
+    assert requested(source) == []
+    now = row(source)
+    assert (now["sync_status"], now["error_count"]) == ("failed", 1)
+    assert "ended before everything was indexed" in now["last_error"]
+    assert now["next_sync_at"] > datetime.now(UTC)
+
+
+def test_the_ui_is_told_once_who_is_late_and_once_when_it_no_longer_is(source: DaemonWorld) -> None:
+    def told(cursor: str | None) -> tuple[list[tuple[str | None, bool, str]], str | None]:
+        data = source.tick(DUE, cursor)
+        events = [
+            event for event in data.asset_events if isinstance(event, dg.AssetCheckEvaluation)
+        ]
+        return [(e.partition, e.passed, e.description or "") for e in events], data.cursor
+
+    assert told(None)[0] == []
+    update(
+        source, "last_sync_at = now() - interval '3 days', next_sync_at = now() - interval '2 days'"
+    )
+    update(source, "error_count = 7, last_error = 'the disk is gone'")
+    ((partition, passed, sentence),), cursor = told(None)
+    assert (partition, passed) == ("a", False)
+    assert "synced 3 d ago" in sentence
+    assert "7 failures in a row: the disk is gone" in sentence
+    assert told(cursor)[0] == []
+    source.sync("a")
+    ((partition, passed, _),), cursor = told(cursor)
+    assert (partition, passed) == ("a", True)
+    assert cursor == "[]"
+
+
+def test_a_thousand_sources_with_nothing_to_do_take_less_than_a_second(daemon: DaemonWorld) -> None:
+    names = [f"s{n:04}" for n in range(1000)]
+    for name in names:
+        (daemon.folder / name).mkdir(parents=True)
+    daemon.instance.add_dynamic_partitions("sources", names)
+    daemon.connection.execute(
+        """INSERT INTO sources (name, source_type, connection_config, sync_status, last_sync_at)
+           SELECT name, 'folder', jsonb_build_object('path', %s || '/' || name), 'completed', now()
+           FROM unnest(%s::text[]) AS name""",
+        [str(daemon.folder), names],
+    )
+    for sensor in (DUE, CHANGED, "sources_table_sensor", "failed_checks_sensor"):
+        daemon.tick(sensor)
+        started = time.monotonic()
+        data = daemon.tick(sensor)
+        seconds = time.monotonic() - started
+        print(f"{sensor}: {seconds:.2f} s, a cursor of {len(data.cursor or '')} bytes")
+        assert not data.run_requests
+        assert len(data.cursor or "") < 100
+        assert seconds < 2  # 0.1 to 0.7 s; more on a busy machine
+
+
+def test_a_look_that_takes_long_ends_and_the_next_one_goes_on(
+    daemon: DaemonWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcde":
+        daemon.write({"a.md": TEXT}, name)
+        daemon.add(name)
+    clock = iter(range(1000))
+    monkeypatch.setattr("rag_assets.automation.sensors.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("rag_assets.automation.sensors.TICK_SECONDS", 2)  # two looks
+    cursor, asked = None, []
+    for _ in range(3):
+        data = daemon.tick(CHANGED, cursor)
+        cursor = data.cursor
+        asked.append([request.tags[PARTITION_TAG] for request in data.run_requests or []])
+    assert asked == [["a", "b"], ["c", "d"], ["e"]]
+    assert {key for key in json.loads(cursor or "") if key} == set("abcde")  # none is forgotten
