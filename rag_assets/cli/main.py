@@ -9,6 +9,7 @@ from rag_assets.cli import (
     check,
     credentials,
     demo,
+    explain,
     forget,
     ingest,
     rebuild,
@@ -41,6 +42,7 @@ app.command("ingest")(ingest.ingest)
 app.command("search")(search.search)
 app.command("check")(check.check)
 app.command("repair")(repair.repair)
+app.command("explain")(explain.explain)
 app.add_typer(rebuild.app, name="rebuild")
 app.command("forget")(forget.forget)
 app.command("demo")(demo.demo)
