@@ -123,7 +123,7 @@ def _run_partitions(
     for key in context.partition_keys:
         started, name, held = time.monotonic(), source_name(key), False
         try:
-            with database.writer(key, run=context.run_id) as writer:
+            with database.writer(key, run=context.run.run_id) as writer:
                 source, held = get_source(writer.connection, name), True
                 mark_running_again(writer.connection, source.id)
                 outcome = work(
@@ -149,7 +149,7 @@ def _record_end(
     """The run goes no further: why, for the sources that failed (name -> reason); the others wait for the next sync."""
     try:
         with database.connect(autocommit=True) as connection:
-            connection.execute("SELECT set_config('rag.run', %s, false)", [context.run_id])
+            connection.execute("SELECT set_config('rag.run', %s, false)", [context.run.run_id])
             mark_failed(connection, failed)
             mark_waiting(connection, [source_name(key) for key in context.partition_keys])
     except (RagError, psycopg.Error) as error:

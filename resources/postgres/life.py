@@ -1,4 +1,4 @@
-"""What PostgreSQL knows of one document's life: its entry, row, chunks, embeddings, vectors and versions. Reads only."""
+"""What PostgreSQL knows of one document: its entry, row, chunks, embeddings, vectors and versions. Reads only."""
 
 from __future__ import annotations
 

@@ -10,7 +10,14 @@ import pytest
 
 from rag_assets.assets.stage import Stage
 from rag_assets.forget import forget
-from resources.postgres.forgotten import allow, find_request, key_hash, request
+from resources.postgres.forgotten import (
+    allow,
+    find_document,
+    find_request,
+    key_hash,
+    place_of_document,
+    request,
+)
 from resources.postgres.sources import get_source
 from tests.conftest import World
 from tests.oracle import disagreements
@@ -163,3 +170,60 @@ def test_a_file_that_nobody_recorded_leaves_unless_another_source_may_be_writing
         assert not receipt["verified"] and "cannot be read" in receipt["places"]["parquet"]["note"]
         assert path.exists()
     assert finish(indexed, "secret.md")["verified"] and not path.exists()
+
+
+def versions(world: World, key: str) -> int:
+    return world.one("SELECT count(*) FROM document_versions WHERE source_key = %s", key)
+
+
+def test_its_versions_go_too_from_every_month(indexed: World) -> None:
+    world = indexed
+    world.connection.execute("UPDATE documents SET title = 'Oaks' WHERE source_key = 'other.md'")
+    world.connection.execute(
+        """INSERT INTO document_versions SELECT (jsonb_populate_record(v, '{"valid_to": "2001-05-31"}')).*
+           FROM document_versions v WHERE source_key = 'secret.md'"""
+    )
+    assert world.one("SELECT count(*) FROM document_versions_default") == 1
+    assert versions(world, "secret.md") == 2
+    ask(world, "secret.md")  # which appends a third, as every deletion does
+    receipt = finish(world, "secret.md")
+    assert receipt["verified"]
+    history = receipt["places"]["history"]
+    assert (history["removed"], history["left"]) == (3, 0)
+    assert "document_versions" in history["looked_for"]
+    assert (versions(world, "secret.md"), versions(world, "other.md")) == (0, 1)
+    world.sync()
+    assert versions(world, "secret.md") == 0
+
+
+def test_a_version_that_is_left_keeps_the_receipt_from_being_verified(indexed: World) -> None:
+    indexed.connection.execute(
+        """CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+           CREATE TRIGGER kept BEFORE DELETE ON document_versions FOR EACH ROW EXECUTE FUNCTION kept()"""
+    )
+    try:
+        ask(indexed, "secret.md")
+        receipt = finish(indexed, "secret.md")
+    finally:
+        indexed.connection.execute("DROP FUNCTION kept CASCADE")
+    assert not receipt["verified"] and receipt["places"]["history"]["left"] == 2
+    assert finish(indexed, "secret.md")["verified"] and not versions(indexed, "secret.md")
+
+
+def test_a_document_of_which_only_versions_are_left_can_be_forgotten(indexed: World) -> None:
+    world, document = (
+        indexed,
+        indexed.one("SELECT id FROM documents WHERE source_key = 'secret.md'"),
+    )
+    source = get_source(world.connection, "docs").id
+    (world.folder / "docs" / "secret.md").unlink()
+    world.sync()
+    world.connection.execute("DELETE FROM former_texts")
+    world.connection.execute("DELETE FROM former_raw")
+    assert find_document(world.connection, source, "secret.md") == document
+    assert place_of_document(world.connection, document) == ("docs", "secret.md")
+    with world.postgres.writer("docs") as writer, writer.transaction() as connection:
+        request(connection, "docs", source, "secret.md", document)
+    receipt = finish(world, "secret.md")
+    assert receipt["verified"] and receipt["places"]["history"]["removed"] == 2
+    assert not any(b"treasure" in data for data in raw_bytes(world))
