@@ -1,4 +1,5 @@
-"""Provable deletion of one document: from PostgreSQL, Milvus, Parquet and the raw store, with a receipt that read each.
+"""Provable deletion of one document: from PostgreSQL with its history, Milvus, Parquet and the raw store, with a
+receipt that read each.
 
 What was asked for is recorded first, in the transaction that deletes the document; every later part looks for what is
 left and removes it, so one that was killed is finished by asking again. Backups and write-ahead logs are out of reach.
@@ -37,6 +38,7 @@ from resources.postgres.forgotten import (
     texts_of_others,
     unused_raw,
 )
+from resources.postgres.versions import forget_versions
 
 #: Seconds. While another source is written, a younger file that nothing refers to is left alone: it may be about to be
 #: recorded.
@@ -79,6 +81,7 @@ def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Forgotten) 
     places["parquet"] = _from_parquet(stage, files, item)
     passage("forget-parquet")
     places["raw"] = _from_raw(stage, files, item)
+    places["history"] = _from_history(stage, item)
     _vacuum(stage.connection)
     rows = left_in_postgres(stage.connection, item)
     places["postgres"] = Found(", ".join(rows), len(item.chunks), sum(rows.values()))
@@ -228,7 +231,15 @@ def _from_raw(stage: Stage, files: FileStore, item: Forgotten) -> Found:
     return found
 
 
+def _from_history(stage: Stage, item: Forgotten) -> Found:
+    """After the document itself: its deletion appended a version."""
+    with stage.writer.transaction() as connection:
+        removed, left = forget_versions(connection, item.document)
+    looked_for = "rows of document_versions with this document_id, every month and the default one"
+    return Found(looked_for, removed, left)
+
+
 def _vacuum(connection: Connection) -> None:
     """Dead rows leave the tables' pages, and values the columns' statistics, too."""
-    for table in ("documents", "document_chunks", "source_entries"):
+    for table in ("documents", "document_chunks", "source_entries", "document_versions"):
         connection.execute(f"VACUUM (ANALYZE) {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]

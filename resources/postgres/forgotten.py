@@ -70,7 +70,8 @@ def forgotten_hashes(connection: Connection, source: str) -> set[str]:
 def request(
     connection: Connection, source: str, source_id: uuid.UUID, key: str, document: uuid.UUID
 ) -> None:
-    """Records the request and deletes the document and its entry; the trigger orders Milvus to follow."""
+    """Records the request and deletes the document and its entry; the triggers order Milvus to follow, and append
+    the version that ended, which `forget` removes with the others."""
     connection.execute(
         """INSERT INTO forgotten (source, key_hash, document_id, source_uuid, chunk_ids, text_hashes, raw_hashes)
            SELECT %(source)s, %(hash)s, %(document)s, %(source_id)s,
@@ -81,6 +82,7 @@ def request(
              coalesce((SELECT array_agg(DISTINCT hash) FROM (
                SELECT raw_hash::text AS hash FROM documents WHERE id = %(document)s
                UNION ALL SELECT content_hash::text FROM former_raw WHERE document_id = %(document)s
+               UNION ALL SELECT raw_hash::text FROM document_versions WHERE document_id = %(document)s
                UNION ALL SELECT content_hash::text FROM source_entries
                  WHERE source_id = %(source_id)s AND key = %(key)s) AS r WHERE hash IS NOT NULL), '{}')
            ON CONFLICT (source, key_hash) DO UPDATE SET document_id = excluded.document_id,
@@ -116,17 +118,22 @@ def find_document(connection: Connection, source_id: uuid.UUID, key: str) -> uui
         """SELECT EXISTS (SELECT FROM documents WHERE id = %(id)s)
              OR EXISTS (SELECT FROM source_entries WHERE document_id = %(id)s)
              OR EXISTS (SELECT FROM former_texts WHERE document_id = %(id)s)
-             OR EXISTS (SELECT FROM former_raw WHERE document_id = %(id)s)""",
+             OR EXISTS (SELECT FROM former_raw WHERE document_id = %(id)s)
+             OR EXISTS (SELECT FROM document_versions WHERE document_id = %(id)s)""",
         {"id": document},
     ).fetchone()
     return document if row is not None and row[0] else None
 
 
 def place_of_document(connection: Connection, document: uuid.UUID) -> tuple[str, str] | None:
-    """(source, key) of a document that is there."""
+    """(source, key) of a document that is there, is listed, or was there; None: that too of a removed source."""
     return connection.execute(
-        """SELECT s.name, d.source_key FROM documents d JOIN sources s ON s.id = d.source_uuid WHERE d.id = %s""",
-        [document],
+        """SELECT s.name, key FROM (
+             SELECT source_uuid, source_key FROM documents WHERE id = %(id)s
+             UNION ALL SELECT source_id, key FROM source_entries WHERE document_id = %(id)s
+             UNION ALL SELECT source_uuid, source_key FROM document_versions WHERE document_id = %(id)s
+           ) AS known (source, key) JOIN sources s ON s.id = known.source LIMIT 1""",
+        {"id": document},
     ).fetchone()  # pyright: ignore[reportReturnType]
 
 

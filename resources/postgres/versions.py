@@ -34,8 +34,20 @@ def drop_months(connection: Connection, keep_days: int) -> list[str]:
     return row[0]
 
 
-def forget_versions(connection: Connection, document_id: uuid.UUID) -> int:
-    """Deletes every version of a document, the one appended by its deletion too. Returns how many there were."""
-    return connection.execute(
-        "DELETE FROM document_versions WHERE document_id = %s", [document_id]
-    ).rowcount
+def forget_versions(connection: Connection, document_id: uuid.UUID) -> tuple[int, int]:
+    """Deletes every version of a document, the one appended by its deletion too. Returns (deleted, still there).
+
+    No month is made meanwhile: it would take versions over from the default partition, past both statements.
+    """
+    with connection.transaction():
+        connection.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('rag-assets document_versions', 0))"
+        )
+        deleted = connection.execute(
+            "DELETE FROM document_versions WHERE document_id = %s", [document_id]
+        ).rowcount
+        row = connection.execute(
+            "SELECT count(*) FROM document_versions WHERE document_id = %s", [document_id]
+        ).fetchone()
+    assert row is not None
+    return deleted, row[0]
