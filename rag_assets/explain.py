@@ -10,6 +10,8 @@ from rag_assets.pipeline.vectors import KINDS
 from resources.errors import ConfigError, RagError
 from resources.files import raw_name
 from resources.milvus.rows import row_ids
+from resources.parsing import PARSER_VERSION
+from resources.parsing.formats import format_of
 from resources.postgres.collections import collections
 from resources.postgres.connection import Connection
 from resources.postgres.life import (
@@ -24,6 +26,7 @@ from resources.postgres.life import (
     version_at,
     versions_of,
 )
+from resources.postgres.sources import get_source
 
 if TYPE_CHECKING:
     from rag_assets.deployment import Deployment
@@ -48,16 +51,17 @@ def explain(deployment: Deployment, asked: str, source: str | None) -> dict[str,
         versions = versions_of(connection, subject.document_id)
         found = {
             **_named(subject),
-            "state": _state(
-                entry, document, versions, forgotten_at(connection, subject.document_id)
-            ),
+            "state": "",
             "entry": entry,
             "raw": _raw(deployment, entry),
             "document": {name: document[name] for name in _FACTS} if document else None,
+            "reading": _reading(deployment, connection, subject, document) if document else None,
             "chunks": chunks,
             "vectors": _vectors(deployment, connection, subject) if chunks else {},
             "versions": versions,
         }
+        forgotten = forgotten_at(connection, subject.document_id)
+        found["state"] = _state(entry, document, versions, found["vectors"], forgotten)
     return {**found, "runs": _runs(deployment, entry, document, chunks, versions)}
 
 
@@ -65,6 +69,9 @@ def explain_at(
     deployment: Deployment, asked: str, source: str | None, moment: datetime
 ) -> dict[str, Any]:
     """The document as it was, with its text. Raises ConfigError when it was not there."""
+    now = datetime.now(UTC)
+    if moment > now:
+        raise ConfigError(f"--at: {moment} is still to come; it is {now:%Y-%m-%d %H:%M:%S%z}.")
     with deployment.postgres().connect(autocommit=True) as connection:
         subject = find_document(connection, asked, source)
         version = version_at(connection, subject.document_id, moment)
@@ -105,7 +112,11 @@ def _spans(versions: list[Row], current: Row | None) -> str:
 
 
 def _state(
-    entry: Row | None, document: Row | None, versions: list[Row], forgotten: datetime | None
+    entry: Row | None,
+    document: Row | None,
+    versions: list[Row],
+    vectors: dict[str, dict[str, Any]],
+    forgotten: datetime | None,
 ) -> str:
     """In a sentence, what the document is now."""
     if forgotten is not None:
@@ -127,7 +138,10 @@ def _state(
     if entry["content_hash"] != document["raw_hash"]:
         return "its source has another content; the next sync takes it up"
     if document["indexing_status"] == "completed":
-        return "current and searchable"
+        served = [facts for facts in vectors.values() if facts["state"] == "serving"]
+        if all(facts.get("right") == facts["wanted"] for facts in served):
+            return "current and searchable"
+        return "indexed, but Milvus does not hold what PostgreSQL says: rag check tells more"
     return f"processing {document['processing_status']}, indexing {document['indexing_status']}"
 
 
@@ -136,6 +150,27 @@ def _raw(deployment: Deployment, entry: Row | None) -> dict[str, Any] | None:
         return None
     name = raw_name(entry["content_hash"])
     return {"file": name, "bytes": deployment.files().size(name)}
+
+
+def _reading(
+    deployment: Deployment, connection: Connection, subject: Subject, document: Row
+) -> dict[str, Any] | None:
+    """How the bytes became text. None: they did not."""
+    if not document["mime_type"]:
+        return None
+    config = get_source(connection, subject.source).config if subject.source else {}
+    language, about = config.get("language"), document["metadata"]
+    read = format_of(document["mime_type"])
+    current = deployment.resources["parsing"].fingerprints(language)
+    return {
+        "format": read.kind,
+        "mime_type": document["mime_type"],
+        "encoding": about.get("encoding"),
+        "reader": "kreuzberg" if read.reader in ("extract", "html") else "built in",
+        "ocr": False,
+        "pages": about.get("pages"),
+        "parser": PARSER_VERSION if document["parser_fingerprint"] in current else None,
+    }
 
 
 def _vectors(
@@ -160,6 +195,7 @@ def _vectors(
                 for row in rows
                 for row_id in row_ids(row["id"], kind, row["row_count"] or 1)
             }
+            facts["wanted"] = len(wanted)
             try:
                 store = store or deployment.milvus()
                 held = store.fingerprints(collection.name, list(wanted))

@@ -50,6 +50,14 @@ class ParsingResource(dg.ConfigurableResource):
     seconds: float = 60.0
     memory_mib: int = 1024
 
+    def fingerprints(self, language: str | None) -> ParserFingerprints:
+        """Of the parser as it is now, for a source that prescribes this language, or none."""
+        limits = (str(self.seconds), str(self.memory_mib))
+        return ParserFingerprints(
+            fingerprint(PARSER_VERSION, language or ""),
+            fingerprint(PARSER_VERSION, language or "", *limits),
+        )
+
 
 @dg.asset(
     partitions_def=SOURCES,
@@ -75,10 +83,7 @@ def documents(
 
 def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> Outcome:
     language = stage.source.config.get("language")
-    parser = ParserFingerprints(
-        fingerprint(PARSER_VERSION, language or ""),
-        fingerprint(PARSER_VERSION, language or "", str(parsing.seconds), str(parsing.memory_mib)),
-    )
+    parser = parsing.fingerprints(language)
     plan = Plan()
     batches = plan_parsing(stage.writer, stage.source, parser)
     with (

@@ -61,9 +61,11 @@ def of_each_source(
     check: Callable[[str], dg.AssetCheckResult],
     *,
     quick_form_of: str = "",
+    remembered: bool = True,
 ) -> dg.AssetCheckResult:
     """The result of `check` for the source of this run, remembered. `quick_form_of`: the check that looks at all of it.
 
+    Not `remembered`: of what follows from a table alone, and asks for neither a repair nor another look.
     Of a run over several (a backfill) Dagster takes one result: it fails where one source does, and says which.
     """
     (spec,) = context.check_specs
@@ -72,12 +74,13 @@ def of_each_source(
     for key in keys:
         started[key] = time.monotonic()
         results[key] = check(source_name(key))
-    findings = [
-        _finding(source_name(key), spec, found, quick_form_of, time.monotonic() - started[key])
-        for key, found in results.items()
-    ]
-    with context.resources.postgres.open().connect(autocommit=True) as connection:
-        record_findings(connection, findings, context.run.run_id)
+    if remembered:
+        findings = [
+            _finding(source_name(key), spec, found, quick_form_of, time.monotonic() - started[key])
+            for key, found in results.items()
+        ]
+        with context.resources.postgres.open().connect(autocommit=True) as connection:
+            record_findings(connection, findings, context.run.run_id)
     if len(results) == 1:
         return results[keys[0]]
     failed = [found for found in results.values() if not found.passed]

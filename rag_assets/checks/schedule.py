@@ -1,16 +1,17 @@
 """The check that each source is synced when its schedule says so. The sensor of due sources reports it too.
 
 Dagster's freshness policies look at an asset as a whole: one source in time would hide the others. So the asset has a
-policy from the default schedule, and each source this check. It is no part of `check_source`: a late source is whole.
+policy from the default schedule, and each source this check. It is no part of `check_source`, and is not remembered in
+`check_results`: a late source is whole, and neither a repair nor another look at its rows would mend it.
 """
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from rag_assets.checks.results import result
+from rag_assets.checks.results import of_each_source, result
 from rag_assets.follow_up import age
-from rag_assets.partitions import SOURCES, source_name
+from rag_assets.partitions import SOURCES
 from rag_assets.schedule import Timetable, timetable
 from resources.configured import PostgresResource
 from resources.postgres.syncs import SyncState, sync_states
@@ -55,16 +56,12 @@ def synced_on_schedule(
     context: dg.AssetCheckExecutionContext, postgres: PostgresResource
 ) -> dg.AssetCheckResult:
     now, table = datetime.now(UTC), timetable()
-    names = {source_name(key) for key in context.partition_keys}
     with postgres.open().connect(autocommit=True) as connection:
-        states = [state for state in sync_states(connection) if state.name in names]
-    found = [judged(state, table, now) for state in states]
-    late = [one for one in found if not one.passed]
-    if len(found) == 1:
-        return found[0]
-    return result(
-        not late,
-        "\n".join(one.description or "" for one in late)
-        or f"{len(found)} active sources, all in time.",
-        warning=all(one.severity == dg.AssetCheckSeverity.WARN for one in late),
-    )
+        states = {state.name: state for state in sync_states(connection)}
+
+    def look(name: str) -> dg.AssetCheckResult:
+        if name not in states:
+            return result(True, f"{name} is not active: it is not synced.")
+        return judged(states[name], table, now)
+
+    return of_each_source(context, look, remembered=False)

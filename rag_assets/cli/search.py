@@ -36,7 +36,7 @@ def search(
     ] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
     language: Annotated[
-        list[str] | None, typer.Option(help="Only documents in these languages (ISO 639-1).")
+        list[str] | None, typer.Option(help="Only chunks in these languages (ISO 639-1).")
     ] = None,
     condition: Annotated[
         list[str] | None,
@@ -138,7 +138,8 @@ def _terms(text: str) -> re.Pattern[str]:
 def _print(hit: Hit, terms: re.Pattern[str]) -> None:
     line = Text.assemble((f"{hit.rank}. ", "bold"), (f"{hit.score:.4f} ", "cyan"))
     line.append(" › ".join(part for part in (hit.title, hit.section_title) if part), "bold")
-    line.append(f"  {hit.source}/{hit.key} #{hit.position} {hit.language or ''}", "dim")
+    page = f" p. {hit.page}" if hit.page else ""
+    line.append(f"  {hit.source}/{hit.key} #{hit.position}{page} {hit.language or ''}", "dim")
     out.print(line)
     for passage in (*hit.before, hit.content, *hit.after):
         shown = " ".join(passage.split())

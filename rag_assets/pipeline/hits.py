@@ -20,8 +20,9 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`also_in`: further documents of this answer's candidates that hold the same text. `before`, `after`, `section`:
-    neighbouring chunks and the one that opens the section, where they were asked for.
+    """`page`: that the chunk begins on, of a document with pages. `also_in`: further documents of this answer's
+    candidates that hold the same text. `before`, `after`, `section`: neighbouring chunks and the one that opens the
+    section, where they were asked for.
     """
 
     rank: int
@@ -37,6 +38,7 @@ class Hit:
     content: str
     url: str | None = None
     chunk_type: str = "text"
+    page: int | None = None
     also_in: tuple[Holder, ...] = ()
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class ChunkText:
     content: str
     url: str | None
     chunk_type: str
+    page: int | None
     text_hash: str
 
 
@@ -101,5 +104,6 @@ def assemble(
             row.content,
             row.url,
             row.chunk_type,
+            row.page,
         )
     return list(hits.values())

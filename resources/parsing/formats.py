@@ -147,6 +147,21 @@ _HTML_START = re.compile(
 _DOCBOOK_ROOT = re.compile(rb"<(?:book|article)\b[^>]*docbook\.org", re.IGNORECASE)
 
 
+#: MIME type -> format, as `detect_format` names them; any other text/… is plain text.
+_BY_MIME = {
+    found.mime_type: found
+    for found in (
+        *(PDF, DOCX, PPTX, XLSX, XLSB, ODT, ODS, EPUB, DOC, PPT, XLS, MSG, RTF),
+        *_BY_SUFFIX.values(),
+    )
+}
+
+
+def format_of(mime_type: str) -> Format:
+    """The format whose documents have this MIME type."""
+    return _BY_MIME.get(mime_type, TEXT._replace(mime_type=mime_type))
+
+
 def detect_format(data: bytes, key: str) -> Format:
     """The format of `data`. ParseError: empty, encrypted, damaged, or of a kind that is not read."""
     suffix = PurePosixPath(key.lower()).suffix

@@ -25,7 +25,7 @@ def hydrate(connection: Connection, chunks: Sequence[uuid.UUID]) -> dict[uuid.UU
     rows = connection.execute(
         """SELECT c.id, d.id::text, d.title, c.section_title, c.position, s.name, d.source_key,
              coalesce(c.language, d.language), c.content,
-             d.source_url, c.chunk_type, c.text_hash
+             d.source_url, c.chunk_type, c.page, c.text_hash
            FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
            WHERE c.id = ANY(%s)""",
         [list(chunks)],

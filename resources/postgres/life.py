@@ -13,6 +13,8 @@ from psycopg.rows import dict_row
 
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
+from resources.postgres.forgotten import key_hash
+from resources.postgres.sources import get_source
 from resources.postgres.vectors import FINGERPRINT
 
 #: Keys among which one that was perhaps meant is looked for.
@@ -30,25 +32,39 @@ class Subject:
     source: str
 
 
-_EVERYWHERE = """SELECT document_id, key, source_id AS source FROM source_entries
-  UNION SELECT id, source_key, source_uuid FROM documents
-  UNION SELECT document_id, source_key, source_uuid FROM document_versions"""
+#: (table, document's id, key, source's id): each place that may know of a document.
+_PLACES = (
+    ("source_entries", "document_id", "key", "source_id"),
+    ("documents", "id", "source_key", "source_uuid"),
+    ("document_versions", "document_id", "source_key", "source_uuid"),
+)
+_EVERYWHERE = " UNION ".join(
+    f"""SELECT {document} AS document_id, {key} AS key, {source} AS source FROM {table}
+        WHERE {document} = %(id)s OR {key} = ANY(%(keys)s)"""
+    for table, document, key, source in _PLACES
+)
 
 
 def find_document(connection: Connection, asked: str, source: str | None) -> Subject:
     """By its id, its key, or SOURCE/KEY. Raises ConfigError for none (with keys that are alike) and for several."""
+    if source is not None:
+        get_source(connection, source)
     try:
         wanted = uuid.UUID(asked)
     except ValueError:
         wanted = None
+    keys = [asked, *(asked[i + 1 :] for i, letter in enumerate(asked) if letter == "/")]
     rows = connection.execute(
-        f"""SELECT DISTINCT e.document_id, e.key, coalesce(s.name, '')
+        f"""SELECT e.document_id, e.key, coalesce(s.name, '')
             FROM ({_EVERYWHERE}) AS e LEFT JOIN sources s ON s.id = e.source
             WHERE (e.document_id = %(id)s OR e.key = %(asked)s OR s.name || '/' || e.key = %(asked)s)
               AND (s.name = %(source)s OR %(source)s::text IS NULL)
-            ORDER BY 3, 2""",
-        {"id": wanted, "asked": asked, "source": source},
+            ORDER BY 3, 2, 1""",  # pyright: ignore[reportArgumentType]
+        {"id": wanted, "asked": asked, "keys": keys, "source": source},
     ).fetchall()
+    # Documents of sources that were removed are not meant where one is there.
+    rows = [row for row in rows if row[2]] or rows
+    rows = rows or _forgotten(connection, asked, wanted, keys, source)
     if len(rows) == 1:
         return Subject(*rows[0])
     if rows:
@@ -56,32 +72,51 @@ def find_document(connection: Connection, asked: str, source: str | None) -> Sub
             f"  rag explain {document}  (source {name or 'that was removed'})"
             for document, _, name in rows
         )
-        raise ConfigError(
-            f"{asked!r} is the key of {len(rows)} documents; name the source with --source, or one of them:\n{named}"
-        )
+        raise ConfigError(f"{asked!r} is the key of {len(rows)} documents; name one:\n{named}")
     where = f" in source {source!r}" if source else ""
     alike = _alike(connection, asked, source)
-    hint = f" Perhaps: {', '.join(alike)}" if alike else " See: rag sources list"
+    hint = f" Perhaps: {', '.join(alike)}" if alike else ""
     raise ConfigError(f"No document has the key or id {asked!r}{where}.{hint}")
 
 
+def _forgotten(
+    connection: Connection,
+    asked: str,
+    wanted: uuid.UUID | None,
+    keys: list[str],
+    source: str | None,
+) -> list[tuple[uuid.UUID, str, str]]:
+    """(document, key, source) as above of what was forgotten: only the hash of its key is kept."""
+    by_hash = {key_hash(key): key for key in keys}
+    rows = connection.execute(
+        """SELECT document_id, key_hash, source FROM forgotten
+           WHERE (document_id = %(id)s OR key_hash = ANY(%(hashes)s))
+             AND (source = %(source)s OR %(source)s::text IS NULL) ORDER BY 3, 2""",
+        {"id": wanted, "hashes": list(by_hash), "source": source},
+    )
+    found = ((document, by_hash.get(hashed), name) for document, hashed, name in rows)
+    return [
+        (document, key or "a key that was forgotten too", name)
+        for document, key, name in found
+        if key is None or asked in (key, f"{name}/{key}")
+    ]
+
+
 def _alike(connection: Connection, asked: str, source: str | None) -> list[str]:
+    """Up to five documents, as SOURCE/KEY: those that have the last part of the key in theirs, else like keys."""
     name = asked.rsplit("/", 1)[-1]
-    keys: list[str] = []
-    for part in (name, ""):  # first the keys that have its last part in them, else any
-        keys = [
-            key
-            for (key,) in connection.execute(
-                """SELECT d.source_key FROM documents d JOIN sources s ON s.id = d.source_uuid
-                   WHERE strpos(lower(d.source_key), lower(%(part)s)) > 0
-                     AND (s.name = %(source)s OR %(source)s::text IS NULL)
-                   ORDER BY d.source_key LIMIT %(limit)s""",
-                {"part": part, "source": source, "limit": SIMILAR_AMONG},
-            )
-        ]
-        found = difflib.get_close_matches(asked, keys, n=5, cutoff=0.5)
-        if found or (part and keys):
-            return found or keys[:5]
+    for part in (name, "") if name else ():
+        known = connection.execute(
+            """SELECT s.name, d.source_key FROM documents d JOIN sources s ON s.id = d.source_uuid
+               WHERE strpos(lower(d.source_key), lower(%(part)s)) > 0
+                 AND (s.name = %(source)s OR %(source)s::text IS NULL)
+               ORDER BY d.source_key, s.name LIMIT %(limit)s""",
+            {"part": part, "source": source, "limit": SIMILAR_AMONG},
+        ).fetchall()
+        like = difflib.get_close_matches(asked, {key for _, key in known}, n=5, cutoff=0.6)
+        if like or (part and known):
+            found = [(owner, key) for owner, key in known if key in like] or known
+            return [f"{owner}/{key}" for owner, key in found[:5]]
     return []
 
 
@@ -117,10 +152,12 @@ def chunks_of(connection: Connection, document: uuid.UUID, model: str) -> list[R
     """In order, each with where its embedding under this model is kept, and the run that embedded it."""
     return _rows(
         connection,
-        """SELECT c.id, c.position, c.chunk_type, c.section_title, c.char_count, c.token_count, c.text_hash,
-             c.embedding_status, c.embedding_error, f.path AS embedding_file, e.row_index AS embedding_row,
+        """SELECT c.id, c.position, c.page, coalesce(c.language, d.language) AS language, c.chunk_type, c.section_title,
+             c.char_count, c.token_count, c.text_hash, c.embedding_status, c.embedding_error, f.path AS embedding_file,
+             e.row_index AS embedding_row,
              f.run AS embedded_run
-           FROM document_chunks c LEFT JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+           FROM document_chunks c JOIN documents d ON d.id = c.document_id
+           LEFT JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
            LEFT JOIN embedding_files f ON f.id = e.file_id
            WHERE c.document_id = %(id)s ORDER BY c.position""",
         {"id": document, "model": model},

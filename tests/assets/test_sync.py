@@ -374,7 +374,7 @@ def test_a_chunk_in_another_language_says_so_in_milvus_too(world: World) -> None
            JOIN documents d ON d.id = c.document_id ORDER BY 1, 2, 3"""
     ).fetchall()
     assert languages == [("en.md", "en", None), ("mixed.md", "en", "ja"), ("mixed.md", "en", None)]
-    found = world.searcher().search("天文台は何時に開館しますか", k=3, language="ja")
+    found = world.searcher().search("天文台は何時に開館しますか", k=3, filters={"language": "ja"})
     assert found and {hit.key for hit in found} == {"mixed.md"}
     assert {hit.language for hit in found} == {"ja"}
     assert_equal(world)
@@ -390,6 +390,9 @@ def test_chunks_of_a_pdf_know_their_page(world: World, shared_data: Path) -> Non
     ).fetchall()
     assert [page for page, _ in pages] == sorted(page for page, _ in pages)
     assert {page for page, _ in pages} >= {1, 2, 3, 4}
+    page, content = pages[-1]
+    hits = world.searcher().search(content, k=3)
+    assert hits[0].content == content and hits[0].page == page == hits[0].as_dict()["page"]
     assert_equal(world)
 
 
