@@ -210,7 +210,7 @@ def test_nightly_runs_are_one_a_source_and_can_be_launched(daemon: DaemonWorld) 
         result = daemon.launch(job, dict(request.tags))
         assert result.success
         found = result.get_asset_check_evaluations()
-        assert len(found) == 21
+        assert len(found) == 20
         assert all(evaluation.passed for evaluation in found)
         assert {evaluation.partition for evaluation in found} == {name}
     tomorrow = daemon.fire("nightly_check", datetime(2030, 1, 2, 2, tzinfo=UTC))
