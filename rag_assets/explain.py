@@ -77,10 +77,14 @@ def explain_at(
         version = version_at(connection, subject.document_id, moment)
         current = document_of(connection, subject.document_id)
         versions = versions_of(connection, subject.document_id)
+        forgotten = forgotten_at(connection, subject.document_id)
     if version is None and current is not None and current["valid_from"] <= moment:
         version = {**current, "valid_to": None, "ended_by": None, "ended_run": None}
     if version is None:
-        raise ConfigError(f"{subject.key} was not there at {moment}. {_spans(versions, current)}")
+        known = _spans(versions, current)
+        if forgotten is not None:
+            known = f"It was {_state(None, None, [], {}, forgotten)}."
+        raise ConfigError(f"{subject.key} was not there at {moment}, as far as is known. {known}")
     return {
         **_named(subject),
         "at": moment,

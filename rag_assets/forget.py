@@ -71,7 +71,7 @@ def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Forgotten) 
     The receipt holds ids, hashes and numbers, no text and no key. `verified` is False where any place could not be
     shown to be clean; asking again goes on from there.
     """
-    places: dict[str, Found] = {}
+    places = {"history": _from_history(stage, item)}
     for name, kind in _collections(stage.connection, store):
         places[f"milvus/{name}"] = _from_milvus(stage, store, name, kind, item)
     passage("forget-vectors")
@@ -81,7 +81,6 @@ def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Forgotten) 
     places["parquet"] = _from_parquet(stage, files, item)
     passage("forget-parquet")
     places["raw"] = _from_raw(stage, files, item)
-    places["history"] = _from_history(stage, item)
     _vacuum(stage.connection)
     rows = left_in_postgres(stage.connection, item)
     places["postgres"] = Found(", ".join(rows), len(item.chunks), sum(rows.values()))

@@ -57,9 +57,11 @@ def remembered(postgres_url: str, milvus_uri: str, storage: Path) -> list[str]:
         rows = connection.execute(
             """SELECT 'document', id::text FROM documents UNION ALL SELECT 'text', text_hash FROM document_chunks
                UNION ALL SELECT 'raw', raw_hash FROM documents
+               UNION ALL SELECT 'version', document_id::text FROM document_versions
                UNION ALL SELECT 'embedding', text_hash FROM embeddings"""
         ).fetchall()
-    has: dict[str, set[str]] = {"document": set(), "text": set(), "raw": set(), "embedding": set()}
+    kinds = ("document", "version", "text", "raw", "embedding")
+    has: dict[str, set[str]] = {kind: set() for kind in kinds}
     for what, value in rows:
         has[what].add(value)
     documents = {document for document, *_ in forgotten}
@@ -69,6 +71,7 @@ def remembered(postgres_url: str, milvus_uri: str, storage: Path) -> list[str]:
     assert texts
     assert raws
     found = [f"document {each} is there" for each in documents & has["document"]]
+    found += [f"a version of {each} is there" for each in documents & has["version"]]
     found += [f"PostgreSQL knows an embedding of {each}" for each in texts & has["embedding"]]
     for path in (storage / "embeddings").rglob("*.parquet"):
         held = texts & set(pq.read_table(path, columns=["text_hash"])["text_hash"].to_pylist())

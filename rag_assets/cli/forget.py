@@ -25,6 +25,7 @@ from resources.postgres.forgotten import (
     request_of_document,
 )
 from resources.postgres.sources import get_source
+from resources.postgres.versions import has_versions
 
 
 @command
@@ -102,6 +103,11 @@ def _resolve(
         place = place_of_document(connection, wanted)
         if place is None:
             earlier = request_of_document(connection, wanted)
+            if earlier is None and has_versions(connection, wanted):
+                raise ConfigError(
+                    f"The source of {wanted} was removed. PostgreSQL has only its versions, for RAG_HISTORY_DAYS. "
+                    f"They go with: DELETE FROM document_versions WHERE document_id = '{wanted}'"
+                )
             if earlier is None:
                 raise ConfigError(f"There is no document {wanted}, and none was forgotten.")
             return earlier.source, earlier.key_hash, None, earlier

@@ -34,6 +34,13 @@ def drop_months(connection: Connection, keep_days: int) -> list[str]:
     return row[0]
 
 
+def has_versions(connection: Connection, document_id: uuid.UUID) -> bool:
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM document_versions WHERE document_id = %s)", [document_id]
+    ).fetchone()
+    return row is not None and row[0]
+
+
 def forget_versions(connection: Connection, document_id: uuid.UUID) -> tuple[int, int]:
     """Deletes every version of a document, the one appended by its deletion too. Returns (deleted, still there).
 
