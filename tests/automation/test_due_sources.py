@@ -14,6 +14,8 @@ from dagster import DagsterRun, DagsterRunStatus
 from dagster._core.utils import make_new_run_id
 from psycopg.rows import dict_row
 
+from rag_assets.checks.schedule import synced_on_schedule
+from rag_assets.definitions import build_definitions
 from rag_assets.partitions import PARTITION_TAG, SOURCES
 from tests.automation.conftest import DaemonWorld
 
@@ -198,6 +200,39 @@ def test_the_ui_is_told_once_who_is_late_and_once_when_it_no_longer_is(source: D
     ((partition, passed, _),), cursor = told(cursor)
     assert (partition, passed) == ("a", True)
     assert cursor == "[]"
+
+
+def test_a_late_source_fails_its_check_and_asks_for_no_repair(source: DaemonWorld) -> None:
+    for name in ("b", "c"):
+        source.write({"b.md": TEXT}, name)
+        source.add(name)
+    source.sync("b")
+    source.connection.execute("UPDATE sources SET is_active = false WHERE name = 'c'")
+
+    def look(**tags: str) -> dg.AssetCheckEvaluation:
+        job = dg.define_asset_job("look", dg.AssetSelection.checks(synced_on_schedule))
+        both = dg.Definitions.merge(build_definitions(source.resources), dg.Definitions(jobs=[job]))
+        result = both.resolve_job_def("look").execute_in_process(
+            instance=source.instance,
+            tags={f"dagster/{name}": value for name, value in tags.items()},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        (found,) = result.get_asset_check_evaluations()
+        return found
+
+    everyone = {"asset_partition_range_start": "a", "asset_partition_range_end": "c"}
+    assert look(partition="a").passed and look(**everyone).passed
+    update(
+        source, "last_sync_at = now() - interval '3 days', next_sync_at = now() - interval '2 d'"
+    )
+    late = look(partition="a")
+    assert (late.passed, late.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert late.metadata["mend_with"].value == "rag ingest --name a"
+    update(source, "error_count = 2, last_error = 'the disk is gone'")
+    late = look(**everyone)
+    assert (late.passed, late.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert (late.description or "").startswith("a: ") and "\n" not in (late.description or "")
+    assert not source.tick("failed_checks_sensor").run_requests
 
 
 def test_a_thousand_sources_with_nothing_to_do_take_less_than_a_second(daemon: DaemonWorld) -> None:

@@ -175,6 +175,7 @@ def test_search_answers_in_the_documented_shape(rag: Rag, report: dict[str, Any]
         "content",
         "url",
         "chunk_type",
+        "page",
         "also_in",
         "before",
         "after",
@@ -185,6 +186,35 @@ def test_search_answers_in_the_documented_shape(rag: Rag, report: dict[str, Any]
     uuid.UUID(hits[0]["chunk_id"])
     only = rag.json("search", "天文台の休館日", "--source", "docs", "--language", "ja")
     assert {hit["key"] for hit in only} == {"時間.md"}
+
+
+def test_explain_tells_a_document_s_life_and_its_text_at_a_time(
+    rag: Rag, docs: Path, report: dict[str, Any]
+) -> None:
+    name = (
+        "[b] :smile:.md"  # markup and emoji codes of the terminal library are text like any other
+    )
+    (docs / name).write_text("# Doors\n\nThe doors open at [red]eight[/red] :smile: sharp.\n")
+    rag.ok("ingest", "--name", "docs")
+    with rag.sql() as connection:
+        row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    (docs / name).unlink()
+    rag.ok("ingest", "--name", "docs")
+    found = rag.json("explain", "docs/hours.md")
+    assert list(found) == [
+        *("document_id", "key", "source", "state", "entry", "raw", "document", "reading"),
+        *("chunks", "vectors", "versions", "runs"),
+    ]
+    assert found["state"] == "current and searchable"
+    told = rag.ok("explain", "hours.md")
+    for part in (found["document_id"], "utf-8", "no OCR", "dense_collection__", "sync_source"):
+        assert part in told
+    gone = rag.ok("explain", name)
+    assert name in gone and "docs: deleted at " in gone
+    told = rag.ok("explain", name, "--at", str(row[0]))
+    assert "version 1, deleted" in told
+    assert "open at [red]eight[/red] :smile: sharp." in told
 
 
 # Sources and checks -----------------------------------------------------------------------------------------------
@@ -395,6 +425,18 @@ WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
     "search blank": (["search", "  "], {}, ["text", "blank"]),
     "search unknown source": (["search", "x", "--source", "nobody"], {}, ["'nobody'"]),
     "check unknown source": (["check", "--source", "nobody"], {}, ["'nobody'", "known: "]),
+    "explain unknown key": (["explain", "hour.md"], {}, ["'hour.md'", "Perhaps: docs/hours.md"]),
+    "explain unknown source": (["explain", "x", "--source", "nobody"], {}, ["'nobody'"]),
+    "explain at": (
+        ["explain", "hours.md", "--at", "noon"],
+        {},
+        ["--at: expected a time such as", "'noon'"],
+    ),
+    "explain too early": (
+        ["explain", "hours.md", "--at", "2001-01-01"],
+        {},
+        ["hours.md was not there at 2001-01-01", "until now"],
+    ),
     "remove unknown source": (["sources", "remove", "nobody"], {}, ["'nobody'"]),
     "source name": (["sources", "add", 'a"b/c', "--path", "DOCS"], {}, ["cannot name a source"]),
     "source schedule": (
