@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from rag_assets.cli.output import command, out, print_json, table
+from rag_assets.cli.output import command, out, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
@@ -69,7 +68,7 @@ class _Shown:
 
     def now(self, found: Mapping[str, Any]) -> None:
         out.print(f"{found['key']}  ({found['document_id']})", markup=False, style="bold")
-        out.print(f"{found['source'] or 'a removed source'}: {found['state']}\n", markup=False)
+        out.print(f"{found['source'] or 'a removed source'}: {found['state']}", markup=False)
         facts: list[tuple[str, str | None]] = []
         if entry := found["entry"]:
             facts += [
@@ -85,12 +84,9 @@ class _Shown:
             facts += self.properties(document)
             facts += self.processing(document)
         _print_facts(facts)
-        if chunks := found["chunks"]:
-            self.chunks(chunks)
-        if found["vectors"]:
-            self.vectors(found["vectors"])
-        if found["versions"]:
-            self.versions(found["versions"])
+        self.chunks(found["chunks"])
+        self.vectors(found["vectors"])
+        self.versions(found["versions"])
         self.runs(found["runs"])
 
     def then(self, found: Mapping[str, Any]) -> None:
@@ -99,7 +95,7 @@ class _Shown:
         out.print(f"{found['key']}  ({found['document_id']})", markup=False, style="bold")
         out.print(
             f"{found['source'] or 'a removed source'}, at {self.time(found['at'])}: "
-            f"version {document['version']}, {until or 'which is the current one'}\n",
+            f"version {document['version']}, {until or 'which is the current one'}",
             markup=False,
         )
         _print_facts(
@@ -158,99 +154,99 @@ class _Shown:
         ]
 
     def chunks(self, chunks: list[Mapping[str, Any]]) -> None:
-        paged = any(chunk["page"] for chunk in chunks)
-        more = f", the first {CHUNKS}; --json lists all" if len(chunks) > CHUNKS else ""
-        table(
-            f"Chunks: {len(chunks)}{more}",
-            (
-                *("#", "chunk"),
-                *(("page",) if paged else ()),
-                *("language", "type", "section", "characters", "status", "embedding"),
-            ),
-            [
+        more = f", the first {CHUNKS} (--json lists all)" if len(chunks) > CHUNKS else ""
+        lines = []
+        for chunk in chunks[:CHUNKS]:
+            status = chunk["embedding_error"] or chunk["embedding_status"]
+            facts = [
+                f"p. {chunk['page']}" if chunk["page"] else None,
+                chunk["language"],
+                chunk["chunk_type"],
+                f"{chunk['char_count']:,} characters",
+                status if status != "completed" else None,
+                f"embedding {_short(chunk['embedding_file'])} row {chunk['embedding_row']}"
+                if chunk["embedding_file"]
+                else "no embedding",
+            ]
+            lines.append(
                 (
-                    chunk["position"],
-                    chunk["id"],
-                    *((chunk["page"],) if paged else ()),
-                    chunk["language"],
-                    chunk["chunk_type"],
-                    chunk["section_title"],
-                    chunk["char_count"],
-                    chunk["embedding_error"] or chunk["embedding_status"],
-                    f"{_short(chunk['embedding_file'])} row {chunk['embedding_row']}"
-                    if chunk["embedding_file"]
-                    else "none",
+                    f"{chunk['position']} {chunk['id']}  {chunk['section_title'] or ''}",
+                    ", ".join(fact for fact in facts if fact),
                 )
-                for chunk in chunks[:CHUNKS]
-            ],
-        )
+            )
+        _section(f"Chunks: {len(chunks)}{more}", lines)
         for file in dict.fromkeys(chunk["embedding_file"] for chunk in chunks[:CHUNKS]):
             if file:
-                out.print(f"{_short(file)} is {file}", markup=False, style="dim", soft_wrap=True)
+                out.print(f"  {_short(file)} is {file}", markup=False, style="dim", soft_wrap=True)
 
     def vectors(self, vectors: Mapping[str, Mapping[str, Any]]) -> None:
-        table(
+        _section(
             "Vectors",
-            ("collection", "state", "acknowledged", "rows in Milvus", "as PostgreSQL says"),
             [
                 (
-                    name,
-                    facts["state"],
-                    f"{facts['acknowledged']} of {facts['chunks']} chunks, "
-                    f"{self.time(facts['acknowledged_at']) or 'never'}",
-                    facts.get("error", f"{facts.get('rows')} of {facts['wanted']}"),
-                    facts.get("right"),
+                    f"{name} ({facts['state']})",
+                    f"{facts['acknowledged']} of {facts['chunks']} chunks acknowledged, "
+                    f"{self.time(facts['acknowledged_at']) or 'never'}\n"
+                    + (
+                        facts.get("error")
+                        or f"{facts['rows']} of {facts['wanted']} rows in Milvus, "
+                        f"{facts['right']} as PostgreSQL says"
+                    ),
                 )
                 for name, facts in vectors.items()
             ],
         )
 
     def versions(self, versions: Iterable[Mapping[str, Any]]) -> None:
-        table(
+        _section(
             "Earlier versions (their texts: --at)",
-            ("version", "from", "to", "ended", "title", "characters", "raw bytes"),
             [
                 (
-                    version["version"],
-                    self.time(version["valid_from"]),
-                    self.time(version["valid_to"]),
-                    version["ended_by"],
-                    version["title"],
-                    version["char_count"],
-                    (version["raw_hash"] or "")[:12],
+                    f"version {version['version']}: {version['title']}",
+                    f"{self.time(version['valid_from'])} to {self.time(version['valid_to'])}, then "
+                    f"{version['ended_by']}\n{version['char_count']:,} characters, raw bytes "
+                    f"{version['raw_hash'] or 'unknown'}",
                 )
                 for version in versions
             ],
         )
 
     def runs(self, runs: Iterable[Mapping[str, Any]]) -> None:
-        rows = [
-            (
-                run["run_id"],
-                run["job"],
-                self.time(run["started_at"]),
-                run["status"],
-                "\n".join(run["did"]),
-            )
-            for run in runs
-        ]
-        if rows:
-            table("Dagster runs", ("run", "job", "started", "status", "did"), rows)
+        _section(
+            "Dagster runs",
+            [
+                (
+                    f"{run['run_id']} {run['job'] or ''} {run['status']} {self.time(run['started_at'])}",
+                    ", ".join(run["did"]),
+                )
+                for run in runs
+            ],
+        )
 
     def time(self, moment: datetime | None) -> str:
         return f"{moment.astimezone(self.zone):%Y-%m-%d %H:%M:%S%z}" if moment else ""
 
 
 def _print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column(overflow="fold")
-    for name, value in facts:
-        if value:
-            grid.add_row(name, Text(value))
-    out.print(grid)
+    shown = [(name, value) for name, value in facts if value]
+    if shown:
+        out.print()
+    for name, value in shown:
+        out.print(Text.assemble((f"{name:<18}", "dim"), value or ""), soft_wrap=True)
+
+
+def _section(title: str, entries: Sequence[tuple[str, str]]) -> None:
+    """Lines, not a table: ids and hashes stay whole, to be copied, on a terminal of 80 columns too."""
+    if not entries:
+        return
+    out.print(f"\n{title}", markup=False, style="bold")
+    for head, rest in entries:
+        out.print(f"  {head}", markup=False, soft_wrap=True)
+        out.print(
+            f"      {rest}".replace("\n", "\n      "), markup=False, style="dim", soft_wrap=True
+        )
 
 
 def _short(file: str) -> str:
-    """The beginning of a file's name: enough to tell one from the other in a narrow column."""
+    """The beginning of a file's name: enough to tell one from the other in a line."""
     return file.rsplit("/", 1)[-1][:8]

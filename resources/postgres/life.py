@@ -62,17 +62,18 @@ def find_document(connection: Connection, asked: str, source: str | None) -> Sub
             ORDER BY 3, 2, 1""",  # pyright: ignore[reportArgumentType]
         {"id": wanted, "asked": asked, "keys": keys, "source": source},
     ).fetchall()
+    known = [Subject(*row) for row in rows]
     # Documents of sources that were removed are not meant where one is there.
-    rows = [row for row in rows if row[2]] or rows
-    rows = rows or _forgotten(connection, asked, wanted, keys, source)
-    if len(rows) == 1:
-        return Subject(*rows[0])
-    if rows:
+    found = [subject for subject in known if subject.source] or known
+    found = found or _forgotten(connection, asked, wanted, keys, source)
+    if len(found) == 1:
+        return found[0]
+    if found:
         named = "\n".join(
-            f"  rag explain {document}  (source {name or 'that was removed'})"
-            for document, _, name in rows
+            f"  rag explain {each.document_id}  (source {each.source or 'that was removed'})"
+            for each in found
         )
-        raise ConfigError(f"{asked!r} is the key of {len(rows)} documents; name one:\n{named}")
+        raise ConfigError(f"{asked!r} is the key of {len(found)} documents; name one:\n{named}")
     where = f" in source {source!r}" if source else ""
     alike = _alike(connection, asked, source)
     hint = f" Perhaps: {', '.join(alike)}" if alike else ""
@@ -85,8 +86,8 @@ def _forgotten(
     wanted: uuid.UUID | None,
     keys: list[str],
     source: str | None,
-) -> list[tuple[uuid.UUID, str, str]]:
-    """(document, key, source) as above of what was forgotten: only the hash of its key is kept."""
+) -> list[Subject]:
+    """What was forgotten, by the hash of its key: no more of it is kept."""
     by_hash = {key_hash(key): key for key in keys}
     rows = connection.execute(
         """SELECT document_id, key_hash, source FROM forgotten
@@ -96,7 +97,7 @@ def _forgotten(
     )
     found = ((document, by_hash.get(hashed), name) for document, hashed, name in rows)
     return [
-        (document, key or "a key that was forgotten too", name)
+        Subject(document, key or "a key that was forgotten too", name)
         for document, key, name in found
         if key is None or asked in (key, f"{name}/{key}")
     ]
