@@ -68,7 +68,11 @@ class _Shown:
 
     def now(self, found: Mapping[str, Any]) -> None:
         out.print(f"{found['key']}  ({found['document_id']})", markup=False, style="bold")
-        out.print(f"{found['source'] or 'a removed source'}: {found['state']}", markup=False)
+        out.print(
+            f"{found['source'] or 'a removed source'}: {found['state']}",
+            markup=False,
+            soft_wrap=True,
+        )
         facts: list[tuple[str, str | None]] = []
         if entry := found["entry"]:
             facts += [
