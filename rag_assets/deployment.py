@@ -101,7 +101,7 @@ class Deployment:
         """Dagster's instance on the started stack. Runs of dead `rag` processes are failed first."""
         import dagster as dg
 
-        from rag_assets.maintenance import fail_dead_runs
+        from resources.runs import fail_dead_runs
 
         os.environ["DAGSTER_HOME"] = str(self.dagster_home)
         instance = dg.DagsterInstance.get()
@@ -142,9 +142,9 @@ class Deployment:
         from sqlalchemy.exc import DBAPIError
 
         from rag_assets.definitions import defs
-        from rag_assets.maintenance import own_run_tags
         from rag_assets.partitions import PARTITION_TAG
         from resources.errors import StoreUnavailable
+        from resources.runs import own_run_tags
 
         job = defs.resolve_job_def(job_name)
         try:

@@ -1,14 +1,8 @@
-"""Work that belongs to no source that exists: the outbox of removed sources, and runs whose process died."""
+"""Work that belongs to no source that exists: the outbox of removed sources."""
 
 from __future__ import annotations
 
-import os
-import socket
 import uuid
-from collections.abc import Sequence
-
-import dagster as dg
-import psutil
 
 from rag_assets.pipeline.vectors import Kind
 from resources.faults import passage
@@ -16,9 +10,6 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.collections import WRITTEN, collections
 from resources.postgres.connection import Postgres, Writer
 from resources.postgres.vectors import abandoned_deletions, confirm_deletions, pending_deletions
-
-#: Tags of a run that a `rag` command executes in its own process.
-HOST_TAG, PID_TAG = "rag/host", "rag/pid"
 
 
 def drain(writer: Writer, store: MilvusStore, source_id: uuid.UUID, kind: Kind) -> int:
@@ -56,39 +47,3 @@ def drain_removed_sources(postgres: Postgres, store: MilvusStore) -> int:
         with postgres.writer(f"removed/{source_id}") as writer:
             total += drain(writer, store, source_id, kind)
     return total
-
-
-def own_run_tags() -> dict[str, str]:
-    return {
-        HOST_TAG: socket.gethostname(),
-        PID_TAG: f"{os.getpid()}:{psutil.Process().create_time():.0f}",
-    }
-
-
-def fail_dead_runs(instance: dg.DagsterInstance) -> Sequence[str]:
-    """Fails the runs of this machine's `rag` processes that no longer live: nothing else would ever end them."""
-    running = instance.get_runs(
-        dg.RunsFilter(
-            statuses=[
-                dg.DagsterRunStatus.STARTED,
-                dg.DagsterRunStatus.STARTING,
-                dg.DagsterRunStatus.NOT_STARTED,
-            ],
-            tags={HOST_TAG: socket.gethostname()},
-        )
-    )
-    dead = [run for run in running if not _alive(run.tags[PID_TAG])]
-    for run in dead:
-        instance.report_run_failed(
-            run, "The process that executed this run is gone; the next sync goes on from there."
-        )
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-    return [run.run_id for run in dead]
-
-
-def _alive(tag: str) -> bool:
-    pid, created = tag.split(":")
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(created)) < 2
-    except psutil.NoSuchProcess:
-        return False

@@ -24,6 +24,7 @@ from resources.postgres.connection import Connection, Postgres
 from resources.postgres.embeddings import Target
 from resources.postgres.schema import migrate
 from resources.postgres.sources import SourceRow
+from resources.runs import own_run_tags
 
 
 class PostgresResource(dg.ConfigurableResource):
@@ -34,6 +35,11 @@ class PostgresResource(dg.ConfigurableResource):
     lock_timeout: float = Field(
         60.0, description="Seconds to wait for another writer of a partition."
     )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        # Every job has this resource, and its steps run in the process of the run.
+        if context.instance is not None and context.run is not None:
+            context.instance.add_run_tags(context.run.run_id, own_run_tags())
 
     def open(self) -> Postgres:
         """The database at the schema of this code."""

@@ -22,6 +22,7 @@ from resources.postgres.forgotten import forgotten_hashes, key_hash
 from resources.postgres.sources import SourceRow, list_sources, recorded_tokens, unfinished_sources
 from resources.postgres.syncs import failing_sources
 from resources.postgres.vectors import abandoned_deletions
+from resources.runs import fail_dead_runs
 from resources.sources.registered import open_registered
 from resources.sources.registry import source_type
 
@@ -33,11 +34,14 @@ TICK_SECONDS = 0.6
     job=purge_removed_sources,
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Makes the partitions equal to the table `sources`; has the vectors of removed ones deleted.",
+    description="Makes the partitions equal to the table `sources`; has the vectors of removed ones deleted. "
+    "Fails the runs whose process is gone, which nothing else would end.",
 )
 def sources_table_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult:
+    for run in fail_dead_runs(context.instance):
+        context.log.warning(f"The process of run {run} is gone; the run is failed.")
     with postgres.open().connect(autocommit=True) as connection:
         wanted = {partition_key(source.name) for source in list_sources(connection)}
         abandoned = abandoned_deletions(connection)

@@ -14,6 +14,7 @@ from dulwich.repo import Repo
 
 from rag_assets.automation.requests import FIRST_RETRY
 from rag_assets.partitions import PARTITION_TAG
+from resources.runs import HOST_TAG, PID_TAG, own_run_tags
 from tests.automation.conftest import DaemonWorld
 from tests.repositories import commit
 
@@ -48,6 +49,28 @@ def two_synced_sources(daemon: DaemonWorld) -> None:
         daemon.write({f"{name}.md": TEXT + name}, name)
         daemon.add(name)
         daemon.sync(name)
+
+
+# Runs --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_process_died_with_its_code_server_is_failed(daemon: DaemonWorld) -> None:
+    daemon.add("a")
+    daemon.run("sync_source", "a")
+    (done,) = daemon.instance.get_runs()
+    assert done.tags.items() >= own_run_tags().items()  # whoever launched it
+
+    lives = in_progress(daemon, "sync_source", own_run_tags())
+    elsewhere = in_progress(daemon, "sync_source", {HOST_TAG: "another-host", PID_TAG: "1:1"})
+    died = in_progress(daemon, "sync_source", own_run_tags() | {PID_TAG: f"{2**22}:1700000000"})
+    daemon.tick(TABLE)
+    statuses = {run.run_id: run.status.value for run in daemon.instance.get_runs()}
+    assert statuses == {
+        done.run_id: "SUCCESS",
+        lives.run_id: "STARTED",
+        elsewhere.run_id: "STARTED",
+        died.run_id: "FAILURE",
+    }
 
 
 # Sources -----------------------------------------------------------------------------------------------------------
