@@ -510,13 +510,13 @@ class MilvusStore:
 
     def mend_duplicates(self, name: str) -> int:
         """Upserts anew each row whose id is there twice (Milvus Lite killed in a flush leaves such). Their number."""
-        times = Counter(
+        double = [
             row_id
             for span in buckets(self.count(name))
             for bucket in self.scan(name, span)
-            for row_id, _ in bucket
-        )
-        double = [row_id for row_id, count in times.items() if count > 1]
+            for row_id, times in Counter(row_id for row_id, _ in bucket).items()
+            if times > 1
+        ]
         self.rewrite(name, double)
         return len(double)
 
