@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Any
 
 import dagster as dg
 
@@ -17,6 +18,7 @@ from rag_assets.assets.stage import (
 )
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.identity import content_hash, fingerprint
+from rag_assets.pipeline.near_duplicates import signature
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource, StorageResource
 from resources.errors import ParseError, SourceError, SourceUnavailable
@@ -33,6 +35,14 @@ from resources.postgres.documents import (
     failed_documents,
     plan_parsing,
     write_documents,
+)
+from resources.postgres.signatures import (
+    Signed,
+    count_near_duplicates,
+    mark_left_behind,
+    plan_signing,
+    texts_to_sign,
+    write_signatures,
 )
 from resources.postgres.syncs import record_counts
 from resources.sources.base import Entry, Source
@@ -75,6 +85,7 @@ def documents(
     """One row a document: its text decoded, parsed and repaired, its title, language and author. Table `documents`.
 
     A document that cannot be read is recorded as failed with the reason; its last good text is kept.
+    Near-duplicates are marked (view `near_duplicates`), not dropped.
     """
     return run_stage(
         context, postgres, lambda stage: sync_documents(stage, storage.open(), parsing)
@@ -98,17 +109,30 @@ def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> 
 
         parsed = one_ahead(batches, lambda batch: batch_to_parse(stage.connection, batch), parse)
         for batch, todo, rows in parsed:
+            signed = [Signed(row.id, row.signature) for row in rows if row.error is None]
             with stage.writer.transaction() as connection:
                 write_documents(connection, stage.source, rows, parser)
                 passage("documents-written")
+                write_signatures(connection, stage.source, signed)
             for item, row in zip(todo, rows):
                 plan.failed += row.error is not None
                 plan.inserted += row.error is None and item.is_new
                 plan.replaced += row.error is None and not item.is_new
             stage.progress(batch + 1, batches)
     plan.deleted = delete_gone_documents(stage.writer, stage.source)
+    sign_unsigned(stage)
+    mark_left_behind(stage.writer)
     record_counts(stage.connection, stage.source.id)
     return _outcome(stage, plan)
+
+
+def sign_unsigned(stage: Stage) -> None:
+    """Signs what was parsed before there were signatures, or written by others."""
+    for batch in range(plan_signing(stage.writer, stage.source)):
+        texts = texts_to_sign(stage.connection, batch)
+        signed = [Signed(document, signature(text)) for document, text in texts]
+        with stage.writer.transaction() as connection:
+            write_signatures(connection, stage.source, signed)
 
 
 def _outcome(stage: Stage, plan: Plan) -> Outcome:
@@ -122,7 +146,9 @@ def _outcome(stage: Stage, plan: Plan) -> Outcome:
         {"source": stage.source.id},
     )
     failures = failed_documents(stage.connection, stage.source.id, limit=NAMED_FAILURES)
-    metadata = {}
+    metadata: dict[str, Any] = {
+        "near_duplicates": count_near_duplicates(stage.connection, stage.source.id)
+    }
     if failures:
         metadata["failed_documents"] = dg.MetadataValue.table(
             [dg.TableRecord({"key": key, "reason": reason}) for key, reason in failures]
@@ -172,6 +198,7 @@ def _parse(
         source_url=said.url,
         category=said.category,
         tags=said.tags,
+        signature=signature(parsed.text),
     )
 
 

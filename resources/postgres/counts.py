@@ -9,9 +9,10 @@ from resources.postgres.connection import Connection
 
 
 def count_everything(connection: Connection) -> dict[str, int]:
-    """sources, documents, chunks, embeddings, and the acknowledged rows of the serving collections. Zeros before the
-    first migration."""
+    """sources, documents, chunks, embeddings, the acknowledged rows of the serving collections, and near-duplicates.
+    Zeros before the migration that makes what is counted."""
     names = ("sources", "documents", "chunks", "embeddings", "dense", "sparse", "multi")
+    names = (*names, "near_duplicates")
     if connection.execute("SELECT to_regclass('vector_rows')").fetchone() == (None,):
         return dict.fromkeys(names, 0)
     row = connection.execute(

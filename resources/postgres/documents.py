@@ -14,7 +14,7 @@ from resources.postgres.todo import plan_todo
 
 #: Raw bytes parsed at a time, with 64 KiB more for each document: at most 512 documents.
 BATCH_BYTES = 32 * 1024 * 1024
-_DOCUMENT_BYTES = 64 * 1024
+DOCUMENT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class DocumentRow:
     source_url: str | None = None
     category: str | None = None
     tags: Sequence[str] | None = None  # None: the source does not say, and what stands there stays
+    signature: list[int] | None = None  # see pipeline/near_duplicates.py; written by write_signatures
 
 
 class ParserFingerprints(NamedTuple):
@@ -70,7 +71,7 @@ def plan_parsing(writer: Writer, source: SourceRow, fingerprints: ParserFingerpr
         {
             "source": source.id,
             **fingerprints._asdict(),
-            "document_bytes": _DOCUMENT_BYTES,
+            "document_bytes": DOCUMENT_BYTES,
             "batch_bytes": BATCH_BYTES,
         },
     )
