@@ -26,6 +26,7 @@ from resources.postgres.life import (
     version_at,
     versions_of,
 )
+from resources.postgres.signatures import similar_documents
 from resources.postgres.sources import get_source
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def explain(deployment: Deployment, asked: str, source: str | None) -> dict[str,
             "chunks": chunks,
             "vectors": _vectors(deployment, connection, subject) if chunks else {},
             "versions": versions,
+            "near_duplicates": similar_documents(connection, subject.document_id),
         }
         forgotten = forgotten_at(connection, subject.document_id)
         found["state"] = _state(entry, document, versions, found["vectors"], forgotten)

@@ -203,6 +203,7 @@ def _empty(connection: Connection, store: MilvusStore) -> None:
     connection.execute("DELETE FROM embedding_files")
     connection.execute("DELETE FROM partition_writers")
     connection.execute("DELETE FROM document_versions")
+    connection.execute("DELETE FROM gone_signatures")
     for name in store.client.list_collections():
         for alias in store.client.list_aliases(name).get("aliases", []):
             store.client.drop_alias(alias)

@@ -18,6 +18,13 @@ from resources.errors import ConfigError
 #: Chunks shown; --json has all.
 CHUNKS = 20
 
+#: What a document that is similar is to the explained one.
+_MARKED = {
+    "this": "; it came before, and marks this document",
+    "other": "; this document came before, and marks it",
+    None: "",
+}
+
 
 @command
 def explain(
@@ -29,7 +36,8 @@ def explain(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell the life of a document: entry, raw bytes, text, chunks, embeddings, vectors, versions, runs.
+    """Tell the life of a document: entry, raw bytes, text, chunks, embeddings, vectors, versions,
+    near-duplicates, runs.
 
     With --at: its text and properties at that time, from its history (kept for RAG_HISTORY_DAYS).
     """
@@ -91,6 +99,7 @@ class _Shown:
         self.chunks(found["chunks"])
         self.vectors(found["vectors"])
         self.versions(found["versions"])
+        self.near_duplicates(found["near_duplicates"])
         self.runs(found["runs"])
 
     def then(self, found: Mapping[str, Any]) -> None:
@@ -212,6 +221,18 @@ class _Shown:
                     f"{version['raw_hash'] or 'unknown'}",
                 )
                 for version in versions
+            ],
+        )
+
+    def near_duplicates(self, similar: Iterable[Mapping[str, Any]]) -> None:
+        _section(
+            "Near-duplicates",
+            [
+                (
+                    f"{each['source']}/{each['key']}",
+                    f"estimated similarity {each['similarity']:.2f}{_MARKED[each['marked']]}",
+                )
+                for each in similar
             ],
         )
 

@@ -9,6 +9,7 @@ from rag_assets.cli import (
     check,
     credentials,
     demo,
+    duplicates,
     explain,
     forget,
     ingest,
@@ -43,6 +44,7 @@ app.command("search")(search.search)
 app.command("check")(check.check)
 app.command("repair")(repair.repair)
 app.command("explain")(explain.explain)
+app.command("duplicates")(duplicates.duplicates)
 app.add_typer(rebuild.app, name="rebuild")
 app.command("forget")(forget.forget)
 app.command("demo")(demo.demo)

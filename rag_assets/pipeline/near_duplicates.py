@@ -10,7 +10,7 @@ import unicodedata
 
 import numpy as np
 from numpy.typing import NDArray
-from rensa import RMinHash
+from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  # it has no stubs
 
 #: Rows of a signature; the migration cuts them into 16 bands of 8.
 PERMUTATIONS = 128

@@ -12,9 +12,8 @@ def count_everything(connection: Connection) -> dict[str, int]:
     """sources, documents, chunks, embeddings, the acknowledged rows of the serving collections, and near-duplicates.
     Zeros before the migration that makes what is counted."""
     names = ("sources", "documents", "chunks", "embeddings", "dense", "sparse", "multi")
-    names = (*names, "near_duplicates")
     if connection.execute("SELECT to_regclass('vector_rows')").fetchone() == (None,):
-        return dict.fromkeys(names, 0)
+        return dict.fromkeys((*names, "near_duplicates"), 0)
     row = connection.execute(
         """SELECT (SELECT count(*) FROM sources), (SELECT count(*) FROM documents),
              (SELECT coalesce(sum(chunk_count), 0)::bigint FROM documents), (SELECT count(*) FROM embeddings)"""
@@ -27,7 +26,16 @@ def count_everything(connection: Connection) -> dict[str, int]:
                WHERE v.state = 'serving' GROUP BY 1"""
         ).fetchall()
     )
-    return dict(zip(names, (*row, *(kinds.get(kind, 0) for kind in names[4:]))))
+    counts = dict(zip(names, (*row, *(kinds.get(kind, 0) for kind in names[4:]))))
+    return counts | {"near_duplicates": _near_duplicates(connection)}
+
+
+def _near_duplicates(connection: Connection) -> int:
+    if connection.execute("SELECT to_regclass('near_duplicates')").fetchone() == (None,):
+        return 0
+    row = connection.execute("SELECT count(*) FROM near_duplicates").fetchone()
+    assert row is not None
+    return row[0]
 
 
 def waiting_deletions(

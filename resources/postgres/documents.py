@@ -47,7 +47,9 @@ class DocumentRow:
     source_url: str | None = None
     category: str | None = None
     tags: Sequence[str] | None = None  # None: the source does not say, and what stands there stays
-    signature: list[int] | None = None  # see pipeline/near_duplicates.py; written by write_signatures
+    signature: list[int] | None = (
+        None  # see pipeline/near_duplicates.py; written by write_signatures
+    )
 
 
 class ParserFingerprints(NamedTuple):

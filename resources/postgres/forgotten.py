@@ -191,6 +191,7 @@ def left_in_postgres(connection: Connection, item: Forgotten) -> dict[str, int]:
              (SELECT count(*) FROM source_entries WHERE document_id = %(document)s),
              (SELECT count(*) FROM former_texts WHERE document_id = %(document)s),
              (SELECT count(*) FROM former_raw WHERE document_id = %(document)s),
+             (SELECT count(*) FROM document_signatures WHERE document_id = %(document)s),
              (SELECT count(*) FROM vector_rows WHERE chunk_id = ANY(%(chunks)s)),
              (SELECT count(*) FROM vector_deletions WHERE chunk_id = ANY(%(chunks)s))""",
         {"document": item.document, "chunks": item.chunks},
@@ -202,6 +203,7 @@ def left_in_postgres(connection: Connection, item: Forgotten) -> dict[str, int]:
         "source_entries",
         "former_texts",
         "former_raw",
+        "document_signatures",
         "vector_rows",
         "vector_deletions",
     )

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rag_assets.pipeline.near_duplicates import ALGORITHM, PERMUTATIONS, SIMILAR
+from rag_assets.pipeline.near_duplicates import ALGORITHM, SIMILAR
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.copying import copy_rows
 from resources.postgres.documents import BATCH_BYTES, DOCUMENT_BYTES
@@ -24,7 +24,7 @@ COMPARED = 16
 BATCH = 512
 
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended('rag-assets near duplicates', 0))"
-_SIMILARITY = f"""(SELECT count(*) FILTER (WHERE one = other) / {PERMUTATIONS}.0::float8
+_SIMILARITY = """(SELECT (count(*) FILTER (WHERE one = other))::float8 / count(*)
   FROM unnest(d.signature, o.signature) AS row(one, other))"""
 
 
@@ -123,14 +123,14 @@ def _mark(connection: Connection, ordinals: Sequence[int]) -> None:
                 SELECT DISTINCT d.ordinal AS one, b.ordinal AS other
                 FROM document_signatures d, rag_bands(d.signature) AS shared, LATERAL (
                   SELECT ordinal FROM signature_bands WHERE band = shared AND ordinal < d.ordinal
-                  ORDER BY ordinal LIMIT {COMPARED}) AS b
+                  ORDER BY ordinal LIMIT %(compared)s) AS b
                 WHERE d.ordinal = ANY(%(ordinals)s)) AS pairs
               JOIN document_signatures d ON d.ordinal = one
               JOIN document_signatures o ON o.ordinal = other
               CROSS JOIN LATERAL (SELECT {_SIMILARITY} AS similarity) AS compared
-              WHERE compared.similarity >= {SIMILAR} ORDER BY d.ordinal, o.ordinal) AS found
+              WHERE compared.similarity >= %(similar)s ORDER BY d.ordinal, o.ordinal) AS found
             WHERE s.document_id = found.document_id""",
-        {"ordinals": list(ordinals)},
+        {"ordinals": list(ordinals), "compared": COMPARED, "similar": SIMILAR},
     )
 
 
@@ -199,9 +199,9 @@ def similar_documents(connection: Connection, document: uuid.UUID) -> list[dict[
             JOIN document_signatures o ON o.ordinal = pairs.ordinal
             JOIN documents e ON e.id = o.document_id JOIN sources s ON s.id = e.source_uuid
             CROSS JOIN LATERAL (SELECT {_SIMILARITY} AS similarity) AS compared
-            WHERE d.document_id = %(id)s AND compared.similarity >= {SIMILAR}
+            WHERE d.document_id = %(id)s AND compared.similarity >= %(similar)s
             ORDER BY compared.similarity DESC, s.name, e.source_key""",
-        {"id": document, "limit": BATCH},
+        {"id": document, "limit": BATCH, "similar": SIMILAR},
     )
     names = ("document_id", "source", "key", "similarity", "marked")
     return [dict(zip(names, row)) for row in rows]

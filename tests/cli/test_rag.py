@@ -107,9 +107,10 @@ def test_status_shows_what_there_is(rag: Rag, report: dict[str, Any]) -> None:
         "dense",
         "sparse",
         "multi",
+        "near_duplicates",
     ]
     assert counts["chunks"] == counts["dense"] == counts["sparse"] == chunks
-    assert counts["multi"] == 0
+    assert counts["multi"] == counts["near_duplicates"] == 0
 
 
 def test_status_shows_no_secret(rag: Rag, report: dict[str, Any]) -> None:
