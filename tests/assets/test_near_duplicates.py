@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
 
+from rag_assets.pipeline.near_duplicates import signature
 from resources.postgres import signatures
-from resources.postgres.signatures import near_duplicates, similar_documents
+from resources.postgres.signatures import near_duplicates, similar_documents, write_signatures
 from tests.conftest import World
 from tests.near_texts import edited, text
 
@@ -171,6 +174,38 @@ def test_one_that_somebody_is_deleting_is_left_for_the_next_sync(world: World) -
     world.sync()
     assert marks(world) == {"more/c.md": "more/b.md"}
     assert world.one("SELECT count(*) FROM gone_signatures") == 0
+
+
+def test_two_that_are_written_at_once_are_compared(world: World) -> None:
+    """Neither transaction sees what the other has not committed: the second waits for its turn."""
+    sources = [world.add(name) for name in ("docs", "more")]
+    for name, content in (("docs", ONE), ("more", copy_of(ONE))):
+        world.write({f"{name}.md": content, f"{name} too.md": text("en", name)}, name)
+        world.sync(name)
+    world.connection.execute("DELETE FROM document_signatures")
+    rows = [
+        [
+            signatures.Signed(id_, signature(content))
+            for id_, content in world.connection.execute(
+                "SELECT id, content FROM documents WHERE source_uuid = %s", [source.id]
+            )
+        ]
+        for source in sources
+    ]
+    second_wrote = Event()
+
+    def second() -> None:
+        with world.postgres.connect() as connection:
+            write_signatures(connection, sources[1], rows[1])
+        second_wrote.set()
+
+    with ThreadPoolExecutor(1) as pool, world.postgres.connect() as first:
+        write_signatures(first, sources[0], rows[0])
+        waiting = pool.submit(second)
+        assert not second_wrote.wait(0.5)
+        first.commit()
+        waiting.result(timeout=20)
+    assert marks(world) == {"more/more.md": "docs/docs.md"}
 
 
 def test_documents_parsed_before_are_signed_by_the_next_sync(docs: World) -> None:

@@ -205,7 +205,7 @@ def test_explain_tells_a_document_s_life_and_its_text_at_a_time(
     found = rag.json("explain", "docs/hours.md")
     assert list(found) == [
         *("document_id", "key", "source", "state", "entry", "raw", "document", "reading"),
-        *("chunks", "vectors", "versions", "runs"),
+        *("chunks", "vectors", "versions", "near_duplicates", "runs"),
     ]
     assert found["state"] == "current and searchable"
     told = rag.ok("explain", "hours.md")
@@ -216,6 +216,28 @@ def test_explain_tells_a_document_s_life_and_its_text_at_a_time(
     told = rag.ok("explain", name, "--at", str(row[0]))
     assert "version 1, deleted" in told
     assert "open at [red]eight[/red] :smile: sharp." in told
+
+
+def test_near_duplicates_are_listed_and_explained(rag: Rag, tmp_path: Path) -> None:
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    one = " ".join(f"word{n * n % 997}" for n in range(300))
+    (folder / "a.md").write_text(one)
+    (folder / "b.md").write_text(one.replace("word16 ", "other "))
+    rag.ok("ingest", str(folder))
+    try:
+        (found,) = rag.json("duplicates", "--source", "twins")
+        named = ("source", "key", "other_source", "other_key")
+        assert [found[name] for name in named] == ["twins", "b.md", "twins", "a.md"]
+        assert 0.8 <= found["similarity"] <= 1
+        assert rag.json("duplicates", "--source", "docs") == []
+        assert "twins/a.md" in rag.ok("duplicates")
+        assert rag.json("status")["counts"]["near_duplicates"] == 1
+        (twin,) = rag.json("explain", "twins/a.md")["near_duplicates"]
+        assert (twin["key"], twin["marked"]) == ("b.md", "other")
+        assert "Near-duplicates" in rag.ok("explain", "twins/b.md")
+    finally:
+        rag.ok("sources", "remove", "twins")
 
 
 # Sources and checks -----------------------------------------------------------------------------------------------
@@ -438,6 +460,7 @@ WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
         {},
         ["hours.md was not there at 2001-01-01", "until now"],
     ),
+    "duplicates of an unknown source": (["duplicates", "--source", "nobody"], {}, ["'nobody'"]),
     "remove unknown source": (["sources", "remove", "nobody"], {}, ["'nobody'"]),
     "source name": (["sources", "add", 'a"b/c', "--path", "DOCS"], {}, ["cannot name a source"]),
     "source schedule": (
