@@ -17,8 +17,8 @@ PERMUTATIONS = 128
 #: Estimated Jaccard similarity from which a document is a near-duplicate. Its standard error there is 0.035.
 SIMILAR = 0.8
 #: Bytes of UTF-8: six Latin letters, three Arabic or Cyrillic ones, two of Han, kana or hangul. Found of copies with
-#: 5 % of their words changed: 94 to 100 % in English, Arabic, Persian and Korean, 80 % in Chinese and Japanese; with 2 %,
-#: all. Five characters of any script find few of the Japanese ones (at a similarity of 0.75), three words few of any.
+#: 5 % of their words changed: 94 to 100 % in English, Arabic, Persian and Korean, 80 % in Chinese and Japanese; with
+#: 2 %, all. Five characters of any script find few of the Japanese ones (similarity 0.75), three words few of any.
 SHINGLE = 6
 #: A shorter text has no signature: one changed word of it is a tenth.
 MIN_SHINGLES = 200

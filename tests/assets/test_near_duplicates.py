@@ -208,6 +208,40 @@ def test_two_that_are_written_at_once_are_compared(world: World) -> None:
     assert marks(world) == {"more/more.md": "docs/docs.md"}
 
 
+def test_whatever_changes_the_marks_are_those_of_a_comparison_of_all_pairs(world: World) -> None:
+    rng = random.Random(7)
+    letters = [text("en", f"letter {n}", 120) for n in range(4)]
+    for name in ("docs", "more"):
+        world.write({f"{n}.md": copy_of(rng.choice(letters), 0.02, n) for n in range(12)}, name)
+        world.add(name)
+    for _ in range(6):
+        for name in ("docs", "more"):
+            root = world.folder / name
+            for path in rng.sample(sorted(root.iterdir()), 3):
+                path.unlink()
+            changed = copy_of(rng.choice(letters), 0.02, rng.randrange(10**6))
+            rng.choice(sorted(root.iterdir())).write_text(changed)
+            (root / f"{rng.randrange(10**6)}.md").write_text(copy_of(rng.choice(letters), 0.01))
+            (root / f"{rng.randrange(10**6)}.md").write_text(text("en", f"{rng.random()}", 120))
+            world.sync(name)
+        assert marks(world) == every_pair(world)
+
+
+def every_pair(world: World) -> dict[str, str]:
+    rows = world.connection.execute(
+        """SELECT d.source_id, d.content FROM documents d JOIN document_signatures s ON s.document_id = d.id
+           ORDER BY s.ordinal"""
+    ).fetchall()
+    signed = [(name, signature(content) or []) for name, content in rows]
+    found = {}
+    for later, (name, one) in enumerate(signed):
+        for earlier, other in signed[:later]:
+            bands = any(one[n : n + 8] == other[n : n + 8] for n in range(0, 128, 8))
+            if bands and sum(a == b for a, b in zip(one, other)) >= 0.8 * 128:
+                found.setdefault(name, earlier)
+    return found
+
+
 def test_documents_parsed_before_are_signed_by_the_next_sync(docs: World) -> None:
     docs.connection.execute("DELETE FROM document_signatures")
     docs.connection.execute("DELETE FROM gone_signatures")
