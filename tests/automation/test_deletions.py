@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from rag_assets.partitions import PARTITION_TAG
 from tests.automation.conftest import DaemonWorld
+from tests.oracle import disagreements
 
 QUERY = "when does the observatory open"
 
@@ -75,3 +77,21 @@ def test_a_source_deleted_in_sql_leaves_milvus_within_one_look(daemon: DaemonWor
     assert {source for source, _ in found(daemon)} == {"b"}
     assert daemon.partitions() == {"b"}
     assert not daemon.tick("sources_table_sensor").run_requests
+
+
+@pytest.mark.parametrize(
+    ("table", "job", "left"),
+    [("documents", "sync_source", 0), ("document_chunks", "repair_drift", 4)],
+)
+def test_truncate_is_a_delete(daemon: DaemonWorld, table: str, job: str, left: int) -> None:
+    """Documents stay away, as those that a person deleted; chunks that are lost are damage, which a repair mends."""
+    ingested(daemon)
+    daemon.connection.execute(f"TRUNCATE {table} CASCADE")  # pyright: ignore
+    assert daemon.one("SELECT count(*) FROM document_chunks") == 0
+    assert daemon.one("SELECT count(*) FROM vector_deletions") == 4
+    assert found(daemon) == set()
+    for name in ("a", "b"):
+        assert daemon.launch(job, {PARTITION_TAG: name}).success
+    assert len(held(daemon)) == left
+    urls = daemon.settings.postgres_url, daemon.settings.milvus_uri
+    assert disagreements(*urls, ("dense",)) == []

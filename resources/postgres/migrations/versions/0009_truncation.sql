@@ -1,0 +1,10 @@
+-- TRUNCATE fires no DELETE triggers: Milvus would never hear of it. It becomes the DELETE that it stands for.
+CREATE FUNCTION rag_truncate_is_delete() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE format('DELETE FROM %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER sources_truncated BEFORE TRUNCATE ON sources FOR EACH STATEMENT EXECUTE FUNCTION rag_truncate_is_delete();
+CREATE TRIGGER documents_truncated BEFORE TRUNCATE ON documents FOR EACH STATEMENT EXECUTE FUNCTION rag_truncate_is_delete();
+CREATE TRIGGER document_chunks_truncated BEFORE TRUNCATE ON document_chunks
+  FOR EACH STATEMENT EXECUTE FUNCTION rag_truncate_is_delete();
