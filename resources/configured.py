@@ -14,7 +14,7 @@ from pydantic import Field
 
 from rag_assets.pipeline.identity import model_fingerprint
 from rag_assets.pipeline.vectors import Embedder, Kind
-from resources.embedded.stack import acknowledge_unclean_milvus, start_milvus, start_postgres
+from resources.embedded.stack import start_milvus, start_postgres
 from resources.embedders.registry import create_embedder
 from resources.files import FileStore
 from resources.milvus.collections import ALIASES, Layout
@@ -63,16 +63,10 @@ class MilvusResource(dg.ConfigurableResource):
     shards: int = 2
 
     def open(self) -> MilvusStore:
-        """The server. After an embedded one was killed, rows that are there twice are mended first."""
+        """The server; the embedded one is started if it does not run."""
         if self.uri:
             return MilvusStore(self.uri, self.token, self.timeout)
-        endpoint = start_milvus(Path(self.home))
-        store = MilvusStore(endpoint.uri, "", self.timeout)
-        if not endpoint.clean:
-            for name in store.collection_names():
-                store.mend_duplicates(name)
-            acknowledge_unclean_milvus(Path(self.home))
-        return store
+        return MilvusStore(start_milvus(Path(self.home)).uri, "", self.timeout)
 
     def layout(self, kind: Kind, embedder: Embedder) -> Layout:
         """What the collection of this kind is declared to be."""

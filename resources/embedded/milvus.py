@@ -1,4 +1,4 @@
-"""The embedded Milvus Lite server: start, recognise, stop, and whether its last stop was in order.
+"""The embedded Milvus Lite server: start, recognise, stop.
 
 `milvus_server.py` is the process itself; it records its pid and port in `run/milvus.json`. No collections here.
 """
@@ -26,17 +26,11 @@ _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0,
 
 @dataclass(frozen=True)
 class MilvusEndpoint:
-    """A running Milvus Lite. `started` says that this call started it.
-
-    `clean` is False after a server process that did not stop in order (kill -9, power cut): an id may then have two
-    rows, and after a power cut acknowledged rows may be missing (its log is not synced to disk). It stays False until
-    `acknowledge_unclean_milvus`.
-    """
+    """A running Milvus Lite. `started` says that this call started it."""
 
     uri: str
     pid: int
     started: bool
-    clean: bool
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class Server:
 def start_milvus(home: Path, *, timeout: float = 60) -> MilvusEndpoint:
     """Makes Milvus Lite run for this home folder. Raises `StackError` when it does not within `timeout` seconds."""
     home = prepare(home)
-    data, log = home / "milvus", home / "logs" / "milvus.log"
+    log = home / "logs" / "milvus.log"
     with locked(home, "milvus", timeout) as deadline:
         server = find_milvus(home)
         started = server is None
@@ -87,13 +81,13 @@ def start_milvus(home: Path, *, timeout: float = 60) -> MilvusEndpoint:
                     f"milvus: pid {pid} does not answer after {timeout:g} s; log {log}:\n{tail(log)}"
                 )
             time.sleep(POLL)
-        return MilvusEndpoint(server.uri, pid, started, not (data / milvus_server.UNCLEAN).exists())
+        return MilvusEndpoint(server.uri, pid, started)
 
 
 def stop_milvus(home: Path, timeout: float) -> bool:
     """Stops it: running requests end, memory is written to disk. False if it did not run.
 
-    Past `timeout` it is killed; if its rows were not all written by then, its next start is not clean.
+    Past `timeout` it is killed; its next start mends what that left.
     """
     with locked(home, "milvus", timeout) as deadline:
         server = find_milvus(home)
@@ -110,11 +104,6 @@ def running_milvus(home: Path) -> str | None:
     """The URI of the server that serves this home now."""
     server = find_milvus(home)
     return server.uri if server and server.answers() else None
-
-
-def acknowledge_unclean_milvus(home: Path) -> None:
-    """To be called once doubled and missing rows are mended: `clean` is True from now on, until the next bad stop."""
-    (home.expanduser().resolve() / "milvus" / milvus_server.UNCLEAN).unlink(missing_ok=True)
 
 
 def find_milvus(home: Path) -> Server | None:

@@ -18,8 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 #: Files in the data folder. RUNNING: the database is open. FLUSHED: it was, but its rows were all written, and only
-#: the close was cut short. UNCLEAN: a server once found RUNNING left behind; whoever mends the rows removes it.
-RUNNING, FLUSHED, UNCLEAN = "rag-running", "rag-flushed", "rag-unclean"
+#: the close was cut short. REPLAYED: ids of rows that were read back from a log after a crash, until they are mended.
+RUNNING, FLUSHED, REPLAYED = "rag-running", "rag-flushed", "rag-replayed.json"
+
+#: Rows written anew at a time while mending.
+MENDED = 1000
 
 #: Requests are served one by one. By its source, the engine has no lock around writes: two threads can take the same
 #: sequence number or open a collection twice, one can write into a log that a flush deletes, and a read during a flush
@@ -49,7 +52,7 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
 
     database = MilvusLite(str(data))  # takes the lock of the data folder, or raises
     if (data / RUNNING).exists():
-        _mark(data / UNCLEAN)
+        _note_replayed(database, data / REPLAYED)
     if (data / RUNNING).exists() or (data / FLUSHED).exists():
         _drop_indexes(data)
     _mark(data / RUNNING)
@@ -65,15 +68,14 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
         ("grpc.http2.max_ping_strikes", 0),
     ]
     activity = _activity()
+    activity.wrote = (
+        data / REPLAYED
+    ).exists()  # what is mended is flushed when idle, as all that is written
     server = grpc.server(pool, interceptors=[activity], options=options)
     add_MilvusServiceServicer_to_server(MilvusServicer(database), server)
     port = _bind(server, ports)
     server.start()
-    pool.submit(_load, database)  # a collection with an index is not loaded after a start
-    if (data / UNCLEAN).exists():
-        # Logs that an earlier crash left are replayed though their rows were flushed since: deletions among them hide
-        # newer rows of the same ids from a get (it does not compare sequence numbers) until memory is empty.
-        pool.submit(_flush, database)
+    pool.submit(_serve_whole, database, data / REPLAYED)  # before any request
     fresh = record.with_suffix(".new")
     fresh.write_text(json.dumps({"pid": os.getpid(), "port": port}))
     fresh.replace(record)
@@ -113,21 +115,59 @@ def _activity():
     return Activity()
 
 
-def _load(database) -> None:
+def _collections(database):
+    """(name, collection) of every one."""
     for name in database.list_databases():
         for collection in database.list_collections(name):
-            opened = database.get_collection(collection, name)
-            if opened.load_state != "loaded":
-                opened.load()
+            yield f"{name}/{collection}", database.get_collection(collection, name)
+
+
+def _serve_whole(database, replayed: Path) -> None:
+    for _, opened in _collections(database):
+        if opened.load_state != "loaded":  # one with an index is not, after a start
+            opened.load()
+    try:
+        _mend(database, replayed)
+    except (
+        Exception
+    ):  # the engine's, of any kind: a check finds what is left, and the next start tries again
+        logging.exception("rows that were read back from a log are not mended")
+
+
+def _note_replayed(database, path: Path) -> None:
+    """Adds the ids of the rows in memory, which after a crash are those that were read back from logs."""
+    ids = json.loads(path.read_text()) if path.exists() else {}
+    for name, opened in _collections(database):
+        there = [key for key, _ in opened._memtable.pk_index_snapshot()]
+        ids[name] = sorted({*ids.get(name, []), *there})
+    _write(path, json.dumps(ids))
+
+
+def _mend(database, replayed: Path) -> None:
+    """Makes what a crash in a flush doubled single again, and what it hid readable.
+
+    Logs are replayed though their rows were flushed since. A row of theirs is then there twice, and a deletion hides
+    newer rows of its id from a get (it does not compare sequence numbers) until memory is empty.
+    """
+    if not replayed.exists():
+        return
+    _flush(database)
+    ids = json.loads(replayed.read_text())
+    for name, opened in _collections(database):
+        part = ids.get(name, [])
+        for start in range(0, len(part), MENDED):
+            rows = opened.get(part[start : start + MENDED], output_fields=["id"])
+            opened.upsert(
+                [{"id": row["id"]} for row in rows]
+            )  # the rest is taken from the row that is there
+    replayed.unlink()
 
 
 def _flush(database, *, release: bool = False) -> None:
-    for name in database.list_databases():
-        for collection in database.list_collections(name):
-            opened = database.get_collection(collection, name)
-            if release:
-                opened.release()
-            opened.flush()
+    for _, opened in _collections(database):
+        if release:
+            opened.release()
+        opened.flush()
 
 
 def _drop_indexes(data: Path) -> None:
@@ -150,8 +190,17 @@ def _bind(server, ports: list[int]) -> int:
 
 def _mark(path: Path) -> None:
     """Creates a file so that it survives a power cut."""
-    with path.open("w") as file:
+    _write(path, "")
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file, whole or not at all, so that it survives a power cut."""
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        file.write(text)
+        file.flush()
         os.fsync(file.fileno())
+    fresh.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from resources.embedded.milvus import (
     MilvusEndpoint,
-    acknowledge_unclean_milvus,
     running_milvus,
     start_milvus,
     stop_milvus,
@@ -26,7 +25,6 @@ from resources.embedded.postgres import (
 __all__ = [
     "MilvusEndpoint",
     "PostgresEndpoint",
-    "acknowledge_unclean_milvus",
     "running",
     "start_milvus",
     "start_postgres",

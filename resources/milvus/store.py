@@ -508,18 +508,6 @@ class MilvusStore:
             found.setdefault(row["chunk_id"], []).append(row[VECTOR_FIELD])
         return {chunk: np.asarray(vectors, np.float32) for chunk, vectors in found.items()}
 
-    def mend_duplicates(self, name: str) -> int:
-        """Upserts anew each row whose id is there twice (Milvus Lite killed in a flush leaves such). Their number."""
-        double = [
-            row_id
-            for span in buckets(self.count(name))
-            for bucket in self.scan(name, span)
-            for row_id, times in Counter(row_id for row_id, _ in bucket).items()
-            if times > 1
-        ]
-        self.rewrite(name, double)
-        return len(double)
-
     def rewrite(self, name: str, ids: Sequence[str]) -> None:
         """Upserts rows as they are read by key: of an id that is there twice, one row is left."""
         for part in _parts(ids, UPSERT_ROWS):

@@ -81,7 +81,7 @@ class Deployed:
         return finish(*self.start(work, fault, signal, **changes))
 
     def up(self) -> tuple[str, str]:
-        """The servers, started if they do not run, doubled rows mended: what any next command does first."""
+        """The servers, started if they do not run: what any next command does first."""
         world = build_resources(self.settings)
         url, store = world["postgres"].open().url, world["milvus"].open()
         store.close()

@@ -23,7 +23,6 @@ from resources.embedded.process import ended, find
 from resources.embedded.stack import (
     MilvusEndpoint,
     PostgresEndpoint,
-    acknowledge_unclean_milvus,
     running,
     start_milvus,
     start_postgres,
@@ -86,7 +85,7 @@ def count(uri: str) -> int:
 def test_start_and_stop_are_idempotent_and_keep_the_data(home: Path) -> None:
     assert stop(home) == [] and running(home) == {} and not home.exists()
     postgres, milvus = start_both(home)
-    assert postgres.started and milvus.started and milvus.clean
+    assert postgres.started and milvus.started
     again, milvus_again = start_both(home)
     assert (again.url, again.pid, again.started) == (postgres.url, postgres.pid, False)
     assert (milvus_again.uri, milvus_again.pid, milvus_again.started) == (
@@ -125,7 +124,7 @@ def test_start_and_stop_are_idempotent_and_keep_the_data(home: Path) -> None:
     with psycopg.connect(start_postgres(home).url) as connection:
         assert connection.execute("SELECT v FROM t").fetchone() == ("ü漢",)
     restarted = start_milvus(home)
-    assert restarted.uri == milvus.uri and restarted.clean
+    assert restarted.uri == milvus.uri
     assert count(restarted.uri) == 100
 
 
@@ -154,19 +153,8 @@ def test_survives_kill_of_both(home: Path) -> None:
     assert started.started and started.pid != postgres.pid and started.url == postgres.url
     with psycopg.connect(started.url) as connection:
         assert connection.execute("SELECT count(*) FROM t").fetchone() == (1000,)
-    assert server.started and not server.clean and server.uri == milvus.uri
+    assert server.started and server.uri == milvus.uri
     assert count(server.uri) == 100
-
-
-def test_unclean_lasts_until_it_is_acknowledged(home: Path) -> None:
-    kill(start_milvus(home).pid)
-    assert not start_milvus(home).clean
-    assert not start_milvus(home).clean  # the same process
-    stop(home)  # in order, but nobody mended anything
-    assert not start_milvus(home).clean
-    acknowledge_unclean_milvus(home)
-    acknowledge_unclean_milvus(home)
-    assert start_milvus(home).clean
 
 
 def test_long_paths_and_two_homes_at_once(folder: Path) -> None:
