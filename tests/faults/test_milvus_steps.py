@@ -17,7 +17,7 @@ from resources.embedded.stack import start_milvus
 from tests.faults.deployed import Deployed, deployed
 
 #: Flushes until a compaction is due (four files of a size), and some more.
-ROUNDS = 8
+ROUNDS = 12
 
 FAULTS = [
     *(f"flush:{when} write_data_file" for when in ("before", "after")),
