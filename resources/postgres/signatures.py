@@ -24,7 +24,8 @@ COMPARED = 16
 BATCH = 512
 
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended('rag-assets near duplicates', 0))"
-_SIMILARITY = """(SELECT (count(*) FILTER (WHERE one = other))::float8 / count(*)
+#: NULL where one of the two has no signature.
+_SIMILARITY = """(SELECT (count(*) FILTER (WHERE one = other))::float8 / nullif(count(*), 0)
   FROM unnest(d.signature, o.signature) AS row(one, other))"""
 
 
@@ -118,17 +119,18 @@ def _mark(connection: Connection, ordinals: Sequence[int]) -> None:
     connection.execute(
         f"""UPDATE document_signatures s SET duplicate_of = found.ordinal, similarity = found.similarity
             FROM (
-              SELECT DISTINCT ON (d.ordinal) d.document_id, o.ordinal, compared.similarity
-              FROM (
-                SELECT DISTINCT d.ordinal AS one, b.ordinal AS other
-                FROM document_signatures d, rag_bands(d.signature) AS shared, LATERAL (
-                  SELECT ordinal FROM signature_bands WHERE band = shared AND ordinal < d.ordinal
-                  ORDER BY ordinal LIMIT %(compared)s) AS b
-                WHERE d.ordinal = ANY(%(ordinals)s)) AS pairs
-              JOIN document_signatures d ON d.ordinal = one
-              JOIN document_signatures o ON o.ordinal = other
-              CROSS JOIN LATERAL (SELECT {_SIMILARITY} AS similarity) AS compared
-              WHERE compared.similarity >= %(similar)s ORDER BY d.ordinal, o.ordinal) AS found
+              SELECT DISTINCT ON (one) document_id, other AS ordinal, similarity FROM (
+                SELECT pairs.one, pairs.other, d.document_id, {_SIMILARITY} AS similarity
+                FROM (
+                  SELECT DISTINCT d.ordinal AS one, b.ordinal AS other
+                  FROM document_signatures d, rag_bands(d.signature) AS shared, LATERAL (
+                    SELECT ordinal FROM signature_bands WHERE band = shared AND ordinal < d.ordinal
+                    ORDER BY ordinal LIMIT %(compared)s) AS b
+                  WHERE d.ordinal = ANY(%(ordinals)s)) AS pairs
+                JOIN document_signatures d ON d.ordinal = pairs.one
+                JOIN document_signatures o ON o.ordinal = pairs.other
+                OFFSET 0) AS compared  -- of these pairs alone, whatever order of joins is chosen
+              WHERE similarity >= %(similar)s ORDER BY one, other) AS found
             WHERE s.document_id = found.document_id""",
         {"ordinals": list(ordinals), "compared": COMPARED, "similar": SIMILAR},
     )

@@ -300,3 +300,21 @@ def test_of_a_thousand_form_letters_each_is_compared_with_a_few(world: World) ->
     (world.folder / "docs" / "0000.md").unlink()
     world.sync()
     assert marks(world) == {f"docs/{n:04}.md": "docs/0001.md" for n in range(2, 1000)}
+
+
+def test_a_text_without_a_signature_is_similar_to_nothing(world: World) -> None:
+    """PostgreSQL may compare any two rows before it looks whether they share a band: none may be an error."""
+    assert (
+        world.one(
+            f"""SELECT {signatures._SIMILARITY}
+                FROM (VALUES (NULL::smallint[])) AS d(signature), (VALUES ('{{1,2}}'::smallint[])) AS o(signature)"""
+        )
+        == 0
+    )
+    none = "(VALUES (NULL::smallint[]))"
+    assert (
+        world.one(
+            f"SELECT {signatures._SIMILARITY} FROM {none} AS d(signature), {none} AS o(signature)"
+        )
+        is None
+    )

@@ -33,6 +33,7 @@ from rag_assets.rebuild import Rebuilder
 from rag_assets.repair import repair_source
 from rag_assets.settings import Settings
 from resources import faults
+from resources.embedded.milvus import running_milvus
 from resources.errors import RagError
 from resources.milvus import store as milvus_store
 from resources.postgres import chunks, documents, sources
@@ -140,6 +141,14 @@ def forget(settings: Settings) -> list[dict[str, Any]]:
         store.close()
 
 
+def flush(settings: Settings) -> None:
+    """Every collection of a server that runs. In a process of its own: clients of one address share a connection."""
+    if uri := running_milvus(settings.home):
+        client = MilvusClient(uri, timeout=3)
+        for name in ("dense_collection", "sparse_collection"):
+            client.flush(name, timeout=3)
+
+
 def twice(settings: Settings) -> dict[str, Any]:
     """A sync that recovers, and one more, of which everything that it asks of Milvus and the embedder is counted."""
     started = time.monotonic()
@@ -202,6 +211,7 @@ WORK = {
     "repair": repair,
     "rebuild": rebuild,
     "forget": forget,
+    "flush": flush,
     "twice": twice,
     "losing an upsert": partial(losing_a_reply, name="upsert", nth=3),
     "losing a delete": partial(losing_a_reply, name="delete", nth=2),
