@@ -27,6 +27,7 @@ bench: .venv/installed-dev
 soak: .venv/installed-dev
 	$(BIN)/python -m tests.faults.soak --rounds 1000 --minutes 120
 	RAG_FAULT_ROUNDS=50 $(BIN)/python -m pytest tests/faults/test_kills.py
+	RAG_SWEEP=whole $(BIN)/python -m pytest tests/faults/test_sweep.py
 	RAG_STATEFUL=1000,50 RAG_MISREADS=10000 $(BIN)/python -m pytest tests/faults/test_stateful.py tests/stores/test_misreads.py
 
 .venv/installed: requirements.lock pyproject.toml

@@ -6,6 +6,7 @@ not so, the next sync must heal everything by itself, and one more must find not
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ LEFT_OUT = {
     ("upsert-sent", "step"): "the point is that the client lives",
     ("upsert-sent", "postgres"): "PostgreSQL takes no part; upsert-answered is the same moment",
 }
+
+#: In the steps before the vectors Milvus takes no part: its death is tried at the first passage of each point, and at
+#: all of them with RAG_SWEEP=whole (as `make soak` has it).
+WHOLE = os.environ.get("RAG_SWEEP") == "whole"
+BEFORE_VECTORS = range(1, 11)
 
 #: Milliseconds after an upsert was sent.
 INSIDE_AN_UPSERT = 2
@@ -47,6 +53,7 @@ CELLS = [
     for passage in PASSAGES[point.passed]
     for victim in VICTIMS
     if (point.name, victim) not in LEFT_OUT
+    if WHOLE or passage == "first" or victim != "milvus" or point.number not in BEFORE_VECTORS
 ]
 
 
@@ -79,7 +86,11 @@ def test_every_point_is_passed_as_often_as_listed(times: dict[str, int]) -> None
     assert {
         name: words.get(count, "many" if count else "never") for name, count in times.items()
     } == listed
-    assert len(CELLS) == len(set(map(str, CELLS))) == 3 * (3 * 17 + 2 * 3 + 1 + 6) + 3
+    assert (
+        len(CELLS)
+        == len(set(map(str, CELLS)))
+        == (3 * (3 * 17 + 2 * 3 + 1 + 6) + 3 - (0 if WHOLE else 2 * len(BEFORE_VECTORS)))
+    )
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
