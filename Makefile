@@ -22,6 +22,8 @@ bench: .venv/installed-dev
 	$(BIN)/python -m tests.benchmarks.ingestion
 	$(BIN)/python -m tests.benchmarks.memory
 	$(BIN)/python -m tests.benchmarks.drift
+	$(BIN)/python -m tests.benchmarks.recovery
+	$(BIN)/python -m tests.benchmarks.unchanged
 
 # The long forms, by hand: random kills with every invariant after each, and whole commands killed.
 soak: .venv/installed-dev

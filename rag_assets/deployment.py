@@ -146,17 +146,17 @@ class Deployment:
         from resources.errors import StoreUnavailable
         from resources.runs import own_run_tags
 
-        job = defs.resolve_job_def(job_name)
+        job, run_id = defs.resolve_job_def(job_name), str(uuid.uuid4())
         try:
             return job.execute_in_process(
                 instance=self.instance,
                 # By its tag: the parameter is refused for a job of checks alone.
-                tags={**own_run_tags(), **({PARTITION_TAG: partition} if partition else {})},
+                tags={**own_run_tags(run_id), **({PARTITION_TAG: partition} if partition else {})},
                 run_config={
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                     "ops": {name: {"config": config} for name, config in (ops or {}).items()},
                 },
-                run_id=str(uuid.uuid4()),
+                run_id=run_id,
                 raise_on_error=False,
             )
         except (DBAPIError, DagsterPostgresException) as error:

@@ -38,8 +38,11 @@ class PostgresResource(dg.ConfigurableResource):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         # Every job has this resource, and its steps run in the process of the run.
-        if context.instance is not None and context.run is not None:
-            context.instance.add_run_tags(context.run.run_id, own_run_tags())
+        if context.instance is None or context.run is None:
+            return
+        tags = own_run_tags(context.run.run_id)
+        if not tags.items() <= context.run.tags.items():
+            context.instance.add_run_tags(context.run.run_id, tags)
 
     def open(self) -> Postgres:
         """The database at the schema of this code."""

@@ -15,10 +15,11 @@ import psutil
 HOST_TAG, PID_TAG = "rag/host", "rag/pid"
 
 
-def own_run_tags() -> dict[str, str]:
+def own_run_tags(run_id: str) -> dict[str, str]:
+    """With the run's id: a retry is given the tags of the run that died, and says no more until it runs itself."""
     return {
         HOST_TAG: socket.gethostname(),
-        PID_TAG: f"{os.getpid()}:{psutil.Process().create_time():.0f}",
+        PID_TAG: f"{os.getpid()}:{psutil.Process().create_time():.0f}:{run_id}",
     }
 
 
@@ -34,7 +35,11 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> Sequence[str]:
             tags={HOST_TAG: socket.gethostname()},
         )
     )
-    dead = [run for run in running if not _alive(run.tags[PID_TAG])]
+    dead = [
+        run
+        for run in running
+        if run.tags.get(PID_TAG, "").endswith(run.run_id) and not _alive(run.tags[PID_TAG])
+    ]
     for run in dead:
         instance.report_run_failed(
             run, "The process that executed this run is gone; the next sync goes on from there."
@@ -44,7 +49,7 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> Sequence[str]:
 
 
 def _alive(tag: str) -> bool:
-    pid, created = tag.split(":")
+    pid, created, _ = tag.split(":")
     try:
         process = psutil.Process(int(pid))
         return (

@@ -78,7 +78,7 @@ def _problems(embedder: Any) -> list[str]:
             problems.append(f"{name}: expected a positive int, found {value!r}")
     try:
         identity = getattr(embedder, "identity", None)
-    except Exception as error:
+    except Exception as error:  # whatever a user's property raises
         problems.append(f"identity: raises {_short(error)}")
     else:
         texts = isinstance(identity, Mapping) and all(

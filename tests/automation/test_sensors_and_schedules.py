@@ -58,16 +58,21 @@ def test_a_run_whose_process_died_with_its_code_server_is_failed(daemon: DaemonW
     daemon.add("a")
     daemon.run("sync_source", "a")
     (done,) = daemon.instance.get_runs()
-    assert done.tags.items() >= own_run_tags().items()  # whoever launched it
+    assert done.tags.items() >= own_run_tags(done.run_id).items()  # whoever launched it
 
-    lives = in_progress(daemon, "sync_source", own_run_tags())
+    lives = in_progress(daemon, "sync_source", {})
+    daemon.instance.add_run_tags(lives.run_id, own_run_tags(lives.run_id))
+    retry = in_progress(daemon, "sync_source", {**own_run_tags("x"), PID_TAG: f"{2**22}:1:x"})
     elsewhere = in_progress(daemon, "sync_source", {HOST_TAG: "another-host", PID_TAG: "1:1"})
-    died = in_progress(daemon, "sync_source", own_run_tags() | {PID_TAG: f"{2**22}:1700000000"})
+    died = in_progress(daemon, "sync_source", {})
+    of_dead = {PID_TAG: f"{2**22}:1700000000:{died.run_id}"}
+    daemon.instance.add_run_tags(died.run_id, own_run_tags(died.run_id) | of_dead)
     daemon.tick(TABLE)
     statuses = {run.run_id: run.status.value for run in daemon.instance.get_runs()}
     assert statuses == {
         done.run_id: "SUCCESS",
         lives.run_id: "STARTED",
+        retry.run_id: "STARTED",  # it has the tags of the run that it retries, and no process yet
         elsewhere.run_id: "STARTED",
         died.run_id: "FAILURE",
     }
