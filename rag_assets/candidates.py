@@ -154,5 +154,7 @@ class Candidates:
         return rank_by_maxsim(np.asarray(self.query.multi.vectors), documents)
 
     def _dense_params(self, limit: int) -> dict[str, Any]:
+        if "ef" not in self.dense_params:
+            return dict(self.dense_params)
         # HNSW finds no more than ef: a search for more must look further.
-        return {**self.dense_params, "ef": max(int(self.dense_params.get("ef", 0)), limit)}
+        return {**self.dense_params, "ef": max(int(self.dense_params["ef"]), limit)}

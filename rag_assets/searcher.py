@@ -28,7 +28,7 @@ from resources.errors import ConfigError, StoreUnavailable
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
-from resources.postgres.hydration import Serving, hydrate, serving, surroundings
+from resources.postgres.hydration import Serving, hydrate, serving, surroundings, with_holders
 from resources.postgres.search_counts import SearchCounts
 from resources.postgres.sources import list_sources
 from resources.postgres.term_statistics import total_statistics
@@ -168,7 +168,7 @@ class Searcher:
                 # Equal texts and what PostgreSQL does not know leave fewer: then more candidates are asked for.
                 last = ranking.complete or wanted >= MAX_CANDIDATES
                 if last or len(hits) >= offset + k:
-                    page = hits[offset : offset + k]
+                    page = with_holders(connection, hits[offset : offset + k], limits)
                     if neighbours:
                         page = surroundings(connection, page, neighbours)
                     break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,9 @@ import dagster as dg
 import psycopg
 import pytest
 
+import tests.short_retries  # noqa: F401
+
+# isort: split
 from rag_assets.definitions import build_definitions, build_resources
 from rag_assets.partitions import PARTITION_TAG, SOURCES
 from rag_assets.searcher import Searcher
@@ -85,7 +88,7 @@ class World:
             self.closing,
         )
 
-    def write(self, files: dict[str, str | bytes], source: str = "docs") -> Path:
+    def write(self, files: Mapping[str, str | bytes], source: str = "docs") -> Path:
         """Files below the source's folder."""
         root = self.folder / source
         root.mkdir(parents=True, exist_ok=True)

@@ -41,8 +41,9 @@ _CHUNKS = 500
 #: Hits of the first search, and of the one for what it did not find.
 _LIMIT, _WIDE_LIMIT = 10, 100
 _WIDE_EF = 1024
-#: Kinds of index that look at every row that could match.
-_EXACT = ("FLAT", "SPARSE_INVERTED_INDEX", "SPARSE_WAND")
+#: Kinds of index that look at every row, or at all those filed under the centroid nearest to the query, where a row is
+#: filed itself.
+_EXACT = ("FLAT", "IVF_FLAT", "SPARSE_INVERTED_INDEX", "SPARSE_WAND")
 
 
 @dataclass

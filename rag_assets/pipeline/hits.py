@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -20,9 +20,9 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`page`: that the chunk begins on, of a document with pages. `also_in`: further documents of this answer's
-    candidates that hold the same text. `before`, `after`, `section`: neighbouring chunks and the one that opens the
-    section, where they were asked for.
+    """`page`: that the chunk begins on, of a document with pages. `also_in`: further documents that hold the same text
+    and meet the search's conditions, by source and key. `before`, `after`, `section`: neighbouring chunks and the one
+    that opens the section, where they were asked for.
     """
 
     rank: int
@@ -74,18 +74,13 @@ def assemble(
 ) -> list[Hit]:
     """Hits in the order of `ranked` (chunk id, score); chunks that are not in `known` are not there.
 
-    Of equal texts the first is the hit, which names the other documents. `by_document`: of a document only its best.
+    Of equal texts the first is the hit. `by_document`: of a document only its best.
     """
     hits: dict[str, Hit] = {}
     documents: set[str] = set()
     for chunk, score in ranked:
         row = known.get(uuid.UUID(chunk))
-        if row is None:
-            continue
-        if (hit := hits.get(row.text_hash)) is not None:
-            holder = Holder(row.document_id, row.source, row.key, row.title)
-            if row.document_id != hit.document_id and holder not in hit.also_in:
-                hits[row.text_hash] = replace(hit, also_in=(*hit.also_in, holder))
+        if row is None or row.text_hash in hits:
             continue
         if by_document and row.document_id in documents:
             continue

@@ -6,9 +6,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rag_assets.pipeline.hits import ChunkText, Hit
+from rag_assets.pipeline.filters import Filters
+from rag_assets.pipeline.hits import ChunkText, Hit, Holder
 from rag_assets.pipeline.vectors import Kind
 from resources.postgres.connection import Connection
+
+#: Further documents that a hit names, at most; of a text that more chunks hold than the second number, these are some.
+HOLDERS, HOLDING_CHUNKS = 100, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,42 @@ def serving(connection: Connection) -> dict[Kind, Serving]:
         "SELECT kind, model_fingerprint, dimension FROM vector_collections WHERE state = 'serving'"
     )
     return {kind: Serving(model, dimension) for kind, model, dimension in rows}
+
+
+def with_holders(connection: Connection, hits: Sequence[Hit], limits: Filters) -> list[Hit]:
+    """The hits with the other documents that hold the same text and meet the search's conditions."""
+    rows = connection.execute(
+        """SELECT own.id::text, other.* FROM document_chunks own CROSS JOIN LATERAL (
+             SELECT DISTINCT found.document_id::text, found.name, found.source_key, found.title
+             FROM (SELECT d.id AS document_id, s.name, d.source_key, d.title
+                   FROM document_chunks c
+                   JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
+                   WHERE c.text_hash = own.text_hash AND d.id <> own.document_id
+                     AND (%(source)s::text[] IS NULL OR s.name = ANY(%(source)s))
+                     AND (%(source_type)s::text[] IS NULL OR d.source_type = ANY(%(source_type)s))
+                     AND (%(language)s::text[] IS NULL OR coalesce(c.language, d.language) = ANY(%(language)s))
+                     AND (%(document)s::uuid[] IS NULL OR d.id = ANY(%(document)s))
+                     AND (%(from)s::timestamptz IS NULL OR date_trunc('second', d.created_at) >= %(from)s)
+                     AND (%(before)s::timestamptz IS NULL OR date_trunc('second', d.created_at) < %(before)s)
+                   LIMIT %(chunks)s) found
+             ORDER BY 2, 3 LIMIT %(holders)s) other
+           WHERE own.id = ANY(%(hits)s) ORDER BY other.name, other.source_key""",
+        {
+            "hits": [uuid.UUID(hit.chunk_id) for hit in hits],
+            "holders": HOLDERS,
+            "chunks": HOLDING_CHUNKS,
+            "source": list(limits.source) or None,
+            "source_type": list(limits.source_type) or None,
+            "language": list(limits.language) or None,
+            "document": [uuid.UUID(each) for each in limits.document] or None,
+            "from": limits.created_from and limits.created_from.replace(microsecond=0),
+            "before": limits.created_before and limits.created_before.replace(microsecond=0),
+        },
+    ).fetchall()
+    holders: dict[str, list[Holder]] = {}
+    for chunk, *holder in rows:
+        holders.setdefault(chunk, []).append(Holder(*holder))
+    return [replace(hit, also_in=tuple(holders.get(hit.chunk_id, ()))) for hit in hits]
 
 
 def surroundings(connection: Connection, hits: Sequence[Hit], reach: int) -> list[Hit]:

@@ -3,34 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rag_assets.pipeline.filters import Filters
 from resources.errors import ConfigError
-from tests.conftest import World
+from tests.conftest import World, empty_world
 
 LICENCE = "This page is published under the licence of the observatory and may be copied freely by anyone."
 
 
-@pytest.fixture
-def indexed(world: World) -> World:
-    world.write(
-        {
-            "telescope.md": "# Telescopes\n\nThe great refractor shows the rings of the planet Saturn on clear nights.",
-            "hours.md": "# Hours\n\nThe observatory opens at nine in the evening and closes at midnight.",
-            "ja.md": "# 天文台\n\n天文台は夜の九時に開きます。土星の環を大きな屈折望遠鏡で見ることができます。",
+@pytest.fixture(scope="module")
+def indexed(
+    home: Path, postgres_url: str, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """One corpus for the module: searches change nothing. A test with texts of its own adds a source of its own."""
+    folder = tmp_path_factory.mktemp("search")
+    with empty_world(home, postgres_url, milvus_uri, folder) as world:
+        telescopes = "The great refractor shows the rings of the planet Saturn on clear nights."
+        hours = "The observatory opens at nine in the evening and closes at midnight."
+        japanese = "天文台は夜の九時に開きます。土星の環を大きな屈折望遠鏡で見ることができます。"
+        pages = {
+            "telescope.md": f"# Telescopes\n\n{telescopes}",
+            "hours.md": f"# Hours\n\n{hours}",
+            "ja.md": f"# 天文台\n\n{japanese}",
         }
-    )
-    for n in range(12):
-        world.write({f"versions/{n}.md": f"# Licence\n\n{LICENCE}"}, "old")
-    world.add()
-    world.add("old")
-    world.sync()
-    world.sync("old")
-    return world
+        add(world, "docs", pages)
+        add(world, "old", {f"versions/{n}.md": f"# Licence\n\n{LICENCE}" for n in range(12)})
+        yield world
+
+
+def add(world: World, source: str, pages: dict[str, str]) -> dict[str, str]:
+    """Registers and indexes a source. Returns the filter for it."""
+    world.write(pages, source)
+    world.add(source)
+    world.sync(source)
+    return {"source": source}
 
 
 def keys(hits: Any) -> list[str]:
@@ -72,6 +84,22 @@ def test_equal_texts_are_one_hit_that_names_its_documents(indexed: World) -> Non
     assert sorted(everyone) == sorted(f"versions/{n}.md" for n in range(12))
 
 
+def test_a_hit_names_holders_that_are_no_candidates_and_none_that_the_search_excludes(
+    indexed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag_assets.searcher.CANDIDATES", 3)
+    searcher = indexed.searcher()
+    (hit,) = searcher.search("licence of the observatory", k=1, filters={"source": "old"})
+    assert len(hit.also_in) == 11
+    assert [holder.key for holder in hit.also_in] == sorted(holder.key for holder in hit.also_in)
+    chosen = [hit.document_id, *(holder.document_id for holder in hit.also_in[:2])]
+    (hit,) = searcher.search("licence of the observatory", k=1, filters={"document": chosen})
+    assert sorted([hit.document_id, *(each.document_id for each in hit.also_in)]) == sorted(chosen)
+    limits = {"created_before": datetime.now(UTC) + timedelta(seconds=2), "source": "old"}
+    (hit,) = searcher.search("licence of the observatory", k=1, filters=limits)
+    assert len(hit.also_in) == 11
+
+
 def test_pages_follow_one_another_without_gap_or_double(indexed: World) -> None:
     searcher = indexed.searcher()
     whole = searcher.answer("the observatory at night", k=20)
@@ -103,29 +131,25 @@ def test_a_radius_leaves_out_what_is_far(indexed: World) -> None:
     assert keys(found) == [near.key]
 
 
-def test_one_hit_a_document_where_that_is_wanted(world: World) -> None:
+def test_one_hit_a_document_where_that_is_wanted(indexed: World) -> None:
     paragraphs = [f"Paragraph {n} on comets: " + f"word{n} " * 40 for n in range(10)]
-    world.write({"long.md": "\n\n".join(paragraphs), "short.md": "A note on comets."})
-    world.add()
-    world.sync()
-    searcher = world.searcher()
-    assert len(searcher.search("comets", k=20)) > 2
-    assert sorted(keys(searcher.search("comets", k=20, by_document=True))) == [
-        "long.md",
-        "short.md",
-    ]
+    pages = {"long.md": "\n\n".join(paragraphs), "short.md": "A note on comets."}
+    comets = add(indexed, "comets", pages)
+    searcher = indexed.searcher()
+    assert len(searcher.search("comets", k=20, filters=comets)) > 2
+    found = searcher.search("comets", k=20, by_document=True, filters=comets)
+    assert sorted(keys(found)) == ["long.md", "short.md"]
 
 
-def test_neighbours_give_the_context(world: World) -> None:
+def test_neighbours_give_the_context(indexed: World) -> None:
     paragraphs = [f"Paragraph {n}: " + f"word{n} " * 100 for n in range(5)]
-    world.write({"long.md": "# Words\n\n" + "\n\n".join(paragraphs)})
-    world.add()
-    world.sync()
-    [hit] = world.searcher().search("word2", k=1, neighbours=1)
-    contents = [
-        row[0]
-        for row in world.connection.execute("SELECT content FROM document_chunks ORDER BY position")
-    ]
+    words = add(indexed, "words", {"long.md": "# Words\n\n" + "\n\n".join(paragraphs)})
+    [hit] = indexed.searcher().search("word2", k=1, neighbours=1, filters=words)
+    rows = indexed.connection.execute(
+        "SELECT content FROM document_chunks WHERE document_id = %s ORDER BY position",
+        [hit.document_id],
+    )
+    contents = [row[0] for row in rows]
     at = contents.index(hit.content)
     assert hit.before == (contents[at - 1],) and hit.after == (contents[at + 1],)
 
@@ -152,7 +176,7 @@ def test_a_mistake_is_answered_with_what_was_expected(indexed: World) -> None:
         ({"filters": {"colour": "red"}}, "colour: expected one of created_before, created_from"),
         ({"filters": {"language": "japanese"}}, "language: expected an ISO 639-1 code such as ja"),
         ({"filters": {"document": "1"}}, "document: expected a document's id (a UUID), found '1'"),
-        ({"filters": {"source": "nowhere"}}, "No source is named 'nowhere'; there are: docs, old."),
+        ({"filters": {"source": "nowhere"}}, "No source is named 'nowhere'; there are: "),
     ]
     for options, expected in mistakes:
         with pytest.raises(ConfigError) as error:
@@ -160,14 +184,9 @@ def test_a_mistake_is_answered_with_what_was_expected(indexed: World) -> None:
         assert expected in str(error.value)
 
 
-def test_rare_words_count_for_more_than_common_ones(world: World) -> None:
-    world.write({f"{n}.md": f"The refractory telescope, page {n}." for n in range(30)})
-    world.write(
-        {"rare.md": "A quokkaxyz lives here, far away from everything else that one could name."}
-    )
-    world.add()
-    world.sync()
-    assert (
-        world.searcher().search("refractory telescope quokkaxyz", k=1, mode="sparse")[0].key
-        == "rare.md"
-    )
+def test_rare_words_count_for_more_than_common_ones(indexed: World) -> None:
+    rare = "A quokkaxyz lives here, far away from everything else that one could name."
+    common = {f"{n}.md": f"The refractory telescope, page {n}." for n in range(30)}
+    zoo = add(indexed, "zoo", common | {"rare.md": rare})
+    found = indexed.searcher().search("refractory telescope quokkaxyz", k=1, mode="sparse", filters=zoo)  # fmt: skip
+    assert keys(found) == ["rare.md"]

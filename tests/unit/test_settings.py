@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,17 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().embedder = "other"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("index", "search"),
+    [("HNSW", {"ef": 128}), ("IVF_FLAT", {"nprobe": 64}), ("FLAT", {})],
+)
+def test_search_parameters_are_those_of_the_index(
+    monkeypatch: pytest.MonkeyPatch, index: str, search: dict[str, int]
+) -> None:
+    declared = {"index_type": index, "metric_type": "IP"}
+    monkeypatch.setenv("RAG_DENSE_INDEX", json.dumps(declared))
+    assert load_settings().dense_search == search
+    monkeypatch.setenv("RAG_DENSE_SEARCH", '{"nprobe": 8}')
+    assert load_settings().dense_search == {"nprobe": 8}
