@@ -12,7 +12,7 @@ import time
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,9 @@ from hypothesis import strategies as st
 from rag_assets.pipeline.chunking import split
 from resources.errors import ParseError
 from resources.parsing import PARSER_VERSION, ParsedDocument, parse_document
+from resources.parsing import language as languages
 from resources.parsing.decoding import clean, decode
+from resources.parsing.function_words import FUNCTION_WORDS
 from resources.parsing.language import detect_language, own_language
 from resources.parsing.pages import page_starts
 from resources.parsing.right_to_left import is_visual, logical
@@ -430,45 +432,23 @@ def test_language(language: str) -> None:
     assert detect_language(TEXTS[language]) == language
 
 
+SENTENCES = {
+    "nl": "Dit is een korte tekst over de taal van een document, en of die goed wordt herkend.",
+    "es": "Este es un texto breve para comprobar que el idioma de un documento se reconoce bien.",
+    "it": "Questo è un testo breve per verificare che la lingua di un documento sia riconosciuta.",
+    "pl": "To jest krótki tekst, który ma sprawdzić, czy język dokumentu jest dobrze rozpoznawany.",
+    "da": "Dette er en kort tekst om sproget i et dokument, og om det bliver genkendt for alvor.",
+    "id": "Ini adalah teks singkat untuk memeriksa apakah bahasa sebuah dokumen dikenali dengan baik.",
+    "de": "Die Dokumentation beschreibt, wie man mit der API in an sich leeren Tabellen so etwas findet.",
+    "uk": "Це короткий текст, щоб перевірити, чи правильно розпізнається мова документа та її назва.",
+    "ur": "یہ ایک مختصر متن ہے جس سے یہ دیکھا جاتا ہے کہ دستاویز کی زبان ٹھیک پہچانی جاتی ہے۔",
+}
+
+
 @pytest.mark.parametrize(
     ("language", "text"),
     [
-        (
-            "nl",
-            "Dit is een korte tekst over de taal van een document, en of die goed wordt herkend.",
-        ),
-        (
-            "es",
-            "Este es un texto breve para comprobar que el idioma de un documento se reconoce bien.",
-        ),
-        (
-            "it",
-            "Questo è un testo breve per verificare che la lingua di un documento sia riconosciuta.",
-        ),
-        (
-            "pl",
-            "To jest krótki tekst, który ma sprawdzić, czy język dokumentu jest dobrze rozpoznawany.",
-        ),
-        (
-            "da",
-            "Dette er en kort tekst om sproget i et dokument, og om det bliver genkendt for alvor.",
-        ),
-        (
-            "id",
-            "Ini adalah teks singkat untuk memeriksa apakah bahasa sebuah dokumen dikenali dengan baik.",
-        ),
-        (
-            "de",
-            "Die Dokumentation beschreibt, wie man mit der API in an sich leeren Tabellen so etwas findet.",
-        ),
-        (
-            "uk",
-            "Це короткий текст, щоб перевірити, чи правильно розпізнається мова документа та її назва.",
-        ),
-        (
-            "ur",
-            "یہ ایک مختصر متن ہے جس سے یہ دیکھا جاتا ہے کہ دستاویز کی زبان ٹھیک پہچانی جاتی ہے۔",
-        ),
+        *SENTENCES.items(),
         ("en", "No, we only support storing metadata in another database."),
         ("en", "This command is an alias of another one; view its documentation."),
     ],
@@ -489,6 +469,12 @@ def test_languages_of_one_script_are_told_apart(language: str, text: str) -> Non
         ("en", TEXTS["fr"], "fr"),
         ("fr", ENGLISH, "en"),
         ("de", TEXTS["ru"], "ru"),
+        ("de", ENGLISH, "en"),
+        ("pt", SENTENCES["es"], "es"),
+        ("ru", SENTENCES["uk"], "uk"),
+        ("fa", TEXTS["ar"], "ar"),
+        ("ar", TEXTS["fa"], "fa"),
+        ("fa", SENTENCES["ur"], "ur"),
         ("ja", "pip install --upgrade package && package serve --host 0.0.0.0 --port 8000", None),
         ("en", "| Größe | Maße |\n| --- | --- |\n| 3 | 4 |", None),
         (None, TEXTS["ja"], None),
@@ -508,6 +494,57 @@ def test_pieces_of_translated_corpora_are_of_their_document_s_language() -> None
             pieces += 1
             others += own_language(chunk.content, language) is not None
     assert others <= 0.01 * pieces > 0
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The samples that the detector is asked for: each takes as long as chunking and storing the piece."""
+    detector, samples = languages._detector(), []
+
+    class Counted:
+        def __getattr__(self, name: str) -> Callable[[str], object]:
+            def ask(sample: str) -> object:
+                samples.append(sample)
+                return getattr(detector, name)(sample)
+
+            return ask
+
+    monkeypatch.setattr(languages, "_detector", Counted)
+    return samples
+
+
+@pytest.mark.parametrize("code", ["fr", "ru", "ar", "fa", *SENTENCES])
+def test_a_piece_that_shows_its_document_s_language_is_not_asked_for(
+    code: str, asked: list[str]
+) -> None:
+    assert own_language((TEXTS | SENTENCES)[code], code) is None
+    assert asked == []
+
+
+def test_a_piece_without_function_words_of_any_language_is_not_asked_for(asked: list[str]) -> None:
+    piece = "bafede gijuko lamoni pesatu vizowe dubana " * 20
+    assert own_language(piece, "id") is None
+    assert asked == []
+
+
+@needs_shared
+@pytest.mark.parametrize(("code", "folder"), [("ar", "ar-xquad"), ("fa", "fa-pquad")])
+def test_few_pieces_of_articles_are_asked_for(code: str, folder: str, asked: list[str]) -> None:
+    articles = sorted((SHARED / "qa" / folder / "articles").glob("*.txt"))[:40]
+    pieces = [
+        chunk.content
+        for article in articles
+        for chunk in split(article.read_text(encoding="utf-8"), markdown=False)
+    ]
+    assert not any(own_language(piece, code) for piece in pieces)
+    assert len(asked) <= 0.1 * len(pieces) > 0
+
+
+def test_function_words_are_known_of_every_language_that_is_told_apart() -> None:
+    from lingua import Language
+
+    told_apart = (getattr(Language, name).iso_code_639_1 for name in languages.LANGUAGES.split())
+    assert set(FUNCTION_WORDS) == {code.name.lower() for code in told_apart}
 
 
 def test_menus_before_the_text_do_not_count() -> None:
