@@ -66,7 +66,7 @@ def main() -> None:
         loaded = rag(home, "ingest", str(folder), "--json")
         chunks = loaded.json()["plan"]["dense_vectors"]["inserted"]
         print(f"{chunks:,} chunks loaded in {loaded.seconds:.0f} s", flush=True)
-        until_quiet()
+        until_quiet(900)  # Milvus Lite builds its index of all rows for minutes on after the load
         edit_one_percent(folder)
         whole = rag(home, "ingest", str(folder)).seconds
         print(f"1 % edited, nothing killed: {whole:.1f} s", flush=True)
