@@ -11,7 +11,7 @@ ui: .venv/installed
 	$(BIN)/rag ui
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n 4 --dist loadfile  # four also on two cores: half of the time is waiting for servers
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -29,7 +29,7 @@ bench: .venv/installed-dev
 soak: .venv/installed-dev
 	$(BIN)/python -m tests.faults.soak --rounds 1000 --minutes 120
 	RAG_FAULT_ROUNDS=50 $(BIN)/python -m pytest tests/faults/test_kills.py
-	RAG_SWEEP=whole $(BIN)/python -m pytest tests/faults/test_sweep.py
+	RAG_SWEEP=whole $(BIN)/python -m pytest tests/faults/test_sweep_*.py
 	RAG_STATEFUL=1000,50 RAG_MISREADS=10000 $(BIN)/python -m pytest tests/faults/test_stateful.py tests/stores/test_misreads.py
 
 .venv/installed: requirements.lock pyproject.toml
