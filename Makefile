@@ -10,8 +10,9 @@ demo: .venv/installed
 ui: .venv/installed
 	$(BIN)/rag ui
 
+# Four processes on two cores, too: half of the time is waiting for servers.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 4 --dist loadfile  # four also on two cores: half of the time is waiting for servers
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
