@@ -20,7 +20,8 @@ def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def test_the_defaults_are_the_schema_references() -> None:
+def test_the_defaults_are_the_schema_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAG_MILVUS_URI", "http://milvus:19530")
     settings = load_settings()
     assert settings.dense_index == {
         "index_type": "HNSW",
@@ -31,6 +32,11 @@ def test_the_defaults_are_the_schema_references() -> None:
     assert settings.sparse_index["params"] == {"drop_ratio_build": 0.2}
     assert (settings.milvus_shards, settings.search_limit, settings.milvus_timeout) == (2, 100, 30)
     assert settings.effective_storage_url == str(settings.home / "storage")
+
+
+def test_milvus_lite_has_an_index_that_it_builds_quickly() -> None:
+    settings = load_settings()
+    assert (settings.dense_index["index_type"], settings.dense_search) == ("IVF_FLAT", {"nprobe": 64})  # fmt: skip
 
 
 def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
