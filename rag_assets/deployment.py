@@ -9,8 +9,10 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,18 +43,26 @@ class Deployment:
     def dagster_home(self) -> Path:
         return self.settings.home / "dagster"
 
-    def start(self) -> dict[str, str]:
-        """Starts what is embedded and not running, brings the schema to date. Returns name -> URL without secrets."""
+    def start(self, *, dagster: bool = False) -> dict[str, str]:
+        """Starts what is embedded and not running, brings the schema to date. Returns name -> URL without secrets.
+
+        `dagster`: it will be needed, and is imported meanwhile.
+        """
         settings = self.settings
         settings.home.mkdir(parents=True, exist_ok=True)
-        postgres = settings.postgres_url or start_postgres(settings.home).url
-        migrate(postgres)
-        milvus = settings.milvus_uri or start_milvus(settings.home).uri
+        with (
+            ThreadPoolExecutor() as beside
+        ):  # after a crash either server may need seconds to recover
+            if dagster:
+                beside.submit(import_module, "rag_assets.definitions")
+            milvus = beside.submit(lambda: settings.milvus_uri or start_milvus(settings.home).uri)
+            postgres = settings.postgres_url or start_postgres(settings.home).url
+            migrate(postgres)
         self.dagster_home.mkdir(exist_ok=True)
         wanted, present = PROJECT_ROOT / "dagster.yaml", self.dagster_home / "dagster.yaml"
         if not present.exists() or present.read_bytes() != wanted.read_bytes():
             shutil.copyfile(wanted, present)
-        return {"postgres": postgres, "milvus": milvus}
+        return {"postgres": postgres, "milvus": milvus.result()}
 
     def endpoints(self) -> dict[str, str]:
         """Where PostgreSQL and Milvus are reached now, without starting anything; absent: not running."""

@@ -28,11 +28,11 @@ REFERENCE_INDEX: dict[str, Any] = {
     "params": {"M": 16, "efConstruction": 256},
 }
 #: Milvus Lite builds HNSW for minutes at 100,000 rows, after a crash without an answer meanwhile; and its graph loses
-#: most among equal vectors (docs/decisions.md).
+#: most among equal vectors (docs/decisions.md). It has 128 lists, whatever it is told.
 EMBEDDED_INDEX: dict[str, Any] = {
     "index_type": "IVF_FLAT",
     "metric_type": "IP",
-    "params": {"nlist": 512},
+    "params": {"nlist": 128},
 }
 #: Search parameters by the index type's first letters: the schema reference's for HNSW; for the others those that found
 #: 0.95 of the exact neighbours in `tests/benchmarks/reachability.py`.

@@ -33,7 +33,8 @@ from resources.errors import StackError, StoreUnavailable
 
 #: Given on the command line at each start, so that they hold for data folders of any age. A small machine: 2 cores,
 #: a few GB. `fsync` and `synchronous_commit` stay on. Parallel queries are off: their shared memory does not fit the
-#: 64 MB of /dev/shm that containers have by default, and two cores gain nothing from them.
+#: 64 MB of /dev/shm that containers have by default, and two cores gain nothing from them. What is logged since the last
+#: checkpoint is what a start after a crash repeats: of the 1.1 GB of a first load of 138,000 chunks 8 s long.
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -41,9 +42,9 @@ SERVER_SETTINGS = {
     "shared_buffers": "256MB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
-    "max_wal_size": "2GB",
+    "max_wal_size": "1GB",
     "wal_compression": "on",
-    "checkpoint_timeout": "15min",
+    "checkpoint_timeout": "2min",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
     "timezone": "UTC",

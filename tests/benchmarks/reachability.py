@@ -36,6 +36,7 @@ CHOICES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("HNSW", {"M": 16, "efConstruction": 256}, {"ef": 128}),
     ("HNSW", {"M": 16, "efConstruction": 256}, {"ef": 1024}),
     ("IVF_FLAT", {"nlist": 128}, {"nprobe": 32}),
+    ("IVF_FLAT", {"nlist": 128}, {"nprobe": 64}),
     ("IVF_FLAT", {"nlist": 1024}, {"nprobe": 64}),
 ]
 QUERIES = 500

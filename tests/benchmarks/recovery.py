@@ -53,7 +53,7 @@ def interrupted(home: Path, folder: Path, victim: str, seconds: float) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=11_500, help="8.7 chunks each")
+    parser.add_argument("--documents", type=int, default=8_400, help="12 chunks each")
     parser.add_argument("--kills", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
