@@ -33,8 +33,8 @@ from resources.errors import StackError, StoreUnavailable
 
 #: Given on the command line at each start, so that they hold for data folders of any age. A small machine: 2 cores,
 #: a few GB. `fsync` and `synchronous_commit` stay on. Parallel queries are off: their shared memory does not fit the
-#: 64 MB of /dev/shm that containers have by default, and two cores gain nothing from them. What is logged since the last
-#: checkpoint is what a start after a crash repeats: of the 1.1 GB of a first load of 138,000 chunks 8 s long.
+#: 64 MB of /dev/shm that containers have by default, and two cores gain nothing from them. What was logged since the
+#: last checkpoint is what a start after a crash repeats: 8 s for the 1.1 GB of a first load of 138,000 chunks.
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
