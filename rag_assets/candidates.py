@@ -70,13 +70,14 @@ def needed_kinds(mode: Mode, rerank: bool = False) -> tuple[Kind, ...]:
 
 @dataclass
 class Candidates:
-    """One query on the serving collections, under one condition (a Milvus expression)."""
+    """One query on the serving collections (or those that `names` says), under one condition (a Milvus expression)."""
 
     milvus: MilvusStore
     query: Embeddings
     dense_params: Mapping[str, Any]
     condition: str
     radius: float | None = None
+    names: Mapping[Kind, str] = field(default_factory=lambda: ALIASES)
     _complete: bool = field(default=True, init=False)
 
     def rank(
@@ -119,7 +120,7 @@ class Candidates:
         if self.radius is not None:
             params = {**params, "radius": self.radius}
         hits = self.milvus.search(
-            ALIASES[kind], vector, limit=limit, params=params, filter=self.condition
+            self.names[kind], vector, limit=limit, params=params, filter=self.condition
         )
         self._complete &= len(hits) < limit
         return [(hit["id"].rsplit("_", 1)[0], float(hit["distance"])) for hit in hits]
@@ -131,7 +132,7 @@ class Candidates:
         for vector in self.query.multi.vectors[:SEARCHED_TOKENS]:
             near: dict[str, float] = {}
             hits = self.milvus.search(
-                ALIASES["multi"],
+                self.names["multi"],
                 vector,
                 limit=limit,
                 params=self._dense_params(limit),
@@ -150,7 +151,7 @@ class Candidates:
         assert self.query.multi is not None
         first = chunks[:RERANKED]
         self._complete &= len(chunks) <= RERANKED
-        documents = self.milvus.token_vectors(ALIASES["multi"], first) if first else {}
+        documents = self.milvus.token_vectors(self.names["multi"], first) if first else {}
         return rank_by_maxsim(np.asarray(self.query.multi.vectors), documents)
 
     def _dense_params(self, limit: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import dagster as dg
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
 from rag_assets.assets.document_chunks import ChunkingResource, document_chunks
 from rag_assets.assets.documents import ParsingResource, documents
+from rag_assets.assets.retrieval_evaluation import retrieval_evaluation
 from rag_assets.assets.source_documents import GuardResource, source_documents
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.automation.forgetting import forget_documents
@@ -23,6 +24,7 @@ from rag_assets.automation.sensors import SENSORS
 from rag_assets.automation.upkeep import UPKEEP_JOBS
 from rag_assets.checks.embeddings import chunk_embeddings_are_in_parquet
 from rag_assets.checks.quick import QUICK_CHECKS
+from rag_assets.checks.retrieval import RETRIEVAL_CHECKS
 from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.checks.tables import TABLE_CHECKS
 from rag_assets.checks.vectors import VECTOR_CHECKS
@@ -32,6 +34,7 @@ from resources.configured import (
     LimitsResource,
     MilvusResource,
     PostgresResource,
+    RetrievalResource,
     StorageResource,
 )
 
@@ -43,6 +46,7 @@ ASSETS = [
     dense_vectors,
     sparse_vectors,
     multi_vectors,
+    retrieval_evaluation,
 ]
 
 
@@ -74,6 +78,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             seconds=settings.parse_seconds,
             memory_mib=settings.parse_memory_mib,
         ),
+        "retrieval": RetrievalResource(fusion=settings.fusion, margin=settings.eval_margin),
         "limits": LimitsResource(outbox_seconds=settings.outbox_seconds),
         "chunking": ChunkingResource(
             max_chars=settings.chunk_max_chars, min_chars=settings.chunk_min_chars
@@ -114,6 +119,7 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             chunk_embeddings_are_in_parquet,
             *VECTOR_CHECKS,
             *QUICK_CHECKS,
+            *RETRIEVAL_CHECKS,
             synced_on_schedule,
         ],
         jobs=[*JOBS, *UPKEEP_JOBS, forget_documents, keep_history],

@@ -1,4 +1,5 @@
-"""Which collection serves: the alias in Milvus and PostgreSQL's word on it, moved together after a full comparison.
+"""Which collection serves: the alias in Milvus and PostgreSQL's word on it, moved together after a full comparison and
+a look at what is found in it.
 
 How a collection is filled is not known here: by syncs with another model, or by a rebuild.
 """
@@ -6,10 +7,16 @@ How a collection is filled is not known here: by syncs with another model, or by
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rag_assets.checks.consistency import compare_collection
+from rag_assets.evaluation import EXACT_QUERIES, Evaluator, measuring_searcher
 from rag_assets.pipeline.vectors import Kind
+from rag_assets.retrieval_quality import LEAST_ANN_RECALL, LOST_SHARE, lost_items, poor_indexes
+from resources.configured import EmbedderResource, MilvusResource
+from resources.errors import ConfigError
 from resources.faults import passage
+from resources.files import FileStore
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import (
     Collection,
@@ -20,7 +27,9 @@ from resources.postgres.collections import (
     void_collection,
 )
 from resources.postgres.connection import Connection, Writer, if_idle
-from resources.postgres.sources import SourceRow
+from resources.postgres.evaluations import latest_and_accepted
+from resources.postgres.retrieval_sets import RetrievalSet, list_sets
+from resources.postgres.sources import SourceRow, list_sources
 
 #: Held by whoever rebuilds: no partition of a source can have this name.
 REBUILD = "rebuild/milvus"
@@ -64,6 +73,49 @@ def refusal(
         drift = compare_collection(connection, store, collection, source, strict=True)
         if drift.verdict != "consistent":
             return f"{collection.name}, {source.name}: {drift}"
+    return ""
+
+
+def unfit(
+    writer: Writer,
+    store: MilvusStore,
+    files: FileStore,
+    milvus: MilvusResource,
+    embedder: EmbedderResource,
+    collection: Collection,
+) -> str:
+    """Why retrieval from this collection is not good enough to serve; empty when the checks of evaluations would pass:
+    it has the known items that were found, and finds exact neighbours. Where no retrieval set is, nothing is asked."""
+    kind = collection.kind
+    options: dict[str, Any] = {"kinds": (kind,), "collections": {kind: collection.name}}
+    with measuring_searcher(writer.database, store, milvus, embedder, **options) as searcher:
+        evaluator = Evaluator(writer.connection, searcher, files)
+        for source in list_sources(writer.connection):
+            for known in list_sets(writer.connection, source=source.name):
+                if reason := _unfit(evaluator, known):
+                    return f"{collection.name}, retrieval set {known.name}: {reason}"
+    return ""
+
+
+def _unfit(evaluator: Evaluator, known: RetrievalSet) -> str:
+    pairs = latest_and_accepted(evaluator.connection, known.source, set_name=known.name)
+    if not pairs:
+        return ""
+    _, accepted = pairs[0]
+    limit = None if known.known_items else EXACT_QUERIES
+    try:
+        results, _ = evaluator.evaluate(known, limit)
+    except ConfigError as error:
+        return str(error)
+    found = {each.mode: each for each in results}
+    for kind, value in poor_indexes(found):
+        return f"of the exact neighbours its {kind} index finds {value:.3f}, expected {LEAST_ANN_RECALL}"
+    count, lost = lost_items(accepted.modes, found) if known.known_items else (0, [])
+    if len(lost) > LOST_SHARE * count:
+        return (
+            f"{len(lost)} of {count} known items that were found are not found in it; "
+            f"if it is meant to be so: rag eval remove {known.name}"
+        )
     return ""
 
 

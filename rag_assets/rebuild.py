@@ -1,6 +1,7 @@
 """Rebuild of the collections from Parquet, without a model call: into new ones behind the aliases; searches go on.
 
-All sources: each is written to a new collection under its own writer, and compared. Then, as every source's writer,
+All sources: each is written to a new collection under its own writer, and compared; what is found in it is looked at
+(see `publishing.unfit`). Then, as every source's writer,
 what was written meanwhile is caught up with and compared again, and only if all of it is consistent do the aliases
 move. Killed anywhere, the next rebuild goes on; the next sync drops what is half-built. One source: its rows are
 written again in place, by key, since its collection is not its own.
@@ -21,7 +22,7 @@ from rag_assets.assets.vectors import sync_vectors, write_rows
 from rag_assets.checks.consistency import compare_collection
 from rag_assets.partitions import partition_key
 from rag_assets.pipeline.vectors import Kind
-from rag_assets.publishing import REBUILD, agree, drop, refusal, serve, settle
+from rag_assets.publishing import REBUILD, agree, drop, refusal, serve, settle, unfit
 from rag_assets.reembedding import damaged_files
 from rag_assets.repair import mend
 from resources.configured import EmbedderResource, MilvusResource
@@ -100,7 +101,12 @@ class Rebuilder:
                     "rows": 0,
                 }
             seen = self._fill_each(own.connection, new, report)
-            self._finish(new, seen, report)
+            for item in new.values():  # before every source is held
+                report.refused = report.refused or unfit(
+                    own, self.store, self.files, self.milvus, self.embedder, item
+                )
+            if not report.refused:
+                self._finish(new, seen, report)
             if report.refused:
                 drop(own, self.store, new.values())
             drop(own, self.store, collections(own.connection, states=("retired",)))

@@ -65,7 +65,8 @@ class Answer:
 class Searcher:
     """Searches the serving collections. `kinds`: the kinds of vectors that are kept; `limit`: results at most.
 
-    `fusion` of a hybrid: "weighted" scores by the embedder's weights, or "rrf" (reciprocal ranks).
+    `fusion` of a hybrid: "weighted" scores by the embedder's weights, or "rrf" (reciprocal ranks). `collections`: other
+    ones than those that serve. `counted`: what is found counts in `search_count`; not so for measurements.
     """
 
     postgres: Postgres
@@ -78,6 +79,8 @@ class Searcher:
     fusion: Literal["weighted", "rrf"] = "weighted"
     timeout: float = 30.0
     connections: int = 8
+    collections: Mapping[Kind, str] = field(default_factory=dict)
+    counted: bool = True
     _pool: ConnectionPool | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cache: dict[str, Embeddings] = field(default_factory=dict, repr=False)
@@ -112,7 +115,7 @@ class Searcher:
         """One text searched in several modes; it is embedded once."""
         needed: set[Kind] = {kind for mode in modes for kind in needed_kinds(mode)}
         if text.strip() and needed <= set(self.kinds):
-            self._embed(text, needed)
+            self.embed(text, needed)
         return {mode: self.answer(text, mode=mode, **options) for mode in modes}
 
     def answer(
@@ -142,10 +145,13 @@ class Searcher:
         needed = needed_kinds(mode, rerank)
         limits = self._validate(text, k, offset, mode, needed, filters, radius, neighbours)
         with timed("embed") as embedding:
-            query = self._embed(text, needed)
+            query = self.embed(text, needed)
         if query.failures:
             raise ConfigError(f"This text cannot be searched for: {query.failures[0]}.")
-        candidates = Candidates(self.milvus, query, self.dense_params, limits.expression(), radius)
+        names = {**ALIASES, **self.collections}
+        candidates = Candidates(
+            self.milvus, query, self.dense_params, limits.expression(), radius, names
+        )
         weights = (
             getattr(self.embedder, "fusion_weights", EQUAL_WEIGHTS)
             if self.fusion == "weighted"
@@ -157,10 +163,12 @@ class Searcher:
                 ranking = candidates.rank(mode, wanted, weights=weights, rerank=rerank)
             except StoreUnavailable:
                 with self._connection() as connection:
-                    self._hold_model(serving(connection), needed, query)  # it may know why
+                    self._hold_model(
+                        serving(connection, self.collections.values()), needed, query
+                    )  # it may know why
                 raise
             with timed("hydrate") as hydration, self._connection() as connection:
-                self._hold_model(serving(connection), needed, query)
+                self._hold_model(serving(connection, self.collections.values()), needed, query)
                 if limits.source and not ranking.scored:
                     _expect_sources(connection, limits.source)
                 rows = hydrate(connection, [uuid.UUID(chunk) for chunk, _ in ranking.scored])
@@ -174,7 +182,8 @@ class Searcher:
                     break
             wanted = min(wanted * 4, MAX_CANDIDATES)
         hydration.scores = [(hit.chunk_id, hit.score) for hit in hits]
-        self._count(page)
+        if self.counted:
+            self._count(page)
         exhausted = last and len(hits) <= offset + k
         return Answer(page, [embedding, *ranking.stages, hydration], exhausted)
 
@@ -243,7 +252,7 @@ class Searcher:
         if problems:
             raise ConfigError("This search cannot be answered:\n  " + "\n  ".join(problems))
 
-    def _embed(self, text: str, needed: Collection[Kind]) -> Embeddings:
+    def embed(self, text: str, needed: Collection[Kind]) -> Embeddings:
         """The query's vectors, from memory where they are there; sparse ones weighted by the terms' rarity."""
         with self._lock:
             vectors = self._cache.get(text)

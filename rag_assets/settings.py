@@ -163,6 +163,13 @@ class Settings(BaseSettings):
         default=3, ge=0, description="Repairs requested for one finding; 0: none is by itself."
     )
 
+    eval_margin: float = Field(
+        default=0.03,
+        ge=0,
+        le=1,
+        description="How far nDCG@10 and the share of answered queries may be below what was accepted.",
+    )
+
     outbox_seconds: float = Field(
         default=900.0, ge=0, description="Seconds that a deletion may wait before a check fails."
     )

@@ -105,6 +105,13 @@ class LimitsResource(dg.ConfigurableResource):
     )
 
 
+class RetrievalResource(dg.ConfigurableResource):
+    """How candidates become results, and how far their quality may decline before that is a fault."""
+
+    fusion: str = Field("weighted", description="Of a hybrid: weighted or rrf.")
+    margin: float = Field(0.03, description="Of nDCG@10 and the share of answered queries.")
+
+
 class EmbedderResource(dg.ConfigurableResource):
     """The model, and which kinds of its vectors are kept."""
 

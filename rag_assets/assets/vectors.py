@@ -17,7 +17,7 @@ from rag_assets.maintenance import drain
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.vectors import Kind
-from rag_assets.publishing import drop, refusal, serve, settle
+from rag_assets.publishing import drop, refusal, serve, settle, unfit
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
 from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows
 from resources.errors import StoreUnavailable
@@ -130,7 +130,7 @@ def sync_vectors(
         batches,
         lambda connection, batch: complete_chunks(connection, target, names, batch),
     )
-    _publish(stage, store, kind, name)
+    _publish(stage, kind, name, store, files, milvus, embedder)
     if has_unfinished(stage.connection, target):
         with stage.writer.transaction() as connection:
             complete_documents(connection, target, names)
@@ -233,8 +233,17 @@ def _upsert(
     return store.upsert_multi(name, fields, multi_rows(table), fence)
 
 
-def _publish(stage: Stage, store: MilvusStore, kind: Kind, name: str) -> None:
-    """Has this collection serve: at once when it is the first, else when the full comparison says that it may."""
+def _publish(
+    stage: Stage,
+    kind: Kind,
+    name: str,
+    store: MilvusStore,
+    files: FileStore,
+    milvus: MilvusResource,
+    embedder: EmbedderResource,
+) -> None:
+    """Has this collection serve: at once when it is the first, else when the full comparison says that it may, and what
+    is found in it."""
     current = store.alias_target(kind)
     known = {item.name: item for item in collections(stage.connection, kind=kind)}
     if current == name and known[name].state == "serving":
@@ -242,6 +251,7 @@ def _publish(stage: Stage, store: MilvusStore, kind: Kind, name: str) -> None:
     # An alias that was moved while PostgreSQL says that this collection serves is moved back in any case.
     if current not in (None, name) and known[name].state != "serving":
         reason = refusal(stage.connection, store, known[name], list_sources(stage.connection))
+        reason = reason or unfit(stage.writer, store, files, milvus, embedder, known[name])
         if reason:
             stage.log.info(f"{current} goes on serving: {reason}")
             return

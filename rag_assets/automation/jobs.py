@@ -6,8 +6,10 @@ from typing import Any
 import dagster as dg
 
 from rag_assets.assets.document_chunks import ChunkingResource
+from rag_assets.assets.retrieval_evaluation import retrieval_evaluation
 from rag_assets.assets.stage import RETRY, Stage
 from rag_assets.checks.quick import QUICK_CHECKS
+from rag_assets.checks.retrieval import RETRIEVAL_CHECKS
 from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have_documents
 from rag_assets.maintenance import drain_removed_sources
@@ -27,7 +29,7 @@ from resources.postgres.sources import get_source
 MAX_RUNTIME = {"dagster/max_runtime": str(24 * 3600)}
 
 #: The pipeline, and the checks without which going on would publish a lie (they cost two queries).
-SYNC_SELECTION = dg.AssetSelection.all().without_checks() | dg.AssetSelection.checks(
+SYNC_SELECTION = dg.AssetSelection.groups("ingestion").without_checks() | dg.AssetSelection.checks(
     chunks_have_documents, chunk_positions_are_contiguous
 )
 
@@ -41,7 +43,7 @@ sync_source = dg.define_asset_job(
 check_source = dg.define_asset_job(
     "check_source",
     selection=dg.AssetSelection.all_asset_checks()
-    - dg.AssetSelection.checks(*QUICK_CHECKS, synced_on_schedule),
+    - dg.AssetSelection.checks(*QUICK_CHECKS, *RETRIEVAL_CHECKS, synced_on_schedule),
     description="Every asset check of one source, with the full comparison of PostgreSQL and Milvus. Changes nothing.",
     tags=MAX_RUNTIME,
 )
@@ -50,6 +52,13 @@ check_source_quickly = dg.define_asset_job(
     "check_source_quickly",
     selection=dg.AssetSelection.checks(*QUICK_CHECKS),
     description="A quick look at one source: counts, and a random sample of its rows in Milvus. Changes nothing.",
+    tags=MAX_RUNTIME,
+)
+
+evaluate_retrieval = dg.define_asset_job(
+    "evaluate_retrieval",
+    selection=dg.AssetSelection.assets(retrieval_evaluation),
+    description="Measures retrieval from one source by its retrieval sets, and checks it against what was accepted.",
     tags=MAX_RUNTIME,
 )
 
@@ -122,4 +131,11 @@ def repair_drift() -> None:
     repair()
 
 
-JOBS = [sync_source, check_source, check_source_quickly, repair_drift, purge_removed_sources]
+JOBS = [
+    sync_source,
+    check_source,
+    check_source_quickly,
+    evaluate_retrieval,
+    repair_drift,
+    purge_removed_sources,
+]

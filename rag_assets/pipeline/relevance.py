@@ -23,8 +23,8 @@ MEASURES: Mapping[str, str] = {
     "MRR@10": "RR",
 }
 
-#: Resamples of a confidence interval, and sign changes of a significance test. Seeded: the same numbers, the same answer.
-RESAMPLES, PERMUTATIONS, SEED = 1000, 10_000, 20_05
+#: Resamples of a confidence interval, and sign changes of a significance test. Seeded: equal numbers, equal answers.
+RESAMPLES, PERMUTATIONS, SEED = 1000, 10_000, 2005
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,9 @@ def _items(results: Sequence[Collection[str]], relevant: Sequence[Relevant]) -> 
 def confidence_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """Of the mean, 95 %, by bootstrap percentiles. `values`: one a query, at least one."""
     chance = np.random.default_rng(SEED)
-    means = [values[chance.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    means = [
+        values[chance.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)
+    ]
     lower, upper = np.percentile(means, [2.5, 97.5])
     return float(lower), float(upper)
 

@@ -1,7 +1,7 @@
 """Retrieval sets as files in BEIR's layout: queries as JSON lines, judgements (qrels) as tab-separated values.
 
 `queries.jsonl`: an object a line with `_id` (or `id`) and `text`. Judgements: a header, then query-id, corpus-id (a
-document's key) and score; with columns `start` and `end` (code points of the document's text) only that passage is meant.
+document's key) and score; with columns `start` and `end` (code points of the document's text) that passage is meant.
 """
 
 from __future__ import annotations

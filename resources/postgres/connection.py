@@ -87,7 +87,7 @@ class Postgres:
             epochs = {partition: epoch for partition, epoch, _ in rows}
             with ExitStack() as opened:
                 aside = cache(lambda: opened.enter_context(self.connect(autocommit=True)))
-                yield [Writer(connection, name, epochs[name], aside) for name in partitions]
+                yield [Writer(connection, name, epochs[name], aside, self) for name in partitions]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class Writer:
     epoch: int
     #: A second session, opened at the first use: a question must not wait for what the first one is doing.
     second: Callable[[], Connection]
+    database: Postgres
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

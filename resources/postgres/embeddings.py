@@ -7,12 +7,13 @@ document or source, uses it.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
 from rag_assets.pipeline.vectors import Kind
 from resources.files import WrittenFile
+from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.copying import copy_rows
 from resources.postgres.todo import plan_todo
@@ -165,6 +166,24 @@ def without_embedding(
            ORDER BY d.source_key, c.position""",
         target.parameters(),
     ).fetchall()
+
+
+def embedded_chunks(
+    connection: Connection, collection: Collection, source_id: uuid.UUID, rows: int
+) -> Iterator[list[tuple[str, str, int]]]:
+    """(chunk, file, row in it) of what a collection acknowledged of a source, in the order of the files, so many rows
+    at a time."""
+    with connection.transaction(), connection.cursor(name="embedded_chunks") as cursor:
+        cursor.execute(
+            """SELECT c.id::text, f.path, e.row_index FROM document_chunks c
+               JOIN vector_rows r ON r.collection = %s AND r.chunk_id = c.id AND r.row_count > 0
+               JOIN embeddings e ON e.model_fingerprint = %s AND e.text_hash = c.text_hash AND %s = ANY(e.kinds)
+               JOIN embedding_files f ON f.id = e.file_id
+               WHERE c.source_uuid = %s ORDER BY f.path, e.row_index""",
+            [collection.name, collection.model, collection.kind, source_id],
+        )
+        while batch := cursor.fetchmany(rows):
+            yield batch
 
 
 def forget_file(connection: Connection, file_id: uuid.UUID) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from rag_assets.pipeline.filters import Filters
@@ -37,10 +37,12 @@ def hydrate(connection: Connection, chunks: Sequence[uuid.UUID]) -> dict[uuid.UU
     return {row[0]: ChunkText(*row[1:]) for row in rows}
 
 
-def serving(connection: Connection) -> dict[Kind, Serving]:
-    """kind -> what its alias serves."""
+def serving(connection: Connection, instead: Collection[str] = ()) -> dict[Kind, Serving]:
+    """kind -> what its alias serves; `instead` of that, collections by their names."""
     rows = connection.execute(
-        "SELECT kind, model_fingerprint, dimension FROM vector_collections WHERE state = 'serving'"
+        """SELECT kind, model_fingerprint, dimension FROM vector_collections
+           WHERE name = ANY(%(names)s) OR (state = 'serving' AND %(names)s = '{}')""",
+        {"names": list(instead)},
     )
     return {kind: Serving(model, dimension) for kind, model, dimension in rows}
 
