@@ -71,7 +71,9 @@ def lost_items(accepted: Modes, latest: Modes) -> tuple[int, list[tuple[str, str
         old, new = _paired(accepted[mode], latest[mode])
         canaries = _answered(old) == 1
         count += int(canaries.sum())
-        lost += [(mode, old.query_ids[at]) for at in np.flatnonzero(canaries & (new.ranks == 0))]
+        lost += [
+            (mode, old.query_ids[int(at)]) for at in np.flatnonzero(canaries & (new.ranks == 0))
+        ]
     return count, lost
 
 

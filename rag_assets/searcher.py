@@ -148,7 +148,7 @@ class Searcher:
             query = self.embed(text, needed)
         if query.failures:
             raise ConfigError(f"This text cannot be searched for: {query.failures[0]}.")
-        names = {**ALIASES, **self.collections}
+        names: dict[Kind, str] = {**ALIASES, **self.collections}
         candidates = Candidates(
             self.milvus, query, self.dense_params, limits.expression(), radius, names
         )

@@ -19,7 +19,8 @@ from resources.postgres.sources import list_sources
 def _request_active_sources(
     context: dg.ScheduleEvaluationContext, postgres: PostgresResource, *, with_sets: bool = False
 ) -> Iterator[dg.RunRequest]:
-    """One run for each active source (`with_sets`: that has a retrieval set) whose partition exists (the sensor adds the others within a minute)."""
+    """One run for each active source whose partition exists (the sensor adds the others within a minute). `with_sets`:
+    of those that have a retrieval set."""
     with postgres.open().connect(autocommit=True) as connection:
         active = {
             partition_key(source.name) for source in list_sources(connection) if source.is_active

@@ -10,6 +10,7 @@ from rag_assets.cli import (
     credentials,
     demo,
     duplicates,
+    evaluation,
     explain,
     forget,
     ingest,
@@ -46,6 +47,7 @@ app.command("repair")(repair.repair)
 app.command("explain")(explain.explain)
 app.command("duplicates")(duplicates.duplicates)
 app.add_typer(rebuild.app, name="rebuild")
+app.add_typer(evaluation.app, name="eval")
 app.command("forget")(forget.forget)
 app.command("demo")(demo.demo)
 

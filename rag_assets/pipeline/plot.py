@@ -1,4 +1,4 @@
-"""A bar chart as SVG: groups of bars with confidence intervals. No plotting library: it is forty rectangles and lines."""
+"""A bar chart as SVG: groups of bars with confidence intervals. Without a plotting library: it is some rectangles."""
 
 from __future__ import annotations
 
