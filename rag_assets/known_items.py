@@ -1,4 +1,4 @@
-"""Builds a retrieval set from a source's own chunks: for some of them, by the order of their hashes, a question each."""
+"""Builds a retrieval set from a source's own chunks: for some, by the order of their hashes, a question each."""
 
 from __future__ import annotations
 

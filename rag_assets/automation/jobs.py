@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from rag_assets.assets.document_chunks import ChunkingResource
-from rag_assets.assets.retrieval_evaluation import retrieval_evaluation
 from rag_assets.assets.stage import RETRY, Stage
 from rag_assets.checks.quick import QUICK_CHECKS
 from rag_assets.checks.retrieval import RETRIEVAL_CHECKS
@@ -57,7 +56,7 @@ check_source_quickly = dg.define_asset_job(
 
 evaluate_retrieval = dg.define_asset_job(
     "evaluate_retrieval",
-    selection=dg.AssetSelection.assets(retrieval_evaluation),
+    selection=dg.AssetSelection.groups("evaluation"),
     description="Measures retrieval from one source by its retrieval sets, and checks it against what was accepted.",
     tags=MAX_RUNTIME,
 )

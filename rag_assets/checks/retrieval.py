@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from rag_assets.assets.retrieval_evaluation import retrieval_evaluation
 from rag_assets.checks.results import of_each_source, result
 from rag_assets.evaluation import ANN_RECALL
 from rag_assets.partitions import SOURCES
@@ -21,6 +20,8 @@ from rag_assets.retrieval_quality import (
 )
 from resources.configured import PostgresResource, RetrievalResource
 from resources.postgres.evaluations import Evaluation, latest_and_accepted
+
+ASSET = "retrieval_evaluation"
 
 #: (last evaluation, accepted one) of each set.
 Pairs = Sequence[tuple[Evaluation, Evaluation]]
@@ -88,7 +89,7 @@ def _known_items(source: str, pairs: Pairs, _: float) -> dg.AssetCheckResult:
 def _check(
     name: str, fact: str, judge: Callable[[str, Pairs, float], dg.AssetCheckResult]
 ) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset=retrieval_evaluation, name=name, description=fact, partitions_def=SOURCES)
+    @dg.asset_check(asset=ASSET, name=name, description=fact, partitions_def=SOURCES)
     def check(
         context: dg.AssetCheckExecutionContext,
         postgres: PostgresResource,

@@ -205,9 +205,7 @@ def _with_measures(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> l
     ):
         found[number].setdefault(mode, {})[measure] = Measure(value, lower, upper)
     return [
-        Evaluation(  # pyright: ignore[reportCallIssue] - a row has ten columns
-            *row, {mode: ModeResult(mode, measures) for mode, measures in found[row[0]].items()}
-        )
+        Evaluation(*row, modes={mode: ModeResult(mode, of) for mode, of in found[row[0]].items()})
         for row in rows
     ]
 
