@@ -21,6 +21,7 @@ GRAPH = {
     "dense_vectors": {"chunk_embeddings"},
     "sparse_vectors": {"chunk_embeddings"},
     "multi_vectors": {"chunk_embeddings"},
+    "retrieval_evaluation": {"dense_vectors", "sparse_vectors", "multi_vectors"},
 }
 CHECKED = (
     "source_documents",
@@ -28,6 +29,7 @@ CHECKED = (
     "document_chunks",
     "chunk_embeddings",
     *(f"{kind}_vectors" for kind in KINDS),
+    "retrieval_evaluation",
 )
 
 
@@ -66,7 +68,7 @@ def test_an_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], name: str) -> 
     spec = specs[name]
     assert spec.kinds
     assert spec.owners
-    assert spec.group_name == "ingestion"
+    assert spec.group_name == ("evaluation" if name == "retrieval_evaluation" else "ingestion")
     assert spec.code_version
     assert len(spec.description or "") > 40
     assert spec.partitions_def == SOURCES
@@ -106,13 +108,24 @@ def test_what_would_publish_a_lie_blocks(definitions: dg.Definitions) -> None:
     job = definitions.resolve_job_def("sync_source")
     selected = {key.name for key in job.asset_layer.asset_graph.asset_check_keys}
     assert selected == blocking  # the sync pays for these, the full comparison is another job's
+    made = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    assert made == GRAPH.keys() - {"retrieval_evaluation"}
 
 
-def test_the_quick_form_and_the_full_one_are_jobs_apart(definitions: dg.Definitions) -> None:
+def test_the_forms_of_checking_are_jobs_apart(definitions: dg.Definitions) -> None:
     quick = {f"{kind}_vectors_sample_matches_postgres" for kind in ("dense", "sparse", "multi")}
     late = {"synced_on_schedule"}  # says nothing of the stores; its sensor reports it
+    measured = {
+        "retrieval_quality_is_kept",
+        "indexes_find_nearest_neighbours",
+        "known_items_are_found",
+    }
     every = {spec.name for _, spec in _checks(definitions)}
-    for job, expected in (("check_source_quickly", quick), ("check_source", every - quick - late)):
+    for job, expected in (
+        ("check_source_quickly", quick),
+        ("evaluate_retrieval", measured),
+        ("check_source", every - quick - late - measured),
+    ):
         graph = definitions.resolve_job_def(job).asset_layer.asset_graph
         assert {key.name for key in graph.asset_check_keys} == expected
 
@@ -124,6 +137,7 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
         "sync_source",
         "check_source",
         "check_source_quickly",
+        "evaluate_retrieval",
         "repair_drift",
         "rebuild_milvus",
         "rebuild_parquet",
@@ -136,6 +150,7 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
     schedules = {schedule.name: schedule.job_name for schedule in repository.schedule_defs}
     assert schedules == {
         "nightly_check": "check_source",
+        "nightly_evaluation": "evaluate_retrieval",
         "daily_history": "keep_history",
         "frequent_quick_check": "check_source_quickly",
     }

@@ -1,0 +1,97 @@
+"""`rag eval` as users and CI meet it. One stack for the module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.assets.test_evaluation import page
+from tests.cli.rag import Rag, deployment
+
+
+@pytest.fixture(scope="module")
+def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
+    docs = tmp_path_factory.mktemp("files") / "docs"
+    docs.mkdir()
+    for n in range(120):
+        (docs / f"{n}.md").write_text(page(n))
+    with deployment() as rag:
+        rag.ok("ingest", str(docs))
+        yield rag
+
+
+def test_a_set_of_the_corpus_itself_from_building_to_comparing(rag: Rag) -> None:
+    done = rag("eval")
+    assert done.returncode == 1
+    assert "rag eval build NAME --source SOURCE" in done.stderr
+    assert "known: 50 queries of docs" in rag.ok("eval", "build", "known", "--source", "docs", "--queries", "50")  # fmt: skip
+    first = rag.json("eval")
+    assert first["passed"] is True
+    assert {check["check"] for check in first["checks"]} == {
+        "retrieval_quality_is_kept",
+        "indexes_find_nearest_neighbours",
+        "known_items_are_found",
+    }
+    (found,) = first["evaluations"]
+    assert (found["set"], found["source"], found["queries"]) == ("known", "docs", 50)
+    assert set(found["modes"]["hybrid"]["nDCG@10"]) == {"value", "lower", "upper"}
+    shown = rag.ok("eval", "run", "--set", "known")
+    assert "hybrid" in shown and "docs: 1 sets, nothing is more than 0.03 below" in shown
+    (listed,) = rag.json("eval", "list")
+    second, *_ = (each["id"] for each in rag.json("eval", "list", "known")[0]["evaluations"])
+    assert listed["set"] == "known" and listed["evaluations"][0]["id"] == second
+    compared = rag.json("eval", "compare", str(found["id"]), str(second))
+    assert {each["difference"] for each in compared["differences"]} == {0}
+    assert {each["p"] for each in compared["differences"]} == {1}
+    assert f"Evaluation {second} of known is accepted" in rag.ok("eval", "accept", "known")
+    done = rag("eval", "accept", "known", "999")
+    assert done.returncode == 1
+    assert f"Set known has no evaluation 999; it has: {second}, {found['id']}" in done.stderr
+    done = rag("eval", "compare", str(second), "999")
+    assert done.returncode == 1 and "There is no evaluation 999" in done.stderr
+
+
+def test_what_is_lost_ends_with_1_and_says_what_to_do(rag: Rag) -> None:
+    rag.ok("eval", "build", "watched", "--source", "docs", "--queries", "60")
+    rag.json("eval", "--set", "watched")
+    with rag.milvus() as client:
+        rows = client.query("dense_collection", filter='id >= ""', output_fields=["*"], limit=500)
+        gone = [dict(row) for row in rows[::10]]
+        client.delete("dense_collection", ids=[row["id"] for row in gone])
+        try:
+            done = rag("eval", "--set", "watched")
+        finally:
+            client.upsert("dense_collection", gone)
+    assert done.returncode == 1
+    assert "failed docs: " in done.stdout
+    assert "rag check --source docs" in done.stdout
+    rag.ok("eval", "--set", "watched")
+    rag.ok("eval", "remove", "watched")
+
+
+def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> None:
+    queries, relevant = tmp_path / "queries.jsonl", tmp_path / "qrels.tsv"
+    asked = [{"_id": f"q{n}", "text": page(n).split("\n")[2][:60]} for n in range(12)]
+    queries.write_text("".join(json.dumps(each) + "\n" for each in asked))
+    relevant.write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\t{n}.md\t1\n" for n in range(10))
+    )
+    given = ("--source", "docs", "--queries", str(queries), "--relevant", str(relevant))
+    assert "files: 10 queries of docs, 2 without an answer left out" in rag.ok("eval", "add", "files", *given)  # fmt: skip
+    found = rag.json("eval", "--set", "files")["evaluations"][0]
+    assert found["modes"]["sparse"]["recall@10"]["value"] == 1
+    mistakes = [
+        (("eval", "add", "files", *given), "There is a retrieval set 'files' already"),
+        (("eval", "add", "x", *given[:5], str(queries)), "line 1: expected the columns query-id"),
+        (("eval", "add", "x", "--source", "nowhere", *given[2:]), "There is no source 'nowhere'"),
+        (("eval", "--set", "nothing"), "There is no retrieval set 'nothing'; known: files, known"),
+        (("eval", "build", "y", "--source", "nowhere"), "There is no source 'nowhere'"),
+    ]
+    for arguments, expected in mistakes:
+        done = rag(*arguments)
+        assert done.returncode == 1
+        assert expected in done.stderr
+        assert "Traceback" not in done.stderr
