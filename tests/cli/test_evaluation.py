@@ -27,7 +27,8 @@ def test_a_set_of_the_corpus_itself_from_building_to_comparing(rag: Rag) -> None
     done = rag("eval")
     assert done.returncode == 1
     assert "rag eval build NAME --source SOURCE" in done.stderr
-    assert "known: 50 queries of docs" in rag.ok("eval", "build", "known", "--source", "docs", "--queries", "50")  # fmt: skip
+    built = rag.ok("eval", "build", "known", "--source", "docs", "--queries", "50")
+    assert "known: 50 queries of docs" in built
     first = rag.json("eval")
     assert first["passed"] is True
     assert {check["check"] for check in first["checks"]} == {
@@ -80,7 +81,8 @@ def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> Non
         "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\t{n}.md\t1\n" for n in range(10))
     )
     given = ("--source", "docs", "--queries", str(queries), "--relevant", str(relevant))
-    assert "files: 10 queries of docs, 2 without an answer left out" in rag.ok("eval", "add", "files", *given)  # fmt: skip
+    added = rag.ok("eval", "add", "files", *given)
+    assert "files: 10 queries of docs, 2 without an answer left out" in added
     found = rag.json("eval", "--set", "files")["evaluations"][0]
     assert found["modes"]["sparse"]["recall@10"]["value"] == 1
     mistakes = [
