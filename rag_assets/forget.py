@@ -240,5 +240,12 @@ def _from_history(stage: Stage, item: Forgotten) -> Found:
 
 def _vacuum(connection: Connection) -> None:
     """Dead rows leave the tables' pages, and values the columns' statistics, too."""
-    for table in ("documents", "document_chunks", "source_entries", "document_versions"):
+    for table in (
+        "documents",
+        "document_chunks",
+        "source_entries",
+        "document_versions",
+        "retrieval_queries",
+        "retrieval_judgements",
+    ):
         connection.execute(f"VACUUM (ANALYZE) {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]

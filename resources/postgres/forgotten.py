@@ -16,6 +16,7 @@ from psycopg.types.json import Jsonb
 from rag_assets.pipeline.identity import document_id
 from resources.postgres.connection import Connection
 from resources.postgres.copying import copy_rows
+from resources.postgres.retrieval_sets import forget_judgements
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def request(
         "DELETE FROM check_results WHERE source_id = %s AND strpos(sentence, %s) > 0",
         [source_id, key],
     )
+    forget_judgements(connection, source_id, key)
     connection.execute("DELETE FROM documents WHERE id = %s", [document])
     connection.execute("DELETE FROM former_texts WHERE document_id = %s", [document])
     connection.execute("DELETE FROM former_raw WHERE document_id = %s", [document])
@@ -192,9 +194,17 @@ def left_in_postgres(connection: Connection, item: Forgotten) -> dict[str, int]:
              (SELECT count(*) FROM former_texts WHERE document_id = %(document)s),
              (SELECT count(*) FROM former_raw WHERE document_id = %(document)s),
              (SELECT count(*) FROM document_signatures WHERE document_id = %(document)s),
+             (SELECT count(*) FROM retrieval_judgements j JOIN retrieval_sets s ON s.id = j.set_id
+              WHERE s.source_id = %(source)s
+                AND encode(sha256(convert_to(j.document_key, 'UTF8')), 'hex') = %(key_hash)s),
              (SELECT count(*) FROM vector_rows WHERE chunk_id = ANY(%(chunks)s)),
              (SELECT count(*) FROM vector_deletions WHERE chunk_id = ANY(%(chunks)s))""",
-        {"document": item.document, "chunks": item.chunks},
+        {
+            "document": item.document,
+            "chunks": item.chunks,
+            "source": item.source_id,
+            "key_hash": item.key_hash,
+        },
     ).fetchone()
     assert row is not None
     tables = (
@@ -204,6 +214,7 @@ def left_in_postgres(connection: Connection, item: Forgotten) -> dict[str, int]:
         "former_texts",
         "former_raw",
         "document_signatures",
+        "retrieval_judgements",
         "vector_rows",
         "vector_deletions",
     )

@@ -166,6 +166,21 @@ def remove_set(connection: Connection, name: str) -> None:
     connection.execute("DELETE FROM retrieval_sets WHERE id = %s", [get_set(connection, name).id])
 
 
+def forget_judgements(connection: Connection, source_id: uuid.UUID, key: str) -> None:
+    """Has no set ask for a document any more: a known item's question is a sentence of it."""
+    connection.execute(
+        """WITH gone AS (
+             DELETE FROM retrieval_judgements j USING retrieval_sets s
+             WHERE s.id = j.set_id AND s.source_id = %s AND j.document_key = %s
+             RETURNING j.set_id, j.query_id, j.position)
+           DELETE FROM retrieval_queries q USING gone g WHERE (q.set_id, q.query_id) = (g.set_id, g.query_id)
+             AND NOT EXISTS (SELECT FROM retrieval_judgements j
+               WHERE (j.set_id, j.query_id) = (q.set_id, q.query_id)
+                 AND (j.set_id, j.query_id, j.position) NOT IN (SELECT set_id, query_id, position FROM gone))""",
+        [source_id, key],
+    )
+
+
 def sample_texts(
     connection: Connection, source_id: uuid.UUID, limit: int
 ) -> list[tuple[uuid.UUID, str]]:

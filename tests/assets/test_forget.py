@@ -10,6 +10,8 @@ import pytest
 
 from rag_assets.assets.stage import Stage
 from rag_assets.forget import forget
+from rag_assets.known_items import build_set
+from rag_assets.pipeline.retrieval_sets import Judgement
 from resources.postgres.forgotten import (
     allow,
     find_document,
@@ -18,6 +20,7 @@ from resources.postgres.forgotten import (
     place_of_document,
     request,
 )
+from resources.postgres.retrieval_sets import add_set
 from resources.postgres.sources import get_source
 from tests.conftest import World
 from tests.oracle import disagreements
@@ -83,6 +86,25 @@ def indexed(world: World) -> World:
     )
     world.sync()
     return world
+
+
+def test_no_retrieval_set_asks_for_a_forgotten_document(indexed: World) -> None:
+    """A known item's question is a sentence of it. A question that another document answers too is kept."""
+    world = indexed
+    build_set(world.connection, "known", "docs", 50)
+    judgements = [Judgement("both", key, 1) for key in ("secret.md", "other.md")]
+    source = get_source(world.connection, "docs")
+    add_set(world.connection, "files", source, {"both": "What is the licence?"}, judgements)
+    asked = "SELECT count(*) FROM retrieval_queries WHERE strpos(text, 'treasure') > 0"
+    assert world.one(asked) > 0
+    ask(world, "secret.md")
+    assert finish(world, "secret.md")["verified"]
+    assert world.one(asked) == 0
+    left = world.connection.execute(
+        "SELECT DISTINCT document_key FROM retrieval_judgements WHERE document_key <> 'third.md'"
+    )
+    assert left.fetchall() == [("other.md",)]
+    assert world.one("SELECT count(*) FROM retrieval_queries WHERE query_id = 'both'") == 1
 
 
 def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
