@@ -25,7 +25,6 @@ from resources.configured import (
 from resources.errors import ConfigError, RagError
 from resources.postgres.evaluations import ModeResult, record_evaluation
 from resources.postgres.retrieval_sets import RetrievalSet, list_sets
-from resources.postgres.sources import get_source
 
 
 class EvaluationConfig(dg.Config):
@@ -53,22 +52,24 @@ def retrieval_evaluation(
     """Recall, nDCG and MRR of each retrieval set and mode of a source, the indexes' recall against exact search, and
     latencies, kept in PostgreSQL with the model that they are of."""
     database, name = postgres.open(), config.retrieval_set or None
-    try:
-        with (
-            closing(milvus.open()) as store,
-            measuring_searcher(
-                database, store, milvus, embedder, fusion=retrieval.fusion
-            ) as searcher,
-            database.connect(autocommit=True) as connection,
-        ):
-            evaluator = Evaluator(connection, searcher, storage.open())
-            for key in context.partition_keys:
-                source, metadata = get_source(connection, source_name(key)), {}
-                for known in list_sets(connection, source=source.name, name=name):
+    errors: list[RagError] = []
+    with (
+        closing(milvus.open()) as store,
+        measuring_searcher(database, store, milvus, embedder, fusion=retrieval.fusion) as searcher,
+        database.connect(autocommit=True) as connection,
+    ):
+        evaluator = Evaluator(connection, searcher, storage.open())
+        for key in context.partition_keys:
+            metadata: dict[str, Any] = {}
+            for known in list_sets(connection, source=source_name(key), name=name):
+                try:
                     metadata |= _evaluate(evaluator, known, context.run.run_id)
-                context.add_asset_metadata(metadata or _NOTHING, partition_key=key)
-    except RagError as error:
-        raise dg.Failure(str(error), allow_retries=error.transient) from error
+                except RagError as error:  # the other sets are measured all the same
+                    errors.append(error)
+            context.add_asset_metadata(metadata or _NOTHING, partition_key=key)
+    if errors:
+        retry = any(error.transient for error in errors)
+        raise dg.Failure("\n".join(map(str, errors)), allow_retries=retry)
     return dg.MaterializeResult()
 
 
