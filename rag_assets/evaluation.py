@@ -102,6 +102,7 @@ class Evaluator:
         results: some hundred bytes a query.
         """
         queries = queries_of(self.connection, known.id)[:limit]
+        self.searcher.milvus.rest()
         seen: dict[Mode, _Seen] = {mode: _Seen() for mode in self.modes}
         for start in range(0, len(queries), QUERIES):
             part = queries[start : start + QUERIES]

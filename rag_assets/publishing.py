@@ -12,7 +12,7 @@ from typing import Any
 from rag_assets.checks.consistency import compare_collection
 from rag_assets.evaluation import EXACT_QUERIES, Evaluator, measuring_searcher
 from rag_assets.pipeline.vectors import Kind
-from rag_assets.retrieval_quality import LEAST_ANN_RECALL, LOST_SHARE, lost_items, poor_indexes
+from rag_assets.retrieval_quality import LEAST_ANN_RECALL, lost_items, poor_indexes
 from resources.configured import EmbedderResource, MilvusResource
 from resources.errors import ConfigError
 from resources.faults import passage
@@ -110,12 +110,12 @@ def _unfit(evaluator: Evaluator, known: RetrievalSet) -> str:
     found = {each.mode: each for each in results}
     for kind, value in poor_indexes(found):
         return f"of the exact neighbours its {kind} index finds {value:.3f}, expected {LEAST_ANN_RECALL}"
-    count, lost = lost_items(accepted.modes, found) if known.known_items else (0, [])
-    if len(lost) > LOST_SHARE * count:
-        return (
-            f"{len(lost)} of {count} known items that were found are not found in it; "
-            f"if it is meant to be so: rag eval remove {known.name}"
-        )
+    for lost in lost_items(accepted.modes, found) if known.known_items else ():
+        if lost.too_many:
+            return (
+                f"{len(lost.queries)} of {lost.known} known items that were found are not found in it; "
+                f"if it is meant to be so: rag eval remove {known.name}"
+            )
     return ""
 
 

@@ -42,6 +42,19 @@ class Difference:
         return self.after - self.before
 
 
+@dataclass(frozen=True, slots=True)
+class LostItems:
+    """Of one mode, of so many known items."""
+
+    mode: str
+    known: int
+    queries: Sequence[str]
+
+    @property
+    def too_many(self) -> bool:
+        return len(self.queries) > LOST_SHARE * self.known
+
+
 def differences(before: Modes, after: Modes, *, test: bool = False) -> list[Difference]:
     """Of each mode that both have: nDCG@10, and the share of queries with something relevant among ten results."""
     found = []
@@ -64,17 +77,15 @@ def declines(accepted: Modes, latest: Modes, margin: float) -> list[Difference]:
     return [each for each in differences(accepted, latest) if each.change < -margin - 1e-6]
 
 
-def lost_items(accepted: Modes, latest: Modes) -> tuple[int, list[tuple[str, str]]]:
-    """How many known items were among ten results, mode by mode, and (mode, query) of those that are nowhere near."""
-    count, lost = 0, []
+def lost_items(accepted: Modes, latest: Modes) -> list[LostItems]:
+    """Of each mode: known items that were among ten results, and those of them that are nowhere near now."""
+    found = []
     for mode in (mode for mode in latest if mode in accepted):
         old, new = _paired(accepted[mode], latest[mode])
-        canaries = _answered(old) == 1
-        count += int(canaries.sum())
-        lost += [
-            (mode, old.query_ids[int(at)]) for at in np.flatnonzero(canaries & (new.ranks == 0))
-        ]
-    return count, lost
+        known = _answered(old) == 1
+        gone = np.flatnonzero(known & (new.ranks == 0))
+        found.append(LostItems(mode, int(known.sum()), [old.query_ids[int(at)] for at in gone]))
+    return found
 
 
 def poor_indexes(latest: Modes) -> list[tuple[str, float]]:

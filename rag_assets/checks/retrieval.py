@@ -13,7 +13,6 @@ from rag_assets.evaluation import ANN_RECALL
 from rag_assets.partitions import SOURCES
 from rag_assets.retrieval_quality import (
     LEAST_ANN_RECALL,
-    LOST_SHARE,
     declines,
     lost_items,
     poor_indexes,
@@ -71,15 +70,17 @@ def _indexes(source: str, pairs: Pairs, _: float) -> dg.AssetCheckResult:
 
 
 def _known_items(source: str, pairs: Pairs, _: float) -> dg.AssetCheckResult:
-    asked, rows, too_many = 0, [], False
-    for latest, accepted in (pair for pair in pairs if pair[0].known_items):
-        count, lost = lost_items(accepted.modes, latest.modes)
-        asked += count
-        too_many |= len(lost) > LOST_SHARE * count
-        rows += [(latest.set_name, mode, query) for mode, query in lost]
+    lost = [
+        (latest.set_name, each)
+        for latest, accepted in pairs
+        if latest.known_items
+        for each in lost_items(accepted.modes, latest.modes)
+    ]
+    rows = [(name, each.mode, query) for name, each in lost for query in each.queries]
+    known = sum(each.known for _, each in lost)
     return result(
-        not too_many,
-        f"{source}: {asked - len(rows)} of {asked} known items that were found are found.",
+        not any(each.too_many for _, each in lost),
+        f"{source}: {known - len(rows)} of {known} known items that were found are found.",
         columns=("set", "mode", "query (its chunk)"),
         rows=rows,
         mend=f"rag check --source {source}; if it is meant to be so: rag eval accept SET",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from resources.milvus.collections import (
     compare,
     create,
     identity,
+    is_lite,
     make_index,
 )
 from resources.milvus.rows import (
@@ -70,6 +72,8 @@ READ_BACK = 4
 BUCKET_ROWS = 16_384
 #: How full a bucket is meant to be. Milvus Lite walks all rows of a collection for each query (0.9 s at 130,000).
 BUCKET_FILL = 0.85
+#: Seconds without a request until a flush has begun: searches wait for its end.
+REST = 2.0
 #: Seconds a scan of a bucket may take: Milvus Lite walks the rows that it holds in memory.
 SCAN_TIMEOUT = 120.0
 
@@ -507,6 +511,12 @@ class MilvusStore:
         for row in rows:
             found.setdefault(row["chunk_id"], []).append(row[VECTOR_FIELD])
         return {chunk: np.asarray(vectors, np.float32) for chunk, vectors in found.items()}
+
+    def rest(self) -> None:
+        """Lets Milvus Lite flush what it holds in memory, which it does when it is idle for a second: of 20,000 rows a
+        search takes 1.6 s before, 0.04 s after."""
+        if is_lite(self.client):
+            time.sleep(REST)
 
     def rewrite(self, name: str, ids: Sequence[str]) -> None:
         """Upserts rows as they are read by key: of an id that is there twice, one row is left."""
