@@ -284,7 +284,6 @@ def test_wrong_vectors_turn_a_check_red(
         assert red(world) >= expected
     finally:
         upsert(world, kind, rows)
-    assert red(world) == set()
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
@@ -302,7 +301,6 @@ def test_lost_rows_turn_a_check_red(world: World, kind: str) -> None:
         assert lost <= {row["id"].split("_")[0] for row in gone}
     finally:
         upsert(world, kind, gone)
-    assert red(world) == set()
 
 
 def test_what_is_accepted_is_the_new_measure(world: World) -> None:
@@ -313,8 +311,6 @@ def test_what_is_accepted_is_the_new_measure(world: World) -> None:
         assert QUALITY in red(world)
         accept(world.connection, last(world).id)
         assert red(world) == {INDEXES}  # that is not a matter of what was before
-        lenient = world.configured(eval_margin=1.0)
-        assert red(lenient) == {INDEXES}
     finally:
         upsert(world, "sparse", rows)
 
