@@ -155,9 +155,10 @@ def test_neighbours_give_the_context(indexed: World) -> None:
 
 
 def test_what_was_found_is_counted(indexed: World) -> None:
+    counted = add(indexed, "counted", {"a.md": "Nobody else looks for the moons of Jupiter here."})
     searcher = indexed.searcher()
     for _ in range(3):
-        hit = searcher.search("rings of Saturn", k=1)[0]
+        hit = searcher.search("moons of Jupiter", k=1, filters=counted)[0]
     searcher.close()
     row = indexed.connection.execute(
         "SELECT search_count, last_search_score FROM document_chunks WHERE id = %s", [hit.chunk_id]

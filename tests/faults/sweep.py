@@ -1,6 +1,6 @@
 """Each fault point × first, middle and last passage × who dies: the step, Milvus, PostgreSQL. See points.py.
 
-The cells of each victim are a test file, so that they run side by side.
+The cells of the step and those of the servers are a test file each, so that they run side by side.
 
 A cell is a crash at one place. Each must prove that its victim died there; then nothing may have been claimed that is
 not so, the next sync must heal everything by itself, and one more must find nothing to do.
