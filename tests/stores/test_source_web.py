@@ -106,7 +106,7 @@ def test_sitemaps_inside_one_another_are_read(web: Web) -> None:
         ),
         (sitemap("http://elsewhere.test/x"), "another host"),
         (sitemap("file:///etc/passwd"), "not an http"),
-        (gzip.compress(sitemap().encode())[:-9], "less than it should"),
+        (gzip.compress(sitemap().encode(), mtime=0)[:-9], "less than it should"),
         (gzip.compress(b" " * (60 << 20)), "holds more than"),
     ],
 )
