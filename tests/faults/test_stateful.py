@@ -1,6 +1,6 @@
 """Edits, crashes, repairs and changes of the model in any order, against the real stores and a model in memory.
 
-RAG_STATEFUL="examples,steps" (default 3,10; the long form is 1000,50). After every step but a crash the
+RAG_STATEFUL="examples,steps" (default 2,10; the long form is 1000,50). After every step but a crash the
 stores must hold what the model says; after a crash, one sync later.
 """
 
@@ -24,7 +24,7 @@ from tests.embedders import CountingEmbedder
 from tests.faults.points import POINTS
 from tests.oracle import disagreements
 
-EXAMPLES, STEPS = map(int, os.environ.get("RAG_STATEFUL", "3,10").split(","))
+EXAMPLES, STEPS = map(int, os.environ.get("RAG_STATEFUL", "2,10").split(","))
 KEYS = [f"{n}.md" for n in range(4)]
 IN_A_SYNC = [point.name for point in POINTS if point.by == "sync"]
 
