@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +42,12 @@ class Deployment:
     def dagster_home(self) -> Path:
         return self.settings.home / "dagster"
 
-    def start(self, *, dagster: bool = False) -> dict[str, str]:
-        """Starts what is embedded and not running, brings the schema to date. Returns name -> URL without secrets.
-
-        `dagster`: it will be needed, and is imported meanwhile.
-        """
+    def start(self) -> dict[str, str]:
+        """Starts what is embedded and not running, brings the schema to date. Returns name -> URL without secrets."""
         settings = self.settings
         settings.home.mkdir(parents=True, exist_ok=True)
-        with (
-            ThreadPoolExecutor() as beside
-        ):  # after a crash either server may need seconds to recover
-            if dagster:
-                beside.submit(import_module, "rag_assets.definitions")
+        # Side by side: after a crash either server may need seconds to recover.
+        with ThreadPoolExecutor(1) as beside:
             milvus = beside.submit(lambda: settings.milvus_uri or start_milvus(settings.home).uri)
             postgres = settings.postgres_url or start_postgres(settings.home).url
             migrate(postgres)

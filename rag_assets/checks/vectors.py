@@ -119,8 +119,7 @@ def _found(subject: Subject) -> dg.AssetCheckResult:
     if found.unreached and not found.lost:
         sentence += f"; up to {UNREACHED_SHARE:.0%} may be out of the reach of an {index} index"
     reason = "a search for its vector finds neither it nor an equal one"
-    variable = "RAG_SPARSE_INDEX" if subject.kind == "sparse" else "RAG_DENSE_INDEX"
-    other = f"{variable}='{json.dumps(REACHES_ALL)}' {subject.mend}"
+    other = f"RAG_DENSE_INDEX='{json.dumps(REACHES_ALL)}' {subject.mend}"
     return result(
         not found.lost and not many,
         sentence + ".",
