@@ -23,6 +23,7 @@ from resources.postgres.schema import migrate
 if TYPE_CHECKING:
     import dagster as dg
 
+    from rag_assets.pipeline.vectors import Embedder
     from rag_assets.searcher import Searcher
     from resources.files import FileStore
     from resources.milvus.store import MilvusStore
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Deployment:
-    """One set of settings, and what they lead to. Dagster (0.8 s to import) is loaded by what needs it."""
+    """One set of settings, and what they lead to. Dagster and pymilvus take seconds to import: where needed only."""
 
     settings: Settings
 
@@ -42,20 +43,32 @@ class Deployment:
     def dagster_home(self) -> Path:
         return self.settings.home / "dagster"
 
-    def start(self) -> dict[str, str]:
-        """Starts what is embedded and not running, brings the schema to date. Returns name -> URL without secrets."""
+    def start(self, *, dagster: bool = False) -> dict[str, str]:
+        """Starts what is embedded and not running, brings the schema to date. Returns name -> URL without secrets.
+
+        `dagster`: the command will run jobs; what that needs is imported while the servers start.
+        """
         settings = self.settings
         settings.home.mkdir(parents=True, exist_ok=True)
-        # Side by side: after a crash either server may need seconds to recover.
-        with ThreadPoolExecutor(1) as beside:
-            milvus = beside.submit(lambda: settings.milvus_uri or start_milvus(settings.home).uri)
-            postgres = settings.postgres_url or start_postgres(settings.home).url
-            migrate(postgres)
+        # Side by side: after a crash either server may need seconds to recover, and Dagster's modules need as many.
+        with ThreadPoolExecutor(2) as beside:
+            postgres = beside.submit(self._postgres_url)
+            milvus = beside.submit(self._milvus_uri)
+            if dagster:
+                import rag_assets.definitions  # noqa: F401
+                from rag_assets import dagster_storage  # noqa: F401
+        migrate(postgres.result())
         self.dagster_home.mkdir(exist_ok=True)
         wanted, present = PROJECT_ROOT / "dagster.yaml", self.dagster_home / "dagster.yaml"
         if not present.exists() or present.read_bytes() != wanted.read_bytes():
             shutil.copyfile(wanted, present)
-        return {"postgres": postgres, "milvus": milvus.result()}
+        return {"postgres": postgres.result(), "milvus": milvus.result()}
+
+    def _postgres_url(self) -> str:
+        return self.settings.postgres_url or start_postgres(self.settings.home).url
+
+    def _milvus_uri(self) -> str:
+        return self.settings.milvus_uri or start_milvus(self.settings.home).uri
 
     def endpoints(self) -> dict[str, str]:
         """Where PostgreSQL and Milvus are reached now, without starting anything; absent: not running."""
@@ -67,31 +80,44 @@ class Deployment:
         own = {"postgres": self.settings.postgres_url, "milvus": self.settings.milvus_uri}
         return {**found, **{name: url for name, url in own.items() if url}}
 
-    @cached_property
-    def resources(self) -> Mapping[str, Any]:
-        from rag_assets.definitions import build_resources
-
-        return build_resources(self.settings)
-
     def postgres(self) -> Postgres:
-        return self.resources["postgres"].open()
+        return Postgres(self._postgres_url(), self.settings.lock_timeout)
 
     def milvus(self) -> MilvusStore:
-        return self.resources["milvus"].open()
+        from resources.milvus.store import MilvusStore
+
+        settings = self.settings
+        token = settings.milvus_token if settings.milvus_uri else ""
+        return MilvusStore(self._milvus_uri(), token, settings.milvus_timeout)
 
     def files(self) -> FileStore:
-        return self.resources["storage"].open()
+        from resources.files import FileStore
+
+        return FileStore(self.settings.effective_storage_url)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The model; its weights are loaded at the first use."""
+        from resources.embedders.registry import create_embedder
+
+        return create_embedder(self.settings.embedder, **self.settings.embedder_options)
+
+    @property
+    def model(self) -> str:
+        """The fingerprint of the model in effect."""
+        from rag_assets.pipeline.identity import model_fingerprint
+
+        return model_fingerprint(self.embedder.identity)
 
     def searcher(self) -> Searcher:
         """Search on this deployment's stores with its embedder."""
         from rag_assets.searcher import Searcher
 
-        embedder = self.resources["embedder"]
         return Searcher(
             self.postgres(),
             self.milvus(),
-            embedder.open(),
-            embedder.fingerprint(),
+            self.embedder,
+            self.model,
             self.settings.vectors,
             self.settings.dense_search,
             self.settings.search_limit,

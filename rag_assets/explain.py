@@ -14,6 +14,7 @@ from resources.parsing import PARSER_VERSION
 from resources.parsing.formats import format_of
 from resources.postgres.collections import collections
 from resources.postgres.connection import Connection
+from resources.postgres.documents import ParserFingerprints
 from resources.postgres.life import (
     Row,
     Subject,
@@ -47,7 +48,7 @@ def explain(deployment: Deployment, asked: str, source: str | None) -> dict[str,
         subject = find_document(connection, asked, source)
         document = document_of(connection, subject.document_id)
         entry = entry_of(connection, subject.document_id)
-        model = deployment.resources["embedder"].fingerprint()
+        model = deployment.model
         chunks = chunks_of(connection, subject.document_id, model)
         versions = versions_of(connection, subject.document_id)
         found = {
@@ -167,7 +168,8 @@ def _reading(
     config = get_source(connection, subject.source).config if subject.source else {}
     language, about = config.get("language"), document["metadata"]
     read = format_of(document["mime_type"])
-    current = deployment.resources["parsing"].fingerprints(language)
+    settings = deployment.settings
+    current = ParserFingerprints.of(language, settings.parse_seconds, settings.parse_memory_mib)
     return {
         "format": read.kind,
         "mime_type": document["mime_type"],

@@ -17,7 +17,7 @@ from rag_assets.assets.stage import (
     run_stage,
 )
 from rag_assets.partitions import SOURCES
-from rag_assets.pipeline.identity import content_hash, fingerprint
+from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.near_duplicates import signature
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource, StorageResource
@@ -61,12 +61,7 @@ class ParsingResource(dg.ConfigurableResource):
     memory_mib: int = 1024
 
     def fingerprints(self, language: str | None) -> ParserFingerprints:
-        """Of the parser as it is now, for a source that prescribes this language, or none."""
-        limits = (str(self.seconds), str(self.memory_mib))
-        return ParserFingerprints(
-            fingerprint(PARSER_VERSION, language or ""),
-            fingerprint(PARSER_VERSION, language or "", *limits),
-        )
+        return ParserFingerprints.of(language, self.seconds, self.memory_mib)
 
 
 @dg.asset(

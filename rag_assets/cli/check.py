@@ -28,7 +28,7 @@ def check(
     Exit code 0: all passed. 1: one failed or could not be run. 3: none failed, but one is undetermined.
     """
     deployment = Deployment.from_environment()
-    deployment.start()
+    deployment.start(dagster=True)
     keys = deployment.partitions_of(source)
     checks: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []

@@ -63,7 +63,7 @@ def evaluate(name: str | None, source: str | None, as_json: bool) -> None:
     from resources.postgres.retrieval_sets import get_set, list_sets
 
     deployment = Deployment.from_environment()
-    deployment.start()
+    deployment.start(dagster=True)
     deployment.partitions_of(source)
     with deployment.postgres().connect(autocommit=True) as connection:
         sets = [get_set(connection, name)] if name else list_sets(connection, source=source)

@@ -51,7 +51,7 @@ def forget(
             "Name one document: rag forget --source NAME --key KEY, or rag forget --document ID."
         )
     deployment = Deployment.from_environment()
-    deployment.start()
+    deployment.start(dagster=True)
     deployment.sync_partitions()
     with deployment.postgres().connect(autocommit=True) as connection:
         name, hashed, found, known = _resolve(connection, source, key, document)

@@ -70,7 +70,7 @@ def ingest(
 ) -> None:
     """Bring a source (or all active ones) up to date: fetch, parse, chunk, embed, index what changed."""
     deployment = Deployment.from_environment()
-    deployment.start()
+    deployment.start(dagster=True)
     sources = _sources(deployment, path, name, include or [], exclude or [], language)
     deployment.sync_partitions()
     ops = {"source_documents": {"accept_deletions": True}} if accept_deletions else None

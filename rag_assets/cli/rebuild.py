@@ -32,7 +32,7 @@ def milvus(
     --source, the rows of that source are written again in place.
     """
     deployment = Deployment.from_environment()
-    deployment.start()
+    deployment.start(dagster=True)
     deployment.partitions_of(source)
     config: dict[str, Any] = {"dry_run": dry_run, **({"source": source} if source else {})}
     with bars(as_json):
@@ -80,7 +80,7 @@ def parquet(
 ) -> None:
     """Embed again the texts whose embeddings are missing, or whose file is not what was written. Says first which."""
     deployment = Deployment.from_environment()
-    deployment.start()
+    deployment.start(dagster=True)
     keys = deployment.partitions_of(source)
     planned = [_lost(deployment, key) for key in keys]
     work = [key for key, item in zip(keys, planned) if item["texts"] or item["files"]]
@@ -117,11 +117,12 @@ def parquet(
 def _lost(deployment: Deployment, key: str) -> dict[str, Any]:
     from rag_assets.partitions import source_name
     from rag_assets.reembedding import lost_embeddings
+    from resources.postgres.embeddings import Target
     from resources.postgres.sources import get_source
 
     with deployment.postgres().connect(autocommit=True) as connection:
         source = get_source(connection, source_name(key))
-        target = deployment.resources["embedder"].target(source)
+        target = Target(source.id, deployment.model, deployment.settings.vectors)
         report, _ = lost_embeddings(connection, deployment.files(), target, source.name)
     return report.as_dict()
 

@@ -24,7 +24,7 @@ def repair(
     Exit code 0 when nothing is wrong or all of it was mended (a dry run: when nothing is wrong), else 1.
     """
     deployment = Deployment.from_environment()
-    deployment.start()
+    deployment.start(dagster=True)
     keys = deployment.partitions_of(source)
     reports: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []

@@ -206,7 +206,7 @@ def change(
 def remove(name: NameArgument) -> None:
     """Remove a source with its documents and chunks, and its vectors from Milvus."""
     deployment = Deployment.from_environment()
-    deployment.start()
+    deployment.start(dagster=True)
     remove_sources(deployment, [name])
     out.print(f"Source {name} is removed: documents, chunks and vectors.")
 

@@ -21,7 +21,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 def up(as_json: JsonOption = False) -> None:
     """Start PostgreSQL and Milvus (what is embedded and not running), create the databases, run the migrations."""
     deployment = Deployment.from_environment()
-    urls = {name: without_secrets(url) for name, url in deployment.start().items()}
+    urls = {name: without_secrets(url) for name, url in deployment.start(dagster=True).items()}
     _ = deployment.instance
     deployment.sync_partitions()
     if as_json:

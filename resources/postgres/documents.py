@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from rag_assets.pipeline.identity import fingerprint
+from resources.parsing import PARSER_VERSION
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.copying import copy_rows
 from resources.postgres.sources import SourceRow
@@ -57,6 +59,12 @@ class ParserFingerprints(NamedTuple):
 
     parser: str
     limited: str
+
+    @classmethod
+    def of(cls, language: str | None, seconds: float, memory_mib: int) -> ParserFingerprints:
+        """Of the parser as it is now, for a source that prescribes this language, or none."""
+        read = (PARSER_VERSION, language or "")
+        return cls(fingerprint(*read), fingerprint(*read, str(seconds), str(memory_mib)))
 
 
 def plan_parsing(writer: Writer, source: SourceRow, fingerprints: ParserFingerprints) -> int:

@@ -62,12 +62,12 @@ def looks(home: Path) -> dict[str, list[float]]:
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin
     from dagster._grpc.impl import get_external_sensor_execution
 
-    from rag_assets.definitions import build_definitions
+    from rag_assets.definitions import build_definitions, build_resources
     from rag_assets.deployment import Deployment
 
     deployment = Deployment.from_environment()
     deployment.sync_partitions()
-    repository = build_definitions(deployment.resources).get_repository_def()
+    repository = build_definitions(build_resources(deployment.settings)).get_repository_def()
     reference, origin = deployment.instance.get_ref(), RegisteredCodeLocationOrigin("rag-assets")
     found: dict[str, list[float]] = {}
     for definition in repository.sensor_defs:
