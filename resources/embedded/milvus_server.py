@@ -17,8 +17,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-#: Files in the data folder. RUNNING: the database is open. FLUSHED: it was, but its rows were all written, and only
-#: the close was cut short. REPLAYED: ids of rows that were read back from a log after a crash, until they are mended.
+import psutil
+
+#: Names this start of the machine; elsewhere its time does.
+LINUX_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+#: Files in the data folder; the first two name the machine's start, by which a power cut is known.
+#: RUNNING: the database is open. FLUSHED: it was, but its rows were all written, and only the close was cut short. REPLAYED: ids of rows that were read back from a log after a crash, until they are mended.
 RUNNING, FLUSHED, REPLAYED = "rag-running", "rag-flushed", "rag-replayed.json"
 
 #: Rows written anew at a time while mending.
@@ -53,9 +58,10 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
     database = MilvusLite(str(data))  # takes the lock of the data folder, or raises
     if (data / RUNNING).exists():
         _note_replayed(database, data / REPLAYED)
-    if (data / RUNNING).exists() or (data / FLUSHED).exists():
+    boot = _said(LINUX_BOOT) or str(psutil.boot_time())
+    if any(_said(data / name) not in (None, boot) for name in (RUNNING, FLUSHED)):
         _drop_indexes(data)
-    _mark(data / RUNNING)
+    _write(data / RUNNING, boot)
     (data / FLUSHED).unlink(missing_ok=True)
 
     pool = ThreadPoolExecutor(WORKERS)
@@ -123,8 +129,14 @@ def _collections(database):
 
 
 def _serve_whole(database, replayed: Path) -> None:
-    for _, opened in _collections(database):
-        if opened.load_state != "loaded":  # one with an index is not, after a start
+    for name, opened in _collections(database):
+        if opened.load_state == "loaded":  # one with an index is not, after a start
+            continue
+        try:
+            opened.load()
+        except Exception:  # the engine's, of any kind: for one, a file that a kill cut short
+            logging.exception("%s: its index files are not readable and are made anew", name)
+            _drop_indexes(Path(opened._data_dir))
             opened.load()
     try:
         _mend(database, replayed)
@@ -171,8 +183,8 @@ def _flush(database, *, release: bool = False) -> None:
 
 
 def _drop_indexes(data: Path) -> None:
-    """Removes the index files, which are rebuilt on load: they are written in place, so one may be half a file, and
-    half a file fails every later load.
+    """Removes the index files, which are rebuilt on load (4 s a segment). They are written in place: a kill leaves half
+    a file, which no load reads; a power cut may leave what looks whole and is not.
     """
     for folder in data.rglob("partitions/*/indexes"):
         for file in folder.iterdir():
@@ -188,9 +200,8 @@ def _bind(server, ports: list[int]) -> int:
     raise SystemExit(f"no free port on 127.0.0.1 among {ports}")
 
 
-def _mark(path: Path) -> None:
-    """Creates a file so that it survives a power cut."""
-    _write(path, "")
+def _said(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
 
 
 def _write(path: Path, text: str) -> None:

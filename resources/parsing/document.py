@@ -27,7 +27,7 @@ from resources.parsing.structured import json_text, subtitles_text, table_text, 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
 #: Raised when our own reading changes; the libraries' versions follow because their output is the text.
-_REVISION = 2
+_REVISION = 3
 PARSER_VERSION: str = ";".join(
     [
         f"parsing={_REVISION}",

@@ -30,6 +30,10 @@ _EMPTY_LINK = re.compile(r"(?<!\\)\[[ \t]*\]\([^)\n\[]*\)")
 _FENCES = re.compile(r"(^(`{3,}|~{3,}).*?(?:^\2|\Z))", re.MULTILINE | re.DOTALL)
 #: Escapes that protect nothing inside a line but split words for a lexical index ("3\-4", "snake\_case").
 _ESCAPED = re.compile(r"(?<=[^\n\\])\\([-~<>=.!+#&_:@])")
+#: A table of one cell is a page's layout, not data.
+_ONE_CELL = re.compile(
+    r"^\|((?:[^|\n\\]|\\.)+)\|\n\|[ \t]*:?-+:?[ \t]*\|(?:\n(?!\|)|\Z)", re.MULTILINE
+)
 _EMPTY_ROW = re.compile(r"^\|(?:[ \t]*\|)+\n(?!\|[ \t]*-)", re.MULTILINE)
 _FONT_CHARSET = re.compile(rb"\\fcharset(\d{1,3})")
 #: Windows' numbers of character sets, as fonts have them, and their code pages.
@@ -126,16 +130,22 @@ def _main(html: str) -> str:
 
 
 def _tidy(markdown: str) -> str:
-    """Without images' addresses, empty links, empty table rows and needless escapes; code is left alone."""
+    """Without images' addresses, empty links, empty table rows, tables of one cell and needless escapes; code is left
+    alone.
+    """
     parts = _FENCES.split(markdown)
     for i in range(0, len(parts), 3):  # prose, then (code, its fence), then prose …
         prose = _EMPTY_LINK.sub("", _IMAGE.sub(r"\1", parts[i]))
         parts[i] = (
-            _EMPTY_ROW.sub("", _ESCAPED.sub(r"\1", prose))
+            _ONE_CELL.sub(_cell, _EMPTY_ROW.sub("", _ESCAPED.sub(r"\1", prose)))
             .replace("&#9;", " ")
             .replace("&#32;", " ")
         )
     return "".join(part for i, part in enumerate(parts) if i % 3 != 2)
+
+
+def _cell(table: re.Match[str]) -> str:
+    return table[1].strip().replace("\\|", "|") + "\n"
 
 
 def _kreuzberg(data: bytes, found: Format, output: str) -> Any:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from pymilvus import DataType
 
 from rag_assets.pipeline.vectors import Multi, Sparse
+from rag_assets.settings import EMBEDDED_INDEX
 from resources.embedded import milvus_server
 from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
 from resources.errors import ConfigError, StoreUnavailable, VectorError
@@ -441,4 +443,32 @@ def test_rows_that_a_kill_in_a_flush_doubled_are_single_again(own_home: Path, cr
     assert store.fingerprints("a", ids) == dict.fromkeys(live, "a" * 32)
     assert store.count("a") == len(live)
     assert not (own_home / "milvus" / milvus_server.REPLAYED).exists()
+    store.close()
+
+
+@pytest.mark.parametrize("crash", ["kill", "power cut"])
+def test_an_index_file_that_was_cut_short_is_made_anew(own_home: Path, crash: str) -> None:
+    """After a kill the whole ones are kept, since they take seconds to make; after a power cut none is trusted."""
+    server = start_milvus(own_home)
+    store = MilvusStore(server.uri)
+    rows, made = fields(300), vectors(300)
+    for name in ("a", "b"):
+        store.ensure_collection(name, replace(DENSE, index=EMBEDDED_INDEX))
+        store.upsert_dense(name, rows, made)
+        store.client.flush(name)
+    stop(own_home)
+    store.close()
+    kill(start_milvus(own_home))
+    cut, whole = sorted((own_home / "milvus").rglob("partitions/*/indexes/*.idx"))
+    content = whole.read_bytes()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    os.utime(whole, (1, 1))
+    if crash == "power cut":
+        (own_home / "milvus" / milvus_server.RUNNING).write_text("another start of the machine")
+    store = MilvusStore(start_milvus(own_home).uri)
+    for name in ("a", "b"):
+        found = store.client.search(name, [made[7].tolist()], limit=1, output_fields=["id"])
+        assert found[0][0]["id"] == f"{rows[7].chunk_id}_dense"
+    assert cut.stat().st_size == len(content) == whole.stat().st_size
+    assert (whole.stat().st_mtime == 1) == (crash == "kill")
     store.close()

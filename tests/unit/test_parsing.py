@@ -280,6 +280,15 @@ def test_html_is_its_main_content() -> None:
         assert noise not in document.text
 
 
+def test_a_table_of_one_cell_is_layout() -> None:
+    page = f"<table><tr><td><h1>Head</h1><p>{ENGLISH} a|b</p></td></tr></table><table><tr><td>x</td><td>y</td></tr></table>"
+    document = parse(
+        f"<body>{page}<table><tr><th>one</th></tr><tr><td>two</td></tr></table></body>", "a.html"
+    )
+    assert document.text.startswith("Head") and f"{ENGLISH} a|b\n" in document.text
+    assert "| x | y |" in document.text and "| one |" in document.text
+
+
 def test_html_furniture_may_be_nested_or_never_closed() -> None:
     page = "<body><nav>a<nav>b</nav>c</nav><p>kept</p><footer>d</footer><p>too</p><aside>open<p>end</p>"
     assert parse(page, "a.html").text.split() == ["kept", "too", "open", "end"]
@@ -292,6 +301,7 @@ def test_html_furniture_may_be_nested_or_never_closed() -> None:
         ("![" * 30_000, "a.html"),
         ("<main>" * 20_000 + "x", "a.html"),
         ("[a](" * 50_000, "a.md"),
+        ("<table><tr><td>" + "&nbsp;" * 50_000, "a.html"),
         ("<!--" * 50_000, "a.md"),
         ("{{" * 50_000, "a.md"),
         ("<!--" * 50_000, "a.xml"),
