@@ -23,7 +23,8 @@ import psutil
 LINUX_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 #: Files in the data folder; the first two name the machine's start, by which a power cut is known.
-#: RUNNING: the database is open. FLUSHED: it was, but its rows were all written, and only the close was cut short. REPLAYED: ids of rows that were read back from a log after a crash, until they are mended.
+#: RUNNING: the database is open. FLUSHED: it was, but its rows were all written, and only the close was cut short.
+#: REPLAYED: ids of rows that were read back from a log after a crash, until they are mended.
 RUNNING, FLUSHED, REPLAYED = "rag-running", "rag-flushed", "rag-replayed.json"
 
 #: Rows written anew at a time while mending.
