@@ -80,7 +80,8 @@ class Settings(BaseSettings):
         description="Padded tokens in a batch (bounds the memory); empty: by device.",
     )
     bge_m3_device: str = Field(
-        default="", description="cpu, cuda, cuda:1 …; empty: a GPU when there is one."
+        default="",
+        description="cpu, cuda:1, or several: cuda:0,cuda:1; empty: all GPUs, else the CPU.",
     )
     bge_m3_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
 

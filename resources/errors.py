@@ -27,6 +27,12 @@ class StoreUnavailable(RagError):
     transient = True
 
 
+class EmbedderDied(RagError):
+    """A process that embeds died twice over the same texts."""
+
+    transient = True
+
+
 class ParseError(RagError):
     """A document that cannot be read; the message is the reason that is recorded with it."""
 

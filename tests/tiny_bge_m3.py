@@ -13,6 +13,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -37,6 +38,21 @@ CORPUS = (
 )
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What differs from the real model's shape; `vocabulary` 0 is the tokenizer's own, about 800."""
+
+    layers: int = 1
+    feed_forward: int = 128
+    vocabulary: int = 0
+    max_length: int = MAX_LENGTH
+
+
+TINY = Shape()
+#: The real model's: 24 layers, 2.3 GB in fp32.
+REAL = Shape(24, 4096, 250_002, 8192)
+
+
 def _vocabulary(texts: Sequence[str], size: int = 800) -> list[tuple[str, float]]:
     """Pieces with their log frequencies: the texts' characters, then their commonest substrings.
 
@@ -50,26 +66,26 @@ def _vocabulary(texts: Sequence[str], size: int = 800) -> list[tuple[str, float]
     return special + [(piece, math.log(counts[piece] / counts.total())) for piece in pieces]
 
 
-def make_tiny_bge_m3(folder: Path) -> Path:
+def make_tiny_bge_m3(folder: Path, shape: Shape = TINY) -> Path:
     """Writes model, tokenizer and both heads to `folder` and returns it: always the same bytes.
 
-    31 MB; 0.2 s where torch and transformers are loaded already, 5 s where not.
+    Tiny, 31 MB; 0.2 s where torch and transformers are loaded already, 5 s where not.
     """
     import torch
     from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizer
 
-    tokenizer = XLMRobertaTokenizer(vocab=_vocabulary(CORPUS), model_max_length=MAX_LENGTH)
+    tokenizer = XLMRobertaTokenizer(vocab=_vocabulary(CORPUS), model_max_length=shape.max_length)
     tokenizer.save_pretrained(folder)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(20240203)
         config = XLMRobertaConfig(
-            vocab_size=len(tokenizer),
+            vocab_size=shape.vocabulary or len(tokenizer),
             hidden_size=1024,
-            num_hidden_layers=1,
+            num_hidden_layers=shape.layers,
             num_attention_heads=16,
-            intermediate_size=128,
-            max_position_embeddings=MAX_LENGTH + 2,
+            intermediate_size=shape.feed_forward,
+            max_position_embeddings=shape.max_length + 2,
             type_vocab_size=1,
             # Three times the usual spread: attention then mixes enough for texts to differ in their
             # first token.

@@ -1,7 +1,8 @@
 """Asset chunk_embeddings: every distinct text embedded once, in Parquet files."""
 
+import time
 from dataclasses import dataclass, field
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import dagster as dg
 import numpy as np
@@ -36,6 +37,8 @@ from resources.postgres.term_statistics import add_statistics
 CALL_CHARS = 500_000
 #: A file is closed when it has reached this size: what a crash loses, and what is held in memory.
 FILE_BYTES = 64 * 1024 * 1024
+#: Or when it was begun so long ago: a model on a CPU fills one in hours.
+FILE_SECONDS = 600
 #: Seconds after which a file that is not recorded is nobody's: writing and recording one takes seconds.
 GRACE = 24 * 3600
 
@@ -73,10 +76,38 @@ class _OpenFile:
     tables: list[pa.Table] = field(default_factory=list)
     text_hashes: list[str] = field(default_factory=list)
     bytes: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_due(self) -> bool:
+        return self.bytes >= FILE_BYTES or time.monotonic() - self.begun >= FILE_SECONDS
 
     def statistics(self) -> TermStatistics:
         columns = [table["sparse_indices"].combine_chunks().flatten() for table in self.tables]
         return TermStatistics.of(len(self.text_hashes), np.concatenate(columns))
+
+
+@dataclass
+class _Work:
+    """What the embedder did, as numbers, which Dagster charts over the runs."""
+
+    tokens: int = 0
+    truncated: int = 0
+    padding: int = 0
+    seconds: float = 0.0
+
+    def add(self, vectors: Embeddings, seconds: float) -> None:
+        self.tokens += vectors.tokens
+        self.truncated += vectors.truncated
+        self.padding += vectors.padding
+        self.seconds += seconds
+
+    def metadata(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"tokens": self.tokens, "truncated": self.truncated}
+        if self.tokens:  # a run with nothing to embed is no slow one
+            found["tokens_per_second"] = round(self.tokens / self.seconds)
+            found["padding_share"] = round(self.padding / (self.tokens + self.padding), 4)
+        return found
 
 
 def embed_texts(
@@ -88,13 +119,14 @@ def embed_texts(
     among: LiteralString = DIRTY,
 ) -> Outcome:
     lost = _forget_lost_files(stage, files, target)
-    plan, tokens, truncated, written = Plan(), 0, 0, 0
+    plan, work, written = Plan(), _Work(), 0
     pending = _OpenFile()
     batches = plan_embedding(stage.writer, target, batch_chars=CALL_CHARS, among=among)
     for batch in range(batches):
         todo = batch_to_embed(stage.connection, batch)
+        started = time.monotonic()
         vectors = _embed(model, [text for _, text in todo], target.kinds)
-        tokens, truncated = tokens + vectors.tokens, truncated + vectors.truncated
+        work.add(vectors, time.monotonic() - started)
         failures = {todo[index][0]: reason for index, reason in vectors.failures.items()}
         if failures:
             with stage.writer.transaction() as connection:
@@ -109,7 +141,7 @@ def embed_texts(
         passage("texts-embedded")
         plan.failed += len(failures)
         plan.inserted += len(table)
-        if pending.tables and (pending.bytes >= FILE_BYTES or batch == batches - 1):
+        if pending.tables and (pending.is_due or batch == batches - 1):
             written += _close(stage, files, model, target, pending)
             pending = _OpenFile()
         stage.progress(batch + 1, batches)
@@ -125,8 +157,7 @@ def embed_texts(
         metadata={
             "model_fingerprint": target.model,
             "kinds": ", ".join(target.kinds),
-            "tokens": tokens,
-            "truncated": truncated,
+            **work.metadata(),
             "bytes_written": written,
             "files_lost": lost,
         },

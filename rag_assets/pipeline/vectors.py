@@ -55,7 +55,8 @@ class Embeddings:
 
     `dense` float32 [n, dimension], each row of L2 norm 1. `failures` maps the index of a text that could not be
     embedded to its reason: its dense row is zero, its sparse row and its token matrix are empty.
-    `truncated` counts the texts longer than the model takes; `tokens` the tokens given to the model.
+    `truncated` counts the texts longer than the model takes; `tokens` the tokens given to the model; `padding` what
+    filled its batches up beside them.
     """
 
     dense: NDArray[np.float32] | None = None
@@ -64,6 +65,7 @@ class Embeddings:
     failures: Mapping[int, str] = field(default_factory=dict)
     truncated: int = 0
     tokens: int = 0
+    padding: int = 0
 
 
 class Embedder(Protocol):

@@ -14,20 +14,18 @@ import importlib.util
 import os
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
-from resources.embedders.bge_m3_model import DIMENSION, MODEL_FILES, BgeM3Model, load, offsets
+from rag_assets.pipeline.vectors import Embeddings, Kind
+from resources.embedders.batches import Vectors, batches
+from resources.embedders.bge_m3_model import DIMENSION, MODEL_FILES, BgeM3Model, load
+from resources.embedders.devices import Devices
 from resources.errors import ConfigError
 
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
-Terms = tuple[NDArray[np.uint32], NDArray[np.float32]]
 
 MODEL = "BAAI/bge-m3"
 #: The hub's branches move; a commit does not. This is the one that FlagEmbedding's users have.
@@ -40,12 +38,13 @@ MAX_LENGTH = 8192
 #: greatest length, which must fit anyway.
 CPU_BATCH_TOKENS = 1024
 ACCELERATOR_BATCH_TOKENS = 8192
+#: A batch ends where its padding would pass this part of `batch_tokens`: on a CPU 64 tokens, what
+#: reading all weights once more costs (2 layers in fp32: 45 ms a batch and 0.9 ms a token).
+PADDING = 16
 
 #: One model a process, one batch at a time: a second thread would share the same cores, and the
 #: tokenizer raises "Already borrowed" when two threads set its truncation.
 _LOCK = threading.Lock()
-
-_NO_TERMS: Terms = (np.empty(0, np.uint32), np.empty(0, np.float32))
 
 
 class BgeM3Embedder:
@@ -55,11 +54,12 @@ class BgeM3Embedder:
     `max_length` in tokens: what is longer is cut and counted as truncated. `batch_tokens` bounds
     memory and changes no vector.
 
-    `precision="auto"` is fp16 on CUDA, bf16 on a CPU with AMX tiles, else fp32 (measured on 2 cores
-    with AMX: 377 tokens/s in fp32, 1,722 in bf16). It is part of the identity, as it changes
-    vectors: where machines of several kinds write or search the same collections, name the
-    precision. `device=None` is the first CUDA device that is visible to a torch built for it, else
-    the CPU. Neither needs torch to be imported.
+    `precision="auto"` is fp16 on CUDA, bf16 on a CPU with instructions for it (on 2 cores 4.6 times
+    the tokens/s of fp32 with AMX, 2.1 times with AVX512-BF16), else fp32. It is part of the
+    identity, as it changes vectors: where machines of several kinds write or search the same
+    collections, name the precision. `device` is one, or several with commas between, each with a
+    process of its own; None is every CUDA device that is visible to a torch built for it, else the
+    CPU. Neither needs torch to be imported.
 
     Raises `ConfigError` here for impossible arguments, at first use for a model that cannot be
     loaded.
@@ -105,11 +105,12 @@ class BgeM3Embedder:
         self._model = str(self._folder or model)
         self._revision = revision or REVISION
         self._max_length = max_length
-        self._device = device or _default_device()
+        self._device, *others = [each.strip() for each in (device or _default_device()).split(",")]
         self._batch_tokens = batch_tokens or (
             CPU_BATCH_TOKENS if self._device == "cpu" else ACCELERATOR_BATCH_TOKENS
         )
         self._precision = _default_precision(self._device) if precision == "auto" else precision
+        self._devices = self._processes([self._device, *others]) if others else None
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
@@ -135,9 +136,11 @@ class BgeM3Embedder:
         each token but the first, `<s>`. A text that is blank, or on which the model fails even
         alone, is in `failures`; a fault that would repeat for every text is raised.
         """
+        if self._devices is not None:
+            return self._devices.embed(texts, kinds)
         failures = {i: reason for i, text in enumerate(texts) if (reason := _unusable(text))}
         if len(failures) == len(texts):
-            return _Vectors([0] * len(texts), kinds).embeddings(failures)
+            return _vectors([0] * len(texts), kinds).embeddings(failures)
         with _LOCK:
             model = load(self._model, self.identity["revision"], self._device, self._precision)
             # A text that is out already is tokenized as an empty one and has no tokens.
@@ -145,30 +148,40 @@ class BgeM3Embedder:
                 ["" if i in failures else text for i, text in enumerate(texts)], self._max_length
             )
             failures = {i: "blank: no tokens" for i, row in enumerate(ids) if not row} | failures
-            vectors = _Vectors([max(0, len(row) - 1) for row in ids], kinds)
-            for batch in batches([len(row) for row in ids], self._batch_tokens):
+            lengths = [len(row) for row in ids]
+            vectors = _vectors([max(0, length - 1) for length in lengths], kinds)
+            padded = 0
+            for batch in batches(lengths, self._batch_tokens, self._batch_tokens // PADDING):
                 failures |= _embed_batch(model, batch, ids, vectors)
-        return vectors.embeddings(failures, truncated, sum(map(len, ids)))
+                padded += len(batch) * lengths[batch[0]]
+        tokens = sum(lengths)
+        return vectors.embeddings(
+            failures, truncated=truncated, tokens=tokens, padding=padded - tokens
+        )
 
     def embed_queries(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
         """As `embed`: BGE-M3 was trained without an instruction for queries."""
         return self.embed(texts, kinds)
 
+    def _processes(self, devices: Sequence[str]) -> Devices:
+        options = {
+            "model": self._model,
+            "revision": None if self._folder else self._revision,
+            "max_length": self._max_length,
+            "batch_tokens": self._batch_tokens,
+            "precision": self._precision,
+        }
+        return Devices(
+            "bge-m3",
+            [options | {"device": device} for device in devices],
+            piece_bytes=4 * self._batch_tokens,
+            dimension=DIMENSION,
+            token_dimension=DIMENSION,
+        )
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Groups texts that have tokens: rows × longest row ≤ `batch_tokens`, or one longer text alone.
 
-    Sorted batches hold hardly any padding: twice as fast on mixed lengths. Longest first, so that
-    memory runs out at once or not at all.
-    """
-    batch: list[int] = []
-    for i in sorted(np.flatnonzero(lengths).tolist(), key=lambda i: -lengths[i]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
+def _vectors(token_vectors: Sequence[int], kinds: Collection[Kind]) -> Vectors:
+    return Vectors(token_vectors, kinds, DIMENSION, DIMENSION)
 
 
 def _unusable(text: str) -> str | None:
@@ -183,7 +196,7 @@ def _unusable(text: str) -> str | None:
 
 
 def _embed_batch(
-    model: BgeM3Model, batch: list[int], ids: Sequence[list[int]], vectors: _Vectors
+    model: BgeM3Model, batch: list[int], ids: Sequence[list[int]], vectors: Vectors
 ) -> dict[int, str]:
     """Fills in the vectors of a batch and returns its failures, by the texts' indices.
 
@@ -209,50 +222,6 @@ def _embed_batch(
     return failures
 
 
-class _Vectors:
-    """The arrays of one call, in the order of its texts: allocated once, filled batch by batch."""
-
-    def __init__(self, token_vectors: Sequence[int], kinds: Collection[Kind]) -> None:
-        """`token_vectors` holds how many rows of multi each text has."""
-        n = len(token_vectors)
-        self.kinds = frozenset(kinds)
-        self._offsets = offsets(token_vectors)
-        self._dense = np.zeros((n, DIMENSION), np.float32) if "dense" in kinds else None
-        self._terms = [_NO_TERMS] * n if "sparse" in kinds else None
-        self._multi = (
-            np.empty((self._offsets[-1], DIMENSION), np.float32) if "multi" in kinds else None
-        )
-
-    def put(self, rows: Sequence[int], batch: Embeddings) -> None:
-        for row, i in enumerate(rows):
-            if self._dense is not None and batch.dense is not None:
-                self._dense[i] = batch.dense[row]
-            if self._terms is not None and batch.sparse is not None:
-                part = slice(*batch.sparse.indptr[row : row + 2])
-                self._terms[i] = (batch.sparse.indices[part], batch.sparse.values[part])
-            if self._multi is not None and batch.multi is not None:
-                part = slice(*batch.multi.offsets[row : row + 2])
-                self._multi[slice(*self._offsets[i : i + 2])] = batch.multi.vectors[part]
-
-    def embeddings(
-        self, failures: Mapping[int, str], truncated: int = 0, tokens: int = 0
-    ) -> Embeddings:
-        sparse = multi = None
-        if self._terms is not None:
-            # One empty row more, as nothing cannot be concatenated.
-            indices, values = zip(*self._terms, _NO_TERMS, strict=True)
-            indptr = offsets([len(row) for row in indices[:-1]])
-            sparse = Sparse(indptr, np.concatenate(indices), np.concatenate(values))
-        if self._multi is not None:
-            lengths = np.diff(self._offsets)
-            embedded = ~np.isin(np.arange(len(lengths)), list(failures))
-            vectors = self._multi[np.repeat(embedded, lengths)] if failures else self._multi
-            multi = Multi(offsets(lengths * embedded), vectors)
-        return Embeddings(
-            self._dense, sparse, multi, dict(sorted(failures.items())), truncated, tokens
-        )
-
-
 def _folder_hash(folder: Path) -> str:
     """SHA-256 over the names and contents of a folder's model files."""
     digest = hashlib.sha256()
@@ -270,17 +239,20 @@ def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def _default_device() -> str:
-    """`cuda:0` where a CUDA device is visible and torch is built for it; torch is not imported."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    """Every visible CUDA device where torch is built for them, else the CPU; torch is not imported."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible in ("", "-1") or "+cpu" in importlib.metadata.version("torch"):
         return "cpu"
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return "cpu"
-    return "cpu" if "+cpu" in importlib.metadata.version("torch") else "cuda:0"
+    count = sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))
+    if visible is not None:
+        count = min(count, len(visible.split(",")))
+    return ",".join(f"cuda:{i}" for i in range(count)) or "cpu"
 
 
 def _default_precision(device: str) -> str:
     if device.startswith("cuda"):
         return "fp16"
     cpu = Path("/proc/cpuinfo")
-    has_amx = device == "cpu" and cpu.is_file() and "amx_bf16" in cpu.read_text()
-    return "bf16" if has_amx else "fp32"
+    if device == "cpu" and cpu.is_file() and re.search(r"\b(amx|avx512)_bf16\b", cpu.read_text()):
+        return "bf16"
+    return "fp32"

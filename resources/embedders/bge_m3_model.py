@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
+from resources.embedders.batches import offsets
 from resources.errors import ConfigError
 
 DIMENSION = 1024
@@ -33,10 +34,6 @@ MODEL_FILES = (
     "pytorch_model*.bin.index.json",
     *HEADS,
 )
-
-
-def offsets(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 class BgeM3Model:

@@ -1,24 +1,18 @@
 """Parsing under a time limit and a memory limit: risky files in processes that may hang, swell or die.
 
-What is done in this process, and why it may be, says `_format_here`; what a worker does is in `worker`. Plain processes
-on a socket instead of `multiprocessing`: its children import the parent's main module, 1.3 s where that is Dagster's,
-while these start in 0.2 s; and libraries of process pools limit the time of a task, but not its memory.
+What is done in this process, and why it may be, says `_format_here`; what a worker does is in `worker`. Libraries of
+process pools limit the time of a task, but not its memory.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from multiprocessing.connection import Connection
-from pathlib import Path
 from types import TracebackType
 
 import psutil
 
+from resources.child_process import ChildProcess
 from resources.errors import ParseError
 from resources.parsing.document import ParsedDocument
 from resources.parsing.formats import Format, detect_format
@@ -34,7 +28,6 @@ _CONTAINERS = (b"PK", b"\xd0\xcf\x11\xe0")
 _LOOK = 0.05
 #: For Python and the libraries to load, which takes 0.3 s on an idle machine.
 _START_SECONDS = 60
-_ROOT = Path(__file__).parents[2]
 
 
 class LimitExceeded(ParseError):
@@ -96,7 +89,7 @@ class ParserPool:
             sound = worker.memory_mib() < self.memory_mib / 2
             return found
         except (EOFError, ConnectionError):
-            return None if attempt == 1 else f"the parser crashed ({_death(worker.kill())})"
+            return None if attempt == 1 else f"the parser crashed ({worker.kill()})"
         finally:
             with self._lock:
                 self._busy.remove(worker)
@@ -106,31 +99,21 @@ class ParserPool:
                     worker.kill()
 
 
-class _Worker:
+class _Worker(ChildProcess):
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "resources.parsing.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # parsers warn; what matters comes as an answer
-            )
-        self._connection = Connection(ours.detach())
+        # Parsers warn; what matters comes as an answer.
+        super().__init__("resources.parsing.worker")
         self._ready = False
 
     def ask(self, request: object, seconds: float, memory_mib: int) -> ParsedDocument | str:
         """The answer. LimitExceeded; EOFError or ConnectionError where the worker died."""
         if not self._ready:
-            if not self._connection.poll(_START_SECONDS):
+            if not self.connection.poll(_START_SECONDS):
                 raise LimitExceeded(f"the parser did not start within {_START_SECONDS} s")
-            self._ready = self._connection.recv()
+            self._ready = self.connection.recv()
         started = time.monotonic()
-        self._connection.send(request)
-        while not self._connection.poll(_LOOK):
+        self.connection.send(request)
+        while not self.connection.poll(_LOOK):
             if time.monotonic() - started > seconds:
                 raise LimitExceeded(
                     f"parsing took longer than {seconds:g} s; RAG_PARSE_SECONDS allows more"
@@ -139,19 +122,13 @@ class _Worker:
                 raise LimitExceeded(
                     f"parsing needed more than {memory_mib} MiB; RAG_PARSE_MEMORY_MIB allows more"
                 )
-        return self._connection.recv()
+        return self.connection.recv()
 
     def memory_mib(self) -> float:
         try:
-            return psutil.Process(self._process.pid).memory_info().rss / 2**20
+            return psutil.Process(self.pid).memory_info().rss / 2**20
         except psutil.Error:
             return 0.0
-
-    def kill(self) -> int:
-        """Ends it, however busy; its exit code, negative for a signal: of what ended it before, if something did."""
-        if self._process.poll() is None:
-            self._process.kill()
-        return self._process.wait()
 
 
 def _format_here(data: bytes, key: str) -> Format | None:
@@ -163,7 +140,3 @@ def _format_here(data: bytes, key: str) -> Format | None:
         return None
     found = detect_format(data, key)
     return found if found.reader in _HERE_READERS else None
-
-
-def _death(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

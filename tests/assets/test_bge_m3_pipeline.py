@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rag_assets.assets import chunk_embeddings
 from tests.assets.test_sync import ENGLISH, JAPANESE, PERSIAN, assert_equal
 from tests.conftest import World
 from tests.tiny_bge_m3 import MAX_LENGTH, make_tiny_bge_m3
@@ -22,8 +23,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_bge_m3(tmp_path_factory.mktemp("bge-m3"))
 
 
-def test_vectors_in_milvus_are_those_of_flag_embedding(world: World, model: Path) -> None:
+def test_vectors_in_milvus_are_those_of_flag_embedding(
+    world: World, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from FlagEmbedding import BGEM3FlagModel
+
+    monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1)
+    monkeypatch.setattr(chunk_embeddings, "FILE_SECONDS", 0)
 
     world = world.configured(
         embedder="bge-m3",
@@ -35,10 +41,16 @@ def test_vectors_in_milvus_are_those_of_flag_embedding(world: World, model: Path
     )
     world.write({"en.md": ENGLISH, "ja.md": JAPANESE, "fa.md": PERSIAN})
     world.add()
-    world.sync()
+    (embedded,) = world.run("sync_source").asset_materializations_for_node("chunk_embeddings")
     assert_equal(world, ("dense", "sparse", "multi"))
 
     chunks = world.connection.execute("SELECT id::text, content FROM document_chunks").fetchall()
+    numbers: Any = {name: value.value for name, value in embedded.metadata.items()}
+    assert numbers["tokens"] > len(chunks) and numbers["truncated"] == 0
+    assert numbers["tokens_per_second"] > 0 and numbers["padding_share"] == 0  # one text a call
+    # A file that is due is closed after a call, not at the end.
+    assert world.one("SELECT count(*) FROM embedding_files") == len({text for _, text in chunks})
+
     expected: Any = BGEM3FlagModel(str(model), use_fp16=False, devices="cpu").encode(
         [content for _, content in chunks],
         return_dense=True,

@@ -6,6 +6,7 @@ library. The one fake is a hook that makes the model's forward pass fail.
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +24,9 @@ pytest.importorskip("FlagEmbedding", reason="the extra bge-m3 is not installed")
 
 from rag_assets.pipeline.vectors import KINDS, NORM_TOLERANCE, Embeddings
 from resources.embedders import bge_m3_model
-from resources.embedders.bge_m3 import BgeM3Embedder, batches
+from resources.embedders.batches import batches
+from resources.embedders.bge_m3 import BgeM3Embedder, _default_device
+from resources.embedders.registry import create_embedder
 from resources.errors import ConfigError
 
 TOLERANCE = 1e-5
@@ -138,6 +141,14 @@ def test_layout(embedder: BgeM3Embedder) -> None:
     assert result.tokens == result.multi.offsets[-1] + n
 
 
+def test_padding_is_counted(folder: Path) -> None:
+    alone = embedder_of(folder, batch_tokens=1).embed(TEXTS, ["dense"])
+    assert alone.padding == 0
+    together = embedder_of(folder, batch_tokens=10**6).embed(["backup", CORPUS[0]], ["dense"])
+    lengths = [embedder_of(folder).embed([t], ["dense"]).tokens for t in ("backup", CORPUS[0])]
+    assert together.padding == abs(lengths[0] - lengths[1]) > 0
+
+
 def test_only_the_kinds_asked_for(embedder: BgeM3Embedder) -> None:
     dense = embedder.embed(TEXTS[:2], ["dense"])
     assert dense.dense is not None and dense.sparse is None and dense.multi is None
@@ -160,17 +171,23 @@ def test_order_and_batch_size_change_no_vector(folder: Path, embedder: BgeM3Embe
         )
 
 
-@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 200))
-def test_batches_hold_every_text_once_within_the_bound(lengths: list[int], bound: int) -> None:
-    result = list(batches(lengths, bound))
+@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 200), st.integers(0, 60))
+def test_batches_hold_every_text_once_within_their_bounds(
+    lengths: list[int], bound: int, padding: int
+) -> None:
+    result = list(batches(lengths, bound, padding))
     assert sorted(i for batch in result for i in batch) == [i for i, n in enumerate(lengths) if n]
-    for batch in result:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= bound
-    longest = [lengths[batch[0]] for batch in result]
-    assert longest == sorted(longest, reverse=True)
-    # None is smaller than it must be: the next text would not have fitted.
-    for batch in result[:-1]:
-        assert (len(batch) + 1) * lengths[batch[0]] > bound
+
+    def fits(batch: list[int]) -> bool:
+        longest = max(lengths[i] for i in batch)
+        padded = sum(longest - lengths[i] for i in batch)
+        return len(batch) * longest <= bound and padded <= padding
+
+    for batch, after in zip(result, [*result[1:], None]):
+        assert len(batch) == 1 or fits(batch)
+        # None is smaller than it must be: the next text would not have fitted.
+        assert after is None or not fits([*batch, after[0]])
+    assert [lengths[i] for batch in result for i in batch] == sorted(filter(None, lengths))[::-1]
 
 
 @pytest.mark.parametrize("texts", [[], ["", " \n\t\u3000"]])
@@ -266,8 +283,9 @@ def holding(text: str, embedder: BgeM3Embedder) -> Callable[[Any], Any]:
     "error", [RuntimeError("a kernel failed"), MemoryError("out of memory"), IndexError("position")]
 )
 def test_a_text_on_which_the_model_fails_is_found_by_halving(
-    embedder: BgeM3Embedder, error: Exception
+    folder: Path, error: Exception
 ) -> None:
+    embedder = embedder_of(folder, batch_tokens=100_000)  # all of them in one batch
     texts = [f"{text} backup" for text in CORPUS[:7]] + ["restore 数"]
     bad = holding("数", embedder)
     assert [i for i, text in enumerate(texts) if "数" in text] == [7]
@@ -331,14 +349,26 @@ def test_queries_share_the_space(embedder: BgeM3Embedder) -> None:
     assert_equal(embedder.embed_queries(TEXTS[:3], KINDS), embedder.embed(TEXTS[:3], KINDS))
 
 
-def test_bf16_keeps_norms_and_directions(folder: Path, embedder: BgeM3Embedder) -> None:
-    exact = embedder.embed(TEXTS[:5], KINDS)
-    half = embedder_of(folder, precision="bf16").embed(TEXTS[:5], KINDS)
-    assert exact.dense is not None and half.dense is not None and half.multi is not None
-    for vectors in (half.dense, half.multi.vectors):
-        assert vectors.dtype == np.float32
-        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=NORM_TOLERANCE)
-    assert np.all(np.einsum("ij,ij->i", exact.dense, half.dense) > 0.99)
+def test_bf16_finds_what_fp32_finds(folder: Path) -> None:
+    """Ten documents of each sentence, and queries: the tenth is .1 nearer than the eleventh."""
+    chance = random.Random(0)
+    words = " ".join(CORPUS).split()
+    documents = [f"{text} {chance.choice(words)}" for text in CORPUS for _ in range(10)]
+    queries = [f"{text} {chance.choice(words)}" for text in CORPUS for _ in range(5)]
+    vectors, tops = [], []
+    for precision in ("fp32", "bf16"):
+        result = embedder_of(folder, precision=precision).embed(
+            documents + queries, ["dense", "multi"]
+        )
+        assert result.dense is not None and result.multi is not None
+        for each in (result.dense, result.multi.vectors):
+            assert each.dtype == np.float32
+            np.testing.assert_allclose(np.linalg.norm(each, axis=1), 1, atol=NORM_TOLERANCE)
+        vectors.append(result.dense)
+        scores = result.dense[len(documents) :] @ result.dense[: len(documents)].T
+        tops.append([set(row) for row in np.argsort(-scores)[:, :10]])
+    assert np.einsum("ij,ij->i", *vectors).min() >= 0.999
+    assert np.mean([exact == rounded for exact, rounded in zip(*tops)]) >= 0.98
 
 
 def test_identity_names_what_changes_vectors(folder: Path, tmp_path: Path) -> None:
@@ -395,5 +425,29 @@ def test_a_model_that_cannot_be_fetched_says_how_to_get_it() -> None:
 def test_automatic_precision(device: str, precision: str | None) -> None:
     identity = BgeM3Embedder(device=device).identity
     cpuinfo = Path("/proc/cpuinfo")
-    amx = cpuinfo.is_file() and "amx_bf16" in cpuinfo.read_text()
-    assert identity["precision"] == (precision or ("bf16" if amx else "fp32"))
+    has_bf16 = cpuinfo.is_file() and "_bf16" in cpuinfo.read_text()
+    assert identity["precision"] == (precision or ("bf16" if has_bf16 else "fp32"))
+
+
+def test_several_devices_are_several_processes_of_one_model(folder: Path) -> None:
+    several = embedder_of(folder, device="cpu, cpu", precision="bf16")
+    assert several._devices is not None
+    for device in several._devices._devices:
+        spec, options = device._start
+        one: Any = create_embedder(spec, **options)
+        assert one.identity == several.identity
+        assert one._batch_tokens == several._batch_tokens and one._devices is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [(None, "cuda:0,cuda:1"), ("1", "cuda:0"), ("", "cpu")]
+)
+def test_every_visible_device_is_used(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: str
+) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0")
+    monkeypatch.setattr(Path, "glob", lambda *_: iter(["nvidia0", "nvidia1"]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _default_device() == expected

@@ -1,0 +1,92 @@
+"""Texts in groups for a model, and the groups' vectors back in the order of the texts.
+
+No model and no process here: `bge_m3` makes batches of it, `devices` shares out by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
+
+Terms = tuple[NDArray[np.uint32], NDArray[np.float32]]
+
+_NO_TERMS: Terms = (np.empty(0, np.uint32), np.empty(0, np.float32))
+
+
+def offsets(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def batches(lengths: Sequence[int], bound: int, padding: int) -> Iterator[list[int]]:
+    """Groups what has a length: rows × longest row ≤ `bound`, or one longer text alone.
+
+    Sorted, a group holds little padding; where neighbours are so far apart that it would pass
+    `padding`, a group more costs less. Longest first, so that memory runs out at once or not at
+    all.
+    """
+    batch: list[int] = []
+    padded = 0
+    for i in sorted(np.flatnonzero(lengths).tolist(), key=lambda i: -lengths[i]):
+        if batch:
+            longest = lengths[batch[0]]
+            padded += longest - lengths[i]
+            if (len(batch) + 1) * longest > bound or padded > padding:
+                yield batch
+                batch, padded = [], 0
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+class Vectors:
+    """The arrays of one call, in the order of its texts: allocated once, filled batch by batch."""
+
+    def __init__(
+        self,
+        token_vectors: Sequence[int] | NDArray[np.int64],
+        kinds: Collection[Kind],
+        dimension: int,
+        token_dimension: int,
+    ) -> None:
+        """`token_vectors` holds how many rows of multi each text has."""
+        n = len(token_vectors)
+        self.kinds = frozenset(kinds)
+        self._offsets = offsets(token_vectors)
+        self._dense = np.zeros((n, dimension), np.float32) if "dense" in kinds else None
+        self._terms = [_NO_TERMS] * n if "sparse" in kinds else None
+        self._multi = (
+            np.empty((self._offsets[-1], token_dimension), np.float32) if "multi" in kinds else None
+        )
+
+    def put(self, rows: Sequence[int], batch: Embeddings) -> None:
+        for row, i in enumerate(rows):
+            if self._dense is not None and batch.dense is not None:
+                self._dense[i] = batch.dense[row]
+            if self._terms is not None and batch.sparse is not None:
+                part = slice(*batch.sparse.indptr[row : row + 2])
+                self._terms[i] = (batch.sparse.indices[part], batch.sparse.values[part])
+            if self._multi is not None and batch.multi is not None:
+                part = slice(*batch.multi.offsets[row : row + 2])
+                self._multi[slice(*self._offsets[i : i + 2])] = batch.multi.vectors[part]
+
+    def embeddings(
+        self, failures: Mapping[int, str], *, truncated: int = 0, tokens: int = 0, padding: int = 0
+    ) -> Embeddings:
+        sparse = multi = None
+        if self._terms is not None:
+            # One empty row more, as nothing cannot be concatenated.
+            indices, values = zip(*self._terms, _NO_TERMS, strict=True)
+            indptr = offsets([len(row) for row in indices[:-1]])
+            sparse = Sparse(indptr, np.concatenate(indices), np.concatenate(values))
+        if self._multi is not None:
+            lengths = np.diff(self._offsets)
+            embedded = ~np.isin(np.arange(len(lengths)), list(failures))
+            vectors = self._multi[np.repeat(embedded, lengths)] if failures else self._multi
+            multi = Multi(offsets(lengths * embedded), vectors)
+        return Embeddings(
+            self._dense, sparse, multi, dict(sorted(failures.items())), truncated, tokens, padding
+        )

@@ -1,0 +1,116 @@
+"""An embedder in several processes: the same vectors, evenly shared out, and a process that dies is noticed.
+
+The processes hold `lexical`, which starts at once; a device is a word to them.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+import psutil
+import pytest
+
+from rag_assets.pipeline.vectors import KINDS, Embeddings, Kind
+from resources.embedders.devices import Devices
+from resources.embedders.lexical import LexicalEmbedder
+from resources.errors import ConfigError, EmbedderDied
+
+#: The longest last; one that fails, and one that no encoding takes.
+TEXTS = [*(f"text {'and more ' * n}{n}" for n in range(60)), " ", "half a \ud800 pair"]
+
+
+class Refusing:
+    """A user's own embedder, which refuses everything, now by an error of ours and now by one of its own."""
+
+    dimension = token_dimension = 8
+    identity: Mapping[str, str] = {"backend": "refusing"}
+
+    def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
+        raise ConfigError("not this") if texts[0] == "config" else OwnError("not that")
+
+    embed_queries = embed
+
+
+class OwnError(Exception):
+    def __init__(self, first: str, second: str = "") -> None: ...
+
+
+def devices(spec: str = "lexical", *, piece_bytes: int = 200) -> Devices:
+    model = LexicalEmbedder
+    return Devices(
+        spec,
+        [{}, {}],
+        piece_bytes=piece_bytes,
+        dimension=model.dimension,
+        token_dimension=model.token_dimension,
+    )
+
+
+@pytest.fixture(autouse=True)
+def ending() -> Iterator[None]:
+    """Processes end with what started them."""
+    yield
+    started = processes()
+    gc.collect()
+    assert not psutil.wait_procs(started, timeout=10)[1]
+
+
+def processes() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if "resources.embedders.device_worker" in child.cmdline()
+    ]
+
+
+def assert_same(actual: Embeddings, expected: Embeddings) -> None:
+    for found, wanted in zip(arrays(actual), arrays(expected), strict=True):
+        assert found.dtype == wanted.dtype
+        np.testing.assert_array_equal(found, wanted)
+    assert actual.failures == expected.failures
+    assert (actual.tokens, actual.truncated) == (expected.tokens, expected.truncated)
+
+
+def arrays(result: Embeddings) -> list[np.ndarray]:
+    assert result.dense is not None and result.sparse is not None and result.multi is not None
+    return [result.dense, *vars(result.sparse).values(), *vars(result.multi).values()]
+
+
+def test_two_processes_give_what_one_gives_and_outlive_a_death() -> None:
+    expected = LexicalEmbedder().embed(TEXTS, KINDS)
+    assert expected.failures
+    both = devices()
+    assert_same(both.embed([], KINDS), LexicalEmbedder().embed([], KINDS))
+    assert_same(both.embed(TEXTS[:2], KINDS), LexicalEmbedder().embed(TEXTS[:2], KINDS))
+    assert len(processes()) == 1  # as for a query
+    assert_same(both.embed(TEXTS, KINDS), expected)
+    started = processes()
+    assert len(started) == 2
+    started[0].kill()
+    assert_same(both.embed(TEXTS, KINDS), expected)
+    assert len(processes()) == 2 and started[0] not in processes()
+    assert both.embed(TEXTS, ["dense"]).sparse is None
+
+
+def test_a_process_that_dies_twice_over_the_same_texts_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAG_FAULT", "text embedding:1")
+    both = devices()
+    with pytest.raises(EmbedderDied, match=r"died twice \(signal 9\) over .* texts") as error:
+        both.embed(TEXTS, KINDS)
+    assert error.value.transient
+    monkeypatch.delenv("RAG_FAULT")
+    assert both.embed(TEXTS[:1], KINDS).tokens == 2
+
+
+def test_what_an_embedder_raises_is_raised_here() -> None:
+    both = devices(f"{__name__}:Refusing")
+    with pytest.raises(ConfigError, match="not this"):
+        both.embed(["config"], KINDS)
+    started = processes()
+    with pytest.raises(RuntimeError, match="OwnError"):
+        both.embed(["else"], KINDS)
+    assert processes() == started
