@@ -25,6 +25,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -m tests.benchmarks.drift
 	$(BIN)/python -m tests.benchmarks.recovery
 	$(BIN)/python -m tests.benchmarks.unchanged
+	$(BIN)/python -m tests.benchmarks.encoder
 
 # The long forms, by hand: random kills with every invariant after each, and whole commands killed.
 soak: .venv/installed-dev
