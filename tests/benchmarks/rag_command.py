@@ -46,22 +46,24 @@ def fresh_home() -> Iterator[Path]:
 
 
 def command(
-    home: Path, *arguments: str, vectors: str = "dense"
+    home: Path, *arguments: str, vectors: str = "dense", **settings: str
 ) -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of `rag` with the free embedder, and defaults otherwise."""
+    """Command line and environment of `rag` with the free embedder, `settings`, and defaults otherwise."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
     own = {
         "PYTHONPATH": str(ROOT),
         "RAG_HOME": str(home),
         "RAG_EMBEDDER": "tests.benchmarks.free_embedder:FreeEmbedder",
         "RAG_VECTORS": vectors,
-    }
+    } | {f"RAG_{name.upper()}": value for name, value in settings.items()}
     return [str(Path(sys.executable).with_name("rag")), *arguments], inherited | own
 
 
-def rag(home: Path, *arguments: str, vectors: str = "dense", fails: bool = False) -> Finished:
+def rag(
+    home: Path, *arguments: str, vectors: str = "dense", fails: bool = False, **settings: str
+) -> Finished:
     """Runs `rag`. Ends the benchmark if it fails, unless it may: a check that finds something does."""
-    argv, environment = command(home, *arguments, vectors=vectors)
+    argv, environment = command(home, *arguments, vectors=vectors, **settings)
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(argv, env=environment, stdout=output, cwd=ROOT)

@@ -1,0 +1,190 @@
+"""What is found, beside BM25 on the same chunks: `python -m tests.benchmarks.retrieval [SET…] [--json FILE]`.
+
+Each retrieval set is ingested twice by `rag`: its articles as files, judged by passages that chunks overlap, and its
+passages as rows of a JSON lines file, judged by document. `rag eval` asks every query in every mode with the embedder
+`lexical`; `bm25s` ranks the same chunks' texts, by words, or character bigrams for Chinese and Japanese.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import psycopg
+from rich.console import Console
+from rich.table import Column, Table
+
+from rag_assets.pipeline.relevance import query_scores
+from resources.embedded.stack import running
+from resources.postgres.retrieval_sets import get_set, queries_of, relevant_of
+from tests.benchmarks.rag_command import ROOT, fresh_home, rag
+
+SETS = ROOT.parent / "shared" / "data" / "qa"
+MODES = ("dense", "sparse", "hybrid")
+SHOWN = ("recall@1", "recall@10", "nDCG@10")
+#: A hybrid is to be as good as BM25, and hardly worse than the better of its parts.
+AS_BM25, AS_BEST = 1.0, 0.97
+
+Means = dict[str, float]
+
+out = Console(highlight=False, width=120)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one set in one form: mode -> measure -> mean over the queries."""
+
+    name: str
+    form: str
+    queries: int
+    chunks: int
+    means: Mapping[str, Means]
+
+    @property
+    def ratios(self) -> tuple[float, float]:
+        """nDCG@10 of the hybrid: to BM25's, and to that of the best single mode."""
+        of = {mode: found["nDCG@10"] for mode, found in self.means.items()}
+        return of["hybrid"] / of["BM25"], of["hybrid"] / max(of["dense"], of["sparse"])
+
+
+def judgements_by_passage(folder: Path, file: Path) -> None:
+    """Writes the set's judgements with the articles' keys and the passages' places in them."""
+    with (folder / "article_map.tsv").open(encoding="utf-8", newline="") as lines:
+        placed = {row["corpus-id"]: row for row in csv.DictReader(lines, delimiter="\t")}
+    with (folder / "qrels.tsv").open(encoding="utf-8", newline="") as lines:
+        judged = list(csv.DictReader(lines, delimiter="\t"))
+    with file.open("w", encoding="utf-8") as written:
+        written.write("query-id\tcorpus-id\tscore\tstart\tend\n")
+        for row in judged:
+            at = placed[row["corpus-id"]]
+            key = at["file"].removeprefix("articles/")
+            written.write(
+                f"{row['query-id']}\t{key}\t{row['score']}\t{at['char_start']}\t{at['char_end']}\n"
+            )
+
+
+def measure(folder: Path, form: str) -> Result:
+    name = folder.name
+    with fresh_home() as home:
+        if form == "articles":
+            target, relevant = folder / "articles", home / "qrels.tsv"
+            home.mkdir(exist_ok=True)
+            judgements_by_passage(folder, relevant)
+        else:
+            target, relevant = home / "passages.jsonl", folder / "qrels.tsv"
+            parts = (folder / "corpus.jsonl", folder / "distractors.jsonl")
+            target.write_bytes(b"".join(part.read_bytes() for part in parts if part.exists()))
+        files = ("--queries", str(folder / "queries.jsonl"), "--relevant", str(relevant))
+        for arguments in (
+            ("sources", "add", name, str(target)),
+            ("ingest", name),
+            ("eval", "add", name, "--source", name, *files),
+        ):
+            rag(home, *arguments, vectors="dense,sparse", embedder="lexical")
+        asked = ("eval", "--set", name, "--json")
+        done = rag(home, *asked, vectors="dense,sparse", embedder="lexical", fails=True)
+        found = done.json()["evaluations"][0]["modes"]
+        means = {mode: {each: found[mode][each]["value"] for each in SHOWN} for mode in MODES}
+        with psycopg.connect(running(home)["postgres"], autocommit=True) as connection:
+            bm25, asked_of, chunks = bm25_of(connection, name, form)
+    return Result(name, form, asked_of, chunks, means | {"BM25": bm25})
+
+
+def bm25_of(connection: psycopg.Connection, name: str, form: str) -> tuple[Means, int, int]:
+    """Means of the measures, and how many queries and chunks there are."""
+    import bm25s
+
+    known = get_set(connection, name)
+    queries = dict(queries_of(connection, known.id))
+    relevant = relevant_of(connection, known, list(queries))
+    chunks = connection.execute(
+        """SELECT CASE WHEN %s THEN c.id::text ELSE d.source_key END, c.content
+           FROM document_chunks c JOIN documents d ON d.id = c.document_id WHERE d.source_uuid = %s ORDER BY c.id""",
+        [form == "articles", known.source_id],
+    ).fetchall()
+    terms = bigrams if name.startswith(("zh", "ja")) else words
+    index = bm25s.BM25()
+    index.index([terms(text) for _, text in chunks], show_progress=False)
+    ranked: dict[str, list[frozenset[str]]] = {}
+    for query in relevant:
+        scores = index.get_scores(terms(queries[query]))
+        best = np.argsort(-scores, kind="stable")[:50]
+        labels = dict.fromkeys(chunks[int(at)][0] for at in best if scores[at] > 0)
+        ranked[query] = [frozenset([label]) for label in labels]
+    scored = query_scores(relevant, ranked)
+    means = {each: float(np.mean([row[each] for row in scored.values()])) for each in SHOWN}
+    return means, len(relevant), len(chunks)
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", unicodedata.normalize("NFKC", text).lower())
+
+
+def bigrams(text: str) -> list[str]:
+    return [
+        pair
+        for word in words(text)
+        for pair in ([word] if word.isascii() or len(word) == 1 else map("".join, pairwise(word)))
+    ]
+
+
+def show(results: Sequence[Result]) -> None:
+    columns = ["queries", "chunks", *MODES, "BM25", "hybrid / BM25", "hybrid / best"]
+    for measure_name in SHOWN:
+        table = Table("set", "form", *(Column(each, justify="right") for each in columns))
+        table.title = measure_name
+        for each in results:
+            of = {mode: found[measure_name] for mode, found in each.means.items()}
+            table.add_row(
+                each.name,
+                each.form,
+                f"{each.queries:,}",
+                f"{each.chunks:,}",
+                *(f"{of[mode]:.3f}" for mode in (*MODES, "BM25")),
+                f"{of['hybrid'] / of['BM25']:.3f}",
+                f"{of['hybrid'] / max(of['dense'], of['sparse']):.3f}",
+            )
+        out.print(table)
+    missed = [
+        f"{each.name} {each.form}"
+        for each in results
+        if each.ratios[0] < AS_BM25 or each.ratios[1] < AS_BEST
+    ]
+    said = ", ".join(missed) or "none"
+    out.print(f"nDCG@10 below {AS_BM25} × BM25 or {AS_BEST} × the best single mode: {said}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sets", nargs="*", help=f"folders in {SETS}; default: all")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    try:
+        import bm25s  # noqa: F401
+    except ImportError:
+        raise SystemExit(f"bm25s is missing: {sys.executable} -m pip install bm25s") from None
+    folders = [SETS / name for name in options.sets] or sorted(SETS.glob("*/"))
+    if missing := [str(folder) for folder in folders if not (folder / "queries.jsonl").is_file()]:
+        parser.error(f"no retrieval set: {', '.join(missing)}")
+    results: list[Result] = []
+    for folder in folders:
+        for form in ("articles", "passages"):
+            results.append(measure(folder, form))
+            out.print(f"{folder.name} {form}: {json.dumps(results[-1].means)}", soft_wrap=True)
+    show(results)
+    if options.json:
+        found = [asdict(each) for each in results]
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
