@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint ui bench soak lock clean
+.PHONY: demo test lint ui bench rivals soak lock clean
 
 demo: .venv/installed
 	$(BIN)/rag demo
@@ -19,13 +19,22 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# About two hours on a quiet machine; single rows: .venv/bin/python -m tests.benchmarks --only 1 "3 command"
 bench: .venv/installed-dev
-	$(BIN)/python -m tests.benchmarks.ingestion
-	$(BIN)/python -m tests.benchmarks.memory
-	$(BIN)/python -m tests.benchmarks.drift
-	$(BIN)/python -m tests.benchmarks.recovery
-	$(BIN)/python -m tests.benchmarks.unchanged
-	$(BIN)/python -m tests.benchmarks.encoder
+	-$(MAKE) --no-print-directory rivals
+	$(BIN)/python -m tests.benchmarks
+
+# What ingestion is measured beside, at its newest: an environment each, as they ask for different versions of pymilvus.
+rivals: .rivals/langchain/installed .rivals/llama_index/installed
+
+.rivals/langchain/installed: PACKAGES = langchain-classic langchain-milvus langchain-text-splitters 'psycopg[binary]'
+.rivals/llama_index/installed: PACKAGES = llama-index-core llama-index-vector-stores-milvus \
+	llama-index-storage-docstore-postgres langchain-text-splitters
+
+.rivals/%/installed:
+	$(PYTHON) -m venv .rivals/$*
+	.rivals/$*/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES) numpy psutil
+	touch $@
 
 # The long forms, by hand: random kills with every invariant after each, and whole commands killed.
 soak: .venv/installed-dev
@@ -54,4 +63,4 @@ lock:
 
 clean:
 	-test -x $(BIN)/rag && $(BIN)/rag down
-	rm -rf .venv .rag *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .rivals .rag *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,88 +1,87 @@
-"""Ingestion against LangChain's `index()`: `python -m tests.benchmarks.ingestion [CORPUS] [--rounds 3] [--json FILE]`.
+"""Ingestion beside LangChain, LlamaIndex, its own floors, and itself without safety.
 
-Cold, unchanged and 1 % edited, of the same files, dense vectors of the same free function. The sides take turns, each
-in a fresh home with its own servers while the other's are down. LangChain has another interpreter, RAG_BENCH_PYTHON.
+`python -m tests.benchmarks.ingestion [CORPUS] [--files N] [--rounds 5] [--only ROW ...] [--json FILE]`: cold, unchanged
+and 1 % edited, of the same files, dense vectors of the same free function. The sides take turns, each in a fresh home
+with its own servers while the others' are down. Where the corpus is not beside the project, a generated one is read.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
 import sys
-from collections.abc import Mapping
-from importlib.metadata import version
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from rich.console import Console
 from rich.table import Column, Table
 
-from resources.embedded.stack import start_milvus, start_postgres
-from tests.benchmarks.rag_command import ROOT, fresh_home, rag
-from tests.benchmarks.workload import copy_corpus, edit_one_percent, until_quiet
-
-CORPUS = ROOT.parent / "shared" / "data" / "corpora" / "milvus-docs-versions"
-
-PHASES = ("cold", "unchanged", "edited")
-
-#: What langchain_index.py imports, at this project's versions where both have a package.
-PACKAGES = (
-    "langchain-classic",
-    "langchain-milvus",
-    "langchain-text-splitters",
-    "numpy",
-    "'psycopg[binary]'",
-    *(f"{name}=={version(name)}" for name in ("psutil", "pymilvus", "sqlalchemy")),
+from tests.benchmarks import rivals, unsafe
+from tests.benchmarks.claims import Measured
+from tests.benchmarks.memory import write_corpus
+from tests.benchmarks.rag_command import RAG, ROOT, fresh_home, rag
+from tests.benchmarks.report import finish, out, parser, say
+from tests.benchmarks.workload import (
+    PHASES,
+    copy_corpus,
+    edit_one_percent,
+    markdown_files,
+    until_quiet,
 )
 
-#: phase -> seconds, and counts.
-Figures = dict[str, float]
+CORPUS = ROOT.parent / "shared" / "data" / "corpora" / "milvus-docs-versions"
+#: Documents that have about as many chunks, where that is not there.
+GENERATED = 1_750
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+#: name -> seconds, and counts.
+Figures = dict[str, Any]
 
-
-def langchain_python() -> str:
-    """The interpreter that has LangChain. Exits with 2, and how to make one, where there is none."""
-    python = os.environ.get("RAG_BENCH_PYTHON", "")
-    problem = "is not set"
-    if python:
-        script = (
-            "import langchain_classic, langchain_milvus, langchain_text_splitters, psutil, psycopg"
-        )
-        try:
-            tried = subprocess.run([python, "-c", script], capture_output=True, text=True)
-        except OSError as error:
-            problem = f"cannot be run: {error}"
-        else:
-            if not tried.returncode:
-                return python
-            problem = f"({python}) cannot be used: {tried.stderr.strip().rpartition(chr(10))[2]}"
-    err.print(
-        f"RAG_BENCH_PYTHON {problem}. Expected an interpreter that has LangChain; make one and name it:\n"
-        f"  {sys.executable} -m venv /tmp/langchain\n"
-        f"  /tmp/langchain/bin/pip install {' '.join(PACKAGES)}\n"
-        f"  export RAG_BENCH_PYTHON=/tmp/langchain/bin/python",
-        markup=False,
-        soft_wrap=True,
-    )
-    raise SystemExit(2)
+OURS, UNSAFE, FLOORS = "rag-assets", "without safety", "floors"
+#: Row -> (figure of ours, other side, figure of it).
+ROWS = {
+    "1": ("cold", "LangChain", "cold"),
+    "2": ("cold", "LlamaIndex", "cold"),
+    "3": ("unchanged", "LangChain", "unchanged"),
+    "3 command": ("unchanged command", "LangChain", "unchanged command"),
+    "4": ("edited", "LangChain", "edited"),
+    "5": ("cold", FLOORS, FLOORS),
+    "11": ("cold", UNSAFE, "cold"),
+    "11 edited": ("edited", UNSAFE, "edited"),
+}
 
 
-def ours(corpus: Path) -> Figures:
+def side(name: str, corpus: Path, files: int | None) -> Figures:
+    """One side's turn."""
+    if name == OURS:
+        found = ours(corpus, files, safe=True)
+    elif name == UNSAFE:
+        found = ours(corpus, files, safe=False)
+    elif name == FLOORS:
+        found = rivals.measure(sys.executable, "floors", corpus, files)
+    else:
+        found = rivals.measure(rivals.python_of(name), rivals.RIVALS[name][1], corpus, files)
+    if not found["quiet"]:
+        say(f"{name}: the machine was not quiet; these figures are of little worth")
+    say(f"{name}: {json.dumps(found)}")
+    return found
+
+
+def ours(corpus: Path, files: int | None, *, safe: bool) -> Figures:
     """phase: the assets' seconds; `phase asset`: one asset's; `phase command`: the whole process's."""
-    figures: Figures = {}
+    program = [RAG] if safe else [sys.executable, "-m", unsafe.__name__]
+    figures: Figures = {"quiet": True}
     with fresh_home() as home:
-        folder = copy_corpus(corpus, home / "corpus")
+        folder = copy_corpus(corpus, home / "corpus", files)
         rag(home, "up")
+        if not safe:
+            unsafe.prepare(home)
         edits = 0
         for phase in PHASES:
             if phase == "edited":
                 edits = edit_one_percent(folder)
-            warn_unless_quiet(until_quiet(), "rag-assets", phase)
-            finished = rag(home, "ingest", str(folder), "--json")
+            figures["quiet"] = until_quiet() and figures["quiet"]
+            finished = rag(home, "ingest", str(folder), "--json", program=program)
             report = finished.json()
             verify(phase, report["plan"], edits)
             figures[phase] = sum(report["seconds"].values())
@@ -90,6 +89,8 @@ def ours(corpus: Path) -> Figures:
             figures[f"{phase} command"] = finished.seconds
             if phase == "cold":
                 figures["chunks"] = report["plan"]["dense_vectors"]["inserted"]
+        if not safe:
+            unsafe.verify(home)
     return figures
 
 
@@ -109,85 +110,98 @@ def verify(phase: str, plan: Mapping[str, Mapping[str, int]], edits: int) -> Non
         raise SystemExit(f"{phase}: not what was to be measured: {json.dumps(plan)}")
 
 
-def langchain(corpus: Path, python: str) -> Figures:
-    """phase: seconds in `index()`; `phase command`: with the script's imports, as a process for each would take."""
-    with fresh_home() as home:
-        folder = copy_corpus(corpus, home / "corpus")
-        script = Path(__file__).with_name("langchain_index.py")
-        servers = (start_postgres(home).url, start_milvus(home).uri)
-        found = subprocess.run(
-            [python, str(script), *servers, str(folder)],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "GRPC_VERBOSITY": "NONE"},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-    figures: Figures = json.loads(found.stdout.splitlines()[-1])
-    warn_unless_quiet(bool(figures["quiet"]), "LangChain", "some phase")
-    commands = {f"{phase} command": figures[phase] + figures["imports"] for phase in PHASES}
-    return {phase: figures[phase] for phase in (*PHASES, "chunks")} | commands
-
-
-def warn_unless_quiet(quiet: bool, side: str, phase: str) -> None:
-    if not quiet:
-        err.print(f"{side}, {phase}: the machine was not quiet; these figures are of little worth")
-
-
-def summary(rounds: list[tuple[Figures, Figures]]) -> list[dict[str, str | float]]:
-    """One row a phase and way of counting: median and spread (greatest − least) of each side, and their ratio."""
-    rows: list[dict[str, str | float]] = []
-    for name in [f"{phase}{way}" for phase in PHASES for way in ("", " command")] + ["chunks"]:
-        row: dict[str, str | float] = {"what": name}
-        for side, values in zip(("rag_assets", "langchain"), zip(*rounds)):
-            numbers = [found[name] for found in values]
-            row[side] = median(numbers)
-            row[f"{side}_spread"] = max(numbers) - min(numbers)
-        row["ratio"] = float(row["rag_assets"]) / float(row["langchain"])
-        rows.append(row)
-    return rows
-
-
-def show(rows: list[dict[str, str | float]], rounds: list[tuple[Figures, Figures]]) -> None:
-    out.print(f"Seconds, median of {len(rounds)} (± spread); ratio: rag-assets / LangChain")
-    compared = Table(
-        "", *(Column(name, justify="right") for name in ("rag-assets", "LangChain", "ratio"))
-    )
-    for row in rows:
-        cells = [
-            f"{row[side]:,.0f}"
-            if row["what"] == "chunks"
-            else f"{row[side]:.2f} ± {row[f'{side}_spread']:.2f}"
-            for side in ("rag_assets", "langchain")
-        ]
-        compared.add_row(str(row["what"]), *cells, f"{row['ratio']:.2f}")
-    out.print(compared)
-    out.print("rag-assets by asset")
+def show_assets(found: Sequence[Figures]) -> None:
+    out.print("rag-assets by asset, seconds")
     assets = Table("", *(Column(phase, justify="right") for phase in PHASES))
-    own = [found for found, _ in rounds]
-    for name in [name.removeprefix("cold ") for name in own[0] if name.startswith("cold ")]:
-        seconds = [median(found[f"{phase} {name}"] for found in own) for phase in PHASES]
+    for name in [name.removeprefix("cold ") for name in found[0] if name.startswith("cold ")]:
+        seconds = [median(each[f"{phase} {name}"] for each in found) for phase in PHASES]
         assets.add_row(name, *(f"{value:.2f}" for value in seconds))
     out.print(assets)
 
 
+def turn(
+    names: Iterable[str], corpus: Path, files: int | None
+) -> tuple[dict[str, Figures], dict[str, str]]:
+    """What each side said, and why others could not. Without ours there is nothing to compare."""
+    found: dict[str, Figures] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = side(name, corpus, files)
+        except SystemExit as error:
+            if name == OURS or not isinstance(error.code, str):  # of SIGTERM it is a number
+                raise
+            failed[name] = str(error)
+            say(f"{name}: {error}")
+    chunks = {name: figures["chunks"] for name, figures in found.items()}
+    if FLOORS in chunks and abs(chunks[FLOORS] / chunks[OURS] - 1) > 0.01:
+        raise SystemExit(f"not the same rows: {chunks}")
+    return found, failed
+
+
+def measure(
+    corpus: Path, files: int | None, rounds: int, rows: Sequence[str]
+) -> tuple[Measured, dict[str, list[Figures]]]:
+    """Rounds of all sides that the rows need, one after the other; and all that each side said."""
+    measured = Measured()
+    turns: dict[str, list[Figures]] = {}
+    failed = {
+        name: reason
+        for name in {ROWS[row][1] for row in rows} & rivals.RIVALS.keys()
+        if (reason := rivals.missing(name))
+    }
+    for number in range(rounds):
+        wanted = {row: ROWS[row] for row in rows if ROWS[row][1] not in failed}
+        if not wanted:
+            break
+        say(f"round {number + 1} of {rounds}")
+        sides = dict.fromkeys([OURS, *(other for _, other, _ in wanted.values())])
+        found, now_failed = turn(sides, corpus, files)
+        failed |= now_failed
+        for name, figures in found.items():
+            turns.setdefault(name, []).append(figures)
+        for row, (ours, other, theirs) in wanted.items():
+            if other in found:
+                measured.add(row, found[OURS][ours], found[other][theirs])
+    measured.not_run = {row: failed[ROWS[row][1]] for row in rows if ROWS[row][1] in failed}
+    measured.conditions |= conditions(turns)
+    return measured, turns
+
+
+def conditions(turns: Mapping[str, Sequence[Figures]]) -> dict[str, str]:
+    """How many chunks each side made of the files, versions of the rivals' packages, the floors one by one."""
+    chunks = (f"{name} {figures[-1]['chunks']:,}" for name, figures in turns.items())
+    said = {"chunks": ", ".join(chunks)}
+    for name in turns.keys() & rivals.RIVALS.keys():
+        versions = turns[name][-1]["versions"].items()
+        said[name] = ", ".join(f"{package} {version}" for package, version in versions)
+    if FLOORS in turns:
+        from tests.benchmarks.floors import FLOORS as PARTS
+
+        medians = (f"{part} {median(each[part] for each in turns[FLOORS]):.2f}" for part in PARTS)
+        said["floors, s"] = ", ".join(medians)
+    return said
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("corpus", type=Path, nargs="?", default=CORPUS, help="a folder of *.md")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    options = parser.parse_args()
-    python = langchain_python()
-    if not options.corpus.is_dir():
-        parser.error(f"{options.corpus} is not a folder")
-    rounds: list[tuple[Figures, Figures]] = []
-    for number in range(options.rounds):
-        rounds.append((ours(options.corpus), langchain(options.corpus, python)))
-        err.print(f"round {number + 1} of {options.rounds}: {rounds[-1]}")
-    rows = summary(rounds)
-    show(rows, rounds)
-    if options.json:
-        found = {"rounds": rounds, "summary": rows}
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    arguments = parser("ingestion", __doc__)
+    arguments.add_argument("corpus", type=Path, nargs="?", help="a folder of *.md")
+    arguments.add_argument("--files", type=int, help="so many of its files")
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory(prefix="rag-bench-corpus-") as folder:
+        corpus = options.corpus or CORPUS
+        if options.corpus is None and not CORPUS.is_dir():
+            corpus = Path(folder) / "generated"
+            write_corpus(corpus, GENERATED)
+        if not corpus.is_dir():
+            arguments.error(f"{corpus} is not a folder")
+        measured, turns = measure(corpus, options.files, options.rounds, options.only)
+        files = markdown_files(corpus)
+        size = sum(path.stat().st_size for path in files) / 1e6
+        measured.conditions["corpus"] = f"{corpus.name}, {len(files):,} files, {size:.1f} MB"
+    finish(options, measured, turns)
+    if OURS in turns:
+        show_assets(turns[OURS])
 
 
 if __name__ == "__main__":

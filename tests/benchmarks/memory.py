@@ -1,20 +1,19 @@
 """Peak memory of `rag ingest` over a small corpus and one ten times as large: `python -m tests.benchmarks.memory`.
 
-The process alone, without the servers. Memory should be bounded by the batch, so the ratio should be near 1.
+`--documents 1000 10000` `--rounds 5` `--json FILE`. The process alone, without the servers. Memory should be bounded by
+the batch, so the ratio should be near 1.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from itertools import accumulate, islice, product
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from tests.benchmarks.claims import Measured
 from tests.benchmarks.rag_command import fresh_home, rag
+from tests.benchmarks.report import finish, parser, say
 
 #: Twenty thousand words, the n-th as frequent as 1 / n, as in a language: of words that all differ, the full-text index
 #: would be several times as large as one of real documents.
@@ -25,20 +24,20 @@ FREQUENCIES = list(accumulate(1 / rank for rank in range(1, len(VOCABULARY) + 1)
 
 def document(random_source: random.Random, number: int) -> str:
     """About 6 KB of Markdown: headings, paragraphs, a list, a code block."""
-    parts = [f"# Document {number}: {_words(random_source, 5)}"]
+    parts = [f"# Document {number}: {words(random_source, 5)}"]
     for section in range(6):
-        parts.append(f"## {section + 1}. {_words(random_source, 4)}")
-        parts += [_words(random_source, 70) + "." for _ in range(2)]
+        parts.append(f"## {section + 1}. {words(random_source, 4)}")
+        parts += [words(random_source, 70) + "." for _ in range(2)]
         if section == 2:
-            parts.append("\n".join(f"- {_words(random_source, 8)}" for _ in range(5)))
+            parts.append("\n".join(f"- {words(random_source, 8)}" for _ in range(5)))
         if section == 4:
             parts.append(f"```python\nvalue = {random_source.random()}\nprint(value)\n```")
     return "\n\n".join(parts) + "\n"
 
 
-def _words(random_source: random.Random, count: int) -> str:
-    words = random_source.choices(VOCABULARY, cum_weights=FREQUENCIES, k=count)
-    return " ".join(words).capitalize()
+def words(random_source: random.Random, count: int) -> str:
+    chosen = random_source.choices(VOCABULARY, cum_weights=FREQUENCIES, k=count)
+    return " ".join(chosen).capitalize()
 
 
 def write_corpus(folder: Path, documents: int, seed: int = 0) -> int:
@@ -70,26 +69,20 @@ def measure(documents: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, nargs="+", default=[1_000, 10_000])
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    options = parser.parse_args()
-    figures = [measure(documents) for documents in options.documents]
-    table = Table(title="rag ingest, dense vectors, free embedder", title_justify="left")
-    for column in ("documents", "MB", "chunks", "seconds", "peak RSS MiB", "ratio"):
-        table.add_column(column, justify="right")
-    for found in figures:
-        table.add_row(
-            f"{found['documents']:,}",
-            f"{found['megabytes']:.1f}",
-            f"{found['chunks']:,}",
-            f"{found['seconds']:.1f}",
-            f"{found['peak_mib']:.0f}",
-            f"{found['peak_mib'] / figures[0]['peak_mib']:.2f}",
-        )
-    Console().print(table)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    arguments = parser("memory", __doc__)
+    arguments.add_argument("--documents", type=int, nargs=2, default=[1_000, 10_000])
+    options = arguments.parse_args()
+    measured, details = Measured(), []
+    for _ in range(options.rounds):
+        small, large = (measure(documents) for documents in options.documents)
+        measured.add("12", large["peak_mib"], small["peak_mib"])
+        details.append((large, small))
+        say(json.dumps(details[-1]))
+    measured.conditions["corpora"] = "generated, seed 0"
+    for found in details[-1]:
+        size = f"{found['megabytes']:.0f} MB, {found['chunks']:,} chunks"
+        measured.conditions[f"{found['documents']:,} documents"] = size
+    finish(options, measured, details)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from resources.embedded.stack import stop
 
 ROOT = Path(__file__).resolve().parents[2]
+RAG = str(Path(sys.executable).with_name("rag"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def command(
         "RAG_EMBEDDER": "tests.benchmarks.free_embedder:FreeEmbedder",
         "RAG_VECTORS": vectors,
     } | {f"RAG_{name.upper()}": value for name, value in settings.items()}
+<<<<<<< ours
     return [str(Path(sys.executable).with_name("rag")), *arguments], inherited | own
 
 
@@ -64,6 +66,23 @@ def rag(
 ) -> Finished:
     """Runs `rag`. Ends the benchmark if it fails, unless it may: a check that finds something does."""
     argv, environment = command(home, *arguments, vectors=vectors, **settings)
+=======
+    return [RAG, *arguments], inherited | own
+
+
+def rag(
+    home: Path,
+    *arguments: str,
+    vectors: str = "dense",
+    fails: bool = False,
+    program: Sequence[str] = (RAG,),
+    **settings: str,
+) -> Finished:
+    """Runs `rag`, or a program in its place. Ends the benchmark if it fails, unless it may: a check that finds
+    something does."""
+    argv, environment = command(home, *arguments, vectors=vectors, **settings)
+    argv = [*program, *argv[1:]]
+>>>>>>> theirs
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(argv, env=environment, stdout=output, cwd=ROOT)

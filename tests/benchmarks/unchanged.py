@@ -24,7 +24,7 @@ import psycopg
 from resources.embedded.stack import running
 from resources.postgres.sources import list_sources
 from resources.sources.registered import open_registered
-from tests.benchmarks.memory import _words
+from tests.benchmarks.memory import words
 from tests.benchmarks.rag_command import fresh_home, rag
 from tests.benchmarks.workload import edit_one_percent, until_quiet
 
@@ -37,8 +37,8 @@ def write(folder: Path, files: int, seed: int) -> None:
     chance = random.Random(seed)
     folder.mkdir(parents=True)
     for number in range(files):
-        paragraphs = "\n\n".join(_words(chance, 60) + "." for _ in range(4))
-        (folder / f"{number:05d}.md").write_text(f"# {_words(chance, 4)}\n\n{paragraphs}\n")
+        paragraphs = "\n\n".join(words(chance, 60) + "." for _ in range(4))
+        (folder / f"{number:05d}.md").write_text(f"# {words(chance, 4)}\n\n{paragraphs}\n")
 
 
 def statements(home: Path, *arguments: str) -> dict[str, int]:

@@ -1,0 +1,119 @@
+"""Measures what is claimed, and prints one table: `python -m tests.benchmarks [--rounds 5] [--only ROW ...]`.
+
+Each module measures its rows in a process of its own. What was measured is kept in `.benchmarks.json`, so `--only`
+renews single rows of the table; it is written to docs/benchmarks.md, too. `--quick` looks whether everything works, on
+small corpora, and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.claims import CLAIMS, Measured
+from tests.benchmarks.rag_command import ROOT
+from tests.benchmarks.report import machine, markdown, say, show
+
+RESULTS = ROOT / ".benchmarks.json"
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+#: Sizes at which a module shows only that it works.
+QUICK = {
+    "ingestion": ["--files", "60"],
+    "around_the_model": ["--files", "2", "--layers", "1"],
+    "encoder": ["--texts", "24", "--max-length", "128"],
+    "full_check": ["--documents", "100"],
+    "repeated": ["--documents", "100"],
+    "memory": ["--documents", "20", "200"],
+    "ranged": ["--sources", "6", "--singles", "2"],
+}
+
+TITLE = """# Benchmarks
+
+Measured by `make bench`, A and B in turns within one run: medians of A and of B, the median of the rounds' ratios and
+their extremes. Seconds are this machine's of that hour; what is claimed is the ratio. Seconds of an ingestion are its
+assets'; the model is free (a table of vectors), unless it is what is measured.
+
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    rows = [claim.row for claim in CLAIMS]
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--only", nargs="+", metavar="ROW", choices=rows, help=", ".join(rows))
+    parser.add_argument("--quick", action="store_true", help="one round on little data")
+    options = parser.parse_args()
+    rounds = options.rounds or (1 if options.quick else 5)
+    claims = [claim for claim in CLAIMS if claim.row in (options.only or rows)]
+    if options.quick:
+        os.environ["RAG_BENCH_QUIET_SECONDS"] = "0"
+    kept: dict[str, Any] = {}
+    if options.only and not options.quick and RESULTS.exists():
+        kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for module in dict.fromkeys(claim.module for claim in claims):
+        wanted = [claim.row for claim in claims if claim.module == module]
+        kept = merged(kept, module, wanted, run(module, rounds, wanted, options.quick))
+        if not options.quick:
+            RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    measured = Measured(kept["pairs"], kept["not_run"], kept["conditions"])
+    show(claims, measured)
+    if not options.quick:
+        PAGE.write_text(page(measured), encoding="utf-8")
+        say(f"Written to {PAGE.relative_to(ROOT)}")
+
+
+def run(module: str, rounds: int, rows: Sequence[str], quick: bool) -> dict[str, Any]:
+    """What the module measured; where it failed, that, of each row."""
+    say(f"{time.strftime('%H:%M:%S')} {module}: {', '.join(rows)}")
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "measured.json"
+        argv = [sys.executable, "-m", f"tests.benchmarks.{module}", "--rounds", str(rounds)]
+        argv += ["--json", str(answer), *(QUICK[module] if quick else []), "--only", *rows]
+        process = subprocess.Popen(
+            argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        last = ""
+        for line in process.stderr or ():
+            sys.stderr.write(line)
+            last = line.strip() or last
+        if process.wait() or not answer.exists():
+            reason = f"{module} exited with {process.returncode}: {last[-200:]}".replace("|", "/")
+            return {"pairs": {}, "not_run": dict.fromkeys(rows, reason), "conditions": {}}
+        return json.loads(answer.read_text(encoding="utf-8"))
+
+
+def merged(
+    kept: dict[str, Any], module: str, rows: Sequence[str], found: dict[str, Any]
+) -> dict[str, Any]:
+    """What was known, with these rows renewed."""
+    conditions = {"measured": time.strftime("%Y-%m-%d %H:%M"), **found["conditions"]}
+    return {
+        **{
+            part: {row: value for row, value in kept.get(part, {}).items() if row not in rows}
+            | found[part]
+            for part in ("pairs", "not_run")
+        },
+        "conditions": {**kept.get("conditions", {}), module: conditions},
+    }
+
+
+def page(measured: Measured) -> str:
+    lines = [TITLE, markdown(CLAIMS, measured), "\n## Measured on and with\n"]
+    lines += [f"- {name}: {value}\n" for name, value in machine().items()]
+    for module, conditions in measured.conditions.items():
+        said = "; ".join(f"{name}: {value}" for name, value in conditions.items())
+        lines.append(f"- `{module}`: {said}\n")
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    main()
