@@ -1,9 +1,8 @@
 """The BGE-M3 encoder beside stock FlagEmbedding: `python -m tests.benchmarks.encoder [--device cuda] [--json FILE]`.
 
-One process, random weights of the real width and vocabulary, turns A B A B …; printed are medians of ratios and their
-spread, not seconds, which are the machine's of that hour, and the ratios of processor time, which others' load disturbs
-less. Texts are 8 to `--max-length` tokens long, log-uniformly. On a CPU `--layers 24`, the real depth, takes hours; few
-layers weigh the tokenizer and the copying more than 24 do.
+One process, random weights of the real width and vocabulary, turns A B A B …; said are also the ratios of processor
+time, which others' load disturbs less. Texts are 8 to `--max-length` tokens long, log-uniformly. On a CPU
+`--layers 24`, the real depth, takes hours; few layers weigh the tokenizer and the copying more than 24 do.
 
 With `--device cuda` also tokens/s and the share of the peak. Operations of a layer for a token that is one of n in its
 text: 8d² for four projections, 4df for the feed-forward part, 4nd for attention's two products. That is the forward
@@ -15,13 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
-import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -30,6 +26,8 @@ from unittest.mock import patch
 import psutil
 
 from rag_assets.pipeline.vectors import Kind
+from tests.benchmarks.claims import Measured
+from tests.benchmarks.report import finish, parser, say
 from tests.tiny_bge_m3 import CORPUS, REAL, Shape, make_tiny_bge_m3
 
 SEED = 20240203
@@ -40,37 +38,20 @@ SMALL, CALLS = 8, 8
 PEAKS = {"H200": 989.4, "H100": 989.4, "A100": 312.0, "L40S": 362.0, "L4": 121.0}
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """(seconds, processor seconds) of A and of B in each round."""
-
-    name: str
-    target: float
-    a: list[tuple[float, float]]
-    b: list[tuple[float, float]]
-
-    def rounds(self, clock: int = 0) -> list[float]:
-        return [a[clock] / b[clock] for a, b in zip(self.a, self.b)]
-
-    def __str__(self) -> str:
-        wall, processor = self.rounds(), self.rounds(1)
-        return (
-            f"{self.name}: {median(wall):.2f} ({min(wall):.2f} to {max(wall):.2f}), "
-            f"of processor time {median(processor):.2f} ({min(processor):.2f} to {max(processor):.2f}), "
-            f"target {self.target}"
-        )
+#: (A, B) of each round.
+Pairs = list[tuple[float, float]]
 
 
-def turns(
-    name: str, target: float, a: Callable[[], Any], b: Callable[[], Any], rounds: int
-) -> Ratio:
-    found = Ratio(name, target, [], [])
-    for _ in range(rounds):
-        for side, times in ((a, found.a), (b, found.b)):
-            started, used = time.perf_counter(), time.process_time()
-            side()
-            times.append((time.perf_counter() - started, time.process_time() - used))
-    return found
+def turns(a: Callable[[], Any], b: Callable[[], Any], rounds: int) -> tuple[Pairs, Pairs]:
+    """In seconds, and in seconds of the processor."""
+
+    def clock(side: Callable[[], Any]) -> tuple[float, float]:
+        started, used = time.perf_counter(), time.process_time()
+        side()
+        return time.perf_counter() - started, time.process_time() - used
+
+    found = [(clock(a), clock(b)) for _ in range(rounds)]
+    return [(a[0], b[0]) for a, b in found], [(a[1], b[1]) for a, b in found]
 
 
 def mixed(tokenizer: Any, count: int, longest: int, seed: int) -> list[str]:
@@ -108,24 +89,23 @@ def flops(lengths: Sequence[int], shape: Shape, width: int = 1024) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
-    parser.add_argument("--layers", type=int, default=1, help="of 24")
-    parser.add_argument("--texts", type=int, default=500)
-    parser.add_argument("--max-length", type=int, default=512, help="tokens, on both sides")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peak-tflops", type=float, help="of the device, if it is not known here")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    arguments = parser("encoder", __doc__)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
+    arguments.add_argument("--layers", type=int, default=1, help="of 24")
+    arguments.add_argument("--texts", type=int, default=500)
+    arguments.add_argument("--max-length", type=int, default=512, help="tokens, on both sides")
+    arguments.add_argument("--peak-tflops", type=float, help="of a device that is not known here")
+    options = arguments.parse_args()
     shape = Shape(options.layers, REAL.feed_forward, REAL.vocabulary, REAL.max_length)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(make_tiny_bge_m3(Path(folder), shape), shape, options)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        measured, details = measure(make_tiny_bge_m3(Path(folder), shape), shape, options)
+    finish(options, measured, details)
 
 
-def measure(folder: Path, shape: Shape, options: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    folder: Path, shape: Shape, options: argparse.Namespace
+) -> tuple[Measured, dict[str, Any]]:
     import torch
     from FlagEmbedding import BGEM3FlagModel
 
@@ -157,8 +137,8 @@ def measure(folder: Path, shape: Shape, options: argparse.Namespace) -> dict[str
         with patch.object(bge_m3, "batches", in_arrival_order):
             encoder(texts)
 
-    machine = {
-        "processor": processor(),
+    measured = Measured()
+    measured.conditions |= {
         "device": torch.cuda.get_device_name(device) if device != "cpu" else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -169,48 +149,40 @@ def measure(folder: Path, shape: Shape, options: argparse.Namespace) -> dict[str
         "tokens": sum(lengths),
         "padding": embedder.embed(texts, KINDS).padding,
     }
-    print(machine, flush=True)
+    say(json.dumps(measured.conditions))
     encoder(calls[0])
     flag(calls[0])
     ourselves = psutil.Process()
     psutil.cpu_percent()
     ourselves.cpu_percent()
-    found = []
-    for name, target, a, b in (
-        ("stock / encoder, calls of 8 texts", 7.0, lambda: flag(*calls), lambda: encoder(*calls)),
-        ("arrival order / encoder, all texts", 1.8, arrival, lambda: encoder(texts)),
-        ("stock / encoder, all texts", 1.5, lambda: flag(texts), lambda: encoder(texts)),
-    ):
-        found.append(turns(name, target, a, b, options.rounds))
-        print(found[-1], flush=True)
-    figures: dict[str, Any] = {
-        "machine": machine,
-        # Of all cores, while it was measured: what disturbed it.
-        "others_percent": round(
-            psutil.cpu_percent() - ourselves.cpu_percent() / (psutil.cpu_count() or 1), 1
-        ),
-        "ratios": {
-            each.name: {"seconds": each.rounds(), "processor": each.rounds(1)} for each in found
-        },
+    details: dict[str, Any] = {"processor": {}}
+    sides: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
+        "7 calls": (lambda: flag(*calls), lambda: encoder(*calls)),
+        "8": (arrival, lambda: encoder(texts)),
+        "7": (lambda: flag(texts), lambda: encoder(texts)),
     }
-    print(f"others had {figures['others_percent']} % of the processor meanwhile")
-    if device != "cpu":
-        figures |= speeds(found[-1], lengths, shape, machine["device"], options.peak_tflops)
-        print({name: figures[name] for name in ("tokens_per_second", "share_of_peak")})
-    return figures
-
-
-def processor() -> str:
-    path = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", path.read_text(), re.M) if path.is_file() else []
-    return names[0] if names else platform.machine()
+    for row, (a, b) in sides.items():
+        if row in options.only:
+            measured.pairs[row], used = turns(a, b, options.rounds)
+            details["processor"][row] = used
+            ratios = [a / b for a, b in used]
+            of = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            say(f"{row}: A / B of processor time {of}")
+    # Of all cores, while it was measured: what disturbed it.
+    others = psutil.cpu_percent() - ourselves.cpu_percent() / (psutil.cpu_count() or 1)
+    measured.conditions["others' share of the processor"] = f"{others:.0f} %"
+    if device != "cpu" and "7" in measured.pairs:
+        name = measured.conditions["device"]
+        details |= speeds(measured.pairs["7"], lengths, shape, name, options.peak_tflops)
+        say(json.dumps({name: details[name] for name in ("tokens_per_second", "share_of_peak")}))
+    return measured, details
 
 
 def speeds(
-    whole: Ratio, lengths: Sequence[int], shape: Shape, device: str, peak: float | None
+    whole: Pairs, lengths: Sequence[int], shape: Shape, device: str, peak: float | None
 ) -> dict[str, Any]:
     known = next((value for name, value in PEAKS.items() if name in device), None)
-    seconds = {"stock": median(a for a, _ in whole.a), "encoder": median(b for b, _ in whole.b)}
+    seconds = {"stock": median(a for a, _ in whole), "encoder": median(b for _, b in whole)}
     if not (peak := peak or known):
         raise SystemExit(f"The peak of {device} is not known here: give --peak-tflops.")
     return {

@@ -57,16 +57,6 @@ def command(
         "RAG_EMBEDDER": "tests.benchmarks.free_embedder:FreeEmbedder",
         "RAG_VECTORS": vectors,
     } | {f"RAG_{name.upper()}": value for name, value in settings.items()}
-<<<<<<< ours
-    return [str(Path(sys.executable).with_name("rag")), *arguments], inherited | own
-
-
-def rag(
-    home: Path, *arguments: str, vectors: str = "dense", fails: bool = False, **settings: str
-) -> Finished:
-    """Runs `rag`. Ends the benchmark if it fails, unless it may: a check that finds something does."""
-    argv, environment = command(home, *arguments, vectors=vectors, **settings)
-=======
     return [RAG, *arguments], inherited | own
 
 
@@ -82,7 +72,6 @@ def rag(
     something does."""
     argv, environment = command(home, *arguments, vectors=vectors, **settings)
     argv = [*program, *argv[1:]]
->>>>>>> theirs
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(argv, env=environment, stdout=output, cwd=ROOT)
