@@ -28,6 +28,7 @@ from resources.configured import (
     StorageResource,
 )
 from resources.faults import passage
+from resources.milvus.collections import refuse_other_fields
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import Collection, collections
 from resources.postgres.embeddings import forget_file
@@ -155,7 +156,10 @@ def _run_stages(
 
 
 def _mend_indexes(stage: Stage, world: World, found: Findings) -> None:
-    """Makes indexes the declared ones. A collection whose fields are others is not dropped here: it may be serving."""
+    """Makes indexes the declared ones. A collection whose fields are others is not dropped here: it may be serving, and
+    before anything of it is voided, ConfigError says what mends it."""
+    for name, facts in found.differences.items():
+        refuse_other_fields(name, facts)
     for kind in world.kinds:
         name = world.embedder.collection(stage.connection, kind)
         if any(fact.part == "index" for fact in found.differences.get(name, [])):

@@ -86,6 +86,7 @@ class Searcher:
     _cache: dict[str, Embeddings] = field(default_factory=dict, repr=False)
     _statistics: tuple[float, TermStatistics] | None = field(default=None, repr=False)
     _counts: SearchCounts | None = field(default=None, repr=False)
+    _fields: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
 
     def __enter__(self) -> Searcher:
         return self
@@ -160,6 +161,7 @@ class Searcher:
         wanted = max((offset + k) * 2, CANDIDATES)
         while True:
             try:
+                self._hold_fields([names[kind] for kind in needed], limits)
                 ranking = candidates.rank(mode, wanted, weights=weights, rerank=rerank)
             except StoreUnavailable:
                 with self._connection() as connection:
@@ -171,7 +173,9 @@ class Searcher:
                 self._hold_model(serving(connection, self.collections.values()), needed, query)
                 if limits.source and not ranking.scored:
                     _expect_sources(connection, limits.source)
-                rows = hydrate(connection, [uuid.UUID(chunk) for chunk, _ in ranking.scored])
+                rows = hydrate(
+                    connection, [uuid.UUID(chunk) for chunk, _ in ranking.scored], limits
+                )
                 hits = assemble(ranking.scored, rows, by_document=by_document)
                 # Equal texts and what PostgreSQL does not know leave fewer: then more candidates are asked for.
                 last = ranking.complete or wanted >= MAX_CANDIDATES
@@ -251,6 +255,18 @@ class Searcher:
                     )
         if problems:
             raise ConfigError("This search cannot be answered:\n  " + "\n  ".join(problems))
+
+    def _hold_fields(self, names: Sequence[str], limits: Filters) -> None:
+        """Raises ConfigError where a collection lacks a field of the filters: no row of it would be found."""
+        for name in names:
+            if limits.columns <= self._fields.get(name, frozenset()):
+                continue
+            self._fields[name] = self.milvus.fields(name)
+            if lacking := limits.columns - self._fields[name]:
+                raise ConfigError(
+                    f"{name} was made by an earlier version and cannot be filtered by {', '.join(sorted(lacking))}. "
+                    "Make it anew, from Parquet and without a model call: rag rebuild milvus"
+                )
 
     def embed(self, text: str, needed: Collection[Kind]) -> Embeddings:
         """The query's vectors, from memory where they are there; sparse ones weighted by the terms' rarity."""

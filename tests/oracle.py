@@ -7,6 +7,7 @@ sync has ended, `lies` at any moment. The invariants beyond the equality of the 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from itertools import pairwise
 
@@ -26,9 +27,18 @@ def _row_fingerprint(model: str, row: dict) -> str:
         + counted(row["source_type"])
         + counted(row["name"])
         + (row["language"] or "  ")
-        + f"{row['position']}:{row['created']}"
+        + f"{row['position']}:{row['created']}:"
+        + counted(row["chunk_type"])
+        + counted(row["author"] or "")
+        + counted(row["category"] or "")
+        + json.dumps(_kept(row["tags"]), ensure_ascii=False, separators=(",", ":"))
     )
     return hashlib.sha256(said.encode()).hexdigest()[:32]
+
+
+def _kept(tags: list[str] | None) -> list[str]:
+    """The tags that a row says."""
+    return [tag[:100] for tag in tags or [] if tag][:64]
 
 
 def _text_hash(text: str) -> str:
@@ -45,7 +55,7 @@ def disagreements(
         cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
         rows = cursor.execute(
             """SELECT c.id, c.content, c.text_hash, c.document_id, c.position, c.embedding_status, d.source_type,
-                 coalesce(c.language, d.language) AS language, s.name,
+                 c.chunk_type, d.author, d.category, d.tags, coalesce(c.language, d.language) AS language, s.name,
                  floor(extract(epoch FROM d.created_at))::bigint AS created
                FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid"""
         ).fetchall()

@@ -191,8 +191,8 @@ def _parse(
             }
         ),
         source_url=said.url,
-        category=said.category,
-        tags=said.tags,
+        category=parsed.category if said.category is None else said.category,
+        tags=parsed.tags if said.tags is None else said.tags,
         signature=signature(parsed.text),
     )
 

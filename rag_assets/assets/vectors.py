@@ -222,6 +222,10 @@ def _upsert(
             row.language,
             row.position,
             int(row.created_at.timestamp()),
+            row.chunk_type,
+            row.author,
+            row.category,
+            row.tags,
         )
         for row in rows
     ]

@@ -21,6 +21,7 @@ from resources.configured import (
     PostgresResource,
     StorageResource,
 )
+from resources.errors import RagError
 from resources.postgres.check_results import record_repair
 from resources.postgres.sources import get_source
 
@@ -106,16 +107,19 @@ def repair(
     for key in (
         context.partition_keys if context.has_partition_key_range else [context.partition_key]
     ):
-        with postgres.open().writer(key, run=context.run_id) as writer:
-            source = get_source(writer.connection, source_name(key))
-            stage = Stage("repair", source, writer, context.log)
-            if not config.dry_run:
-                record_repair(writer.connection, source.id, context.run_id)
-            report = repair_source(
-                stage, milvus, storage, embedder, chunking, limits, dry_run=config.dry_run
-            )
-            if not config.dry_run:  # what a check saw while this went on is older than its end
-                record_repair(writer.connection, source.id, context.run_id)
+        try:
+            with postgres.open().writer(key, run=context.run_id) as writer:
+                source = get_source(writer.connection, source_name(key))
+                stage = Stage("repair", source, writer, context.log)
+                if not config.dry_run:
+                    record_repair(writer.connection, source.id, context.run_id)
+                report = repair_source(
+                    stage, milvus, storage, embedder, chunking, limits, dry_run=config.dry_run
+                )
+                if not config.dry_run:  # what a check saw while this went on is older than its end
+                    record_repair(writer.connection, source.id, context.run_id)
+        except RagError as error:
+            raise dg.Failure(str(error), allow_retries=error.transient) from error
         reports.append(report.as_dict())
     context.add_output_metadata({"repairs": dg.MetadataValue.json(reports)})
     return reports

@@ -4,7 +4,7 @@ import dagster as dg
 
 from rag_assets.checks.kinds import Subject
 from rag_assets.checks.results import result
-from resources.milvus.collections import ALIASES
+from resources.milvus.collections import ALIASES, REBUILD
 
 _COLUMNS = ("field", "declared", "actual", "agrees")
 
@@ -33,8 +33,10 @@ def index_as_declared(subject: Subject) -> dg.AssetCheckResult:
             for fact in sorted(facts, key=lambda fact: not fact.differs)
         ],
         # What is settled when a collection is made takes a new one; one that is not there is made by any sync.
-        mend="rag rebuild milvus"
-        if any(fact.part == "collection" and fact.fact != "collection" for fact in wrong)
+        mend=REBUILD
+        if any(
+            fact.part in ("collection", "fields") and fact.fact != "collection" for fact in wrong
+        )
         else subject.mend,
     )
 

@@ -1,4 +1,4 @@
-"""What a drift's ids are: their class, document, chunk, and why they are named."""
+"""What a drift's ids are: their class, document, chunk, why they are named, and what mends them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from rag_assets.checks.consistency import chunk_of
 from rag_assets.checks.results import EVIDENCE_ROWS
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
+from resources.milvus.collections import REBUILD
 from resources.milvus.store import MilvusStore
+from resources.postgres.check_results import REPAIR
 from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection
+from resources.postgres.sources import SourceRow
 
 COLUMNS = ("id", "class", "document", "chunk", "reason")
 
@@ -21,6 +24,13 @@ _REASONS = {
     "duplicate": "one id, several rows",
     "contradictions": "two reads of Milvus disagree",
 }
+
+
+def mend_rows(store: MilvusStore, known: Sequence[Collection], source: SourceRow) -> str:
+    """The command for a drift of these collections; where one lacks a field, rows can only be written to a new one."""
+    if any(store.lacks_fields(collection.name, collection.kind) for collection in known):
+        return REBUILD
+    return f"{REPAIR} --source {source.name}"
 
 
 def evidence(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from rag_assets.checks.consistency import compare_keys, compare_range
-from rag_assets.checks.evidence import COLUMNS, evidence
+from rag_assets.checks.evidence import COLUMNS, evidence, mend_rows
 from rag_assets.checks.results import of_each_source, result
 from rag_assets.follow_up import age
 from rag_assets.partitions import SOURCES
@@ -22,7 +22,7 @@ from resources.configured import MilvusResource, PostgresResource
 from resources.milvus.collections import ALIASES
 from resources.milvus.rows import row_ids, spans
 from resources.milvus.store import MilvusStore
-from resources.postgres.check_results import REPAIR, CheckResult, last_results
+from resources.postgres.check_results import CheckResult, last_results
 from resources.postgres.collections import Collection, collections
 from resources.postgres.connection import Connection
 from resources.postgres.quick_look import rows_of_collection, sample_claims
@@ -150,8 +150,8 @@ def _sample_matches(kind: Kind) -> dg.AssetChecksDefinition:
 def _result(
     connection: Connection, store: MilvusStore, kind: Kind, name: str, full: str
 ) -> dg.AssetCheckResult:
-    source = get_source(connection, name)
-    found = look(connection, store, collections(connection, kind=kind), source)
+    source, known = get_source(connection, name), collections(connection, kind=kind)
+    found = look(connection, store, known, source)
     last = [r for r in last_results(connection, name) if (r.check, r.form) == (full, "full")]
     drifted = found.verdict == "drifted"
     counts = [
@@ -163,7 +163,7 @@ def _result(
         f"{source.name} in {ALIASES[kind]}, quick form: {found}. Last full comparison {_last(last)}.",
         columns=COLUMNS,
         rows=found.rows if found.rows else counts,
-        mend=f"{REPAIR} --source {name}" if drifted else f"rag check --source {name}",
+        mend=mend_rows(store, known, source) if drifted else f"rag check --source {name}",
         warning=found.verdict == "undetermined",
         metadata={
             "form": "quick",

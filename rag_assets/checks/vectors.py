@@ -8,7 +8,7 @@ import dagster as dg
 
 from rag_assets.checks.collections import alias_on_current_model, index_as_declared
 from rag_assets.checks.consistency import compare_collection
-from rag_assets.checks.evidence import COLUMNS, evidence, evidence_of_rows
+from rag_assets.checks.evidence import COLUMNS, evidence, evidence_of_rows, mend_rows
 from rag_assets.checks.kinds import Look, Subject, check_of_kind
 from rag_assets.checks.results import EVIDENCE_ROWS, result
 from rag_assets.checks.samples import (
@@ -30,8 +30,8 @@ UNREACHED_SHARE = 0.01
 
 def _match(subject: Subject) -> dg.AssetCheckResult:
     connection, store, source = subject.connection, subject.store, subject.source
-    drift, rows = Drift(), []
-    for collection in collections(connection, kind=subject.kind):
+    drift, rows, known = Drift(), [], collections(connection, kind=subject.kind)
+    for collection in known:
         found = compare_collection(connection, store, collection, source)
         rows += evidence(connection, store, collection, found)
         drift.add(found)
@@ -48,7 +48,7 @@ def _match(subject: Subject) -> dg.AssetCheckResult:
         sentence + ".",
         columns=COLUMNS,
         rows=rows,
-        mend=subject.mend,
+        mend=mend_rows(store, known, source) if drift.verdict == "drifted" else subject.mend,
         warning=drift.verdict == "undetermined",
         metadata={"verdict": drift.verdict, "rows_compared": drift.checked, **drift.counts},
     )

@@ -38,6 +38,14 @@ def search(
     language: Annotated[
         list[str] | None, typer.Option(help="Only chunks in these languages (ISO 639-1).")
     ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Only documents that have any of these tags.")
+    ] = None,
+    category: Annotated[list[str] | None, typer.Option(help="Only these categories.")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="Only these authors.")] = None,
+    chunk_type: Annotated[
+        list[str] | None, typer.Option(help="Only such chunks: text, heading, code, table, list.")
+    ] = None,
     condition: Annotated[
         list[str] | None,
         typer.Option(
@@ -72,7 +80,17 @@ def search(
             k=k,
             offset=offset,
             mode=mode.value if mode else None,
-            filters=_filters(source, language, condition or []),
+            filters=_filters(
+                {
+                    "source": source,
+                    "language": language,
+                    "tags": tag,
+                    "category": category,
+                    "author": author,
+                    "chunk_type": chunk_type,
+                },
+                condition or [],
+            ),
             radius=radius,
             rerank=rerank,
             by_document=by_document,
@@ -103,14 +121,8 @@ def search(
         out.print(table)
 
 
-def _filters(
-    sources: list[str] | None, languages: list[str] | None, conditions: list[str]
-) -> dict[str, object]:
-    found: dict[str, object] = {}
-    if sources:
-        found["source"] = sources
-    if languages:
-        found["language"] = languages
+def _filters(options: dict[str, list[str] | None], conditions: list[str]) -> dict[str, object]:
+    found: dict[str, object] = {name: [*values] for name, values in options.items() if values}
     for each in conditions:
         name, equals, value = each.partition("=")
         if not equals:

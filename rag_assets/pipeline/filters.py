@@ -1,21 +1,24 @@
 """What a search is limited to, as data, and the Milvus expression that says the same.
 
-Values reach the expression as JSON literals only, so no value can change which conditions there are.
+Values reach the expression as literals only, so no value can change which conditions there are.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 
 #: Values that one condition takes; longer lists belong into a narrower question.
 MAX_VALUES = 1000
-#: Characters of a value; what Milvus keeps of a field is no longer.
-MAX_CHARACTERS = 1000
+#: Characters of a value: no field is longer. Of a tag, the beginning that is kept (`rag_filter_tags`).
+MAX_CHARACTERS = {"tags": 100, "category": 100, "author": 255, "chunk_type": 50}
+MAX_CHARACTERS_ELSEWHERE = 1000
+
+#: What a literal may not hold as it is. Milvus Lite knows no other escapes of JSON; Milvus takes the rest as it stands.
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
 _CODE = re.compile("[a-z]{2}")
 
@@ -24,14 +27,18 @@ _CODE = re.compile("[a-z]{2}")
 class Filters:
     """Every condition must hold; of the values of one condition any is enough.
 
-    `document`: ids. `language`: ISO 639-1. `created_from` (inclusive) and `created_before` (exclusive): when the
-    document was first seen; a time without a zone is UTC, whole seconds.
+    `document`: ids. `language`: ISO 639-1. `tags`: documents that have any of them. `created_from` (inclusive) and
+    `created_before` (exclusive): when the document was first seen; a time without a zone is UTC, whole seconds.
     """
 
     source: tuple[str, ...] = ()
     source_type: tuple[str, ...] = ()
     language: tuple[str, ...] = ()
     document: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    category: tuple[str, ...] = ()
+    author: tuple[str, ...] = ()
+    chunk_type: tuple[str, ...] = ()
     created_from: datetime | None = None
     created_before: datetime | None = None
 
@@ -66,21 +73,36 @@ class Filters:
 
     def expression(self) -> str:
         """The Milvus expression; empty when there is no condition."""
-        conditions = [
-            f"{column} in {_literals(values)}"
-            for column, values in (
-                ("source", self.source),
-                ("source_type", self.source_type),
-                ("language", self.language),
-                ("document_id", self.document),
-            )
-            if values
-        ]
+        return " and ".join(condition for _, condition in self._conditions())
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The fields of Milvus that the expression names."""
+        return frozenset(column for column, _ in self._conditions())
+
+    def _conditions(self) -> Iterator[tuple[str, str]]:
+        for column, values in (
+            ("source", self.source),
+            ("source_type", self.source_type),
+            ("language", self.language),
+            ("document_id", self.document),
+            ("category", self.category),
+            ("author", self.author),
+            ("chunk_type", self.chunk_type),
+        ):
+            if values:
+                yield column, one_of(column, values)
+        if self.tags:
+            yield "tags", f"array_contains_any(tags, {_literals(self.tags)})"
         if self.created_from is not None:
-            conditions.append(f"created_timestamp >= {_seconds(self.created_from)}")
+            yield "created_timestamp", f"created_timestamp >= {_seconds(self.created_from)}"
         if self.created_before is not None:
-            conditions.append(f"created_timestamp < {_seconds(self.created_before)}")
-        return " and ".join(conditions)
+            yield "created_timestamp", f"created_timestamp < {_seconds(self.created_before)}"
+
+
+def one_of(column: str, values: Iterable[object]) -> str:
+    """The expression for rows that say one of the values, which may be anything but a null character."""
+    return f"{column} in {_literals(values)}"
 
 
 def _values(value: object) -> list[object]:
@@ -95,8 +117,10 @@ def _problems(name: str, values: list[object]) -> Iterable[str]:
     for value in values:
         if not isinstance(value, (str, uuid.UUID)):
             yield f"expected text, found {type(value).__name__}"
-        elif len(str(value)) > MAX_CHARACTERS:
-            yield f"expected at most {MAX_CHARACTERS} characters, found {len(str(value))}"
+        elif not str(value):
+            yield "expected text, found an empty one"
+        elif len(str(value)) > (most := MAX_CHARACTERS.get(name, MAX_CHARACTERS_ELSEWHERE)):
+            yield f"expected at most {most} characters, found {len(str(value))}"
         elif "\0" in str(value) or not _encodable(str(value)):
             yield f"expected text without null characters and lone surrogates, found {str(value)[:40]!r}"
         elif name == "language" and not _CODE.fullmatch(str(value)):
@@ -132,5 +156,5 @@ def _seconds(time: datetime) -> int:
     return int(time.timestamp())
 
 
-def _literals(values: tuple[str, ...]) -> str:
-    return "[" + ", ".join(json.dumps(value, ensure_ascii=False) for value in values) + "]"
+def _literals(values: Iterable[object]) -> str:
+    return "[" + ", ".join(f'"{str(value).translate(_ESCAPES)}"' for value in values) + "]"

@@ -1,13 +1,13 @@
 """The three collections: fields, indexes, aliases; what is declared, and what a server has instead.
 
-Fields are the schema reference's, and three more: `source` (its name), `row_fingerprint` (what makes a row right), and
-in the multi collection `chunk_id`. Rows hold no text.
+Fields are the schema reference's, and more: `source` (its name), what else searches filter by (author, category, tags,
+chunk_type), `row_fingerprint` (what makes a row right), and in the multi collection `chunk_id`. Rows hold no text.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from pymilvus import DataType
 from pymilvus.client.types import ConsistencyLevel
 
 from rag_assets.pipeline.vectors import Kind
+from resources.errors import ConfigError
 
 #: What readers call each collection; an alias of the physical one.
 ALIASES: Mapping[Kind, str] = {
@@ -26,6 +27,12 @@ ALIASES: Mapping[Kind, str] = {
 #: Name of the vector field, and of its index, in each collection.
 VECTOR_FIELD = "vector"
 CONSISTENCY = "Strong"
+
+#: What mends a collection whose fields are others than declared: no repair does.
+REBUILD = "rag rebuild milvus"
+
+#: Tags of a row, and bytes of each: what `rag_filter_tags` leaves of a document's (characters take up to four).
+TAGS, TAG_BYTES = 64, 400
 
 #: A MilvusClient. pymilvus declares each method as plain and as coroutine at once, which no type checker can follow.
 Client = Any
@@ -71,6 +78,14 @@ def scalars(kind: Kind) -> dict[str, tuple[DataType, dict[str, Any]]]:
         "language": (DataType.VARCHAR, {"max_length": 2}),
         "chunk_position": (DataType.INT32, {}),
         "created_timestamp": (DataType.INT64, {}),
+        # Milvus counts bytes, PostgreSQL characters.
+        "chunk_type": (DataType.VARCHAR, {"max_length": 4 * 50}),
+        "author": (DataType.VARCHAR, {"max_length": 4 * 255}),
+        "category": (DataType.VARCHAR, {"max_length": 4 * 100}),
+        "tags": (
+            DataType.ARRAY,
+            {"element_type": DataType.VARCHAR, "max_capacity": TAGS, "max_length": TAG_BYTES},
+        ),
         "row_fingerprint": (DataType.VARCHAR, {"max_length": 64}),
     }
 
@@ -92,6 +107,24 @@ def create(client: Client, name: str, layout: Layout, timeout: float) -> None:
         # Milvus Lite numbers every collection 0, and keeps properties; other servers number them apart.
         **({"properties": {_IDENTITY: str(uuid.uuid4())}} if is_lite(client) else {}),
     )
+
+
+def require_fields(client: Client, name: str, layout: Layout, timeout: float) -> None:
+    """Raises ConfigError where an existing collection has not the declared fields: they are settled when it is made."""
+    description = client.describe_collection(name, timeout=timeout)
+    refuse_other_fields(name, _compare_fields(description, layout))
+
+
+def refuse_other_fields(name: str, facts: Iterable[Comparison]) -> None:
+    wrong = [fact for fact in facts if fact.part == "fields" and fact.differs]
+    if wrong:
+        raise ConfigError(
+            f"{name} was made with other fields than are declared, by an earlier version or another model:\n  "
+            + "\n  ".join(
+                f"{fact.fact}: expected {fact.declared}, found {fact.actual}" for fact in wrong
+            )
+            + f"\nNothing was written to it. Make it anew, from Parquet and without a model call: {REBUILD}"
+        )
 
 
 def make_index(client: Client, name: str, layout: Layout, timeout: float) -> None:
@@ -131,13 +164,14 @@ def is_lite(client: Client) -> bool:
 class Comparison:
     """One fact of a collection, as declared and as the server reports it; None: this server does not report it.
 
-    `part` says what mends it: the collection is made anew, its index is, or it is loaded.
+    `part` says what mends it: the collection is made anew (with other fields no row can be written), its index is, or
+    it is loaded.
     """
 
     fact: str
     declared: object
     actual: object
-    part: Literal["collection", "index", "load"]
+    part: Literal["collection", "fields", "index", "load"]
 
     @property
     def differs(self) -> bool:
@@ -173,15 +207,15 @@ def _compare_fields(description: Mapping[str, Any], layout: Layout) -> Iterator[
         return DataType(fields[field]["type"]).name if field in fields else "none"
 
     primary = [field for field, found in fields.items() if found.get("is_primary")]
-    yield Comparison("primary key", "id", ", ".join(primary) or "none", "collection")
-    yield Comparison("field id", DataType.VARCHAR.name, type_of("id"), "collection")
+    yield Comparison("primary key", "id", ", ".join(primary) or "none", "fields")
+    yield Comparison("field id", DataType.VARCHAR.name, type_of("id"), "fields")
     declared = layout.vector_type.name
-    yield Comparison(f"field {VECTOR_FIELD}", declared, type_of(VECTOR_FIELD), "collection")
+    yield Comparison(f"field {VECTOR_FIELD}", declared, type_of(VECTOR_FIELD), "fields")
     if layout.kind != "sparse":
         found = fields.get(VECTOR_FIELD, {}).get("params", {}).get("dim", "none")
-        yield Comparison("dimension", layout.dimension, found, "collection")
+        yield Comparison("dimension", layout.dimension, found, "fields")
     for field, (data_type, _) in scalars(layout.kind).items():
-        yield Comparison(f"field {field}", data_type.name, type_of(field), "collection")
+        yield Comparison(f"field {field}", data_type.name, type_of(field), "fields")
 
 
 def _compare_index(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rag_assets.pipeline.filters import one_of
 from rag_assets.pipeline.vectors import NORM_TOLERANCE, Kind
 from resources.errors import VectorError
 
@@ -33,6 +33,10 @@ class RowFields:
     language: str | None
     position: int
     created_timestamp: int
+    chunk_type: str
+    author: str | None
+    category: str | None
+    tags: Sequence[str]
 
     def as_row(self, row_id: str) -> dict[str, Any]:
         return {
@@ -43,6 +47,10 @@ class RowFields:
             "language": self.language or "",
             "chunk_position": self.position,
             "created_timestamp": self.created_timestamp,
+            "chunk_type": self.chunk_type,
+            "author": self.author or "",
+            "category": self.category or "",
+            "tags": self.tags,
             "row_fingerprint": self.row_fingerprint,
         }
 
@@ -52,12 +60,6 @@ def row_ids(chunk: uuid.UUID | str, kind: Kind, count: int | None) -> list[str]:
     if kind != "multi":
         return [f"{chunk}_{kind}"]
     return [f"{chunk}_multi_{token:05d}" for token in range(count or 0)]
-
-
-def any_of(field: str, values: Iterable[object]) -> str:
-    """An expression; foreign values may hold quotes and backslashes, which JSON escapes as Milvus does."""
-    quoted = ", ".join(json.dumps(str(value), ensure_ascii=False) for value in values)
-    return f"{field} in [{quoted}]"
 
 
 def is_plain(row_id: str) -> bool:
@@ -88,7 +90,7 @@ def of_source(source: str) -> str:
 
 def of_no_source(sources: Sequence[str]) -> str:
     """A condition for rows that say a source that there is not."""
-    return "not (" + any_of("source", sources) + ")"
+    return "not (" + one_of("source", sources) + ")"
 
 
 def checked(

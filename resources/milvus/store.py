@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
+from rag_assets.pipeline.filters import one_of
 from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.errors import ConfigError, RagError, StoreUnavailable, VectorError
 from resources.faults import passage
@@ -38,12 +39,13 @@ from resources.milvus.collections import (
     identity,
     is_lite,
     make_index,
+    require_fields,
+    scalars,
 )
 from resources.milvus.rows import (
     EVERYTHING,
     RowFields,
     Span,
-    any_of,
     checked,
     is_plain,
     row_ids,
@@ -136,10 +138,12 @@ class MilvusStore:
     def ensure_collection(self, name: str, layout: Layout) -> str:
         """Makes the collection if there is none. Returns its identity (see `collections.create`).
 
-        Raises ConfigError when one of that name has another dimension or index than declared.
+        Raises ConfigError when one of that name has other fields or another dimension than declared.
         """
         with self._errors(f"prepare collection {name}"):
-            if not self.client.has_collection(name, timeout=self.timeout):
+            if self.client.has_collection(name, timeout=self.timeout):
+                require_fields(self.client, name, layout, self.timeout)
+            else:
                 create(self.client, name, layout, self.timeout)
             self.client.load_collection(name, timeout=self.timeout)
             return identity(self.client, name, self.timeout)
@@ -148,6 +152,16 @@ class MilvusStore:
         """What is declared and what the server has, fact by fact."""
         with self._errors(f"describe {name}"):
             return compare(self.client, name, layout, self.timeout)
+
+    def lacks_fields(self, name: str, kind: Kind) -> bool:
+        """Whether a collection that is there was made without a field that rows say now."""
+        return self.has_collection(name) and not scalars(kind).keys() <= self.fields(name)
+
+    def fields(self, name: str) -> frozenset[str]:
+        """The fields that a collection (or the one behind an alias) was made with."""
+        with self._errors(f"describe {name}"):
+            description = self.client.describe_collection(name, timeout=self.timeout)
+            return frozenset(field["name"] for field in description["fields"])
 
     def make_index(self, name: str, layout: Layout) -> None:
         """Replaces the index by the declared one."""
@@ -330,7 +344,7 @@ class MilvusStore:
         # By filter, Milvus Lite walks all rows: 3 s for what takes 0.01 s by keys.
         unknown = [chunk for chunk, count in chunks.items() if kind == "multi" and count is None]
         for part in _parts(unknown, KEYS):
-            self._call(f"delete rows of {name}", "delete", name, filter=any_of("chunk_id", part))
+            self._call(f"delete rows of {name}", "delete", name, filter=one_of("chunk_id", part))
 
     # Reads -----------------------------------------------------------------------------------------------------
 
@@ -348,7 +362,7 @@ class MilvusStore:
         # A get is refused when one of its keys holds a quote or a backslash: foreign ids may.
         for row_id in (row_id for row_id in ids if not is_plain(row_id)):
             rows = self._call(
-                f"read a row of {name}", "query", name, filter=any_of("id", [row_id]), **options
+                f"read a row of {name}", "query", name, filter=one_of("id", [row_id]), **options
             )
             found.update((row["id"], row) for row in rows)
         for part in _parts([row_id for row_id in ids if is_plain(row_id)], KEYS):
@@ -405,7 +419,7 @@ class MilvusStore:
             f"look for a document in {name}",
             "query",
             name,
-            filter=any_of("document_id", [document]),
+            filter=one_of("document_id", [document]),
             output_fields=["id"],
             limit=16_384,
             consistency_level="Strong",
@@ -422,7 +436,7 @@ class MilvusStore:
                 "query",
                 name,
                 # With a second condition: `id in` alone Milvus Lite answers by key.
-                filter=any_of("id", part) + ' and id >= ""',
+                filter=one_of("id", part) + ' and id >= ""',
                 output_fields=["id"],
                 timeout=max(self.timeout, SCAN_TIMEOUT),
                 consistency_level="Strong",
@@ -471,7 +485,7 @@ class MilvusStore:
                 "search",
                 name,
                 part,
-                filter=any_of("id", ids) if ids else "",
+                filter=one_of("id", ids) if ids else "",
                 limit=limit,
                 anns_field=VECTOR_FIELD,
                 search_params={"params": dict(params)},
@@ -504,7 +518,7 @@ class MilvusStore:
             f"read token vectors of {name}",
             "query",
             name,
-            filter=any_of("chunk_id", chunks),
+            filter=one_of("chunk_id", chunks),
             output_fields=["chunk_id", VECTOR_FIELD],
             limit=16_384,
         )

@@ -38,7 +38,7 @@ PARSER_VERSION: str = ";".join(
     ]
 )
 
-MAX_TITLE, MAX_AUTHOR = 1000, 255
+MAX_TITLE, MAX_AUTHOR, MAX_CATEGORY, MAX_TAG = 1000, 255, 100, 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class ParsedDocument:
 
     `title` is never empty, at most 1000 characters. `text` is NFC, not blank, without control characters besides
     newline and tab; `markdown` says that its headings mean something. `language` is ISO 639-1, None where there is
-    too little prose. `encoding` is the codec a text file was decoded with. `metadata` is small: pages, sheets, dates,
+    too little prose. `category` and `tags` are what the front matter says, empty where it does not, None where there is
+    none. `encoding` is the codec a text file was decoded with. `metadata` is small: pages, sheets, dates,
     and of a PDF `page_starts`, the offset in the text of each of its pages.
     """
 
@@ -56,6 +57,8 @@ class ParsedDocument:
     markdown: bool
     language: str | None
     author: str | None
+    category: str | None
+    tags: list[str] | None
     mime_type: str
     encoding: str | None
     metadata: dict[str, JSON]
@@ -83,12 +86,16 @@ def parse_document(
     text = clean(read.text).strip("\n")
     if not text.strip():
         raise ParseError(_without_text(found))
+    found_front = _FRONT_MATTER.match(text) if read.markdown else None
+    front = found_front and found_front[1]
     return ParsedDocument(
         title=_title(read, found, text, key),
         text=text,
         markdown=read.markdown,
         language=language or detect_language(text),
-        author=_author(read, text),
+        author=_author(read, front),
+        category=None if front is None else _category(front),
+        tags=None if front is None else _listed(front, "tags?", MAX_TAG),
         mime_type=found.mime_type,
         encoding=read.encoding,
         metadata=_metadata(read, text),
@@ -129,6 +136,7 @@ def _without_text(found: Format) -> str:
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _FIELD = r"^%s[ \t]*+:[ \t]*+(\S[^\n]*)$"
+_LIST = r"^%s[ \t]*+:[ \t]*+\n((?:[ \t]*+-(?:[ \t][^\n]*+)?(?:\n|\Z))++)"
 _FENCED = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(
     r"^ {0,3}\#{1,6}[ \t]++(?P<atx>\S[^\n]*)$"
@@ -194,6 +202,23 @@ def _field(front_matter: str, name: str) -> str:
     return "" if value in ("|", ">", "|-", ">-") else value.strip("\"'")
 
 
+def _category(front_matter: str) -> str:
+    """The category, or the first of several; empty where none is stated."""
+    stated = " ".join(clean(_field(front_matter, "category")).split())[:MAX_CATEGORY].strip()
+    return stated or next(iter(_listed(front_matter, "categories", MAX_CATEGORY)), "")
+
+
+def _listed(front_matter: str, name: str, longest: int) -> list[str]:
+    """The values of `name: [a, b]`, `name: a, b`, or `name:` and lines `- a`."""
+    if stated := _field(front_matter, name):
+        values = stated.strip("[]").split(",")
+    else:
+        below = re.search(_LIST % name, front_matter, re.MULTILINE | re.IGNORECASE)
+        values = [line.strip().removeprefix("-") for line in below[1].splitlines()] if below else []
+    cleaned = (" ".join(clean(value).strip(" \t\"'").split())[:longest] for value in values)
+    return [value.strip() for value in cleaned if value]
+
+
 def _file_title(key: str) -> str:
     """The file name without suffix, with spaces; of an index page, the name of its folder."""
     path = PurePosixPath(unquote(key).rstrip("/"))
@@ -203,7 +228,7 @@ def _file_title(key: str) -> str:
     return re.sub(r"[_\s]+|(?<=\w)-+(?=\w)", " ", stem)
 
 
-def _author(read: _Read, text: str) -> str | None:
+def _author(read: _Read, front: str | None) -> str | None:
     about = read.about
     stated = (
         about.get("authors")
@@ -211,8 +236,8 @@ def _author(read: _Read, text: str) -> str | None:
         or about.get("from_name")
         or about.get("from_email")
     )
-    if not stated and read.markdown and (front := _FRONT_MATTER.match(text)):
-        stated = _field(front[1], "authors?").strip("[]")
+    if not stated and front:
+        stated = _field(front, "authors?").strip("[]")
     names = stated if isinstance(stated, list | tuple) else [stated or ""]
     # Of a sender, `"Name" <address>`, the name.
     author = ", ".join(

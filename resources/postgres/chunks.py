@@ -144,8 +144,9 @@ def write_chunks(
            ON CONFLICT (id) DO UPDATE SET position = excluded.position, chunk_type = excluded.chunk_type,
              section_title = excluded.section_title, hierarchy_level = excluded.hierarchy_level,
              parent_chunk_id = excluded.parent_chunk_id, page = excluded.page, language = excluded.language,
-             updated_at = now(), embedding_status = CASE WHEN (c.position, c.language)
-               IS DISTINCT FROM (excluded.position, excluded.language) THEN 'pending' ELSE c.embedding_status END
+             updated_at = now(), embedding_status = CASE WHEN (c.position, c.language, c.chunk_type)
+               IS DISTINCT FROM (excluded.position, excluded.language, excluded.chunk_type) THEN 'pending'
+               ELSE c.embedding_status END
            WHERE (c.position, c.chunk_type, c.section_title, c.hierarchy_level, c.parent_chunk_id, c.page, c.language)
              IS DISTINCT FROM (excluded.position, excluded.chunk_type, excluded.section_title,
                                excluded.hierarchy_level, excluded.parent_chunk_id, excluded.page, excluded.language)

@@ -47,8 +47,9 @@ class DocumentRow:
     word_count: int = 0
     metadata: str = "{}"  # JSON
     source_url: str | None = None
+    # None: neither source nor document says, and what stands there stays. Empty: they say that there is none.
     category: str | None = None
-    tags: Sequence[str] | None = None  # None: the source does not say, and what stands there stays
+    tags: Sequence[str] | None = None
     signature: list[int] | None = (
         None  # see pipeline/near_duplicates.py; written by write_signatures
     )
@@ -149,15 +150,16 @@ def write_documents(
              category, tags, processing_status, parsed_run)
            SELECT id, title, content, %(type)s, %(name)s || '/' || key, %(source)s, key, source_url, author, language,
              word_count, length(content), raw_hash, %(parser)s, mime_type, is_markdown, metadata::jsonb,
-             category, tags, 'pending', rag_run()
+             CASE WHEN category IS NULL THEN (SELECT d.category FROM documents d WHERE d.id = parsed.id)
+               ELSE nullif(category, '') END,
+             coalesce(tags, (SELECT d.tags FROM documents d WHERE d.id = parsed.id)), 'pending', rag_run()
            FROM parsed WHERE error IS NULL
            ON CONFLICT (id) DO UPDATE SET title = excluded.title, content = excluded.content,
              source_url = excluded.source_url, author = excluded.author, language = excluded.language,
              word_count = excluded.word_count, char_count = excluded.char_count, raw_hash = excluded.raw_hash,
              parser_fingerprint = excluded.parser_fingerprint, mime_type = excluded.mime_type,
              is_markdown = excluded.is_markdown, metadata = excluded.metadata, error_message = NULL,
-             category = coalesce(excluded.category, documents.category),
-             tags = coalesce(excluded.tags, documents.tags),
+             category = excluded.category, tags = excluded.tags,
              updated_at = now(), parsed_run = excluded.parsed_run, {_NEXT_VERSION},
              chunker_fingerprint = CASE WHEN documents.content = excluded.content
                AND documents.is_markdown = excluded.is_markdown THEN documents.chunker_fingerprint END,

@@ -1,4 +1,5 @@
-"""What search results say: read from PostgreSQL in one query; a chunk that it does not know is not there."""
+"""What search results say: read from PostgreSQL in one query; a chunk that it does not know is not there, and none that
+does not meet the search's conditions now. What surrounds a hit is of its document, of whatever type and language."""
 
 from __future__ import annotations
 
@@ -23,16 +24,42 @@ class Serving:
     dimension: int
 
 
-def hydrate(connection: Connection, chunks: Sequence[uuid.UUID]) -> dict[uuid.UUID, ChunkText]:
+#: A search's conditions, as PostgreSQL has it now. Spliced into queries with `c`, `d` and `s` in scope.
+CONDITIONS = """(%(source)s::text[] IS NULL OR s.name = ANY(%(source)s))
+  AND (%(source_type)s::text[] IS NULL OR d.source_type = ANY(%(source_type)s))
+  AND (%(language)s::text[] IS NULL OR coalesce(c.language, d.language) = ANY(%(language)s))
+  AND (%(document)s::uuid[] IS NULL OR d.id = ANY(%(document)s))
+  AND (%(tags)s::text[] IS NULL OR d.filter_tags && %(tags)s)
+  AND (%(category)s::text[] IS NULL OR d.category = ANY(%(category)s))
+  AND (%(author)s::text[] IS NULL OR d.author = ANY(%(author)s))
+  AND (%(chunk_type)s::text[] IS NULL OR c.chunk_type = ANY(%(chunk_type)s))
+  AND (%(from)s::timestamptz IS NULL OR date_trunc('second', d.created_at) >= %(from)s)
+  AND (%(before)s::timestamptz IS NULL OR date_trunc('second', d.created_at) < %(before)s)"""
+
+
+def _parameters(limits: Filters) -> dict[str, object]:
+    lists = ("source", "source_type", "language", "tags", "category", "author", "chunk_type")
+    return {
+        **{name: list(getattr(limits, name)) or None for name in lists},
+        "document": [uuid.UUID(each) for each in limits.document] or None,
+        "from": limits.created_from and limits.created_from.replace(microsecond=0),
+        "before": limits.created_before and limits.created_before.replace(microsecond=0),
+    }
+
+
+def hydrate(
+    connection: Connection, chunks: Sequence[uuid.UUID], limits: Filters
+) -> dict[uuid.UUID, ChunkText]:
+    """Of those chunks that exist and meet the conditions now: rows in Milvus may be older than an edit."""
     if not chunks:
         return {}
     rows = connection.execute(
-        """SELECT c.id, d.id::text, d.title, c.section_title, c.position, s.name, d.source_key,
+        f"""SELECT c.id, d.id::text, d.title, c.section_title, c.position, s.name, d.source_key,
              coalesce(c.language, d.language), c.content,
              d.source_url, c.chunk_type, c.page, c.text_hash
            FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
-           WHERE c.id = ANY(%s)""",
-        [list(chunks)],
+           WHERE c.id = ANY(%(chunks)s) AND {CONDITIONS}""",
+        {"chunks": list(chunks), **_parameters(limits)},
     )
     return {row[0]: ChunkText(*row[1:]) for row in rows}
 
@@ -50,18 +77,13 @@ def serving(connection: Connection, instead: Collection[str] = ()) -> dict[Kind,
 def with_holders(connection: Connection, hits: Sequence[Hit], limits: Filters) -> list[Hit]:
     """The hits with the other documents that hold the same text and meet the search's conditions."""
     rows = connection.execute(
-        """SELECT own.id::text, other.* FROM document_chunks own CROSS JOIN LATERAL (
+        f"""SELECT own.id::text, other.* FROM document_chunks own CROSS JOIN LATERAL (
              SELECT DISTINCT found.document_id::text, found.name, found.source_key, found.title
              FROM (SELECT d.id AS document_id, s.name, d.source_key, d.title
                    FROM document_chunks c
                    JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
                    WHERE c.text_hash = own.text_hash AND d.id <> own.document_id
-                     AND (%(source)s::text[] IS NULL OR s.name = ANY(%(source)s))
-                     AND (%(source_type)s::text[] IS NULL OR d.source_type = ANY(%(source_type)s))
-                     AND (%(language)s::text[] IS NULL OR coalesce(c.language, d.language) = ANY(%(language)s))
-                     AND (%(document)s::uuid[] IS NULL OR d.id = ANY(%(document)s))
-                     AND (%(from)s::timestamptz IS NULL OR date_trunc('second', d.created_at) >= %(from)s)
-                     AND (%(before)s::timestamptz IS NULL OR date_trunc('second', d.created_at) < %(before)s)
+                     AND {CONDITIONS}
                    LIMIT %(chunks)s) found
              ORDER BY 2, 3 LIMIT %(holders)s) other
            WHERE own.id = ANY(%(hits)s) ORDER BY other.name, other.source_key""",
@@ -69,12 +91,7 @@ def with_holders(connection: Connection, hits: Sequence[Hit], limits: Filters) -
             "hits": [uuid.UUID(hit.chunk_id) for hit in hits],
             "holders": HOLDERS,
             "chunks": HOLDING_CHUNKS,
-            "source": list(limits.source) or None,
-            "source_type": list(limits.source_type) or None,
-            "language": list(limits.language) or None,
-            "document": [uuid.UUID(each) for each in limits.document] or None,
-            "from": limits.created_from and limits.created_from.replace(microsecond=0),
-            "before": limits.created_before and limits.created_before.replace(microsecond=0),
+            **_parameters(limits),
         },
     ).fetchall()
     holders: dict[str, list[Holder]] = {}

@@ -18,7 +18,8 @@ from resources.postgres.todo import plan_todo
 
 #: The fingerprint that a chunk's rows must have now. Spliced into queries with `c`, `d` and `s` in scope.
 FINGERPRINT = """rag_row_fingerprint(%(model)s, c.text_hash, d.id, d.source_type, s.name,
-                                     coalesce(c.language, d.language), c.position, d.created_at)"""
+                                     coalesce(c.language, d.language), c.position, d.created_at, c.chunk_type,
+                                     d.author, d.category, d.filter_tags)"""
 
 
 #: Outbox entries claimed at a time.
@@ -39,6 +40,10 @@ class VectorRow:
     language: str | None
     position: int
     created_at: datetime
+    chunk_type: str
+    author: str | None
+    category: str | None
+    tags: list[str]
 
 
 #: What is set on a chunk `u` that every kind of collection holds.
@@ -91,11 +96,12 @@ def plan_vectors(
     return plan_todo(
         writer.connection,
         f"""SELECT id, row_fingerprint, path, row_index, document_id, source_type, source, language, position,
-              created_at, replaces,
+              created_at, chunk_type, author, category, tags, replaces,
               (row_number() OVER (ORDER BY file_id, row_index, id) - 1) / %(batch_rows)s AS batch
             FROM (
               SELECT c.id, {FINGERPRINT} AS row_fingerprint, e.file_id, f.path, e.row_index, d.id AS document_id,
                 d.source_type, s.name AS source, coalesce(c.language, d.language) AS language, c.position, d.created_at,
+                c.chunk_type, d.author, d.category, d.filter_tags AS tags,
                 r.chunk_id IS NOT NULL AS replaces, r.row_fingerprint AS acknowledged
               FROM documents d JOIN sources s ON s.id = d.source_uuid JOIN document_chunks c ON c.document_id = d.id
               JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
@@ -112,7 +118,7 @@ def batch_of_vectors(connection: Connection, batch: int) -> tuple[list[VectorRow
     """The rows of a batch in file order, and how many of them replace an acknowledged row."""
     rows = connection.execute(
         """SELECT id, row_fingerprint, path, row_index, document_id, source_type, source, language, position,
-             created_at, replaces
+             created_at, chunk_type, author, category, tags, replaces
            FROM pg_temp.todo WHERE batch = %s ORDER BY path, row_index, id""",
         [batch],
     ).fetchall()

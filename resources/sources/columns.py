@@ -73,12 +73,13 @@ def document_of(
                 ("author", config.author),
                 ("url", config.url_column),
                 ("language", config.language_column),
-                ("category", config.category),
             )
             if column and row.get(column) not in (None, "")
         },
         "metadata": {name: plain(row[name]) for name in kept if row.get(name) is not None},
     }
+    if config.category:
+        about["category"] = str(row.get(config.category) or "")
     if config.tags:
         about["tags"] = _tags(row.get(config.tags))
     return text.encode("utf-8", "replace"), about

@@ -2,7 +2,8 @@
 
 So an edit of a row's title is a change like any other: parsed again, and since the text is equal, nothing is embedded.
 Files carry no envelope: their raw bytes are kept as they are. Fields of `about`, all optional: `name` (a file name that
-tells the format), title, author, url, language, category, tags (a list), and `metadata` (what else there is).
+tells the format), title, author, url, language, category, tags (a list), and `metadata` (what else there is). An empty
+category or list of tags says that there is none; where nothing is said, what stands in the table stays.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MAGIC = b"\0rag-document\0"
 def wrap(data: bytes, about: Mapping[str, Any] | None) -> bytes:
     if about is None:
         return data
-    said = {name: value for name, value in about.items() if value not in (None, "", {})}
+    said = {name: value for name, value in about.items() if value not in (None, {})}
     # Sorted, and JSON escapes line ends: the same document gives the same bytes.
     return _MAGIC + json.dumps(said, sort_keys=True, default=str).encode() + b"\n" + data
 
@@ -57,7 +58,7 @@ def stated(about: Mapping[str, Any]) -> Stated:
         author=_line(about.get("author"), 255),
         url=_line(about.get("url"), 8000),
         language=language if re.fullmatch("[a-z]{2}", language) else None,
-        category=_line(about.get("category"), 100),
+        category=_line(about["category"], 100) or "" if "category" in about else None,
         tags=[tag for tag in (_line(tag, 255) for tag in about["tags"]) if tag]
         if "tags" in about
         else None,

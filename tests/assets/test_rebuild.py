@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 
+from rag_assets.checks.collections import index_as_declared
+from rag_assets.checks.kinds import Subject
+from rag_assets.checks.vectors import _match as rows_match
 from rag_assets.publishing import REBUILD
+from resources.errors import ConfigError
+from resources.milvus import collections as milvus
+from resources.milvus.rows import RowFields
 from resources.milvus.store import MilvusStore
 from tests.assets.test_sync import ENGLISH, assert_equal, long_text
 from tests.conftest import World
 from tests.embedders import CountingEmbedder
+from tests.oracle import disagreements
 
 
 def rebuild(world: World, *, success: bool = True, **config: Any) -> dict[str, Any]:
@@ -48,6 +55,72 @@ def counted(world: World) -> World:
     counted.sync()
     counted.sync("more")
     return counted
+
+
+@contextmanager
+def earlier_version() -> Iterator[None]:
+    """What rows said before searches could be filtered by what documents say of themselves."""
+    later, now, as_row = (
+        {"author", "category", "tags", "chunk_type"},
+        milvus.scalars,
+        RowFields.as_row,
+    )
+
+    def scalars(kind: Any) -> dict[str, Any]:
+        return {name: each for name, each in now(kind).items() if name not in later}
+
+    def row(self: RowFields, row_id: str) -> dict[str, Any]:
+        return {name: each for name, each in as_row(self, row_id).items() if name not in later}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(milvus, "scalars", scalars)
+        patch.setattr(RowFields, "as_row", row)
+        yield
+
+
+def test_a_collection_of_an_earlier_version_is_told_and_only_a_rebuild_mends_it(
+    world: World,
+) -> None:
+    world = world.configured(vectors=("dense",))
+    world.write({"a.md": "---\ntags: [news]\n---\n" + ENGLISH, "b.md": long_text("town", 3)})
+    source = world.add()
+    with earlier_version():
+        world.sync()
+    # Acknowledgements younger than a second are not held against a scan.
+    world.connection.execute("UPDATE vector_rows SET acknowledged_at = now() - interval '1 minute'")
+    old = world.store.alias_target("dense") or ""
+    row = world.store.client.query(old, "id != ''", output_fields=["*"], limit=1)[0]
+    world.store.client.upsert(old, [{**row, "row_fingerprint": "0" * 32}])
+
+    lacks = "field tags: expected ARRAY, found none"
+    resources = (world.resources[name] for name in ("milvus", "embedder"))
+    subject = Subject(
+        "dense",
+        source,
+        world.connection,
+        world.store,
+        world.resources["storage"].open(),
+        *resources,
+    )
+    for look, told in ((index_as_declared, lacks), (rows_match, "1 stale")):
+        found = look(subject)
+        assert told in (found.description or "")
+        assert found.metadata["mend_with"].value == "rag rebuild milvus"
+    for job in ("sync_source", "repair_drift"):
+        result = world.run(job, raise_on_error=False)
+        (failed,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]  # fmt: skip
+        assert failed.user_failure_data is not None
+        said = failed.user_failure_data.description or ""
+        assert lacks in said and "rag rebuild milvus" in said
+    searcher = world.searcher()
+    assert searcher.search("observatory", k=1)[0].key == "a.md"
+    with pytest.raises(ConfigError, match=r"filtered by tags.*rag rebuild milvus"):
+        searcher.search("observatory", filters={"tags": "news", "language": "en"})
+
+    rebuild(world)
+    assert [hit.key for hit in searcher.search("observatory", filters={"tags": "news"})] == ["a.md"]
+    settings = world.settings
+    assert disagreements(settings.postgres_url, settings.milvus_uri, ("dense",)) == []
 
 
 @contextmanager

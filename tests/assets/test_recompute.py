@@ -127,22 +127,22 @@ def test_a_renamed_and_a_moved_file_embed_nothing_and_write_their_rows(docs: Met
 
 
 def test_edited_metadata_embeds_nothing_and_writes_its_rows_at_most(docs: Meter) -> None:
-    rows = len(docs.chunks("a.md"))
-    for column, value in (
-        ("title", "Another title"),
-        ("tags", ["new"]),
-        ("author", "Somebody"),
-        ("source_url", "https://example.org/a"),
-        ("category", "news"),
-        ("language", "de"),
-    ):
+    rows, many = len(docs.chunks("a.md")), ["é" * 200] * 5000
+    edits: tuple[tuple[dict[str, Any], int], ...] = (
+        ({"title": "Another title", "source_url": "https://example.org/a"}, 0),  # not in a row
+        ({"tags": ["new"]}, rows),
+        ({"author": "Somebody"}, rows),
+        ({"category": "news"}, rows),
+        ({"author": "é" * 255, "category": "é" * 100, "tags": many}, rows),
+        ({"tags": [*many, "one more"]}, 0),  # a row says the first 64
+        ({"language": "de"}, rows),
+    )
+    for edit, written in edits:
         docs.world.connection.execute(
-            f"UPDATE documents SET {column} = %s WHERE source_key = 'a.md'",  # pyright: ignore[reportArgumentType]
-            [value],
+            f"UPDATE documents SET {', '.join(f'{name} = %s' for name in edit)} WHERE source_key = 'a.md'",  # pyright: ignore[reportArgumentType, reportCallIssue]
+            list(edit.values()),
         )
-        cost = docs.sync()
-        assert cost.texts == cost.deleted == 0
-        assert cost.upserted == (rows if column == "language" else 0)  # the others are not in a row
+        assert (docs.sync(), [*edit]) == (Cost(0, upserted=written), [*edit])
 
 
 def test_metadata_edited_in_the_source_embeds_nothing(docs: Meter) -> None:
@@ -152,9 +152,12 @@ def test_metadata_edited_in_the_source_embeds_nothing(docs: Meter) -> None:
     docs.sync()
     rows = len(docs.chunks("d.md"))
     (root / "d.md").write_text("---\ntitle: Two titles\ntags: [b]\nauthor: Me\n---\n" + text("d"))
-    cost = docs.sync()
-    assert cost.texts == cost.deleted == 0
-    assert cost.upserted <= rows
+    assert docs.sync() == Cost(0, upserted=rows)
+    written = "SELECT author, category, tags FROM documents WHERE source_key = 'd.md'"
+    assert docs.world.connection.execute(written).fetchone() == ("Me", None, ["b"])
+    (root / "d.md").write_text("---\ntitle: Two titles\ncategory: news\n---\n" + text("d"))
+    assert docs.sync() == Cost(0, upserted=rows)
+    assert docs.world.connection.execute(written).fetchone() == (None, "news", [])
 
 
 def test_a_paragraph_edited_among_a_thousand_chunks_costs_three_at_most(meter: Meter) -> None:

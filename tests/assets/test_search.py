@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg.rows
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from rag_assets.pipeline.filters import Filters
 from resources.errors import ConfigError
+from resources.postgres.hydration import hydrate
 from tests.conftest import World, empty_world
 
 LICENCE = "This page is published under the licence of the observatory and may be copied freely by anyone."
@@ -123,6 +129,105 @@ def test_filters_limit_what_is_found(indexed: World) -> None:
     assert searcher.search("Saturn", filters={"created_before": tomorrow.isoformat()})
 
 
+#: What documents may say of themselves, and people ask for.
+HOSTILE = [
+    "a", "A", "b", 'quo"te', "it's", "back\\slash", "trailing\\", "100%", "_", '"] or id >= "', "new\nline", "\x01\b\f",
+    "\u2028", "é", "e\u0301", "天文", "[a, b]", "{}", "$meta", "\\u0041", "null", " a ", "😀" * 90,
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def labelled(indexed: World) -> list[dict[str, Any]]:
+    """Chunks as PostgreSQL has them, of a source whose documents say hostile things; one says too many."""
+    pages = {
+        f"{n}.md": f"The label of hall {n}.\n\n```\n" + f"label {n} = y + z\n" * 80 + "```\n"
+        for n in range(30)
+    }
+    add(indexed, "labels", pages)
+    chance = random.Random(7)
+    for n in range(30):
+        tags: list[str | None] = chance.sample(HOSTILE, chance.randrange(4))
+        tags += ["", None, *(f"{i}" + "😀" * 200 for i in range(5000)), "b"] if n == 0 else []
+        indexed.connection.execute(
+            "UPDATE documents SET author = %s, category = %s, tags = %s WHERE source_key = %s",
+            [chance.choice([*HOSTILE, None]), chance.choice([*HOSTILE, None]), tags, f"{n}.md"],
+        )
+    indexed.sync("labels")
+    with indexed.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+        rows = cursor.execute(
+            """SELECT c.id::text, c.chunk_type, d.author, d.category, d.tags, s.name AS source
+               FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid"""
+        ).fetchall()
+    assert {row["chunk_type"] for row in rows} > {"code"}
+    return rows
+
+
+def meets(row: dict[str, Any], conditions: dict[str, list[str]]) -> bool:
+    tags = [tag[:100] for tag in row["tags"] or () if tag][:64]
+    return all(
+        bool(set(values) & set(tags)) if name == "tags" else row[name] in values
+        for name, values in conditions.items()
+    )
+
+
+CONDITIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        **{
+            name: st.lists(st.sampled_from([*HOSTILE, "7" + "😀" * 99]), min_size=1, max_size=9)
+            for name in ("tags", "category", "author")
+        },
+        "chunk_type": st.lists(st.sampled_from(["code", "text", 'te"xt']), min_size=1),
+        "source": st.just(["labels"]),
+    },
+).filter(bool)
+
+
+@given(CONDITIONS)
+@settings(max_examples=30)
+@example({"tags": ["7" + "😀" * 99]})  # cut
+@example({"tags": ["63" + "😀" * 98]})  # the 65th or a later one
+def test_what_a_filter_finds_is_what_postgres_says_meets_it(
+    indexed: World, labelled: list[dict[str, Any]], conditions: dict[str, list[str]]
+) -> None:
+    eligible = {row["id"] for row in labelled if meets(row, conditions)}
+    limits = Filters.of(conditions)
+    for kind in ("dense", "sparse"):
+        rows = indexed.store.scan(f"{kind}_collection", where=limits.expression())
+        assert {row_id.split("_")[0] for bucket in rows for row_id, _ in bucket} == eligible
+    known = hydrate(indexed.connection, [uuid.UUID(row["id"]) for row in labelled], limits)
+    assert {str(chunk) for chunk in known} == eligible
+
+
+def test_searches_are_filtered_by_what_documents_say(
+    indexed: World, labelled: list[dict[str, Any]]
+) -> None:
+    searcher = indexed.searcher()
+    for conditions in (
+        {"tags": HOSTILE[:9]},
+        {"category": HOSTILE[:12], "chunk_type": ["text"]},
+        {"author": HOSTILE[9:], "tags": ["a", "b", "天文"], "source": ["labels"]},
+    ):
+        found = searcher.search("label", k=100, mode="sparse", filters=conditions)
+        eligible = {row["id"] for row in labelled if meets(row, conditions)}
+        assert {hit.chunk_id for hit in found} == eligible and eligible
+
+
+def test_what_was_edited_is_filtered_as_it_is_now_even_before_milvus_knows(indexed: World) -> None:
+    pages = {f"{n}.md": "A notice about the dome that all may read." for n in "ab"}
+    notices = add(indexed, "notices", pages)
+    edit = "UPDATE documents SET category = %s WHERE source_id = ANY(%s)"
+    indexed.connection.execute(edit, ["public", ["notices/a.md", "notices/b.md"]])
+    indexed.sync("notices")
+    public = {**notices, "category": "public"}
+    searcher = indexed.searcher()
+    (hit,) = searcher.search("notice", filters=public)
+    assert len(hit.also_in) == 1
+    indexed.connection.execute(edit, ["internal", ["notices/a.md"]])
+    (hit,) = searcher.search("notice", filters=public)
+    assert (hit.key, hit.also_in) == ("b.md", ())
+
+
 def test_a_radius_leaves_out_what_is_far(indexed: World) -> None:
     searcher = indexed.searcher()
     near, far = searcher.search("rings of the planet Saturn", k=2, mode="dense")
@@ -174,7 +279,7 @@ def test_a_mistake_is_answered_with_what_was_expected(indexed: World) -> None:
         ({"mode": "multi"}, "multi vectors are not kept; set RAG_VECTORS=dense,sparse,multi"),
         ({"rerank": True}, "multi vectors are not kept"),
         ({"radius": 0.5}, "radius: expected with mode dense or sparse, found with hybrid"),
-        ({"filters": {"colour": "red"}}, "colour: expected one of created_before, created_from"),
+        ({"filters": {"colour": "red"}}, "colour: expected one of author, category, chunk_type"),
         ({"filters": {"language": "japanese"}}, "language: expected an ISO 639-1 code such as ja"),
         ({"filters": {"document": "1"}}, "document: expected a document's id (a UUID), found '1'"),
         ({"filters": {"source": "nowhere"}}, "No source is named 'nowhere'; there are: "),

@@ -39,7 +39,7 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
 ) -> None:
     row = {
         "id": "a/1", "text": text(1), "name": "Hall of one", "by": "Ada", "at": "https://ex.org/1",
-        "lang": "en-GB", "tags": ["x", "y"], "year": 1601, "odd": "nul\u0000 and \ud800",
+        "lang": "en-GB", "tags": ["x", "y"], "year": 1601, "odd": "nul\u0000 and \ud800", "kind": "halls",
     }  # fmt: skip
     other = {**row, "id": "b", "text": text(2), "name": "Hall of two", "tags": None}
     path = world.write({"rows.jsonl": ""}) / "rows.jsonl"
@@ -53,14 +53,15 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
         "jsonl",
         {
             "path": str(path), "key": "id", "text": "text", "format": "markdown", "title": "name", "author": "by",
-            "url_column": "at", "language_column": "lang", "tags": "tags", "metadata": ["year", "odd"],
+            "url_column": "at", "language_column": "lang", "tags": "tags", "category": "kind",
+            "metadata": ["year", "odd"],
         },
     )  # fmt: skip
     world.sync("rows")
     found = documents(world)
     assert {name: value for name, value in found["a/1"].items() if name != "metadata"} == {
         "title": "Hall of one", "author": "Ada", "source_url": "https://ex.org/1", "language": "en",
-        "category": None, "tags": ["x", "y"], "status": "completed",
+        "category": "halls", "tags": ["x", "y"], "status": "completed",
     }  # fmt: skip
     assert found["a/1"]["metadata"]["year"] == 1601
     assert found["a/1"]["metadata"]["odd"].startswith("nul")
@@ -77,6 +78,11 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
         not written(plan, asset) for asset in plan if asset not in ("source_documents", "documents")
     )
     assert world.one("SELECT updated_at FROM documents WHERE source_key = 'b'") == before
+
+    write({**row, "name": "The first hall", "kind": "", "tags": "z"}, other)
+    plan = world.sync("rows")
+    assert (documents(world)["a/1"]["category"], documents(world)["a/1"]["tags"]) == (None, ["z"])
+    assert (plan["chunk_embeddings"]["inserted"], plan["dense_vectors"]["replaced"]) == (0, 1)
 
     write(other)  # moved up, and one gone
     plan = world.sync("rows")

@@ -77,7 +77,8 @@ class Index:
 
     def rows(self, chunks: Sequence[uuid.UUID]) -> list[RowFields]:
         found = self.connection.execute(
-            f"""SELECT c.id, {FINGERPRINT}, d.id, d.source_type, s.name, d.language, c.position, 0
+            f"""SELECT c.id, {FINGERPRINT}, d.id, d.source_type, s.name, d.language, c.position, 0,
+                  c.chunk_type, d.author, d.category, d.filter_tags
                 FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
                 WHERE c.id = ANY(%(chunks)s)""",  # pyright: ignore[reportArgumentType, reportCallIssue]
             {"model": self.collection.model, "chunks": list(chunks)},

@@ -62,7 +62,10 @@ def fields(
 ) -> list[RowFields]:
     random = np.random.default_rng(seed)
     return [
-        RowFields(uuid.UUID(bytes=random.bytes(16)), fingerprint * 32, uuid.uuid4(), "folder", source, None, n, 1)
+        RowFields(
+            uuid.UUID(bytes=random.bytes(16)), fingerprint * 32, uuid.uuid4(), "folder", source, None, n, 1, "text",
+            None, None, [],
+        )
         for n in range(count)
     ]  # fmt: skip
 
@@ -77,6 +80,7 @@ def foreign(row_id: str, source: str = "docs", fingerprint: str = "x") -> dict[s
     return {
         "id": row_id, "vector": [1.0, *[0.0] * 7], "document_id": "", "source_type": "", "source": source,
         "language": "", "chunk_position": 0, "created_timestamp": 0, "row_fingerprint": fingerprint,
+        "chunk_type": "", "author": "", "category": "", "tags": [],
     }  # fmt: skip
 
 

@@ -157,11 +157,15 @@ def test_a_document_deleted_by_hand_stays_out_at_this_content(connection: Connec
         ("created_at", "2020-01-01", "pending"),
         ("source_type", "git", "pending"),
         ("language", "en", "completed"),  # as it was
-        ("author", "somebody", "completed"),  # not beside the vectors
+        ("author", "somebody", "pending"),
+        ("category", "news", "pending"),
+        ("tags", ["new"], "pending"),
+        ("tags", None, "completed"),
+        ("title", "other", "completed"),  # not beside the vectors
     ],
 )
 def test_an_edit_of_what_stands_beside_vectors_makes_work(
-    connection: Connection, column: str, value: str, status: str
+    connection: Connection, column: str, value: object, status: str
 ) -> None:
     new_document(connection, new_source(connection), "a", ["one"])
     connection.execute(f"UPDATE documents SET {column} = %s", [value])  # pyright: ignore[reportArgumentType, reportCallIssue]

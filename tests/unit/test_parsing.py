@@ -222,6 +222,27 @@ def test_front_matter_names_the_author() -> None:
     assert parse("---\ntitle: T\nauthor: Ada\n---\ntext", "a.md").author == "Ada"
 
 
+@pytest.mark.parametrize(
+    ("front", "category", "tags"),
+    [
+        ("category: Research, Development\ntags: [a, 'b c', \"d\"]", "Research, Development", ["a", "b c", "d"]),
+        ("tags: a, b", "", ["a", "b"]),
+        ("tag: a\ncategories:\n  - News\n  - Old", "News", ["a"]),
+        ("tags:\n- a\n- \"b: c\"\n-\n- 天文\ntitle: T", "", ["a", "b: c", "天文"]),
+        ("tags:\ntitle: T", "", []),
+        (f"tags: {'x' * 300}\ncategory: {'y' * 300}", "y" * 100, ["x" * 255]),
+    ],
+)  # fmt: skip
+def test_front_matter_names_category_and_tags(front: str, category: str, tags: list[str]) -> None:
+    document = parse(f"---\n{front}\n---\ntext", "a.md")
+    assert (document.category, document.tags) == (category, tags)
+
+
+def test_without_front_matter_nothing_is_said_of_category_and_tags() -> None:
+    document = parse("# Title\n\ntags: [a]\n", "a.md")
+    assert (document.category, document.tags) == (None, None)
+
+
 def test_table_rows_name_their_columns() -> None:
     document = parse('Team;City;Cups\nBlues;"St. Louis";1\nFlyers;;2\n', "cups.csv")
     assert document.text == "Team: Blues; City: St. Louis; Cups: 1\nTeam: Flyers; Cups: 2"
