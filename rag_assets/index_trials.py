@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,8 @@ from resources.postgres.sources import SourceRow
 
 #: Neighbours that are looked for.
 K = 10
-#: Clients that ask at a time, and for how many seconds, to measure queries per second.
-CLIENTS, SECONDS = 8, 5.0
+#: To measure queries per second: clients that ask at a time, for how many seconds, each query how often at most.
+CLIENTS, SECONDS, TURNS = 8, 5.0, 20
 
 #: A query's vector and search parameters -> ids, best first.
 Search = Callable[[NDArray[np.float32], Mapping[str, Any]], list[str]]
@@ -220,12 +219,12 @@ def _compare(
 
 def _per_second(search: Search, queries: NDArray[np.float32], how: Mapping[str, Any]) -> float:
     """Queries answered in a second, of CLIENTS that ask one after another."""
-    numbers, started = count(), time.perf_counter()
+    numbers, started = iter(range(TURNS * len(queries))), time.perf_counter()
 
     def client() -> int:
         done = 0
-        while time.perf_counter() - started < SECONDS:
-            search(queries[next(numbers) % len(queries)], how)
+        while time.perf_counter() - started < SECONDS and (at := next(numbers, None)) is not None:
+            search(queries[at % len(queries)], how)
             done += 1
         return done
 
