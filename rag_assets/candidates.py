@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from rag_assets.pipeline.index_kinds import wide_enough
 from rag_assets.pipeline.ranking import rank_by_maxsim, reciprocal_rank_fusion, weighted_fusion
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from resources.milvus.collections import ALIASES
@@ -111,7 +112,7 @@ class Candidates:
         if kind == "dense":
             assert self.query.dense is not None
             vector: Any = self.query.dense[0]
-            params = self._dense_params(limit)
+            params = wide_enough(self.dense_params, limit)
         else:
             assert self.query.sparse is not None
             sparse = self.query.sparse
@@ -135,7 +136,7 @@ class Candidates:
                 self.names["multi"],
                 vector,
                 limit=limit,
-                params=self._dense_params(limit),
+                params=wide_enough(self.dense_params, limit),
                 filter=self.condition,
                 output_fields=("id", "chunk_id"),
             )
@@ -153,9 +154,3 @@ class Candidates:
         self._complete &= len(chunks) <= RERANKED
         documents = self.milvus.token_vectors(self.names["multi"], first) if first else {}
         return rank_by_maxsim(np.asarray(self.query.multi.vectors), documents)
-
-    def _dense_params(self, limit: int) -> dict[str, Any]:
-        if "ef" not in self.dense_params:
-            return dict(self.dense_params)
-        # HNSW finds no more than ef: a search for more must look further.
-        return {**self.dense_params, "ef": max(int(self.dense_params["ef"]), limit)}

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from rag_assets import progress
 from rag_assets.candidates import MODES, Mode, needed_kinds
+from rag_assets.embedded_rows import embedded_rows, unit_vectors
 from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.hits import Hit
 from rag_assets.pipeline.nearest import Recall, dense_scores, sparse_scores
@@ -29,13 +28,12 @@ from rag_assets.pipeline.relevance import (
 from rag_assets.pipeline.vectors import Kind, Sparse
 from rag_assets.searcher import Answer, Searcher
 from resources.configured import EmbedderResource, MilvusResource
-from resources.embedding_files import EmbeddingReader, dense_rows, sparse_rows
-from resources.errors import ConfigError, StoreUnavailable
+from resources.embedding_files import sparse_rows
+from resources.errors import ConfigError
 from resources.files import FileStore
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import ALL_STATES, Collection, collections
 from resources.postgres.connection import Connection, Postgres
-from resources.postgres.embeddings import embedded_chunks
 from resources.postgres.evaluations import Measure, ModeResult
 from resources.postgres.retrieval_sets import RetrievalSet, queries_of, relevant_of
 
@@ -43,8 +41,8 @@ from resources.postgres.retrieval_sets import RetrievalSet, queries_of, relevant
 DEPTH = 50
 #: Queries whose judgements are read at a time.
 QUERIES = 200
-#: Queries whose exact neighbours are computed, and vectors read at a time for it.
-EXACT_QUERIES, EXACT_ROWS = 100, 2000
+#: Queries whose exact neighbours are computed.
+EXACT_QUERIES = 100
 
 ANN_RECALL = "ANN recall@10"
 _PERCENTILES = {"p50 ms": 50, "p95 ms": 95, "p99 ms": 99}
@@ -194,11 +192,9 @@ class Evaluator:
             for query in queries
         ]
         recall = Recall(found, CUTOFF, only_positive=kind == "sparse")
-        for ids, table in self._embedded(collection, known):
+        for ids, table in embedded_rows(self.connection, self.files, collection, known.source_id):
             if kind == "dense":
-                rows = dense_rows(table)
-                rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-                recall.add(ids, dense_scores(dense, rows))
+                recall.add(ids, dense_scores(dense, unit_vectors(table)))
             else:
                 recall.add(ids, sparse_scores(sparse, sparse_rows(table)))
         return recall.value()
@@ -209,21 +205,6 @@ class Evaluator:
         states = ALL_STATES if name else ("serving",)
         known = collections(self.connection, kind=kind, states=states)
         return next(each for each in known if name in (None, each.name))
-
-    def _embedded(self, collection: Collection, known: RetrievalSet) -> Any:
-        """(chunks, their rows in Parquet), some at a time."""
-        reader = EmbeddingReader(self.files, collection.kind)
-        batches = embedded_chunks(self.connection, collection, known.source_id, EXACT_ROWS)
-        for batch in batches:
-            for path, group in groupby(batch, key=lambda row: row[1]):
-                rows = list(group)
-                try:
-                    table = reader.read(path, [row for _, _, row in rows])
-                except (FileNotFoundError, pa.ArrowInvalid) as error:
-                    raise StoreUnavailable(
-                        f"An embedding file is gone or damaged: {error}. Embed its texts again: rag rebuild parquet"
-                    ) from error
-                yield [chunk for chunk, _, _ in rows], table
 
 
 def _labels(known: RetrievalSet, hit: Hit) -> frozenset[str]:

@@ -6,6 +6,7 @@ Nothing is connected to or started here. `load_settings()` reports every invalid
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rag_assets.pipeline import index_kinds
 from rag_assets.pipeline.vectors import KINDS, Kind
 from resources.errors import ConfigError
 
@@ -34,9 +36,6 @@ EMBEDDED_INDEX: dict[str, Any] = {
     "metric_type": "IP",
     "params": {"nlist": 128},
 }
-#: Search parameters by the index type's first letters: the schema reference's for HNSW; for the others those that found
-#: 0.95 of the exact neighbours in `tests/benchmarks/reachability.py`.
-SEARCHES: dict[str, dict[str, Any]] = {"HNSW": {"ef": 128}, "IVF_": {"nprobe": 64}}
 
 
 class Settings(BaseSettings):
@@ -203,18 +202,23 @@ class Settings(BaseSettings):
     @field_validator("dense_index", "sparse_index", mode="after")
     @classmethod
     def _complete(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        own_milvus = bool(info.data.get("milvus_uri"))
         if not value and info.field_name == "dense_index":
-            return dict(REFERENCE_INDEX if info.data.get("milvus_uri") else EMBEDDED_INDEX)
+            return dict(REFERENCE_INDEX if own_milvus else EMBEDDED_INDEX)
         if missing := {"index_type", "metric_type"} - value.keys():
             raise ValueError(f"expected {' and '.join(sorted(missing))} in it")
+        if info.field_name == "dense_index":
+            _refuse(index_kinds.index_problems(value, server=None if own_milvus else "lite"))
         return value
 
     @field_validator("dense_search", mode="after")
     @classmethod
     def _suits_the_index(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        index = str(info.data.get("dense_index", {}).get("index_type", ""))
-        prefix = next((prefix for prefix in SEARCHES if index.startswith(prefix)), None)
-        return value or (dict(SEARCHES[prefix]) if prefix else {})
+        if (index := info.data.get("dense_index")) is None:  # it has a problem of its own
+            return value
+        kind = index_kinds.KINDS[index["index_type"]]
+        _refuse(index_kinds.search_problems(index, value))
+        return value or kind.search_defaults(index.get("params") or {})
 
     @field_validator("chunk_min_chars", mode="after")
     @classmethod
@@ -259,10 +263,33 @@ class Settings(BaseSettings):
         return {name: value for name, value in options.items() if value not in (None, "")}
 
 
+def settings_file(home: Path) -> Path:
+    return home / "settings.env"
+
+
+def write_setting(home: Path, name: str, value: str) -> None:
+    """Keeps a variable in the settings file, in the place of an earlier value of it."""
+    file = settings_file(home)
+    lines = file.read_text().splitlines() if file.exists() else []
+    kept = [line for line in lines if not line.startswith(f"{name}=")]
+    written = file.with_suffix(".tmp")
+    written.write_text("\n".join([*kept, f"{name}='{value}'", ""]))
+    written.replace(file)
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
 def load_settings() -> Settings:
-    """Reads the environment. Raises ConfigError that lists every problem, what was expected and what was found."""
+    """Reads the environment, and under it `settings.env` in the home folder, which `rag index tune` writes.
+
+    Raises ConfigError that lists every problem, what was expected and what was found.
+    """
+    file = settings_file(Path(os.environ.get("RAG_HOME") or PROJECT_ROOT / ".rag").expanduser())
     try:
-        return Settings()
+        return Settings(_env_file=file)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         lines = [
             f"  RAG_{str(problem['loc'][0]).upper()}={json.dumps(problem['input'], default=str)}: {problem['msg']}"
@@ -271,5 +298,6 @@ def load_settings() -> Settings:
         raise ConfigError(
             "The configuration has problems:\n"
             + "\n".join(lines)
-            + "\nMend or unset these variables."
+            + "\nMend or unset these variables"
+            + (f" (in {file}, too)." if file.exists() else ".")
         ) from error

@@ -13,9 +13,11 @@ import dagster as dg
 from pydantic import Field
 
 from rag_assets.pipeline.identity import model_fingerprint
+from rag_assets.pipeline.index_kinds import index_problems
 from rag_assets.pipeline.vectors import Embedder, Kind
 from resources.embedded.stack import start_milvus, start_postgres
 from resources.embedders.registry import create_embedder
+from resources.errors import ConfigError
 from resources.files import FileStore
 from resources.milvus.collections import ALIASES, Layout
 from resources.milvus.store import MilvusStore
@@ -76,12 +78,10 @@ class MilvusResource(dg.ConfigurableResource):
         dimension = {"dense": embedder.dimension, "multi": embedder.token_dimension, "sparse": 0}[
             kind
         ]
-        return Layout(
-            kind,
-            dimension,
-            self.sparse_index if kind == "sparse" else self.dense_index,
-            self.shards,
-        )
+        index = self.sparse_index if kind == "sparse" else self.dense_index
+        if kind != "sparse" and (problems := index_problems(index, dimension=dimension)):
+            raise ConfigError("RAG_DENSE_INDEX: " + "; ".join(problems))
+        return Layout(kind, dimension, index, self.shards)
 
     def search_params(self, kind: Kind) -> dict[str, Any]:
         return {} if kind == "sparse" else self.dense_search

@@ -64,7 +64,7 @@ def _indexes(source: str, pairs: Pairs, _: float) -> dg.AssetCheckResult:
         else f"{source}: searches find fewer of the exact neighbours than {LEAST_ANN_RECALL}{least}.",
         columns=("set", "kind", ANN_RECALL),
         rows=rows,
-        mend=f"rag check --source {source}; if that passes, a larger ef or nprobe in RAG_DENSE_SEARCH",
+        mend=f"rag check --source {source}; if that passes, rag index tune --write",
         metadata=dict(measured),
     )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from rag_assets.pipeline.index_kinds import KINDS, wide_enough
 from rag_assets.pipeline.soundness import DISTANCE_TOLERANCE, distance, finds, flaw, own_score
 from rag_assets.pipeline.vectors import Embedder, Kind
 from resources.embedding_files import (
@@ -40,10 +41,13 @@ SEARCHED_ROWS = 200
 _CHUNKS = 500
 #: Hits of the first search, and of the one for what it did not find.
 _LIMIT, _WIDE_LIMIT = 10, 100
-_WIDE_EF = 1024
+_WIDE_RESULTS = 1024
 #: Kinds of index that look at every row, or at all those filed under the centroid nearest to the query, where a row is
 #: filed itself.
-_EXACT = ("FLAT", "IVF_FLAT", "SPARSE_INVERTED_INDEX", "SPARSE_WAND")
+_EXACT = {name for name, kind in KINDS.items() if kind.reaches_all} | {
+    "SPARSE_INVERTED_INDEX",
+    "SPARSE_WAND",
+}
 
 
 @dataclass
@@ -169,8 +173,7 @@ def search_for_themselves(
         ]
 
     near = missed(list(queries), _LIMIT, params)
-    wider = {**params, "ef": _WIDE_EF} if "ef" in params else params
-    far = missed(near, _WIDE_LIMIT, wider) if near else []
+    far = missed(near, _WIDE_LIMIT, wide_enough(params, _WIDE_RESULTS)) if near else []
     found.wide = [row for row in near if row not in far]
     # Deleted meanwhile is not unreached.
     there = place.store.fingerprints(name, far)

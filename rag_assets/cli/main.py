@@ -13,6 +13,7 @@ from rag_assets.cli import (
     evaluation,
     explain,
     forget,
+    index,
     ingest,
     rebuild,
     repair,
@@ -48,6 +49,7 @@ app.command("explain")(explain.explain)
 app.command("duplicates")(duplicates.duplicates)
 app.add_typer(rebuild.app, name="rebuild")
 app.add_typer(evaluation.app, name="eval")
+app.add_typer(index.app, name="index")
 app.command("forget")(forget.forget)
 app.command("demo")(demo.demo)
 

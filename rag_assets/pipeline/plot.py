@@ -1,15 +1,19 @@
-"""A bar chart as SVG: groups of bars with confidence intervals. Without a plotting library: it is some rectangles."""
+"""Charts as SVG: bars with confidence intervals, points on curves. Without a plotting library: it is some lines."""
 
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 #: (value, lower, upper), each 0 … 1; without an interval the other two are None.
 Bar = tuple[float, float | None, float | None]
 
-_COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2")
+_COLOURS = (
+    "#4c78a8", "#f58518", "#54a24b", "#b279a2", "#e45756", "#72b7b2", "#9d755d", "#333333"
+)  # fmt: skip
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 760, 300, 40, 44, 28
 
 
@@ -47,6 +51,88 @@ def bar_chart(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
         f'height="{_HEIGHT}" font-family="sans-serif" font-size="11">'
         f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
+    )
+
+
+@dataclass(frozen=True)
+class Point:
+    """`x` is a share; `y` above 0. `label`: what stands beside it. `best`: filled, as no other is better in both."""
+
+    x: float
+    y: float
+    label: str
+    best: bool = True
+
+
+#: Shares that are marked, as far as there are points. The last hundredths matter most, and get most of the room.
+_SHARES = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
+
+
+def curves(title: str, x_title: str, y_title: str, series: Mapping[str, Sequence[Point]]) -> str:
+    """An SVG document: a curve for each name through its points in order of x. Both scales are logarithmic."""
+    points = [point for each in series.values() for point in each]
+    least = max(
+        share for share in _SHARES if share == 0 or share < min(point.x for point in points)
+    )
+    low, high = _decades([point.y for point in points])
+    legend = 7  # names a line
+    width, height, left, right = 900, 480, 64, 870
+    top, floor = 58 + 16 * ((len(series) - 1) // legend), height - 44
+
+    def spread(share: float) -> float:
+        return -math.log10(1 - share + 0.003)
+
+    def x(share: float) -> float:
+        return left + (right - left) * (spread(share) - spread(least)) / (spread(1) - spread(least))
+
+    def y(value: float) -> float:
+        return floor - (floor - top) * math.log(value / low) / math.log(high / low)
+
+    parts = [_text(left, 16, title, "start", "bold")]
+    for tick in _ticks(low, high):
+        parts.append(_line(left, y(tick), right, y(tick), "#ddd"))
+        parts.append(_text(left - 6, y(tick) + 4, f"{tick:g}", "end"))
+    for share in _SHARES:
+        if share >= least:
+            parts.append(_line(x(share), top, x(share), floor, "#eee"))
+            parts.append(_text(x(share), floor + 16, f"{share:g}", "middle"))
+    parts.append(_text((left + right) / 2, height - 8, x_title, "middle"))
+    parts.append(_text(left, top - 8, y_title, "start"))
+    for number, (name, each) in enumerate(series.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        key, line = left + 115 * (number % legend), 34 + 16 * (number // legend)
+        parts.append(f'<circle cx="{key + 4}" cy="{line - 4}" r="4" fill="{colour}"/>')
+        parts.append(_text(key + 12, line, name, "start"))
+        way = sorted(each, key=lambda point: (point.x, point.y))
+        line_of = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in way)
+        parts.append(f'<polyline points="{line_of}" fill="none" stroke="{colour}"/>')
+        for point in way:
+            fill = colour if point.best else "#fff"
+            parts.append(
+                f'<circle cx="{x(point.x):.1f}" cy="{y(point.y):.1f}" r="4" fill="{fill}" stroke="{colour}">'
+                f"<title>{escape(f'{name} {point.label}: {point.x:.3f}, {point.y:.3g}')}</title></circle>"
+            )
+            parts.append(_text(x(point.x) - 6, y(point.y) - 5, point.label, "end", fill="#555"))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'height="{height}" font-family="sans-serif" font-size="11">'
+        f'<rect width="100%" height="100%" fill="#fff"/>{"".join(parts)}</svg>'
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of each decade."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [part * 10.0**decade for decade in decades for part in (1, 2, 5)]
+    return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """The nearest ticks below and above all values, never the same."""
+    ticks = _ticks(min(values) / 10, max(values) * 10)
+    return (
+        max(tick for tick in ticks if tick < min(values)),
+        min(tick for tick in ticks if tick > max(values)),
     )
 
 

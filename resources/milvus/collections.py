@@ -157,7 +157,8 @@ def identity(client: Client, name: str, timeout: float) -> str:
 
 
 def is_lite(client: Client) -> bool:
-    return "lite" in client.get_server_version()
+    """Whether it is Milvus Lite: `milvus_lite-3.2.2`. (The server in the wheel `milvus` says `v2.3.5-lite`.)"""
+    return client.get_server_version().startswith("milvus_lite")
 
 
 @dataclass(frozen=True, slots=True)

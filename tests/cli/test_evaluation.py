@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,30 @@ def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> Non
         assert done.returncode == 1
         assert expected in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_index_is_tuned_and_kept_and_compared_with_others(rag: Rag, tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    asked = ("index", "tune", "--source", "docs", "--queries", "10")
+    tuned = rag.json(*asked, "--write", "--plot", str(plot))
+    assert [each["search"]["nprobe"] for each in tuned["trials"]][-1] == 128
+    assert tuned["trials"][-1]["recall@10"] == 1  # every list
+    assert tuned["written"] and tuned["recall_reached"] and "<svg" in plot.read_text()
+    kept = (rag.home / "settings.env").read_text()
+    assert kept == f"RAG_DENSE_SEARCH='{json.dumps(tuned['chosen']['search'])}'\n"
+    done = rag("index", "tune", "--write", RAG_DENSE_SEARCH='{"nprobe": 8}')
+    assert done.returncode == 1 and "Unset it there first" in done.stderr
+    (rag.home / "settings.env").unlink()
+    compared = rag.json("index", "compare", "--types", "FLAT", "--queries", "10", "--rows", "100")
+    (flat,) = compared["indexes"]
+    assert 80 <= flat["rows"] <= 120 and flat["chosen"]["recall@10"] == 1
+    with rag.milvus() as client:
+        names: Any = client.list_collections()
+        assert not [name for name in names if "trial" in name]
+    done = rag("index", "compare", "--types", "SCANN")
+    assert done.returncode == 1 and "Milvus Lite has FLAT" in done.stderr
+    wanted = ("index", "recommend", "--rows", "1000000", "--memory")
+    assert rag.json(*wanted, "16GiB", "--latency-ms", "50")["recommended"]["index_type"] == "HNSW"
+    done = rag(*wanted, "1GiB")
+    assert done.returncode == 1 and "DISKANN" in done.stdout and "No index" in done.stderr
+    assert "such as 16GiB, found 'much'" in rag(*wanted, "much").stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rag_assets.settings import Settings, load_settings
+from rag_assets.settings import Settings, load_settings, settings_file, write_setting
 from resources.errors import ConfigError
 
 
@@ -65,7 +65,7 @@ def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAG_VECTORS", " multi , dense,dense")
-    monkeypatch.setenv("RAG_DENSE_SEARCH", '{"ef": 64}')
+    monkeypatch.setenv("RAG_DENSE_SEARCH", '{"nprobe": 32}')
     monkeypatch.setenv("RAG_HOME", "~/rag")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAG_EMBEDDER", "bge-m3")
@@ -73,7 +73,7 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("RAG_UNKNOWN", "is left to whoever reads it")
     settings = load_settings()
     assert settings.vectors == ("dense", "multi")  # in one order, each once
-    assert settings.dense_search == {"ef": 64}
+    assert settings.dense_search == {"nprobe": 32}
     assert settings.home == tmp_path / "rag"
     assert settings.bge_m3_batch_tokens is None
 
@@ -93,5 +93,44 @@ def test_search_parameters_are_those_of_the_index(
     declared = {"index_type": index, "metric_type": "IP"}
     monkeypatch.setenv("RAG_DENSE_INDEX", json.dumps(declared))
     assert load_settings().dense_search == search
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"dense_index": {"index_type": "HNWS"}}, "index_type: expected one of FLAT, IVF_FLAT"),
+        ({"dense_index": {"index_type": "SCANN"}}, "IVF_SQ8, HNSW, HNSW_SQ; found SCANN"),
+        ({"dense_index": {"index_type": "FLAT", "metric_type": "L2"}}, "metric_type: expected IP"),
+        ({"dense_index": {"index_type": "HNSW", "params": {"M": 4096}}}, "from 2 to 2048, found 4096"),
+        ({"dense_index": {"index_type": "HNSW", "params": {"nlist": 4}}}, "nlist: HNSW has M, efConstruction"),
+        ({"dense_search": {"ef": 64}}, "ef: IVF_FLAT has nprobe"),
+        ({"dense_search": {"nprobe": 0}}, "nprobe: expected a whole number from 1 to 65536, found 0"),
+        ({"dense_search": {"nprobe": 129}}, "nprobe: expected at most nlist, 128, found 129"),
+    ],
+)  # fmt: skip
+def test_a_parameter_that_an_index_does_not_take_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, dict[str, object]], expected: str
+) -> None:
+    for name, value in variables.items():
+        full = {"metric_type": "IP", **value} if name == "dense_index" else value
+        monkeypatch.setenv(f"RAG_{name.upper()}", json.dumps(full))
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    assert expected in str(caught.value)
+
+
+def test_the_settings_file_counts_less_than_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAG_HOME", str(tmp_path))
+    settings_file(tmp_path).write_text("RAG_SEARCH_LIMIT=50\n")
+    for nprobe in (16, 32):
+        write_setting(tmp_path, "RAG_DENSE_SEARCH", json.dumps({"nprobe": nprobe}))
+    settings = load_settings()
+    assert (settings.search_limit, settings.dense_search) == (50, {"nprobe": 32})
     monkeypatch.setenv("RAG_DENSE_SEARCH", '{"nprobe": 8}')
     assert load_settings().dense_search == {"nprobe": 8}
+    monkeypatch.delenv("RAG_DENSE_SEARCH")
+    write_setting(tmp_path, "RAG_DENSE_SEARCH", '{"ef": 8}')
+    with pytest.raises(ConfigError, match=r"ef: IVF_FLAT has nprobe(.|\n)*settings\.env"):
+        load_settings()

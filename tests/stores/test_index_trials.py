@@ -1,0 +1,119 @@
+"""Indexes on trial: what is measured is right, and nothing is left of a trial, however it ends.
+
+On Milvus Lite; on another server too where RAG_TEST_MILVUS_URL names one (Milvus 2.3.5, say).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rag_assets import progress
+from rag_assets.index_trials import K, compare, measure
+from rag_assets.pipeline.index_kinds import KINDS
+from resources.milvus.store import MilvusStore
+from resources.milvus.trials import PREFIX, TrialStore
+
+Rows = list[tuple[list[str], NDArray[np.float32]]]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Rows:
+    """Two batches of vectors around 20 centres."""
+    chance = np.random.default_rng(0)
+    centres = chance.standard_normal((20, 32))
+    vectors = centres[chance.integers(0, 20, 1500)] + chance.standard_normal((1500, 32)) / 2
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    ids = [f"row {number}" for number in range(1500)]
+    return [(ids[:900], vectors[:900]), (ids[900:], vectors[900:])]
+
+
+@pytest.fixture
+def queries(rows: Rows) -> NDArray[np.float32]:
+    noise = np.random.default_rng(1).standard_normal((6, 32)).astype(np.float32) / 10
+    found = rows[1][1][::100] + noise
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def trials(store: MilvusStore) -> Iterator[TrialStore]:
+    trials = TrialStore(store.uri)
+    yield trials
+    trials.close()
+
+
+def test_recall_is_that_of_an_exact_search(rows: Rows, queries: NDArray[np.float32]) -> None:
+    """A search that gives the nearest ten, the nearest five and five others, or others alone."""
+    ids = [chunk for chunks, _ in rows for chunk in chunks]
+    scores = queries @ np.concatenate([vectors for _, vectors in rows]).T
+    order = {query.tobytes(): np.argsort(-line) for query, line in zip(queries, scores)}
+
+    def search(query: NDArray[np.float32], how: object) -> list[str]:
+        assert isinstance(how, dict)
+        right = how["right"]
+        places = order[query.tobytes()]
+        return [ids[at] for at in [*places[:right], *places[len(places) - (K - right) :]]]
+
+    found = measure(search, queries, [{"right": right} for right in (10, 5, 0)], rows, "three")
+    assert [trial.recall for trial in found] == [1.0, 0.5, 0.0]
+    assert all(0 < trial.p50 <= trial.p95 for trial in found)
+
+
+def test_indexes_are_compared_and_nothing_is_left(
+    store: MilvusStore, trials: TrialStore, rows: Rows, queries: NDArray[np.float32]
+) -> None:
+    store.client.create_collection("other", dimension=4)
+    kinds = [KINDS["FLAT"], KINDS["IVF_FLAT"]]
+    (flat, inverted), refused = compare(trials, kinds, rows, 1500, queries, 0.9)
+    assert refused == {}
+    assert flat.rows == inverted.rows == 1500
+    assert flat.chosen.recall == 1.0 and flat.memory_bytes == 1500 * 32 * 4
+    assert inverted.chosen.recall >= 0.9
+    assert inverted.trials[0].recall < 1.0 == inverted.trials[-1].recall  # one list, all lists
+    assert inverted.queries_per_second > 0
+    assert store.collection_names() == ["other"]
+
+
+def test_a_trial_that_is_interrupted_leaves_nothing(
+    store: MilvusStore, trials: TrialStore, rows: Rows, queries: NDArray[np.float32]
+) -> None:
+    seen: list[list[str]] = []
+
+    def interrupt(step: str, *_: object) -> None:
+        if step == "queries":
+            seen.append(store.collection_names())
+            raise KeyboardInterrupt
+
+    with progress.listening(interrupt), pytest.raises(KeyboardInterrupt):
+        compare(trials, [KINDS["FLAT"]], rows, 1500, queries, 0.9)
+    assert seen == [[f"{PREFIX}0"]]
+    assert store.collection_names() == []
+
+
+def test_a_trial_drops_what_a_killed_one_left(store: MilvusStore, trials: TrialStore) -> None:
+    store.client.create_collection(f"{PREFIX}0", dimension=4)
+    with trials.trial() as name:
+        assert store.collection_names() == []
+        assert name.startswith(PREFIX)
+
+
+@pytest.mark.skipif(
+    "RAG_TEST_MILVUS_URL" not in os.environ,
+    reason="RAG_TEST_MILVUS_URL names no Milvus server; `milvus-server --data DIR` is one",
+)
+def test_a_server_builds_the_kinds_that_it_is_said_to_have(
+    rows: Rows, queries: NDArray[np.float32]
+) -> None:
+    trials = TrialStore(os.environ["RAG_TEST_MILVUS_URL"], owner="test")
+    kinds = [kind for kind in KINDS.values() if trials.server in kind.servers and not kind.on_gpu]
+    found, refused = compare(trials, kinds, rows, 1500, queries, 0.9)
+    assert refused == {}
+    assert [each.kind for each in found] == kinds
+    assert all(each.chosen.recall > 0.5 for each in found), [
+        (each.kind.name, each.chosen) for each in found
+    ]
+    assert not [name for name in trials.collection_names() if name.startswith(PREFIX)]
