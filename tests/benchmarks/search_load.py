@@ -135,18 +135,18 @@ def kept(home: Path) -> Iterator[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=100_000)
-    parser.add_argument("--url", help="of a Milvus server; else Milvus Lite")
+    parser.add_argument("--url", default="", help="of a Milvus server; else Milvus Lite")
     parser.add_argument("--home", type=Path, help="of a deployment that stays; else a new one")
     parser.add_argument("--seconds", type=float, default=20, help="of each number of clients")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     console = Console()
     with kept(options.home) if options.home else fresh_home() as home:
-        own = {"embedder": "lexical"} | ({"milvus_uri": options.url} if options.url else {})
+        own = {"embedder": "lexical", "milvus_uri": options.url}
         corpus = home / "corpus"
         if not corpus.is_dir():
             write_corpus(corpus, options.chunks)
-            rag(home, "ingest", str(corpus), "--name", SOURCE, **own)
+            rag(home, "ingest", str(corpus), "--name", SOURCE, **own)  # pyright: ignore[reportArgumentType]
         own |= {"home": str(home), "vectors": "dense"}
         os.environ |= {f"RAG_{name.upper()}": value for name, value in own.items()}
         deployment = Deployment.from_environment()
