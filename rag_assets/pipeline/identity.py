@@ -2,7 +2,7 @@
 
 Every id is derived from what it names, so that any stage can be run again without making a second one. Hash inputs
 are length-delimited: ("ab", "c") and ("a", "bc") differ. The row fingerprint is computed where the rows are, in SQL
-(`rag_row_fingerprint`, in the first migration); nothing here knows of a database.
+(`rag_row_fingerprint`, in the migrations); nothing here knows of a database.
 """
 
 from __future__ import annotations

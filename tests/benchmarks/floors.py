@@ -139,7 +139,9 @@ def upsert(uri: str, rows: Sequence[Sequence[Any]], vectors: dict[str, Any], tim
     create(client, NAME, Layout("dense", FreeEmbedder.dimension, EMBEDDED_INDEX), 30)
 
     def fields(row: Sequence[Any]) -> dict[str, Any]:
-        said = RowFields(row[0], row[-1][:32], row[1], "folder", NAME, "en", row[4], 0)
+        said = RowFields(
+            row[0], row[-1][:32], row[1], "folder", NAME, "en", row[4], 0, "text", None, None, []
+        )
         return {**said.as_row(f"{row[0]}_dense"), VECTOR_FIELD: vectors[row[-1]]}
 
     def send(start: int) -> None:
