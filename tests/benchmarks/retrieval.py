@@ -4,6 +4,8 @@ Each retrieval set is ingested twice by `rag`: its articles as files, judged by 
 passages as rows of a JSON lines file, judged by document. `rag eval` asks every query in every mode with the embedder
 `lexical`; `bm25s` ranks the same chunks' texts, by words, or character bigrams for Chinese and Japanese.
 """
+# bm25s is no dependency of this project:
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
