@@ -81,7 +81,10 @@ class Deployment:
         return {**found, **{name: url for name, url in own.items() if url}}
 
     def postgres(self) -> Postgres:
-        return Postgres(self._postgres_url(), self.settings.lock_timeout)
+        """The database at the schema of this code."""
+        url = self._postgres_url()
+        migrate(url)
+        return Postgres(url, self.settings.lock_timeout)
 
     def milvus(self) -> MilvusStore:
         from resources.milvus.store import MilvusStore
