@@ -38,6 +38,8 @@ GENERATED = 1_750
 Figures = dict[str, Any]
 
 OURS, UNSAFE, FLOORS = "rag-assets", "without safety", "floors"
+#: In the order of their turns.
+SIDES = (OURS, UNSAFE, *rivals.RIVALS, FLOORS)
 #: Row -> (figure of ours, other side, figure of it).
 ROWS = {
     "1": ("cold", "LangChain", "cold"),
@@ -155,8 +157,8 @@ def measure(
         if not wanted:
             break
         say(f"round {number + 1} of {rounds}")
-        sides = dict.fromkeys([OURS, *(other for _, other, _ in wanted.values())])
-        found, now_failed = turn(sides, corpus, files)
+        sides = {OURS, *(other for _, other, _ in wanted.values())}
+        found, now_failed = turn(filter(sides.__contains__, SIDES), corpus, files)
         failed |= now_failed
         for name, figures in found.items():
             turns.setdefault(name, []).append(figures)
