@@ -10,9 +10,9 @@ demo: .venv/installed
 ui: .venv/installed
 	$(BIN)/rag ui
 
-# Five processes on two cores, too: half of the time is waiting for servers.
+# Four processes on two cores, too: half of the time is waiting for servers.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -12,7 +12,20 @@ from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["tests.faults.driver", "rag_assets.cli.main"])
+context.set_forkserver_preload(
+    [
+        "tests.faults.driver",
+        "rag_assets.cli.main",
+        # What these load at the first use only.
+        "rag_assets.dagster_storage",
+        "resources.embedders.lexical",
+        "alembic.command",
+        "dagster._core.storage.local_compute_log_manager",
+        "dagster._core.storage.root",
+        "psycopg2",
+        "scipy.sparse",
+    ]
+)
 
 
 def run_rag(
