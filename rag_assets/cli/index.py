@@ -1,11 +1,9 @@
-"""`rag index`: which index for dense vectors, and which search parameters, by rules and by measurement."""
+"""`rag index tune | compare`: search parameters and kinds of index by measurement. (`recommend` is in index_rules.py.)"""
 
 from __future__ import annotations
 
-import enum
 import json
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rag_assets.cli.index_rules import RecallOption, recommend
 from rag_assets.cli.output import bars, command, out, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
@@ -28,83 +27,12 @@ if TYPE_CHECKING:
     from resources.postgres.connection import Connection
 
 app = typer.Typer(help="Choose the index of dense vectors, and tune it.", no_args_is_help=True)
+app.command("recommend")(recommend)
 
-RecallOption = Annotated[
-    float, typer.Option(help="Share of the ten nearest that is to be found.", min=0.5, max=1.0)
-]
 QueriesOption = Annotated[int, typer.Option(help="Questions to ask.", min=10, max=10_000)]
 PlotOption = Annotated[
     Path | None, typer.Option(help="Where the plot (SVG) goes; default: in RAG_HOME.")
 ]
-
-
-class ServerOption(enum.StrEnum):
-    lite = "lite"
-    old = "2.3"
-    current = "current"
-
-
-@app.command()
-@command
-def recommend(
-    rows: Annotated[int, typer.Option(help="Chunks.", min=1)],
-    memory: Annotated[str, typer.Option(help="Of the Milvus server, such as 16GiB.")],
-    dim: Annotated[int, typer.Option(help="Numbers of a vector.", min=2, max=32_768)] = 1024,
-    latency_ms: Annotated[float, typer.Option(help="Median of a search.", min=0.1)] = 10.0,
-    recall: RecallOption = 0.95,
-    gpu_memory: Annotated[str, typer.Option(help="Of its GPU, if it has one.")] = "0",
-    copies: Annotated[
-        bool, typer.Option("--copies", help="Hundreds of chunks have equal texts.")
-    ] = False,
-    server: Annotated[
-        ServerOption, typer.Option(help="Milvus Lite, Milvus 2.3, or a current one.")
-    ] = ServerOption.current,
-    as_json: JsonOption = False,
-) -> None:
-    """Say which index suits so many rows, by the rules of docs/search-indexes.md. Nothing is measured or started."""
-    from rag_assets.pipeline.index_choice import Wanted, options
-
-    wanted = Wanted(
-        rows, dim, _bytes(memory), latency_ms, recall, server.value, _bytes(gpu_memory), copies
-    )
-    found = options(wanted)
-    best = next((option for option in found if not option.against), None)
-    if as_json:
-        print_json(
-            {
-                "recommended": best and best.as_dict(),
-                "options": [option.as_dict() for option in found],
-            }
-        )
-    else:
-        lines = [
-            (
-                option.kind.name,
-                f"{option.memory_bytes / 2**30:,.1f}",
-                f"{option.milliseconds:,.0f}",
-                "recommended" if option is best else "; ".join(option.against) or "possible",
-            )
-            for option in found
-        ]
-        table(f"{rows:,} rows of {dim}", ("index", "GiB", "about ms", ""), lines)
-    if best is None:
-        raise ConfigError(
-            "No index does all of this. What speaks against each is above: more memory, more time or less recall."
-        )
-    if not as_json:
-        out.print(f"{best.kind.name}: {best.reason}. {best.kind.note.capitalize()}.", markup=False)
-        said = {"RAG_DENSE_INDEX": best.index, "RAG_DENSE_SEARCH": dict(best.search)}
-        for name, value in said.items():
-            out.print(f"{name}='{json.dumps(value)}'", markup=False, soft_wrap=True)
-        out.print("Then: rag rebuild milvus; rag index tune measures it on your own questions.")
-
-
-def _bytes(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise ConfigError(f"Expected an amount of memory such as 16GiB, found {text!r}.")
-    power = " KMGT".index(match[2].upper() or " ")
-    return float(match[1]) * (1024 if match[3] else 1000) ** power
 
 
 @app.command()
