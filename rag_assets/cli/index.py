@@ -1,4 +1,4 @@
-"""`rag index tune | compare`: search parameters and kinds of index by measurement. (`recommend` is in index_rules.py.)"""
+"""`rag index tune | compare`: search parameters and kinds of index by measurement; `recommend` is in index_rules.py."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def recommend(
             "No index does all of this. What speaks against each is above: more memory, more time or less recall."
         )
     if not as_json:
-        out.print(f"{best.kind.name}: {best.reason}. {best.kind.note.capitalize()}.", markup=False)
+        out.print(f"{best.kind.name}: {best.reason}. Also: {best.kind.note}.", markup=False)
         said = {"RAG_DENSE_INDEX": best.index, "RAG_DENSE_SEARCH": dict(best.search)}
         for name, value in said.items():
             out.print(f"{name}='{json.dumps(value)}'", markup=False, soft_wrap=True)
