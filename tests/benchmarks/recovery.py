@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -44,7 +45,8 @@ def interrupted(home: Path, folder: Path, victim: str, seconds: float) -> bool:
     if victim in ("postgres", "all") and postgres:
         hit += [postgres.process, *postgres.process.children()]
     for each in hit:
-        each.kill()
+        with suppress(psutil.NoSuchProcess):  # a connection's process that has just ended by itself
+            each.kill()
     process.kill()  # the command as well: what it would do by itself is not the recovery that is measured
     process.wait()
     assert all(ended(each, 10) for each in hit)
