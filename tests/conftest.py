@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -34,6 +35,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 #: Third-party corpora, beside the project where they are. Tests that use them skip where they are not.
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def pytest_collection_finish() -> None:
+    # What is imported stays: the collector need not look through its half a million objects again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
