@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from rag_assets.deployment import failures
 from rag_assets.known_items import build_set
 from resources.embedded.stack import start_milvus, start_postgres, stop
 from resources.embedders.lexical import LexicalEmbedder
@@ -32,10 +33,11 @@ out = Console(highlight=False, width=150)
 
 
 def red(world: World) -> dict[str, str]:
-    """Check -> what it says, of the measured and the compared ones that fail."""
-    measured = world.run("evaluate_retrieval").get_asset_check_evaluations()
+    """Check -> what it says, of the measured and the compared ones that fail; the evaluation, where it is refused."""
+    result = world.run("evaluate_retrieval", raise_on_error=False)
+    measured = result.get_asset_check_evaluations()
     found = {each.check_name: each.description or "" for each in measured if not each.passed}
-    return found | world.failed_checks()
+    return dict(failures(result)) | found | world.failed_checks()
 
 
 def swap(rows: list[Row]) -> list[Row]:
