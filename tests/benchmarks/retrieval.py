@@ -17,6 +17,7 @@ import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from rich.table import Column, Table
 
 from rag_assets.pipeline.relevance import query_scores
 from resources.embedded.stack import running
+from resources.parsing.decoding import clean
 from resources.postgres.retrieval_sets import get_set, queries_of, relevant_of
 from tests.benchmarks.rag_command import ROOT, fresh_home, rag
 
@@ -59,7 +61,14 @@ class Result:
 
 
 def judgements_by_passage(folder: Path, file: Path) -> None:
-    """Writes the set's judgements with the articles' keys and the passages' places in them."""
+    """Writes the set's judgements with the articles' keys and the passages' places in them, as they are read: the
+    places that the set gives are of characters before they are composed (NFC) and others are left out."""
+    texts = {path.name: path.read_text("utf-8") for path in (folder / "articles").iterdir()}
+
+    @cache
+    def place(key: str, at: int) -> int:
+        return len(clean(texts[key][:at]).lstrip())
+
     with (folder / "article_map.tsv").open(encoding="utf-8", newline="") as lines:
         placed = {row["corpus-id"]: row for row in csv.DictReader(lines, delimiter="\t")}
     with (folder / "qrels.tsv").open(encoding="utf-8", newline="") as lines:
@@ -69,9 +78,9 @@ def judgements_by_passage(folder: Path, file: Path) -> None:
         for row in judged:
             at = placed[row["corpus-id"]]
             key = at["file"].removeprefix("articles/")
-            written.write(
-                f"{row['query-id']}\t{key}\t{row['score']}\t{at['char_start']}\t{at['char_end']}\n"
-            )
+            start, end = (place(key, int(at[name])) for name in ("char_start", "char_end"))
+            end = min(end, len(clean(texts[key]).strip()))
+            written.write(f"{row['query-id']}\t{key}\t{row['score']}\t{start}\t{end}\n")
 
 
 def measure(folder: Path, form: str) -> Result:
