@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_assets.settings import PROJECT_ROOT, Settings, load_settings
-from resources.embedded.stack import running, start_milvus, start_postgres
+from resources.embedded.stack import running
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
+from resources.stores import milvus_uri, open_embedder, open_milvus, open_postgres, postgres_url
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -53,8 +54,8 @@ class Deployment:
         settings.home.mkdir(parents=True, exist_ok=True)
         # Side by side: after a crash either server may need seconds to recover, and Dagster's modules need as many.
         with ThreadPoolExecutor(2) as beside:
-            postgres = beside.submit(self._postgres_url)
-            milvus = beside.submit(self._milvus_uri)
+            postgres = beside.submit(postgres_url, settings.postgres_url, settings.home)
+            milvus = beside.submit(milvus_uri, settings.milvus_uri, settings.home)
             if dagster:
                 _import_dagster()
         migrate(postgres.result())
@@ -63,12 +64,6 @@ class Deployment:
         if not present.exists() or present.read_bytes() != wanted.read_bytes():
             shutil.copyfile(wanted, present)
         return {"postgres": postgres.result(), "milvus": milvus.result()}
-
-    def _postgres_url(self) -> str:
-        return self.settings.postgres_url or start_postgres(self.settings.home).url
-
-    def _milvus_uri(self) -> str:
-        return self.settings.milvus_uri or start_milvus(self.settings.home).uri
 
     def endpoints(self) -> dict[str, str]:
         """Where PostgreSQL and Milvus are reached now, without starting anything; absent: not running."""
@@ -81,29 +76,23 @@ class Deployment:
         return {**found, **{name: url for name, url in own.items() if url}}
 
     def postgres(self) -> Postgres:
-        """The database at the schema of this code."""
-        url = self._postgres_url()
-        migrate(url)
-        return Postgres(url, self.settings.lock_timeout)
+        settings = self.settings
+        return open_postgres(settings.postgres_url, settings.home, settings.lock_timeout)
 
     def milvus(self) -> MilvusStore:
-        from resources.milvus.store import MilvusStore
-
         settings = self.settings
-        token = settings.milvus_token if settings.milvus_uri else ""
-        return MilvusStore(self._milvus_uri(), token, settings.milvus_timeout)
+        return open_milvus(
+            settings.milvus_uri, settings.milvus_token, settings.home, settings.milvus_timeout
+        )
 
     def files(self) -> FileStore:
         from resources.files import FileStore
 
         return FileStore(self.settings.effective_storage_url)
 
-    @cached_property
+    @property
     def embedder(self) -> Embedder:
-        """The model; its weights are loaded at the first use."""
-        from resources.embedders.registry import create_embedder
-
-        return create_embedder(self.settings.embedder, **self.settings.embedder_options)
+        return open_embedder(self.settings.embedder, self.settings.embedder_options)
 
     @property
     def model(self) -> str:

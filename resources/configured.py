@@ -1,11 +1,10 @@
 """The resources that Dagster configures. Each holds configuration, and hands out a plain object that does the work.
 
-An empty URL means the embedded server under `home`, which is started when it does not run.
+What an empty URL means, and how each is opened: `stores`.
 """
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from pydantic import Field
 from rag_assets.pipeline.identity import model_fingerprint
 from rag_assets.pipeline.index_kinds import index_problems
 from rag_assets.pipeline.vectors import Embedder, Kind
-from resources.embedded.stack import start_milvus, start_postgres
-from resources.embedders.registry import create_embedder
 from resources.errors import ConfigError
 from resources.files import FileStore
 from resources.milvus.collections import ALIASES, Layout
@@ -24,9 +21,9 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.collections import written_collection
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.embeddings import Target
-from resources.postgres.schema import migrate
 from resources.postgres.sources import SourceRow
 from resources.runs import own_run_tags
+from resources.stores import open_embedder, open_milvus, open_postgres
 
 
 class PostgresResource(dg.ConfigurableResource):
@@ -47,10 +44,7 @@ class PostgresResource(dg.ConfigurableResource):
             context.instance.add_run_tags(context.run.run_id, tags)
 
     def open(self) -> Postgres:
-        """The database at the schema of this code."""
-        url = self.url or start_postgres(Path(self.home)).url
-        migrate(url)
-        return Postgres(url, self.lock_timeout)
+        return open_postgres(self.url, Path(self.home), self.lock_timeout)
 
 
 class MilvusResource(dg.ConfigurableResource):
@@ -68,10 +62,7 @@ class MilvusResource(dg.ConfigurableResource):
     shards: int = 2
 
     def open(self) -> MilvusStore:
-        """The server; the embedded one is started if it does not run."""
-        if self.uri:
-            return MilvusStore(self.uri, self.token, self.timeout)
-        return MilvusStore(start_milvus(Path(self.home)).uri, "", self.timeout)
+        return open_milvus(self.uri, self.token, Path(self.home), self.timeout)
 
     def layout(self, kind: Kind, embedder: Embedder) -> Layout:
         """What the collection of this kind is declared to be."""
@@ -122,8 +113,7 @@ class EmbedderResource(dg.ConfigurableResource):
     )
 
     def open(self) -> Embedder:
-        """The embedder; made once a process, since its model is loaded at the first use."""
-        return _cached_embedder(self.spec, tuple(sorted(self.options.items())))
+        return open_embedder(self.spec, self.options)
 
     def fingerprint(self) -> str:
         return model_fingerprint(self.open().identity)
@@ -137,8 +127,3 @@ class EmbedderResource(dg.ConfigurableResource):
     def collection(self, connection: Connection, kind: Kind) -> str:
         """The physical collection that this model's vectors are written to."""
         return written_collection(connection, ALIASES[kind], self.fingerprint())
-
-
-@functools.lru_cache(maxsize=4)
-def _cached_embedder(spec: str, options: tuple[tuple[str, Any], ...]) -> Embedder:
-    return create_embedder(spec, **dict(options))

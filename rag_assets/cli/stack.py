@@ -67,13 +67,10 @@ def status(as_json: JsonOption = False) -> None:
 
 
 def _status(deployment: Deployment) -> dict[str, Any]:
-    from rag_assets.pipeline.identity import model_fingerprint
-    from resources.embedders.registry import create_embedder
     from resources.postgres.connection import Postgres
     from resources.postgres.counts import count_everything
 
     settings, endpoints = deployment.settings, deployment.endpoints()
-    embedder = create_embedder(settings.embedder, **settings.embedder_options)
     counts: dict[str, int] | None = None
     checks: list[dict[str, Any]] | None = None
     if "postgres" in endpoints:
@@ -87,7 +84,7 @@ def _status(deployment: Deployment) -> dict[str, Any]:
         "storage": without_secrets(settings.effective_storage_url),
         "embedder": {
             "name": settings.embedder,
-            "fingerprint": model_fingerprint(embedder.identity),
+            "fingerprint": deployment.model,
             "vectors": list(settings.vectors),
         },
         "counts": counts,
