@@ -15,8 +15,9 @@ from itertools import zip_longest
 from rag_assets.partitions import partition_key
 from rag_assets.pipeline.drift import Claim, Drift, judge, suspects
 from rag_assets.pipeline.vectors import Kind
+from resources.milvus.reads import buckets
 from resources.milvus.rows import EVERYTHING, Span, of_no_source, of_source, row_ids, spans
-from resources.milvus.store import MilvusStore, buckets
+from resources.milvus.store import MilvusStore
 from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection, writing
 from resources.postgres.sources import SourceRow, list_sources

@@ -25,8 +25,9 @@ from resources.embedding_files import (
 )
 from resources.errors import StoreUnavailable
 from resources.files import FileStore
+from resources.milvus.reads import buckets
 from resources.milvus.rows import EVERYTHING, Span, row_ids
-from resources.milvus.store import MilvusStore, buckets
+from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
 from resources.postgres.samples import SampledChunk, sample_chunks
 from resources.postgres.sources import SourceRow

@@ -19,7 +19,8 @@ from pymilvus import DataType
 from rag_assets.pipeline.index_kinds import Server
 from resources.errors import StoreUnavailable
 from resources.milvus.collections import VECTOR_FIELD, is_lite
-from resources.milvus.store import UPSERT_ROWS, MilvusStore
+from resources.milvus.store import MilvusStore
+from resources.milvus.writes import UPSERT_ROWS
 
 PREFIX = "rag_trial_"
 #: Seconds that building an index may take, and between looking whether it is built.

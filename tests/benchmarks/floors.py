@@ -29,7 +29,7 @@ from rag_assets.settings import EMBEDDED_INDEX
 from resources.embedding_files import ROW_GROUP_ROWS, to_table
 from resources.milvus.collections import VECTOR_FIELD, Layout, create
 from resources.milvus.rows import RowFields
-from resources.milvus.store import UPSERT_ROWS, UPSERTS
+from resources.milvus.writes import UPSERT_ROWS, UPSERTS
 from tests.benchmarks.free_embedder import FreeEmbedder
 from tests.benchmarks.workload import MAX_CHARS, NAME, markdown_files, until_quiet
 

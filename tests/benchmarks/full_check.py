@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rag_assets.checks.consistency import compare_collection
 from resources.embedded.stack import running
+from resources.milvus.reads import BUCKET_ROWS, buckets
 from resources.milvus.rows import span_filter
-from resources.milvus.store import BUCKET_ROWS, MilvusStore, buckets
+from resources.milvus.store import MilvusStore
 from resources.postgres.collections import collections
 from resources.postgres.connection import Postgres
 from resources.postgres.sources import get_source

@@ -35,7 +35,7 @@ from rag_assets.settings import Settings
 from resources import faults
 from resources.embedded.milvus import running_milvus
 from resources.errors import RagError
-from resources.milvus import store as milvus_store
+from resources.milvus import writes
 from resources.postgres import chunks, documents, sources
 from resources.postgres import vectors as outbox
 from resources.postgres.forgotten import (
@@ -57,7 +57,7 @@ def shrink_batches() -> None:
     chunk_embeddings.CALL_CHARS = 8 * 1_000
     chunk_embeddings.FILE_BYTES = 4_000
     vectors.BATCH_CHUNKS = {"dense": 30, "sparse": 30, "multi": 30}
-    milvus_store.UPSERT_ROWS = 15
+    writes.UPSERT_ROWS = 15
     outbox.CLAIMED = 25
 
 
@@ -196,7 +196,7 @@ def losing_a_reply(settings: Settings, name: str, nth: int) -> Any:
 
 def one_upsert_at_a_time(settings: Settings) -> Any:
     """Nothing is on its way to Milvus when this process halts between two upserts."""
-    milvus_store.UPSERTS = 1
+    writes.UPSERTS = 1
     return sync(settings)
 
 

@@ -14,7 +14,7 @@ from rag_assets.checks import consistency
 from rag_assets.checks.consistency import chunk_of, compare_collection
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind, Multi, Sparse
-from resources.milvus import store as store_module
+from resources.milvus import reads as reads_module
 from resources.milvus.collections import Layout
 from resources.milvus.rows import EVERYTHING, RowFields, Span, row_ids
 from resources.milvus.store import MilvusStore
@@ -167,7 +167,7 @@ def test_each_class_is_reported_exactly(index: Index, monkeypatch: pytest.Monkey
     expected = {"missing": missing, "stale": stale, "orphaned": [*orphaned, *strangers]}
     index.assert_drift(**expected)
     # The same in many small buckets.
-    monkeypatch.setattr(store_module, "BUCKET_ROWS", 10)
+    monkeypatch.setattr(reads_module, "BUCKET_ROWS", 10)
     monkeypatch.setattr(consistency, "JUDGED_ROWS", 5)
     index.assert_drift(**expected)
     index.delete(*orphaned[:4], *strangers)

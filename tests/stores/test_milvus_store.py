@@ -26,7 +26,7 @@ from rag_assets.settings import EMBEDDED_INDEX
 from resources.embedded import milvus_server
 from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
 from resources.errors import ConfigError, StoreUnavailable, VectorError
-from resources.milvus import store as store_module
+from resources.milvus import reads as reads_module
 from resources.milvus.collections import Layout
 from resources.milvus.rows import (
     EVERYTHING,
@@ -141,7 +141,7 @@ def test_a_full_bucket_is_split_and_nothing_is_lost(
     ids = [f"{row.chunk_id}_dense" for row in rows] + FOREIGN
     # At 21 rows some of the 16 buckets are split and some are not.
     for limit, ranges in ((21, [EVERYTHING]), (12, [EVERYTHING]), (100, spans(16))):
-        monkeypatch.setattr(store_module, "BUCKET_ROWS", limit)
+        monkeypatch.setattr(reads_module, "BUCKET_ROWS", limit)
         found = [row_id for span in ranges for row_id in scanned(store, "a", span)]
         assert sorted(found) == sorted(ids), limit
 
@@ -151,7 +151,7 @@ def test_a_bucket_that_cannot_be_split_is_refused(
 ) -> None:
     store.ensure_collection("a", DENSE)
     store.client.insert("a", [foreign(f"zzz{n}") for n in range(5)])
-    monkeypatch.setattr(store_module, "BUCKET_ROWS", 4)
+    monkeypatch.setattr(reads_module, "BUCKET_ROWS", 4)
     with pytest.raises(ConfigError, match="4 rows or more"):
         scanned(store, "a")
 

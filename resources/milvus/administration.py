@@ -1,0 +1,89 @@
+"""Makes, describes, names and drops the collections of a server. What one is declared to be: `collections`."""
+
+from __future__ import annotations
+
+from rag_assets.pipeline.vectors import Kind
+from resources.milvus.collections import (
+    ALIASES,
+    Comparison,
+    Layout,
+    compare,
+    create,
+    identity,
+    make_index,
+    require_fields,
+    scalars,
+)
+from resources.milvus.requests import MilvusServer
+
+
+class Administration(MilvusServer):
+    def ensure_collection(self, name: str, layout: Layout) -> str:
+        """Makes the collection if there is none. Returns its identity (see `collections.create`).
+
+        Raises ConfigError when one of that name has other fields or another dimension than declared.
+        """
+        with self._errors(f"prepare collection {name}"):
+            if self.client.has_collection(name, timeout=self.timeout):
+                require_fields(self.client, name, layout, self.timeout)
+            else:
+                create(self.client, name, layout, self.timeout)
+            self.client.load_collection(name, timeout=self.timeout)
+            return identity(self.client, name, self.timeout)
+
+    def compare(self, name: str, layout: Layout) -> list[Comparison]:
+        """What is declared and what the server has, fact by fact."""
+        with self._errors(f"describe {name}"):
+            return compare(self.client, name, layout, self.timeout)
+
+    def lacks_fields(self, name: str, kind: Kind) -> bool:
+        """Whether a collection that is there was made without a field that rows say now."""
+        return self.has_collection(name) and not scalars(kind).keys() <= self.fields(name)
+
+    def fields(self, name: str) -> frozenset[str]:
+        """The fields that a collection (or the one behind an alias) was made with."""
+        with self._errors(f"describe {name}"):
+            description = self.client.describe_collection(name, timeout=self.timeout)
+            return frozenset(field["name"] for field in description["fields"])
+
+    def make_index(self, name: str, layout: Layout) -> None:
+        """Replaces the index by the declared one."""
+        with self._errors(f"make the index of {name}"):
+            make_index(self.client, name, layout, self.timeout)
+
+    def identity(self, name: str) -> str | None:
+        """What tells the collection from a later one of the same name; None where there is none."""
+        with self._errors(f"describe {name}"):
+            if not self.client.has_collection(name, timeout=self.timeout):
+                return None
+            return identity(self.client, name, self.timeout)
+
+    def alias_target(self, kind: Kind) -> str | None:
+        """The physical collection behind the alias, or None."""
+        with self._errors("list aliases"):
+            for name in self.client.list_collections(timeout=self.timeout):
+                if ALIASES[kind] in self.client.list_aliases(name, timeout=self.timeout)["aliases"]:
+                    return name
+        return None
+
+    def point_alias(self, kind: Kind, name: str) -> None:
+        target = self.alias_target(kind)
+        with self._errors(f"point {ALIASES[kind]} at {name}"):
+            if target is None:
+                self.client.create_alias(name, ALIASES[kind], timeout=self.timeout)
+            elif target != name:
+                self.client.alter_alias(name, ALIASES[kind], timeout=self.timeout)
+
+    def drop_collection(self, name: str) -> None:
+        """Drops it, if it is there."""
+        with self._errors(f"drop {name}"):
+            if self.client.has_collection(name, timeout=self.timeout):
+                self.client.drop_collection(name, timeout=self.timeout)
+
+    def collection_names(self) -> list[str]:
+        with self._errors("list collections"):
+            return list(self.client.list_collections(timeout=self.timeout))
+
+    def has_collection(self, name: str) -> bool:
+        with self._errors(f"look for {name}"):
+            return bool(self.client.has_collection(name, timeout=self.timeout))
