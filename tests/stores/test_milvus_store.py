@@ -476,3 +476,30 @@ def test_an_index_file_that_was_cut_short_is_made_anew(own_home: Path, crash: st
     assert cut.stat().st_size == len(content) == whole.stat().st_size
     assert (whole.stat().st_mtime == 1) == (crash == "kill")
     store.close()
+
+
+def test_a_load_that_lacks_memory_costs_no_index(tmp_path: Path) -> None:
+    index = tmp_path / "a" / "partitions" / "p" / "indexes" / "vector.idx"
+    index.parent.mkdir(parents=True)
+    index.touch()
+
+    class Full:
+        """A collection of an engine on a machine without memory."""
+
+        load_state, _data_dir = "released", str(tmp_path / "a")
+
+        def load(self) -> None:
+            raise MemoryError
+
+    class Database:
+        def list_databases(self) -> list[str]:
+            return ["default"]
+
+        def list_collections(self, _: str) -> list[str]:
+            return ["a"]
+
+        def get_collection(self, *_: str) -> Full:
+            return Full()
+
+    milvus_server._serve_whole(Database(), tmp_path / milvus_server.REPLAYED)
+    assert index.exists()

@@ -16,7 +16,7 @@ from milvus_lite.search.filter import eval as evaluation
 from milvus_lite.search.filter.ast import And, ArrayContainsOp, InOp
 
 from rag_assets.pipeline.filters import MAX_CHARACTERS, Filters
-from resources.embedded.milvus_server import evaluate_arrays_by_column
+from resources.embedded.array_filters import evaluate_arrays_by_column
 
 NAMES = ("source", "source_type", "tags", "category", "author", "chunk_type")
 #: Everything that PostgreSQL can hold, with what may mean something in an expression more often.
