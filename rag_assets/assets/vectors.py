@@ -6,6 +6,7 @@ acknowledged; a document is complete when every kind holds all of its chunks. A 
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import groupby
 
 import dagster as dg
@@ -64,15 +65,12 @@ def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
         storage: StorageResource,
         embedder: EmbedderResource,
     ) -> dg.MaterializeResult:
-        store = milvus.open()
-        try:
+        with closing(milvus.open()) as store:
             return run_stage(
                 context,
                 postgres,
                 lambda stage: sync_vectors(stage, kind, store, storage.open(), milvus, embedder),
             )
-        finally:
-            store.close()
 
     return vectors  # pyright: ignore[reportReturnType] - the decorator is typed as object
 

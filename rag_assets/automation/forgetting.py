@@ -1,16 +1,17 @@
 """The job that finishes what `rag forget` asked for, source by source; nothing but what is recorded tells it what."""
 
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
 
 from rag_assets.assets.stage import RETRY, Stage
+from rag_assets.automation.each_source import for_each_source
 from rag_assets.automation.jobs import MAX_RUNTIME
 from rag_assets.forget import forget
-from rag_assets.partitions import SOURCES, source_name
+from rag_assets.partitions import SOURCES
 from resources.configured import MilvusResource, PostgresResource, StorageResource
 from resources.postgres.forgotten import find_request, unfinished_requests
-from resources.postgres.sources import get_source
 
 
 @dg.op(retry_policy=RETRY)
@@ -20,18 +21,16 @@ def forget_requested(
     milvus: MilvusResource,
     storage: StorageResource,
 ) -> list[dict[str, Any]]:
-    key, receipts = context.partition_key, []
-    store = milvus.open()
-    try:
-        with postgres.open().writer(key) as writer:
-            source = get_source(writer.connection, source_name(key))
-            stage = Stage("forget", source, writer, context.log)
-            for hashed in unfinished_requests(writer.connection, source.name):
-                item = find_request(writer.connection, source.name, hashed)
+    receipts = []
+    with closing(milvus.open()) as store:
+
+        def work(stage: Stage) -> None:
+            for hashed in unfinished_requests(stage.connection, stage.source.name):
+                item = find_request(stage.connection, stage.source.name, hashed)
                 if item is not None:
                     receipts.append(forget(stage, store, storage.open(), item))
-    finally:
-        store.close()
+
+        for_each_source(context, postgres, "forget", work)
     context.add_output_metadata({"receipts": dg.MetadataValue.json(receipts)})
     return receipts
 

@@ -7,12 +7,13 @@ import dagster as dg
 
 from rag_assets.assets.document_chunks import ChunkingResource
 from rag_assets.assets.stage import RETRY, Stage
+from rag_assets.automation.each_source import for_each_source
 from rag_assets.checks.quick import QUICK_CHECKS
 from rag_assets.checks.retrieval import RETRIEVAL_CHECKS
 from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have_documents
 from rag_assets.maintenance import drain_removed_sources
-from rag_assets.partitions import SOURCES, source_name
+from rag_assets.partitions import SOURCES
 from rag_assets.repair import repair_source
 from resources.configured import (
     EmbedderResource,
@@ -21,9 +22,7 @@ from resources.configured import (
     PostgresResource,
     StorageResource,
 )
-from resources.errors import RagError
 from resources.postgres.check_results import record_repair
-from resources.postgres.sources import get_source
 
 #: Seconds. A run whose machine lost power stays STARTED for ever otherwise, and keeps its place in the queue.
 MAX_RUNTIME = {"dagster/max_runtime": str(24 * 3600)}
@@ -67,11 +66,8 @@ evaluate_retrieval = dg.define_asset_job(
 def drain_outbox(
     context: dg.OpExecutionContext, postgres: PostgresResource, milvus: MilvusResource
 ) -> None:
-    store = milvus.open()
-    try:
+    with closing(milvus.open()) as store:
         count = drain_removed_sources(postgres.open(), store)
-    finally:
-        store.close()
     context.log.info(f"{count} chunks of removed sources left Milvus")
 
 
@@ -100,27 +96,20 @@ def repair(
     chunking: ChunkingResource,
     limits: LimitsResource,
 ) -> list[dict[str, Any]]:
-    reports = []
+    def work(stage: Stage) -> dict[str, Any]:
+        if not config.dry_run:
+            record_repair(stage.connection, stage.source.id, context.run_id)
+        report = repair_source(
+            stage, milvus, storage, embedder, chunking, limits, dry_run=config.dry_run
+        )
+        if not config.dry_run:  # what a check saw while this went on is older than its end
+            record_repair(stage.connection, stage.source.id, context.run_id)
+        return report.as_dict()
+
     if not config.dry_run:
         with closing(milvus.open()) as store:
             drain_removed_sources(postgres.open(), store)
-    for key in (
-        context.partition_keys if context.has_partition_key_range else [context.partition_key]
-    ):
-        try:
-            with postgres.open().writer(key, run=context.run_id) as writer:
-                source = get_source(writer.connection, source_name(key))
-                stage = Stage("repair", source, writer, context.log)
-                if not config.dry_run:
-                    record_repair(writer.connection, source.id, context.run_id)
-                report = repair_source(
-                    stage, milvus, storage, embedder, chunking, limits, dry_run=config.dry_run
-                )
-                if not config.dry_run:  # what a check saw while this went on is older than its end
-                    record_repair(writer.connection, source.id, context.run_id)
-        except RagError as error:
-            raise dg.Failure(str(error), allow_retries=error.transient) from error
-        reports.append(report.as_dict())
+    reports = for_each_source(context, postgres, "repair", work)
     context.add_output_metadata({"repairs": dg.MetadataValue.json(reports)})
     return reports
 

@@ -1,17 +1,17 @@
 """Jobs that rebuild what is derived: the collections from Parquet, Parquet from the texts."""
 
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
 
 from rag_assets.assets.stage import RETRY, Stage
+from rag_assets.automation.each_source import errors_as_failures, for_each_source
 from rag_assets.automation.jobs import MAX_RUNTIME
-from rag_assets.partitions import SOURCES, source_name
+from rag_assets.partitions import SOURCES
 from rag_assets.rebuild import Rebuilder
 from rag_assets.reembedding import reembed
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
-from resources.errors import RagError
-from resources.postgres.sources import get_source
 
 
 class RebuildConfig(dg.Config):
@@ -30,17 +30,13 @@ def rebuild_collections(
     storage: StorageResource,
     embedder: EmbedderResource,
 ) -> dict[str, Any]:
-    store = milvus.open()
-    rebuilder = Rebuilder(postgres.open(), store, storage.open(), milvus, embedder, context.log)
-    try:
-        if config.source:
-            report = rebuilder.one_source(config.source, dry_run=config.dry_run)
-        else:
-            report = rebuilder.all_sources(dry_run=config.dry_run)
-    except RagError as error:
-        raise dg.Failure(str(error), allow_retries=error.transient) from error
-    finally:
-        store.close()
+    with closing(milvus.open()) as store:
+        rebuilder = Rebuilder(postgres.open(), store, storage.open(), milvus, embedder, context.log)
+        with errors_as_failures():
+            if config.source:
+                report = rebuilder.one_source(config.source, dry_run=config.dry_run)
+            else:
+                report = rebuilder.all_sources(dry_run=config.dry_run)
     found = dg.MetadataValue.json(report.as_dict())
     if report.refused:
         kept = "" if config.source else " What served before goes on serving."
@@ -64,24 +60,12 @@ def embed_what_is_lost(
     storage: StorageResource,
     embedder: EmbedderResource,
 ) -> list[dict[str, Any]]:
-    reports = []
-    for key in (
-        context.partition_keys if context.has_partition_key_range else [context.partition_key]
-    ):
-        try:
-            with postgres.open().writer(key, run=context.run_id) as writer:
-                source = get_source(writer.connection, source_name(key))
-                stage = Stage("rebuild parquet", source, writer, context.log)
-                report = reembed(
-                    stage,
-                    storage.open(),
-                    embedder.open(),
-                    embedder.target(source),
-                    storage.precision,
-                )
-        except RagError as error:
-            raise dg.Failure(str(error), allow_retries=error.transient) from error
-        reports.append(report.as_dict())
+    def work(stage: Stage) -> dict[str, Any]:
+        target = embedder.target(stage.source)
+        report = reembed(stage, storage.open(), embedder.open(), target, storage.precision)
+        return report.as_dict()
+
+    reports = for_each_source(context, postgres, "rebuild parquet", work)
     context.add_output_metadata({"rebuilds": dg.MetadataValue.json(reports)})
     return reports
 

@@ -7,6 +7,7 @@ differs while no work is under way proves nothing by itself: it is undetermined,
 import math
 import random
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -133,16 +134,16 @@ def _sample_matches(kind: Kind) -> dg.AssetChecksDefinition:
     def check(
         context: dg.AssetCheckExecutionContext, postgres: PostgresResource, milvus: MilvusResource
     ) -> dg.AssetCheckResult:
-        full, store = f"{kind}_vectors_match_postgres", milvus.open()
-        try:
-            with postgres.open().connect(autocommit=True) as connection:
-                return of_each_source(
-                    context,
-                    lambda name: _result(connection, store, kind, name, full),
-                    quick_form_of=full,
-                )
-        finally:
-            store.close()
+        full = f"{kind}_vectors_match_postgres"
+        with (
+            closing(milvus.open()) as store,
+            postgres.open().connect(autocommit=True) as connection,
+        ):
+            return of_each_source(
+                context,
+                lambda name: _result(connection, store, kind, name, full),
+                quick_form_of=full,
+            )
 
     return check
 

@@ -249,3 +249,10 @@ def test_a_document_of_which_only_versions_are_left_can_be_forgotten(indexed: Wo
     receipt = finish(world, "secret.md")
     assert receipt["verified"] and receipt["places"]["history"]["removed"] == 2
     assert not any(b"treasure" in data for data in raw_bytes(world))
+
+
+def test_the_job_retries_only_what_may_go_away_by_itself(world: World) -> None:
+    ended = world.run("forget_documents", "unknown", raise_on_error=False)
+    (failed,) = [event for event in ended.all_events if event.is_step_failure]
+    assert "There is no source 'unknown'" in str(failed.step_failure_data.user_failure_data)
+    assert not any(event.is_step_up_for_retry for event in ended.all_events)
