@@ -22,6 +22,7 @@ from resources.postgres.collections import Collection, register_collection
 from resources.postgres.connection import Connection
 from resources.postgres.sources import SourceRow
 from resources.postgres.vectors import FINGERPRINT
+from tests.stores.milvus_rows import DENSE, MULTI, SPARSE, foreign, vectors
 from tests.stores.rows import (
     chunks_of,
     collection_of,
@@ -29,7 +30,6 @@ from tests.stores.rows import (
     new_document,
     new_source,
 )
-from tests.stores.test_milvus_store import DENSE, MULTI, SPARSE, foreign, vectors
 
 LAYOUTS: dict[Kind, Layout] = {"dense": DENSE, "sparse": SPARSE, "multi": MULTI}
 TOKENS = 3
@@ -176,7 +176,7 @@ def test_each_class_is_reported_exactly(index: Index, monkeypatch: pytest.Monkey
 
 
 def test_a_row_inserted_again_replaces_the_first_in_milvus_lite(dense: Index) -> None:
-    """So it is right or stale there, but never two rows (those are tested in test_milvus_store)."""
+    """So it is right or stale there, but never two rows (those are tested in test_milvus_crashes)."""
     (row,) = dense.store.client.get(dense.name, dense.ids(0), output_fields=["*"])
     dense.store.client.insert(dense.name, [dict(row)])
     dense.assert_drift()

@@ -1,36 +1,19 @@
-"""MilvusStore and collections on a real Milvus Lite: writes, reads, foreign rows, servers that do not answer."""
+"""Rows on a real Milvus Lite: writes, reads, foreign rows, aliases."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import tempfile
-import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pymilvus import DataType
 
 from rag_assets.pipeline.vectors import Multi, Sparse
-from rag_assets.settings import EMBEDDED_INDEX
-from resources.embedded import milvus_server
-from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
-from resources.errors import ConfigError, StoreUnavailable, VectorError
+from resources.errors import ConfigError, VectorError
 from resources.milvus import reads as reads_module
-from resources.milvus.collections import Layout
 from resources.milvus.rows import (
     EVERYTHING,
-    RowFields,
     Span,
     checked,
     of_no_source,
@@ -40,53 +23,15 @@ from resources.milvus.rows import (
     spans,
 )
 from resources.milvus.store import MilvusStore
-from resources.postgres.collections import register_collection
-from resources.postgres.connection import Connection
-from tests.stores.rows import (
-    chunks_of,
-    collection_of,
-    new_acknowledgement,
-    new_document,
-    new_source,
+from tests.stores.milvus_rows import (
+    DENSE,
+    MULTI,
+    SPARSE,
+    fields,
+    foreign,
+    scanned,
+    vectors,
 )
-
-HNSW = {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 16, "efConstruction": 256}}
-SPARSE_INDEX = {"index_type": "SPARSE_INVERTED_INDEX", "metric_type": "IP", "params": {}}
-DENSE = Layout("dense", 8, HNSW)
-SPARSE = Layout("sparse", 0, SPARSE_INDEX)
-MULTI = Layout("multi", 8, HNSW)
-
-
-def fields(
-    count: int, *, source: str = "docs", fingerprint: str = "a", seed: int = 0
-) -> list[RowFields]:
-    random = np.random.default_rng(seed)
-    return [
-        RowFields(
-            uuid.UUID(bytes=random.bytes(16)), fingerprint * 32, uuid.uuid4(), "folder", source, None, n, 1, "text",
-            None, None, [],
-        )
-        for n in range(count)
-    ]  # fmt: skip
-
-
-def vectors(count: int, seed: int = 0) -> np.ndarray:
-    found = np.random.default_rng(seed).standard_normal((count, 8)).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
-
-
-def foreign(row_id: str, source: str = "docs", fingerprint: str = "x") -> dict[str, Any]:
-    """A row that somebody else put there."""
-    return {
-        "id": row_id, "vector": [1.0, *[0.0] * 7], "document_id": "", "source_type": "", "source": source,
-        "language": "", "chunk_position": 0, "created_timestamp": 0, "row_fingerprint": fingerprint,
-        "chunk_type": "", "author": "", "category": "", "tags": [],
-    }  # fmt: skip
-
-
-def scanned(store: MilvusStore, name: str, span: Span = EVERYTHING, where: str = "") -> list[str]:
-    return [row_id for bucket in store.scan(name, span, where) for row_id, _ in bucket]
-
 
 FOREIGN = ["zzz", "!x", "f!", "F0", "~", 'quo"te', "it's", "back\\slash", "új", "東京", "00"]
 
@@ -277,229 +222,3 @@ def test_aliases_are_pointed_and_moved(store: MilvusStore) -> None:
     assert store.alias_target("dense") == "two"
     store.drop_collection("one")
     assert not store.has_collection("one")
-
-
-# Collections as declared -------------------------------------------------------------------------------------------
-
-
-def differing(store: MilvusStore, name: str, layout: Layout) -> list[tuple[str, str, str]]:
-    return [
-        (fact.fact, str(fact.declared), str(fact.actual))
-        for fact in store.compare(name, layout)
-        if fact.differs
-    ]
-
-
-def test_a_collection_as_declared_has_no_differences(store: MilvusStore) -> None:
-    for name, layout in (("a", DENSE), ("s", SPARSE), ("m", MULTI)):
-        assert differing(store, name, layout) == [("collection", name, "none")]
-        identity = store.ensure_collection(name, layout)
-        assert store.ensure_collection(name, layout) == store.identity(name) == identity
-        facts = {fact.fact: fact for fact in store.compare(name, layout)}
-        assert not any(fact.differs for fact in facts.values())
-        assert facts["field row_fingerprint"].actual == "VARCHAR"
-        # Milvus Lite does not say these, and that is said.
-        assert facts["shards"].actual is facts["consistency level"].actual is None
-
-
-def test_each_difference_is_told(store: MilvusStore) -> None:
-    store.ensure_collection("a", DENSE)
-    declared = Layout("dense", 9, {"index_type": "FLAT", "metric_type": "L2"})
-    assert differing(store, "a", declared) == [
-        ("dimension", "9", "8"),
-        ("index_type", "FLAT", "HNSW"),
-        ("metric_type", "L2", "IP"),
-    ]
-    assert differing(store, "a", SPARSE)[:2] == [
-        ("field vector", "SPARSE_FLOAT_VECTOR", "FLOAT_VECTOR"),
-        ("field vocabulary_size", "INT32", "none"),
-    ]
-    store.client.release_collection("a")
-    assert differing(store, "a", DENSE) == [("load state", "Loaded", "NotLoad")]
-    store.client.drop_index("a", "vector")
-    assert ("index", "HNSW", "none") in differing(store, "a", DENSE)
-
-
-def test_an_index_is_made_the_declared_one_and_rows_stay(store: MilvusStore) -> None:
-    store.ensure_collection("a", DENSE)
-    rows = fields(20)
-    store.upsert_dense("a", rows, vectors(20))
-    declared = Layout("dense", 8, {"index_type": "FLAT", "metric_type": "COSINE"})
-    for loses in (lambda: None, lambda: store.client.release_collection("a")):
-        loses()
-        store.make_index("a", declared)
-        assert differing(store, "a", declared) == []
-    assert len(scanned(store, "a")) == 20
-
-
-def test_a_collection_without_a_vector_field_is_told(store: MilvusStore) -> None:
-    schema = store.client.create_schema()
-    schema.add_field("key", DataType.VARCHAR, max_length=9, is_primary=True)
-    schema.add_field("other", DataType.FLOAT_VECTOR, dim=8)
-    store.client.create_collection("a", schema=schema)
-    assert {
-        ("field vector", "FLOAT_VECTOR", "none"),
-        ("primary key", "id", "key"),
-        ("field id", "VARCHAR", "none"),
-    } <= set(differing(store, "a", DENSE))
-
-
-def test_a_collection_that_was_lost_voids_what_it_acknowledged(
-    store: MilvusStore, connection: Connection
-) -> None:
-    source = new_source(connection)
-    there, untouched = (new_document(connection, source, key, [key]) for key in ("a", "b"))
-    collection = collection_of("dense", store.ensure_collection("a", DENSE))
-    register_collection(connection, collection)
-    new_acknowledgement(connection, collection.name, chunks_of(connection, there)[0])
-    register_collection(connection, collection)  # the same one: nothing happens
-    assert connection.execute("SELECT count(*) FROM vector_rows").fetchone() == (1,)
-
-    store.drop_collection("a")
-    identity = store.ensure_collection("a", DENSE)
-    assert identity != collection.milvus_id
-    register_collection(connection, collection_of("dense", identity))
-    assert connection.execute("SELECT count(*) FROM vector_rows").fetchone() == (0,)
-    assert connection.execute("SELECT milvus_id, state FROM vector_collections").fetchall() == [
-        (identity, "building")
-    ]
-    statuses = dict(connection.execute("SELECT id, indexing_status FROM documents").fetchall())
-    assert statuses == {there: "pending", untouched: "completed"}
-
-
-# Servers that do not answer, and one that was killed ----------------------------------------------------------------
-
-
-@pytest.fixture
-def own_home() -> Iterator[Path]:
-    home = Path(tempfile.mkdtemp(prefix="rag-milvus-"))
-    yield home
-    stop(home)
-    shutil.rmtree(home, ignore_errors=True)
-
-
-def kill(server: MilvusEndpoint) -> None:
-    process = psutil.Process(server.pid)
-    process.kill()
-    process.wait(5)
-
-
-def test_a_server_that_died_or_hangs_is_unavailable_within_the_timeout(own_home: Path) -> None:
-    server = start_milvus(own_home)
-    store = MilvusStore(server.uri, timeout=1)
-    store.ensure_collection("a", DENSE)
-    calls = [
-        lambda: scanned(store, "a"),
-        lambda: store.upsert_dense("a", fields(2), vectors(2)),
-        lambda: store.has_collection("a"),
-        lambda: store.compare("a", DENSE),
-    ]
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        began = time.monotonic()
-        with pytest.raises(StoreUnavailable, match="could not look for a"):
-            store.has_collection("a")
-        assert time.monotonic() - began < 4
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
-    kill(server)
-    for call in calls:
-        began = time.monotonic()
-        with pytest.raises(StoreUnavailable, match=server.uri):
-            call()
-        assert time.monotonic() - began < 4
-    with pytest.raises(StoreUnavailable, match="connect"):
-        MilvusStore(server.uri, timeout=1).has_collection("a")
-
-
-@pytest.mark.parametrize("crash", ["unknown", "known", "known, and another one"])
-def test_rows_that_a_kill_in_a_flush_doubled_are_single_again(own_home: Path, crash: str) -> None:
-    """The state after such a kill, made by hand: rows are in a segment, their log is still there, and a newer one is.
-
-    A start that knows of the crash mends it before it serves, also one that is itself killed and started again.
-    """
-    server = start_milvus(own_home)
-    store = MilvusStore(server.uri)
-    store.ensure_collection("a", DENSE)
-    rows = fields(40)
-    ids = [f"{row.chunk_id}_dense" for row in rows]
-    store.upsert_dense("a", rows[:20], vectors(20))
-    logs = {path: path.read_bytes() for path in (own_home / "milvus").rglob("wal/*.arrow")}
-    store.client.flush("a")
-    store.upsert_dense("a", rows[20:], vectors(20))
-    store.delete_ids("a", ids[20:22])
-    kill(server)
-    store.close()
-    for path, data in logs.items():
-        path.write_bytes(data)
-    if crash == "unknown":
-        (own_home / "milvus" / milvus_server.RUNNING).unlink()
-    if "another" in crash:
-        kill(start_milvus(own_home))
-    store = MilvusStore(start_milvus(own_home).uri)
-    if crash == "unknown":
-        store.client.flush("a")
-        assert max(Counter(scanned(store, "a")).values()) == 2  # it is what would be
-        return
-    live = [*ids[:20], *ids[22:]]
-    assert Counter(scanned(store, "a")) == dict.fromkeys(live, 1)
-    assert store.copies("a", ids) == dict.fromkeys(live, 1)
-    assert store.fingerprints("a", ids) == dict.fromkeys(live, "a" * 32)
-    assert store.count("a") == len(live)
-    assert not (own_home / "milvus" / milvus_server.REPLAYED).exists()
-    store.close()
-
-
-@pytest.mark.parametrize("crash", ["kill", "power cut"])
-def test_an_index_file_that_was_cut_short_is_made_anew(own_home: Path, crash: str) -> None:
-    """After a kill the whole ones are kept, since they take seconds to make; after a power cut none is trusted."""
-    server = start_milvus(own_home)
-    store = MilvusStore(server.uri)
-    rows, made = fields(300), vectors(300)
-    for name in ("a", "b"):
-        store.ensure_collection(name, replace(DENSE, index=EMBEDDED_INDEX))
-        store.upsert_dense(name, rows, made)
-        store.client.flush(name)
-    stop(own_home)
-    store.close()
-    kill(start_milvus(own_home))
-    cut, whole = sorted((own_home / "milvus").rglob("partitions/*/indexes/*.idx"))
-    content = whole.read_bytes()
-    cut.write_bytes(cut.read_bytes()[:-1])
-    os.utime(whole, (1, 1))
-    if crash == "power cut":
-        (own_home / "milvus" / milvus_server.RUNNING).write_text("another start of the machine")
-    store = MilvusStore(start_milvus(own_home).uri)
-    for name in ("a", "b"):
-        found = store.client.search(name, [made[7].tolist()], limit=1, output_fields=["id"])
-        assert found[0][0]["id"] == f"{rows[7].chunk_id}_dense"
-    assert cut.stat().st_size == len(content) == whole.stat().st_size
-    assert (whole.stat().st_mtime == 1) == (crash == "kill")
-    store.close()
-
-
-def test_a_load_that_lacks_memory_costs_no_index(tmp_path: Path) -> None:
-    index = tmp_path / "a" / "partitions" / "p" / "indexes" / "vector.idx"
-    index.parent.mkdir(parents=True)
-    index.touch()
-
-    class Full:
-        """A collection of an engine on a machine without memory."""
-
-        load_state, _data_dir = "released", str(tmp_path / "a")
-
-        def load(self) -> None:
-            raise MemoryError
-
-    class Database:
-        def list_databases(self) -> list[str]:
-            return ["default"]
-
-        def list_collections(self, _: str) -> list[str]:
-            return ["a"]
-
-        def get_collection(self, *_: str) -> Full:
-            return Full()
-
-    milvus_server._serve_whole(Database(), tmp_path / milvus_server.REPLAYED)
-    assert index.exists()

@@ -1,18 +1,13 @@
-"""Parsing: encodings, repair, formats, titles, languages and reasons, on files made here and, where it is there, on
-the shared corpora. Whether libraries read every feature of their formats is not asked here.
+"""Parsing: formats, titles and reasons, on files made here and, where it is there, on the shared corpora. Whether
+libraries read every feature of their formats is not asked here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import subprocess
 import sys
 import time
-import unicodedata
-import zipfile
-from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,168 +15,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_assets.pipeline.chunking import split
 from resources.errors import ParseError
-from resources.parsing import PARSER_VERSION, ParsedDocument, parse_document
-from resources.parsing import language as languages
-from resources.parsing.decoding import clean, decode
-from resources.parsing.function_words import FUNCTION_WORDS
-from resources.parsing.language import detect_language, own_language
+from resources.parsing import PARSER_VERSION, parse_document
 from resources.parsing.pages import page_starts
 from resources.parsing.right_to_left import is_visual, logical
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason=f"the shared corpora are not at {SHARED}"
+from tests.unit.parsed import (
+    ENGLISH,
+    OLE,
+    SHARED,
+    TEXTS,
+    docx,
+    needs_shared,
+    paragraph,
+    parse,
+    pdf,
+    zipped,
 )
-
-ENGLISH = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all."
-TEXTS = {
-    "de": "Größe, Maße und Übergänge über die Brücke müssen wir später noch einmal gründlich prüfen.",
-    "fr": "Le café était très agréable pendant l'été, et nous avons décidé de déjeuner après la réunion.",
-    "ja": "これは文字コードを判定するための短い文章です。日本語の文書を正しく読み取れることを確かめます。",
-    "ko": "이것은 문자 인코딩을 판별하기 위한 짧은 문장입니다. 한국어 문서를 바르게 읽는지 확인합니다.",
-    "zh": "这是一段用来判断字符编码的短文。我们希望系统能够正确地读取中文文档，并且保留全部内容。",
-    "ru": "Это короткий текст, по которому определяется кодировка; документ должен быть прочитан верно.",
-    "ar": "هذا نص قصير نستخدمه للتأكد من أن النظام يقرأ المستندات العربية بشكل صحيح دون أخطاء.",
-    "fa": "این یک متن کوتاه است که برای بررسی خواندن درست اسناد فارسی به کار می‌رود و چیز دیگری نیست.",
-    "el": "Αυτό είναι ένα σύντομο κείμενο για να ελέγξουμε την κωδικοποίηση των εγγράφων.",
-}
-
-
-OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504)
-
-
-def zipped(members: dict[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def docx(body: str, title: str = "") -> bytes:
-    main = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-    package = "http://schemas.openxmlformats.org/package/2006"
-    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
-    return zipped(
-        {
-            "[Content_Types].xml": f'<Types xmlns="{package}/content-types">'
-            '<Default Extension="xml" ContentType="application/xml"/></Types>',
-            "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
-            f'<Relationship Id="r1" Type="{office}" Target="word/document.xml"/></Relationships>',
-            "word/document.xml": f'<w:document xmlns:w="{main}"><w:body>{body}</w:body></w:document>',
-            "docProps/core.xml": f'<cp:coreProperties xmlns:cp="{package}/metadata/core-properties" '
-            f'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>{title}</dc:title>'
-            "<dc:creator>Ada Lovelace</dc:creator></cp:coreProperties>",
-        }
-    )
-
-
-def paragraph(text: str, style: str = "") -> str:
-    properties = f'<w:pPr><w:pStyle w:val="{style}"/></w:pPr>' if style else ""
-    return f"<w:p>{properties}<w:r><w:t>{text}</w:t></w:r></w:p>"
-
-
-def pdf(operators: str) -> bytes:
-    """One page with the given content stream."""
-    objects = [
-        "<</Type/Catalog/Pages 2 0 R>>",
-        "<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
-        f"<</Length {len(operators)}>>\nstream\n{operators}\nendstream",
-        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
-    ]
-    out, offsets = "%PDF-1.4\n", []
-    for number, content in enumerate(objects, 1):
-        offsets.append(len(out))
-        out += f"{number} 0 obj\n{content}\nendobj\n"
-    table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    xref = f"xref\n0 6\n0000000000 65535 f \n{table}trailer\n<</Size 6/Root 1 0 R>>\n"
-    return f"{out}{xref}startxref\n{len(out)}\n%%EOF\n".encode()
-
-
-def parse(text: str, key: str) -> ParsedDocument:
-    return parse_document(text.encode(), key)
-
-
-# --- encodings and repair -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("language", "codec"),
-    [
-        *(
-            (language, codec)
-            for language in TEXTS
-            for codec in ("utf-8", "utf-8-sig", "utf-16", "utf-32")
-        ),
-        *((language, "utf-16-le") for language in ("de", "fr")),
-        *(("de", codec) for codec in ("cp1252", "utf-16-be", "utf-32-le")),
-        *(("ja", codec) for codec in ("cp932", "euc_jp", "iso2022_jp")),
-        *(("ko", codec) for codec in ("cp949", "johab", "iso2022_kr")),
-        *(("zh", codec) for codec in ("gbk", "gb18030")),
-        *(("ru", codec) for codec in ("cp1251", "koi8_r", "cp866", "iso8859_5")),
-        ("fr", "cp1252"),
-        ("ar", "cp1256"),
-        ("el", "cp1253"),
-    ],
-)
-def test_text_is_decoded_exactly(language: str, codec: str) -> None:
-    document = parse_document(TEXTS[language].encode(codec), "notes.txt")
-    assert document.text == unicodedata.normalize("NFC", TEXTS[language])
-    assert document.encoding is not None
-
-
-def test_a_declared_encoding_is_believed_where_it_fits() -> None:
-    page = (
-        "<html><head><meta charset='iso-8859-2'></head><body><p>Zażółć gęślą jaźń</p></body></html>"
-    )
-    assert "Zażółć gęślą jaźń" in parse_document(page.encode("iso8859_2"), "a.html").text
-    assert (
-        "Zażółć gęślą jaźń" in parse_document(page.encode("utf-8"), "a.html").text
-    )  # declared wrongly
-
-
-def test_one_stray_byte_does_not_change_the_encoding_of_the_file() -> None:
-    data = (TEXTS["zh"] * 3).encode() + b"\xff" + TEXTS["zh"].encode()
-    assert parse_document(data, "a.txt").text == TEXTS["zh"] * 3 + "\ufffd" + TEXTS["zh"]
-
-
-def test_mojibake_is_undone_and_only_where_it_is() -> None:
-    good = "Curly “quotes”, ligature ﬁ, fullwidth Ａ, &amp; entity, naïve café"
-    assert clean(good) == good
-    assert (
-        clean(f"{good}\n" + "Größe — schön".encode().decode("cp1252")) == f"{good}\nGröße — schön"
-    )
-
-
-@given(st.text())
-def test_clean_text_is_what_postgresql_takes_and_stays(text: str) -> None:
-    once = clean(text)
-    assert clean(once) == once or "\ufffd" in once
-    assert unicodedata.is_normalized("NFC", once)
-    assert not [c for c in once if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t"]
-    once.encode()
-
-
-@given(
-    st.text(
-        st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="\ufeff\x1b"), min_size=1
-    )
-)
-def test_utf_8_is_always_read_as_such(text: str) -> None:
-    assert decode(text.encode()) == (text, "utf-8") or "\x00" in text
-
-
-def test_newlines_and_controls() -> None:
-    assert (
-        parse_document(b"one\r\ntwo\rthree\x0cfour\x07\tfive\n", "a.txt").text
-        == "one\ntwo\nthree\nfour\tfive"
-    )
-
-
-# --- formats --------------------------------------------------------------------------------------------------------
 
 
 def test_markdown_keeps_its_text_and_gives_its_title() -> None:
@@ -398,9 +247,6 @@ def test_unknown_suffix_with_text_is_text() -> None:
     assert parse(ENGLISH, "thing.xyz").text == ENGLISH
 
 
-# --- reasons --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("data", "key", "reason"),
     [
@@ -455,160 +301,6 @@ def test_any_bytes_give_a_document_or_a_reason(data: bytes, key: str) -> None:
         assert document.text.strip() and document.title and "\0" not in document.text
 
 
-# --- language -------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("language", TEXTS)
-def test_language(language: str) -> None:
-    assert detect_language(TEXTS[language]) == language
-
-
-SENTENCES = {
-    "nl": "Dit is een korte tekst over de taal van een document, en of die goed wordt herkend.",
-    "es": "Este es un texto breve para comprobar que el idioma de un documento se reconoce bien.",
-    "it": "Questo è un testo breve per verificare che la lingua di un documento sia riconosciuta.",
-    "pl": "To jest krótki tekst, który ma sprawdzić, czy język dokumentu jest dobrze rozpoznawany.",
-    "da": "Dette er en kort tekst om sproget i et dokument, og om det bliver genkendt for alvor.",
-    "id": "Ini adalah teks singkat untuk memeriksa apakah bahasa sebuah dokumen dikenali dengan baik.",
-    "de": "Die Dokumentation beschreibt, wie man mit der API in an sich leeren Tabellen so etwas findet.",
-    "uk": "Це короткий текст, щоб перевірити, чи правильно розпізнається мова документа та її назва.",
-    "ur": "یہ ایک مختصر متن ہے جس سے یہ دیکھا جاتا ہے کہ دستاویز کی زبان ٹھیک پہچانی جاتی ہے۔",
-}
-
-
-@pytest.mark.parametrize(
-    ("language", "text"),
-    [
-        *SENTENCES.items(),
-        ("en", "No, we only support storing metadata in another database."),
-        ("en", "This command is an alias of another one; view its documentation."),
-    ],
-)
-def test_languages_of_one_script_are_told_apart(language: str, text: str) -> None:
-    assert detect_language(text) == language
-
-
-@pytest.mark.parametrize(
-    ("document", "piece", "own"),
-    [
-        ("en", ENGLISH, None),
-        ("ja", ENGLISH, "en"),
-        ("en", TEXTS["ja"], "ja"),
-        ("zh", TEXTS["ja"], "ja"),
-        ("ja", TEXTS["ja"], None),
-        ("en", TEXTS["fa"], "fa"),
-        ("en", TEXTS["fr"], "fr"),
-        ("fr", ENGLISH, "en"),
-        ("de", TEXTS["ru"], "ru"),
-        ("de", ENGLISH, "en"),
-        ("pt", SENTENCES["es"], "es"),
-        ("ru", SENTENCES["uk"], "uk"),
-        ("fa", TEXTS["ar"], "ar"),
-        ("ar", TEXTS["fa"], "fa"),
-        ("fa", SENTENCES["ur"], "ur"),
-        ("ja", "pip install --upgrade package && package serve --host 0.0.0.0 --port 8000", None),
-        ("en", "| Größe | Maße |\n| --- | --- |\n| 3 | 4 |", None),
-        (None, TEXTS["ja"], None),
-    ],
-)
-def test_a_piece_has_a_language_of_its_own_where_it_surely_is_another(
-    document: str | None, piece: str, own: str | None
-) -> None:
-    assert own_language(piece, document) == own
-
-
-@needs_shared
-def test_pieces_of_translated_corpora_are_of_their_document_s_language() -> None:
-    pieces = others = 0
-    for language, text in shared_texts("corpora/fastapi-docs", "*/**/*.md"):
-        for chunk in split(text, markdown=True):
-            pieces += 1
-            others += own_language(chunk.content, language) is not None
-    assert others <= 0.01 * pieces > 0
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The samples that the detector is asked for: each takes as long as chunking and storing the piece."""
-    detector, samples = languages._detector(), []
-
-    class Counted:
-        def __getattr__(self, name: str) -> Callable[[str], object]:
-            def ask(sample: str) -> object:
-                samples.append(sample)
-                return getattr(detector, name)(sample)
-
-            return ask
-
-    monkeypatch.setattr(languages, "_detector", Counted)
-    return samples
-
-
-@pytest.mark.parametrize("code", ["fr", "ru", "ar", "fa", *SENTENCES])
-def test_a_piece_that_shows_its_document_s_language_is_not_asked_for(
-    code: str, asked: list[str]
-) -> None:
-    assert own_language((TEXTS | SENTENCES)[code], code) is None
-    assert asked == []
-
-
-def test_a_piece_without_function_words_of_any_language_is_not_asked_for(asked: list[str]) -> None:
-    piece = "bafede gijuko lamoni pesatu vizowe dubana " * 20
-    assert own_language(piece, "id") is None
-    assert asked == []
-
-
-@needs_shared
-@pytest.mark.parametrize(("code", "folder"), [("ar", "ar-xquad"), ("fa", "fa-pquad")])
-def test_few_pieces_of_articles_are_asked_for(code: str, folder: str, asked: list[str]) -> None:
-    articles = sorted((SHARED / "qa" / folder / "articles").glob("*.txt"))[:40]
-    pieces = [
-        chunk.content
-        for article in articles
-        for chunk in split(article.read_text(encoding="utf-8"), markdown=False)
-    ]
-    assert not any(own_language(piece, code) for piece in pieces)
-    assert len(asked) <= 0.1 * len(pieces) > 0
-
-
-def test_function_words_are_known_of_every_language_that_is_told_apart() -> None:
-    from lingua import Language
-
-    told_apart = (getattr(Language, name).iso_code_639_1 for name in languages.LANGUAGES.split())
-    assert set(FUNCTION_WORDS) == {code.name.lower() for code in told_apart}
-
-
-def test_menus_before_the_text_do_not_count() -> None:
-    menu = "".join(
-        f"- [Strona numer {i} po polsku](https://example.org/strona/{i})\n" for i in range(200)
-    )
-    assert detect_language(menu + TEXTS["fr"]) == "fr"
-
-
-def test_language_is_that_of_the_prose_not_of_the_code() -> None:
-    code = (
-        "```python\n"
-        + "for the_value in these_values: print('which of the values is this?')\n" * 30
-        + "```\n"
-    )
-    assert parse(code + TEXTS["de"], "a.md").language == "de"
-    assert (
-        parse(
-            f"# `the_title`\n\n{TEXTS['ja']} `option --this` https://example.org/the/and/of", "a.md"
-        ).language
-        == "ja"
-    )
-
-
-def test_too_little_prose_has_no_language() -> None:
-    assert parse("x = 1", "a.txt").language is None
-    assert parse("42 17 3.5", "a.txt").language is None
-
-
-def test_language_can_be_forced() -> None:
-    assert parse_document(ENGLISH.encode(), "a.txt", language="la").language == "la"
-
-
 def test_threads_give_what_one_thread_gives() -> None:
     inputs = [(text * 3).encode() for text in TEXTS.values()] * 8
     with ThreadPoolExecutor(8) as pool:
@@ -624,34 +316,6 @@ def test_import_is_light_and_the_version_names_the_libraries() -> None:
     )
     assert shown.stdout.strip() == "[]"
     assert all(name.split("_")[0] in PARSER_VERSION for name in heavy)
-
-
-# --- shared corpora -------------------------------------------------------------------------------------------------
-
-
-def shared_texts(folder: str, pattern: str) -> Iterator[tuple[str, str]]:
-    for path in sorted((SHARED / folder).glob(pattern)):
-        yield path.relative_to(SHARED / folder).parts[0].replace("zh-hant", "zh"), path.read_text()
-
-
-@needs_shared
-@pytest.mark.parametrize(
-    ("folder", "least"), [("corpora/fastapi-docs", 0.99), ("corpora/tldr-multi", 0.99)]
-)
-def test_language_of_translated_corpora(folder: str, least: float) -> None:
-    right = [
-        detect_language(text) == language for language, text in shared_texts(folder, "*/**/*.md")
-    ]
-    assert len(right) > 500
-    assert sum(right) / len(right) >= least
-
-
-@needs_shared
-@pytest.mark.parametrize("name", ["ar-xquad", "en-xquad", "fa-pquad", "ja-jsquad", "zh-xquad"])
-def test_language_of_articles(name: str) -> None:
-    texts = [path.read_text() for path in (SHARED / "qa" / name / "articles").glob("*.txt")]
-    found = Counter(detect_language(text) for text in texts if len(text) > 200)
-    assert found[name[:2]] >= 0.98 * found.total() > 0
 
 
 @needs_shared

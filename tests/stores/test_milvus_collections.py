@@ -1,0 +1,110 @@
+"""Collections on a real Milvus Lite: as declared, as they differ, lost."""
+
+from __future__ import annotations
+
+from pymilvus import DataType
+
+from resources.milvus.collections import Layout
+from resources.milvus.store import MilvusStore
+from resources.postgres.collections import register_collection
+from resources.postgres.connection import Connection
+from tests.stores.milvus_rows import (
+    DENSE,
+    MULTI,
+    SPARSE,
+    fields,
+    scanned,
+    vectors,
+)
+from tests.stores.rows import (
+    chunks_of,
+    collection_of,
+    new_acknowledgement,
+    new_document,
+    new_source,
+)
+
+
+def differing(store: MilvusStore, name: str, layout: Layout) -> list[tuple[str, str, str]]:
+    return [
+        (fact.fact, str(fact.declared), str(fact.actual))
+        for fact in store.compare(name, layout)
+        if fact.differs
+    ]
+
+
+def test_a_collection_as_declared_has_no_differences(store: MilvusStore) -> None:
+    for name, layout in (("a", DENSE), ("s", SPARSE), ("m", MULTI)):
+        assert differing(store, name, layout) == [("collection", name, "none")]
+        identity = store.ensure_collection(name, layout)
+        assert store.ensure_collection(name, layout) == store.identity(name) == identity
+        facts = {fact.fact: fact for fact in store.compare(name, layout)}
+        assert not any(fact.differs for fact in facts.values())
+        assert facts["field row_fingerprint"].actual == "VARCHAR"
+        # Milvus Lite does not say these, and that is said.
+        assert facts["shards"].actual is facts["consistency level"].actual is None
+
+
+def test_each_difference_is_told(store: MilvusStore) -> None:
+    store.ensure_collection("a", DENSE)
+    declared = Layout("dense", 9, {"index_type": "FLAT", "metric_type": "L2"})
+    assert differing(store, "a", declared) == [
+        ("dimension", "9", "8"),
+        ("index_type", "FLAT", "HNSW"),
+        ("metric_type", "L2", "IP"),
+    ]
+    assert differing(store, "a", SPARSE)[:2] == [
+        ("field vector", "SPARSE_FLOAT_VECTOR", "FLOAT_VECTOR"),
+        ("field vocabulary_size", "INT32", "none"),
+    ]
+    store.client.release_collection("a")
+    assert differing(store, "a", DENSE) == [("load state", "Loaded", "NotLoad")]
+    store.client.drop_index("a", "vector")
+    assert ("index", "HNSW", "none") in differing(store, "a", DENSE)
+
+
+def test_an_index_is_made_the_declared_one_and_rows_stay(store: MilvusStore) -> None:
+    store.ensure_collection("a", DENSE)
+    rows = fields(20)
+    store.upsert_dense("a", rows, vectors(20))
+    declared = Layout("dense", 8, {"index_type": "FLAT", "metric_type": "COSINE"})
+    for loses in (lambda: None, lambda: store.client.release_collection("a")):
+        loses()
+        store.make_index("a", declared)
+        assert differing(store, "a", declared) == []
+    assert len(scanned(store, "a")) == 20
+
+
+def test_a_collection_without_a_vector_field_is_told(store: MilvusStore) -> None:
+    schema = store.client.create_schema()
+    schema.add_field("key", DataType.VARCHAR, max_length=9, is_primary=True)
+    schema.add_field("other", DataType.FLOAT_VECTOR, dim=8)
+    store.client.create_collection("a", schema=schema)
+    assert {
+        ("field vector", "FLOAT_VECTOR", "none"),
+        ("primary key", "id", "key"),
+        ("field id", "VARCHAR", "none"),
+    } <= set(differing(store, "a", DENSE))
+
+
+def test_a_collection_that_was_lost_voids_what_it_acknowledged(
+    store: MilvusStore, connection: Connection
+) -> None:
+    source = new_source(connection)
+    there, untouched = (new_document(connection, source, key, [key]) for key in ("a", "b"))
+    collection = collection_of("dense", store.ensure_collection("a", DENSE))
+    register_collection(connection, collection)
+    new_acknowledgement(connection, collection.name, chunks_of(connection, there)[0])
+    register_collection(connection, collection)  # the same one: nothing happens
+    assert connection.execute("SELECT count(*) FROM vector_rows").fetchone() == (1,)
+
+    store.drop_collection("a")
+    identity = store.ensure_collection("a", DENSE)
+    assert identity != collection.milvus_id
+    register_collection(connection, collection_of("dense", identity))
+    assert connection.execute("SELECT count(*) FROM vector_rows").fetchone() == (0,)
+    assert connection.execute("SELECT milvus_id, state FROM vector_collections").fetchall() == [
+        (identity, "building")
+    ]
+    statuses = dict(connection.execute("SELECT id, indexing_status FROM documents").fetchall())
+    assert statuses == {there: "pending", untouched: "completed"}

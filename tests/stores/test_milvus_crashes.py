@@ -1,0 +1,163 @@
+"""Milvus servers that do not answer, and what a killed Milvus Lite mends when it starts again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rag_assets.settings import EMBEDDED_INDEX
+from resources.embedded import milvus_server
+from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
+from resources.errors import StoreUnavailable
+from resources.milvus.store import MilvusStore
+from tests.stores.milvus_rows import (
+    DENSE,
+    fields,
+    scanned,
+    vectors,
+)
+
+
+@pytest.fixture
+def own_home() -> Iterator[Path]:
+    home = Path(tempfile.mkdtemp(prefix="rag-milvus-"))
+    yield home
+    stop(home)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def kill(server: MilvusEndpoint) -> None:
+    process = psutil.Process(server.pid)
+    process.kill()
+    process.wait(5)
+
+
+def test_a_server_that_died_or_hangs_is_unavailable_within_the_timeout(own_home: Path) -> None:
+    server = start_milvus(own_home)
+    store = MilvusStore(server.uri, timeout=1)
+    store.ensure_collection("a", DENSE)
+    calls = [
+        lambda: scanned(store, "a"),
+        lambda: store.upsert_dense("a", fields(2), vectors(2)),
+        lambda: store.has_collection("a"),
+        lambda: store.compare("a", DENSE),
+    ]
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="could not look for a"):
+            store.has_collection("a")
+        assert time.monotonic() - began < 4
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    kill(server)
+    for call in calls:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=server.uri):
+            call()
+        assert time.monotonic() - began < 4
+    with pytest.raises(StoreUnavailable, match="connect"):
+        MilvusStore(server.uri, timeout=1).has_collection("a")
+
+
+@pytest.mark.parametrize("crash", ["unknown", "known", "known, and another one"])
+def test_rows_that_a_kill_in_a_flush_doubled_are_single_again(own_home: Path, crash: str) -> None:
+    """The state after such a kill, made by hand: rows are in a segment, their log is still there, and a newer one is.
+
+    A start that knows of the crash mends it before it serves, also one that is itself killed and started again.
+    """
+    server = start_milvus(own_home)
+    store = MilvusStore(server.uri)
+    store.ensure_collection("a", DENSE)
+    rows = fields(40)
+    ids = [f"{row.chunk_id}_dense" for row in rows]
+    store.upsert_dense("a", rows[:20], vectors(20))
+    logs = {path: path.read_bytes() for path in (own_home / "milvus").rglob("wal/*.arrow")}
+    store.client.flush("a")
+    store.upsert_dense("a", rows[20:], vectors(20))
+    store.delete_ids("a", ids[20:22])
+    kill(server)
+    store.close()
+    for path, data in logs.items():
+        path.write_bytes(data)
+    if crash == "unknown":
+        (own_home / "milvus" / milvus_server.RUNNING).unlink()
+    if "another" in crash:
+        kill(start_milvus(own_home))
+    store = MilvusStore(start_milvus(own_home).uri)
+    if crash == "unknown":
+        store.client.flush("a")
+        assert max(Counter(scanned(store, "a")).values()) == 2  # it is what would be
+        return
+    live = [*ids[:20], *ids[22:]]
+    assert Counter(scanned(store, "a")) == dict.fromkeys(live, 1)
+    assert store.copies("a", ids) == dict.fromkeys(live, 1)
+    assert store.fingerprints("a", ids) == dict.fromkeys(live, "a" * 32)
+    assert store.count("a") == len(live)
+    assert not (own_home / "milvus" / milvus_server.REPLAYED).exists()
+    store.close()
+
+
+@pytest.mark.parametrize("crash", ["kill", "power cut"])
+def test_an_index_file_that_was_cut_short_is_made_anew(own_home: Path, crash: str) -> None:
+    """After a kill the whole ones are kept, since they take seconds to make; after a power cut none is trusted."""
+    server = start_milvus(own_home)
+    store = MilvusStore(server.uri)
+    rows, made = fields(300), vectors(300)
+    for name in ("a", "b"):
+        store.ensure_collection(name, replace(DENSE, index=EMBEDDED_INDEX))
+        store.upsert_dense(name, rows, made)
+        store.client.flush(name)
+    stop(own_home)
+    store.close()
+    kill(start_milvus(own_home))
+    cut, whole = sorted((own_home / "milvus").rglob("partitions/*/indexes/*.idx"))
+    content = whole.read_bytes()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    os.utime(whole, (1, 1))
+    if crash == "power cut":
+        (own_home / "milvus" / milvus_server.RUNNING).write_text("another start of the machine")
+    store = MilvusStore(start_milvus(own_home).uri)
+    for name in ("a", "b"):
+        found = store.client.search(name, [made[7].tolist()], limit=1, output_fields=["id"])
+        assert found[0][0]["id"] == f"{rows[7].chunk_id}_dense"
+    assert cut.stat().st_size == len(content) == whole.stat().st_size
+    assert (whole.stat().st_mtime == 1) == (crash == "kill")
+    store.close()
+
+
+def test_a_load_that_lacks_memory_costs_no_index(tmp_path: Path) -> None:
+    index = tmp_path / "a" / "partitions" / "p" / "indexes" / "vector.idx"
+    index.parent.mkdir(parents=True)
+    index.touch()
+
+    class Full:
+        """A collection of an engine on a machine without memory."""
+
+        load_state, _data_dir = "released", str(tmp_path / "a")
+
+        def load(self) -> None:
+            raise MemoryError
+
+    class Database:
+        def list_databases(self) -> list[str]:
+            return ["default"]
+
+        def list_collections(self, _: str) -> list[str]:
+            return ["a"]
+
+        def get_collection(self, *_: str) -> Full:
+            return Full()
+
+    milvus_server._serve_whole(Database(), tmp_path / milvus_server.REPLAYED)
+    assert index.exists()
