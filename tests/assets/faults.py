@@ -1,0 +1,275 @@
+"""What can be wrong with whole stores: how it comes about, which checks it breaks, and what the first of them says."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType
+
+from tests.conftest import World
+
+KINDS = ("dense", "sparse", "multi")
+DIMENSIONS = {"dense": 64, "multi": 16}
+MATCH, SOUND, SEARCH = (
+    "{}_vectors_match_postgres",
+    "{}_vectors_are_sound",
+    "{}_vectors_are_found_by_search",
+)
+INDEX, ALIAS = "{}_index_is_as_declared", "{}_alias_points_to_current_model"
+PARQUET, STATUSES = "chunk_embeddings_are_in_parquet", "statuses_agree"
+PARENTS, POSITIONS = "chunks_have_documents", "chunk_positions_are_contiguous"
+OUTBOX = "deleted_chunks_have_left_milvus"
+
+
+def ids(world: World, kind: str) -> list[str]:
+    rows = world.store.client.query(
+        f"{kind}_collection", filter='id >= ""', output_fields=["id"], limit=1000
+    )
+    return sorted(row["id"] for row in rows)
+
+
+def row(world: World, kind: str, number: int = 0) -> dict[str, Any]:
+    (found,) = world.store.client.get(
+        f"{kind}_collection", [ids(world, kind)[number]], output_fields=["*"]
+    )
+    return dict(found)
+
+
+def upsert(kind: str, **changes: Any) -> Callable[[World], None]:
+    return lambda world: world.store.client.upsert(
+        f"{kind}_collection", [{**row(world, kind), **changes}]
+    )
+
+
+def delete_row(kind: str) -> Callable[[World], None]:
+    return lambda world: world.store.client.delete(f"{kind}_collection", ids=ids(world, kind)[:1])
+
+
+def scale(kind: str, factor: float) -> Callable[[World], None]:
+    return lambda world: upsert(
+        kind, vector=[factor * number for number in row(world, kind)["vector"]]
+    )(world)
+
+
+def swap_vectors(kind: str) -> Callable[[World], None]:
+    """Two rows with each other's vectors, each under its own, right fingerprint."""
+
+    def swap(world: World) -> None:
+        one = row(world, kind)
+        others = (row(world, kind, number) for number in range(1, 20))
+        two = next(other for other in others if other["vector"] != one["vector"])
+        one["vector"], two["vector"] = two["vector"], one["vector"]
+        world.store.client.upsert(f"{kind}_collection", [one, two])
+
+    return swap
+
+
+def sql(*statements: str) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        with world.connection.transaction():
+            for statement in statements:
+                assert world.connection.execute(statement).rowcount != 0, statement  # pyright: ignore
+
+    return change
+
+
+def without_foreign_keys(*statements: str) -> Callable[[World], None]:
+    return sql("SET LOCAL session_replication_role = replica", *statements)
+
+
+def file(world: World) -> Path:
+    return Path(world.settings.storage_url) / world.one("SELECT path FROM embedding_files LIMIT 1")
+
+
+def truncate(world: World) -> None:
+    path = file(world)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(world: World) -> None:
+    """In the middle of the vectors: the file can still be read, and says something else."""
+    path = file(world)
+    data = bytearray(path.read_bytes())
+    table_starts = data.index(np.float32(1).tobytes()[2:])
+    data[max(table_starts, len(data) // 3) | 3] ^= 0x40
+    path.write_bytes(data)
+
+
+def move_alias(world: World) -> None:
+    client = world.store.client
+    client.drop_collection("somewhere_else")
+    schema = client.create_schema()
+    schema.add_field("id", DataType.VARCHAR, max_length=9, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=8)
+    client.create_collection("somewhere_else", schema=schema)
+    client.alter_alias("somewhere_else", "dense_collection")
+
+
+def physical(world: World, kind: str) -> str:
+    return world.resources["embedder"].collection(world.connection, kind)
+
+
+def drop_index(world: World, make: Mapping[str, Any] | None = None) -> None:
+    client, name = world.store.client, physical(world, "dense")
+    client.release_collection(name)
+    client.drop_index(name, "vector")
+    if make:
+        index = client.prepare_index_params()
+        index.add_index("vector", index_name="vector", **make)
+        client.create_index(name, index)
+    client.load_collection(name)
+
+
+def declare_again(world: World) -> None:
+    """The collection is there, under its name and with its index, but holds vectors of another dimension."""
+    client, name = world.store.client, physical(world, "dense")
+    layout = world.resources["milvus"].layout("dense", world.resources["embedder"].open())
+    client.drop_alias("dense_collection")
+    client.drop_collection(name)
+    other = type(layout)(layout.kind, layout.dimension // 2, layout.index, layout.shards)
+    world.store.ensure_collection(name, other)
+    client.create_alias(name, "dense_collection")
+
+
+def drop_collection(world: World) -> None:
+    world.store.client.drop_alias("dense_collection")
+    world.store.client.drop_collection(physical(world, "dense"))
+
+
+def enqueue(source: str, age: str) -> str:
+    return f"""INSERT INTO vector_deletions (source_uuid, kind, chunk_id, row_count, enqueued_at)
+      SELECT {source}, 'dense', gen_random_uuid(), 1, now() - interval '{age}'"""
+
+
+@dataclass(frozen=True)
+class Fault:
+    inject: Callable[[World], object]
+    fails: set[str]
+    #: What the first of these checks must say.
+    says: str = ""
+
+
+def of_all(*checks: str) -> set[str]:
+    return {check.format(kind) for check in checks for kind in KINDS}
+
+
+def of(kind: str, *checks: str) -> set[str]:
+    return {check.format(kind) for check in checks}
+
+
+DOCUMENT = "(SELECT id FROM documents WHERE source_key = '1.md')"
+CHUNK = f"(SELECT id FROM document_chunks WHERE document_id = {DOCUMENT} AND position = 0)"
+DOCS = "(SELECT id FROM sources WHERE name = 'docs')"
+ZEROS = "0" * 32
+FAULTS: dict[str, Fault] = {
+    **{f"{kind} row missing": Fault(delete_row(kind), of(kind, MATCH), "1 missing") for kind in KINDS},
+    "orphaned row": Fault(upsert("dense", id=f"{uuid.uuid4()}_dense"), of("dense", MATCH), "1 orphaned"),
+    "stale row": Fault(upsert("sparse", row_fingerprint=ZEROS), of("sparse", MATCH), "1 stale"),
+    "row not acknowledged": Fault(
+        sql("DELETE FROM vector_rows WHERE collection LIKE 'dense%' AND chunk_id = " + CHUNK),
+        of("dense", MATCH), "1 chunks are not acknowledged",
+    ),
+    "chunk without document": Fault(
+        without_foreign_keys(
+            f"""INSERT INTO document_chunks (id, document_id, content, position, source_uuid, text_hash)
+                SELECT gen_random_uuid(), gen_random_uuid(), 'x', 0, {DOCS}, '{ZEROS}'"""
+        ),
+        {PARENTS}, "no such document",
+    ),
+    "document lost under its chunks": Fault(
+        without_foreign_keys(f"DELETE FROM documents WHERE id = {DOCUMENT}"),
+        {PARENTS} | of_all(MATCH), "5 exceptions",
+    ),
+    "chunk of another source": Fault(
+        sql(f"""UPDATE document_chunks SET source_uuid = (SELECT id FROM sources WHERE name = 'empty')
+                WHERE id = {CHUNK}"""),
+        {PARENTS}, "another source",
+    ),
+    "parent in another document": Fault(
+        sql(f"""UPDATE document_chunks SET parent_chunk_id = {CHUNK} WHERE position = 1
+                AND document_id = (SELECT id FROM documents WHERE source_key = '2.md')"""),
+        {PARENTS}, "its parent belongs to another document",
+    ),
+    "chunk_count wrong": Fault(
+        sql(f"UPDATE documents SET chunk_count = 99 WHERE id = {DOCUMENT}"), {POSITIONS}, "chunk_count 99"
+    ),
+    "chunk deleted": Fault(sql(f"DELETE FROM document_chunks WHERE id = {CHUNK}"), {POSITIONS}, "chunks 4"),
+    # A row in Milvus says its position too.
+    "positions with a gap": Fault(
+        sql(f"UPDATE document_chunks SET position = 9 WHERE id = {CHUNK}"),
+        {POSITIONS} | of_all(MATCH), "last_position 9",
+    ),
+    **{
+        f"document {column} {value}": Fault(
+            sql(f"UPDATE documents SET {column} = '{value}' WHERE id = {DOCUMENT}"), {STATUSES}, says
+        )
+        for column, value, says in (
+            ("processing_status", "processing", "no run is writing"),
+            ("indexing_status", "indexing", "no run is writing"),
+            ("processing_status", "pending", "not chunked yet"),
+            ("indexing_status", "pending", "not indexed yet"),
+            ("indexing_status", "failed", "every chunk is completed"),
+        )
+    },
+    **{
+        f"chunk {change}": Fault(
+            sql(f"UPDATE document_chunks SET {change} WHERE id = {CHUNK}"), {STATUSES}, says
+        )
+        for change, says in (
+            ("embedding_status = 'processing'", "no run is writing"),
+            ("embedding_status = 'pending'", "only 4 of 5 chunks"),
+            ("embedding_status = 'failed'", "only 4 of 5 chunks"),
+            ("sparse_vector_id = NULL", "lack their vector id"),
+            ("dense_vector_id = 'of_another'", "lack their vector id"),
+        )
+    },
+    "file deleted": Fault(lambda world: file(world).unlink(), {PARQUET}, "1 of 1 files"),
+    "file truncated": Fault(truncate, {PARQUET}, "1 of 1 files"),
+    "file with a flipped bit": Fault(flip_a_bit, {PARQUET}, "1 of 1 files"),
+    "embedding not recorded": Fault(
+        sql(f"""DELETE FROM embeddings WHERE text_hash IN (
+                SELECT text_hash FROM document_chunks WHERE id = {CHUNK})"""),
+        {PARQUET}, "1 completed chunks have no embedding",
+    ),
+    **{
+        f"{kind} vector not a number": Fault(
+            upsert(kind, vector=[float("nan")] * dimension), of(kind, SOUND), "1 unsound"
+        )
+        for kind, dimension in DIMENSIONS.items()
+    },
+    **{f"{kind} vector too long": Fault(scale(kind, 3), of(kind, SOUND), "1 unsound") for kind in DIMENSIONS},
+    **{f"{kind} vectors swapped": Fault(swap_vectors(kind), of(kind, SOUND), "2 unsound") for kind in KINDS},
+    "alias moved": Fault(move_alias, of("dense", ALIAS), "found somewhere_else"),
+    "alias dropped": Fault(
+        lambda world: world.store.client.drop_alias("sparse_collection"), of("sparse", ALIAS), "found nothing"
+    ),
+    "serving not recorded": Fault(
+        sql("UPDATE vector_collections SET state = 'building' WHERE kind = 'multi'"),
+        of("multi", ALIAS), "expected serving, found building",
+    ),
+    "index dropped": Fault(drop_index, of("dense", INDEX), "index: expected HNSW, found none"),
+    "index of another metric": Fault(
+        lambda world: drop_index(world, {"index_type": "HNSW", "metric_type": "L2", "params": {}}),
+        of("dense", INDEX), "metric_type: expected IP, found L2",
+    ),
+    "index of another type": Fault(
+        lambda world: drop_index(world, {"index_type": "FLAT", "metric_type": "IP"}),
+        of("dense", INDEX), "index_type: expected HNSW, found FLAT",
+    ),
+    "collection released": Fault(
+        lambda world: world.store.client.release_collection(physical(world, "dense")),
+        of("dense", INDEX), "load state: expected Loaded, found NotLoad",
+    ),
+    "collection dropped": Fault(
+        drop_collection, of("dense", INDEX, ALIAS, MATCH, SOUND, SEARCH), "collection: expected"
+    ),
+    "deletion overdue": Fault(sql(enqueue(DOCS, "1 hour")), {OUTBOX}, "1 of them longer than 900 s"),
+    "deletion of a removed source overdue": Fault(
+        sql(enqueue("gen_random_uuid()", "1 hour")), {OUTBOX}, "1 of them longer than 900 s"
+    ),
+}  # fmt: skip
