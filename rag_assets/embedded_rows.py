@@ -31,7 +31,7 @@ def embedded_rows(
             rows = list(group)
             try:
                 table = reader.read(path, [row for _, _, row in rows])
-            except (FileNotFoundError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise StoreUnavailable(
                     f"An embedding file is gone or damaged: {error}. Embed its texts again: rag rebuild parquet"
                 ) from error

@@ -183,7 +183,7 @@ def _rows_of(files: FileStore, path: str, texts: pa.Array) -> int | None:
     """Rows of the file that are of these texts; None where it cannot be read."""
     try:
         column = pq.read_table(files.open(path), columns=["text_hash"])["text_hash"]
-    except (pa.ArrowInvalid, OSError):
+    except (OSError, pa.ArrowException):
         return None
     return int(pa.compute.sum(pa.compute.is_in(column, value_set=texts)).as_py() or 0)  # pyright: ignore
 

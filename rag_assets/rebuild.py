@@ -149,7 +149,10 @@ class Rebuilder:
         return Stage("rebuild", source, writer, self.log)
 
     def _serving(self, connection: Connection) -> dict[Kind, Collection]:
-        """kind -> the collection that serves it. Raises ConfigError where it is of another model, or none."""
+        """kind -> the collection that serves it. Raises ConfigError where it is of another model, or none, and where
+        there is no source."""
+        if not list_sources(connection):
+            raise ConfigError("There is no source, and nothing to rebuild.")
         model, found, problems = self.embedder.fingerprint(), {}, []
         serving = {item.kind: item for item in collections(connection, states=("serving",))}
         for kind in ALIASES:

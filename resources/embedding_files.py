@@ -152,7 +152,7 @@ class EmbeddingReader:
     _table: pa.Table | None = None
 
     def read(self, path: str, rows: Sequence[int]) -> pa.Table:
-        """The rows of one file, in the order asked for. Raises FileNotFoundError, pa.ArrowInvalid on damage."""
+        """The rows of one file, in the order asked for. Raises OSError or pa.ArrowException on damage."""
         wanted = np.asarray(rows, np.int64)
         self._open(path)
         groups = np.searchsorted(self._starts, wanted, side="right") - 1

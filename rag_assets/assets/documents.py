@@ -21,7 +21,7 @@ from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.near_duplicates import signature
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource, StorageResource
-from resources.errors import ParseError, SourceError, SourceUnavailable
+from resources.errors import ParseError, RagError, SourceError
 from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.parsing import PARSER_VERSION, LimitExceeded, ParserPool
@@ -154,23 +154,19 @@ def _outcome(stage: Stage, plan: Plan) -> Outcome:
 def _parse(
     source: Source, files: FileStore, parsers: ParserPool, item: ToParse, language: str | None
 ) -> DocumentRow:
-    name = item.key.rsplit("/", 1)[-1]
+    name = item.key.rsplit("/", 1)[-1][:1000]
     if item.content_hash is None:
         return DocumentRow(item.document_id, item.key, None, item.error, title=name)
     try:
         about, data = unwrap(_raw(source, files, item))
         said = stated(about)
         parsed = parsers.parse(data, said.name or item.key, language=language or said.language)
-    except SourceUnavailable:
-        raise  # to be read again, not a document that failed
-    except (ParseError, SourceError) as error:
+    except RagError as error:
+        if error.transient or not isinstance(error, (ParseError, SourceError)):
+            raise  # to be read again, not a document that failed
+        limited = isinstance(error, LimitExceeded)
         return DocumentRow(
-            item.document_id,
-            item.key,
-            item.content_hash,
-            str(error),
-            limited=isinstance(error, LimitExceeded),
-            title=name,
+            item.document_id, item.key, item.content_hash, str(error), limited, title=name
         )
     return DocumentRow(
         id=item.document_id,

@@ -20,7 +20,7 @@ from rag_assets import progress
 from rag_assets.partitions import source_name
 from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource
-from resources.errors import Fenced, RagError
+from resources.errors import Fenced, RagError, StoreUnavailable
 from resources.postgres.connection import Connection, Postgres, Writer
 from resources.postgres.sources import SourceRow, get_source
 from resources.postgres.syncs import mark_failed, mark_running_again, mark_waiting
@@ -129,7 +129,9 @@ def _run_partitions(
                 outcome = work(
                     Stage(context.asset_key.to_user_string(), source, writer, context.log)
                 )
-        except RagError as error:
+        except (RagError, psycopg.Error) as error:
+            if isinstance(error, psycopg.Error):
+                error = StoreUnavailable(f"PostgreSQL refused what was to be written: {error}")
             errors[key] = error
             if held and not isinstance(error, Fenced):
                 failed[name] = str(error)

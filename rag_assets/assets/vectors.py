@@ -162,7 +162,7 @@ def write_rows(
     def record(batch: int, counts: list[int]) -> None:
         passage("batch-upserted")
         with stage.writer.transaction() as connection:
-            acknowledge(stage.writer, connection, name, batch, counts)
+            acknowledge(stage.writer, connection, stage.source.id, name, batch, counts)
             recorded(connection, batch)
         passage("batch-recorded")
 
@@ -194,7 +194,7 @@ def _read(reader: EmbeddingReader, rows: Sequence[VectorRow]) -> pa.Table:
             reader.read(path, [row.row_index for row in group])
             for path, group in groupby(rows, key=lambda row: row.path)
         ]
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise StoreUnavailable(
             f"An embedding file is gone or damaged: {error}. Embed its texts again: rag rebuild parquet"
         ) from error
@@ -248,6 +248,12 @@ def _publish(
     is found in it."""
     current = store.alias_target(kind)
     known = {item.name: item for item in collections(stage.connection, kind=kind)}
+    if current is None:
+        # An alias that was lost goes back to what PostgreSQL says serves: this collection may lack other sources.
+        for item in known.values():
+            if item.state == "serving" and store.has_collection(item.name):
+                store.point_alias(kind, item.name)
+                current = item.name
     if current == name and known[name].state == "serving":
         return
     # An alias that was moved while PostgreSQL says that this collection serves is moved back in any case.

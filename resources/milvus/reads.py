@@ -182,28 +182,24 @@ class Reads(MilvusServer):
         """id -> vector of the rows that exist: a list of `dimension` floats, or index -> weight of a sparse one."""
         found: dict[str, Any] = {}
         for part in parts(ids, max(1, min(KEYS, READ_BYTES // (max(1, dimension) * 4)))):
-            rows = self._call(
-                f"read {len(part)} vectors of {name}",
-                "get",
-                name,
-                part,
-                output_fields=["id", VECTOR_FIELD],
-                consistency_level="Strong",
-            )
-            found.update((row["id"], row[VECTOR_FIELD]) for row in rows)
+            rows = self.by_key(name, part, [VECTOR_FIELD])
+            found.update((row_id, row[VECTOR_FIELD]) for row_id, row in rows.items())
         return found
 
     def token_vectors(self, name: str, chunks: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """chunk -> its token vectors [tokens, dimension] from the multi collection, in no particular order."""
-        found: dict[str, list[Any]] = {}
         rows = self._call(
             f"read token vectors of {name}",
             "query",
             name,
             filter=one_of("chunk_id", chunks),
             output_fields=["chunk_id", VECTOR_FIELD],
-            limit=16_384,
+            limit=BUCKET_ROWS,
         )
+        if len(rows) == BUCKET_ROWS and len(chunks) > 1:  # there are more
+            half = len(chunks) // 2
+            return self.token_vectors(name, chunks[:half]) | self.token_vectors(name, chunks[half:])
+        found: dict[str, list[Any]] = {}
         for row in rows:
             found.setdefault(row["chunk_id"], []).append(row[VECTOR_FIELD])
         return {chunk: np.asarray(vectors, np.float32) for chunk, vectors in found.items()}

@@ -78,7 +78,7 @@ def plan_parsing(writer: Writer, source: SourceRow, fingerprints: ParserFingerpr
            WHERE e.source_id = %(source)s AND (d.id IS NULL OR d.raw_hash IS DISTINCT FROM e.content_hash
              OR coalesce(d.parser_fingerprint, '') NOT IN (%(parser)s, %(limited)s)
              OR (e.error IS NOT NULL AND d.error_message IS DISTINCT FROM e.error))
-             AND (d.id IS NOT NULL OR e.removed_hash IS NULL OR e.removed_hash IS DISTINCT FROM e.content_hash)""",
+             AND (d.id IS NOT NULL OR e.removed_hash IS NULL OR e.removed_hash <> e.content_hash)""",
         {
             "source": source.id,
             **fingerprints._asdict(),

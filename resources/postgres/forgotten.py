@@ -88,9 +88,9 @@ def request(
                  WHERE source_id = %(source_id)s AND key = %(key)s) AS r WHERE hash IS NOT NULL), '{}')
            ON CONFLICT (source, key_hash) DO UPDATE SET document_id = excluded.document_id,
              source_uuid = excluded.source_uuid, requested_at = now(), receipt = NULL,
-             chunk_ids = (SELECT array_agg(DISTINCT id) FROM unnest(forgotten.chunk_ids || excluded.chunk_ids) id),
-             text_hashes = (SELECT array_agg(DISTINCT t) FROM unnest(forgotten.text_hashes || excluded.text_hashes) t),
-             raw_hashes = (SELECT array_agg(DISTINCT r) FROM unnest(forgotten.raw_hashes || excluded.raw_hashes) r)""",
+             chunk_ids = ARRAY(SELECT DISTINCT id FROM unnest(forgotten.chunk_ids || excluded.chunk_ids) id),
+             text_hashes = ARRAY(SELECT DISTINCT t FROM unnest(forgotten.text_hashes || excluded.text_hashes) t),
+             raw_hashes = ARRAY(SELECT DISTINCT r FROM unnest(forgotten.raw_hashes || excluded.raw_hashes) r)""",
         {
             "source": source,
             "hash": key_hash(key),

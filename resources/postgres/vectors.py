@@ -138,21 +138,38 @@ def void_acknowledgements(connection: Connection, collection: str, batch: int) -
 
 
 def acknowledge(
-    writer: Writer, connection: Connection, collection: str, batch: int, rows: Sequence[int]
+    writer: Writer,
+    connection: Connection,
+    source_id: uuid.UUID,
+    collection: str,
+    batch: int,
+    rows: Sequence[int],
 ) -> None:
     """Records that Milvus holds the rows of a batch, `rows[i]` rows for the i-th chunk of `batch_of_vectors`.
 
-    A chunk that was deleted meanwhile is left out: its deletion waits in the outbox.
+    Of a chunk that was deleted meanwhile the deletion is ordered once more: where the whole source was removed, the
+    first order may have been carried out before the upsert.
     """
     connection.execute(
-        """INSERT INTO vector_rows (collection, chunk_id, row_fingerprint, row_count, epoch)
-           SELECT %(collection)s, t.id, t.row_fingerprint, t.row_count, %(epoch)s
-           FROM (SELECT id, row_fingerprint, (%(counts)s::int[])[row_number() OVER (ORDER BY path, row_index, id)]
-                   AS row_count FROM pg_temp.todo WHERE batch = %(batch)s) AS t
-           JOIN document_chunks c USING (id)
+        """WITH written AS (
+             SELECT id, row_fingerprint, (%(counts)s::int[])[row_number() OVER (ORDER BY path, row_index, id)]
+               AS row_count FROM pg_temp.todo WHERE batch = %(batch)s),
+           ordered AS (
+             INSERT INTO vector_deletions (source_uuid, kind, chunk_id, row_count)
+             SELECT %(source)s, v.kind, w.id, w.row_count FROM written w, vector_collections v
+             WHERE v.name = %(collection)s AND NOT EXISTS (SELECT FROM document_chunks c WHERE c.id = w.id))
+           INSERT INTO vector_rows (collection, chunk_id, row_fingerprint, row_count, epoch)
+           SELECT %(collection)s, w.id, w.row_fingerprint, w.row_count, %(epoch)s
+           FROM written w JOIN document_chunks c USING (id)
            ON CONFLICT (collection, chunk_id) DO UPDATE SET row_fingerprint = excluded.row_fingerprint,
              row_count = excluded.row_count, epoch = excluded.epoch, acknowledged_at = now()""",
-        {"collection": collection, "epoch": writer.epoch, "batch": batch, "counts": list(rows)},
+        {
+            "source": source_id,
+            "collection": collection,
+            "epoch": writer.epoch,
+            "batch": batch,
+            "counts": list(rows),
+        },
     )
 
 

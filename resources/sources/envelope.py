@@ -16,14 +16,14 @@ from typing import Any
 
 from resources.parsing.decoding import clean
 
-#: No file that can be read begins so.
+#: A file that begins so gets an empty envelope: what it says of itself is not what its source says.
 _MAGIC = b"\0rag-document\0"
 
 
 def wrap(data: bytes, about: Mapping[str, Any] | None) -> bytes:
-    if about is None:
+    if about is None and not data.startswith(_MAGIC):
         return data
-    said = {name: value for name, value in about.items() if value not in (None, {})}
+    said = {name: value for name, value in (about or {}).items() if value not in (None, {})}
     # Sorted, and JSON escapes line ends: the same document gives the same bytes.
     return _MAGIC + json.dumps(said, sort_keys=True, default=str).encode() + b"\n" + data
 

@@ -174,6 +174,18 @@ def test_asking_again_finishes_what_was_interrupted_and_then_finds_nothing(index
     assert again["places"]["parquet"]["removed"] == 0
 
 
+def test_asking_again_for_a_document_without_chunks_finishes_it_too(world: World) -> None:
+    world.write({"broken.pdf": b"%PDF-1.7 nothing more", "good.md": filler("oaks")})
+    world.add()
+    world.sync()
+    document = world.one("SELECT id FROM documents WHERE source_key = 'broken.pdf'")
+    for _ in range(2):  # and the process died after the first time
+        with world.postgres.writer("docs") as writer, writer.transaction() as connection:
+            source = get_source(connection, "docs")
+            request(connection, "docs", source.id, "broken.pdf", document)
+    assert finish(world, "broken.pdf")["verified"]
+
+
 def test_the_receipt_holds_no_text_and_no_key(indexed: World) -> None:
     ask(indexed, "secret.md")
     assert "secret" not in str(finish(indexed, "secret.md")).lower()

@@ -13,6 +13,7 @@ import pytest
 from rag_assets.checks.collections import index_as_declared
 from rag_assets.checks.kinds import Subject
 from rag_assets.checks.vectors import _match as rows_match
+from rag_assets.deployment import failures
 from rag_assets.publishing import REBUILD
 from resources.errors import ConfigError
 from resources.milvus import collections as milvus
@@ -280,6 +281,12 @@ def test_without_its_embeddings_nothing_is_rebuilt_until_parquet_is(
     assert not any(found["inserted"] or found["replaced"] for found in plan.values())
     rebuild(counted)
     assert_equal(counted)
+
+
+def test_without_a_source_there_is_nothing_to_rebuild(counted: World) -> None:
+    counted.connection.execute("DELETE FROM sources")
+    result = counted.run("rebuild_milvus", None, raise_on_error=False)
+    assert ["There is no source" in message for _, message in failures(result)] == [True]
 
 
 def test_one_source_is_written_again_in_place(counted: World) -> None:

@@ -76,6 +76,20 @@ def test_foreign_ids_are_scanned_read_and_counted(store: MilvusStore) -> None:
     assert store.copies("a", FOREIGN) == dict.fromkeys(FOREIGN, 1)
 
 
+def test_foreign_ids_are_rewritten_and_deleted_and_say_nothing_of_others(
+    store: MilvusStore,
+) -> None:
+    hostile = "x'] or id not in ['y"
+    store.ensure_collection("a", DENSE)
+    store.client.insert("a", [foreign(row_id) for row_id in [*FOREIGN, hostile]])
+    store.rewrite("a", FOREIGN)
+    assert store.vectors("a", FOREIGN, 8).keys() == set(FOREIGN)
+    store.delete_ids("a", [hostile])
+    assert sorted(scanned(store, "a")) == sorted(FOREIGN)
+    store.delete_ids("a", FOREIGN[1:])
+    assert scanned(store, "a") == FOREIGN[:1]
+
+
 def test_a_full_bucket_is_split_and_nothing_is_lost(
     store: MilvusStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
