@@ -11,11 +11,13 @@ from typing import Any
 import dagster as dg
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
+from rag_assets.assets.compacted_embeddings import compacted_embeddings
 from rag_assets.assets.document_chunks import ChunkingResource, document_chunks
 from rag_assets.assets.documents import ParsingResource, documents
 from rag_assets.assets.retrieval_evaluation import retrieval_evaluation
 from rag_assets.assets.source_documents import GuardResource, source_documents
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
+from rag_assets.automation.compaction import compact_embeddings, weekly_compaction
 from rag_assets.automation.forgetting import forget_documents
 from rag_assets.automation.history import daily_history, keep_history
 from rag_assets.automation.jobs import JOBS
@@ -47,6 +49,7 @@ ASSETS = [
     sparse_vectors,
     multi_vectors,
     retrieval_evaluation,
+    compacted_embeddings,
 ]
 
 
@@ -122,8 +125,8 @@ def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definiti
             *RETRIEVAL_CHECKS,
             synced_on_schedule,
         ],
-        jobs=[*JOBS, *UPKEEP_JOBS, forget_documents, keep_history],
-        schedules=[*SCHEDULES, daily_history],
+        jobs=[*JOBS, *UPKEEP_JOBS, compact_embeddings, forget_documents, keep_history],
+        schedules=[*SCHEDULES, daily_history, weekly_compaction],
         sensors=SENSORS,
         resources=resources,
         # A step in its own process costs 1.4 s, one in the run's process 0.08 s; the steps follow one another anyway.

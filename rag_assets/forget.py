@@ -20,13 +20,14 @@ from pyarrow import fs
 from rag_assets.assets.stage import Stage
 from rag_assets.maintenance import drain
 from rag_assets.pipeline.vectors import KINDS, Kind
-from resources.embedding_files import write_tables
+from resources.embedding_files import read_rows, write_tables
 from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import ALL_STATES, collections
-from resources.postgres.connection import Connection, others_write
+from resources.postgres.compaction import COMPACTION
+from resources.postgres.connection import Connection, others_write, turn
 from resources.postgres.embeddings import forget_file, record_file
 from resources.postgres.forgotten import (
     Forgotten,
@@ -78,7 +79,9 @@ def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Forgotten) 
     for kind in KINDS:
         drain(stage.writer, store, stage.source.id, kind)
     passage("forget-drained")
-    places["parquet"] = _from_parquet(stage, files, item)
+    # A compaction would copy, after this has looked, what it read before.
+    with turn(stage.connection, COMPACTION, stage.writer.database.lock_timeout):
+        places["parquet"] = _from_parquet(stage, files, item)
     passage("forget-parquet")
     places["raw"] = _from_raw(stage, files, item)
     _vacuum(stage.connection)
@@ -191,21 +194,11 @@ def _rows_of(files: FileStore, path: str, texts: pa.Array) -> int | None:
 def _rewrite(stage: Stage, files: FileStore, record: RecordedFile, gone: pa.Array) -> None:
     """Writes the file anew without some texts, and without rows that are no text's embedding any more."""
     lost = set(gone.to_pylist())
-    keep = np.array(
-        sorted(row for text, row in record.rows.items() if text not in lost), dtype=np.int64
-    )
+    kept = sorted((row, text) for text, row in record.rows.items() if text not in lost)
+    rows, texts = [row for row, _ in kept], [text for _, text in kept]
     written = None
-    texts: list[str] = []
-    if len(keep):
-        opened = pq.ParquetFile(files.open(record.path))
-        tables, start = [], 0
-        for group in range(opened.num_row_groups):
-            count = opened.metadata.row_group(group).num_rows
-            rows = keep[(keep >= start) & (keep < start + count)] - start
-            if len(rows):
-                tables.append(opened.read_row_group(group).take(pa.array(rows)))
-            start += count
-        texts = [text for table in tables for text in table["text_hash"].to_pylist()]
+    if kept:
+        tables = read_rows(files, record.path, np.array(rows, np.int64))
         written = write_tables(files, record.model, tables)
     passage("forget-rewritten")
     with stage.writer.transaction() as connection:

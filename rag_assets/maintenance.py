@@ -1,15 +1,27 @@
-"""Work that belongs to no source that exists: the outbox of removed sources."""
+"""Work that belongs to no source that exists: the outbox of removed sources, embedding files that are nobody's."""
 
 from __future__ import annotations
 
+import logging
 import uuid
+from typing import TYPE_CHECKING
 
 from rag_assets.pipeline.vectors import Kind
 from resources.faults import passage
+from resources.files import FileStore
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import WRITTEN, collections
-from resources.postgres.connection import Postgres, Writer
+from resources.postgres.compaction import forget_retired, retired
+from resources.postgres.connection import Connection, Postgres, Writer
+from resources.postgres.embeddings import unrecorded
 from resources.postgres.vectors import abandoned_deletions, confirm_deletions, pending_deletions
+
+if TYPE_CHECKING:
+    from dagster import DagsterLogManager
+
+#: Seconds. A file that is not recorded is nobody's after that: writing and recording one takes seconds. One that was
+#: replaced has no reader any more: a run reads what it planned, and ends within a day (`dagster/max_runtime`).
+GRACE = 24 * 3600
 
 
 def drain(writer: Writer, store: MilvusStore, source_id: uuid.UUID, kind: Kind) -> int:
@@ -47,3 +59,23 @@ def drain_removed_sources(postgres: Postgres, store: MilvusStore) -> int:
         with postgres.writer(f"removed/{source_id}") as writer:
             total += drain(writer, store, source_id, kind)
     return total
+
+
+def sweep(
+    connection: Connection, files: FileStore, log: logging.Logger | DagsterLogManager, model: str
+) -> None:
+    """Deletes files that a crash left between writing and recording, and those replaced, both after the grace time."""
+    old = [name for name, age in files.ages(f"embeddings/{model}") if age > GRACE]
+    for name in unrecorded(connection, old):
+        log.info(f"{name} was never recorded; it is deleted")
+        files.delete(name)
+    remove_retired(connection, files)
+
+
+def remove_retired(connection: Connection, files: FileStore) -> None:
+    """Deletes the files that a compaction replaced more than the grace time ago; first the file, then its record."""
+    gone = retired(connection, seconds=GRACE)
+    for _, path, _ in gone:
+        files.delete(path)
+    if gone:
+        forget_retired(connection, [file_id for file_id, *_ in gone])

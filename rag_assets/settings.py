@@ -159,6 +159,11 @@ class Settings(BaseSettings):
         pattern=r"^\S+( \S+){4}$",
         description="When every active source is looked at quickly (cron).",
     )
+    compaction_schedule: str = Field(
+        default="0 4 * * 0",
+        pattern=r"^\S+( \S+){4}$",
+        description="When small embedding files are put together (cron).",
+    )
     repair_attempts: int = Field(
         default=3, ge=0, description="Repairs requested for one finding; 0: none is by itself."
     )

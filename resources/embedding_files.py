@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 
 #: Rows a row group: the unit of reading. 512 rows of 1024 float32 are 2 MB.
 ROW_GROUP_ROWS = 512
+#: A file is closed when it has reached this size, and small ones are compacted to it: what a crash loses, what is read
+#: whole to be verified, rewritten to forget one text, and lost with a damaged file; 10^8 texts of 1,024 numbers are
+#: 6,600 files.
+FILE_BYTES = 64 * 1024 * 1024
 #: Files that are verified at a time.
 HASHERS = 4
 #: What each kind is kept in.
@@ -97,17 +102,47 @@ def to_table(
     return pa.table(columns)
 
 
-def write_tables(store: FileStore, folder: str, tables: Sequence[pa.Table]) -> WrittenFile:
-    """Writes one file of the tables, one below the other. Durable when this returns."""
+def write_tables(store: FileStore, folder: str, tables: Iterable[pa.Table]) -> WrittenFile:
+    """Writes one file of the tables (at least one), one below the other. Durable when this returns."""
     name = f"embeddings/{folder}/{uuid.uuid4().hex}.parquet"
+    groups = _row_groups(tables)
+    first = next(groups)
     with store.replace(name) as file:
         sink = _Hashing(file)
         with pq.ParquetWriter(
-            sink, tables[0].schema, use_dictionary=False, compression="none", write_statistics=False
+            sink, first.schema, use_dictionary=False, compression="none", write_statistics=False
         ) as writer:
-            for table in tables:
-                writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            for group in chain([first], groups):
+                writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
     return WrittenFile(name, sink.count, sink.digest.hexdigest())
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in whole row groups: tables of a few rows would each become one."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += len(table)
+        if count >= ROW_GROUP_ROWS:
+            whole = pa.concat_tables(waiting)
+            end = count - count % ROW_GROUP_ROWS
+            yield whole.slice(0, end)
+            waiting, count = [whole.slice(end)], count - end
+    if count:
+        yield pa.concat_tables(waiting)
+
+
+def read_rows(store: FileStore, path: str, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
+    """Some rows of a file, ascending, with all columns, row group by row group."""
+    with pq.ParquetFile(store.open(path)) as opened:
+        start = 0
+        for group in range(opened.num_row_groups):
+            count = opened.metadata.row_group(group).num_rows
+            low, high = np.searchsorted(rows, [start, start + count])
+            if high > low:
+                yield opened.read_row_group(group).take(pa.array(rows[low:high] - start))
+            start += count
 
 
 def damaged(store: FileStore, files: Sequence[EmbeddingFile]) -> list[tuple[EmbeddingFile, str]]:

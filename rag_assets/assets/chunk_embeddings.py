@@ -10,12 +10,13 @@ import pyarrow as pa
 
 from rag_assets.assets.document_chunks import document_chunks
 from rag_assets.assets.stage import COMMON, Outcome, Stage, run_stage
+from rag_assets.maintenance import sweep
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind, Multi, Sparse
 from resources.configured import EmbedderResource, PostgresResource, StorageResource
-from resources.embedding_files import to_table, write_tables
+from resources.embedding_files import FILE_BYTES, to_table, write_tables
 from resources.errors import ConfigError
 from resources.faults import passage
 from resources.files import FileStore
@@ -29,18 +30,13 @@ from resources.postgres.embeddings import (
     plan_embedding,
     record_failures,
     record_file,
-    unrecorded,
 )
 from resources.postgres.term_statistics import add_statistics
 
 #: Characters given to the embedder in one call: some hundred chunks, enough to sort by length and fill batches.
 CALL_CHARS = 500_000
-#: A file is closed when it has reached this size: what a crash loses, and what is held in memory.
-FILE_BYTES = 64 * 1024 * 1024
-#: Or when it was begun so long ago: a model on a CPU fills one in hours.
+#: A file is closed when it was begun so long ago, however small: a model on a CPU fills one in hours.
 FILE_SECONDS = 600
-#: Seconds after which a file that is not recorded is nobody's: writing and recording one takes seconds.
-GRACE = 24 * 3600
 
 
 @dg.asset(
@@ -147,7 +143,7 @@ def embed_texts(
         stage.progress(batch + 1, batches)
     if pending.tables:
         written += _close(stage, files, model, target, pending)
-    _sweep(stage, files, target)
+    sweep(stage.connection, files, stage.log, target.model)
     total = count_texts(stage.connection, stage.source.id)
     plan.kept = total - plan.inserted - plan.failed
     return Outcome(
@@ -204,15 +200,6 @@ def _close(
             add_statistics(connection, target.model, stage.source.id, pending.statistics())
     passage("file-recorded")
     return file.byte_count
-
-
-def _sweep(stage: Stage, files: FileStore, target: Target) -> None:
-    """Deletes files that a crash left between writing and recording, once they cannot be on their way any more."""
-    folder = f"embeddings/{target.model}"
-    old = [name for name, age in files.ages(folder) if age > GRACE]
-    for name in unrecorded(stage.connection, old):
-        stage.log.info(f"{name} was never recorded; it is deleted")
-        files.delete(name)
 
 
 def _forget_lost_files(stage: Stage, files: FileStore, target: Target) -> int:

@@ -7,6 +7,7 @@ import typer
 from rag_assets.cli import (
     apply,
     check,
+    compact,
     credentials,
     demo,
     duplicates,
@@ -48,6 +49,7 @@ app.command("repair")(repair.repair)
 app.command("explain")(explain.explain)
 app.command("duplicates")(duplicates.duplicates)
 app.add_typer(rebuild.app, name="rebuild")
+app.command("compact")(compact.compact)
 app.add_typer(evaluation.app, name="eval")
 app.add_typer(index.app, name="index")
 app.command("forget")(forget.forget)

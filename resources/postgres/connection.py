@@ -166,6 +166,16 @@ def if_idle(connection: Connection, partition: str) -> Iterator[bool]:
         _unlock(connection, partition)
 
 
+@contextmanager
+def turn(connection: Connection, partition: str, timeout: float) -> Iterator[None]:
+    """Nobody else writes the partition until the block ends. Raises StoreUnavailable as `Postgres.writer` does."""
+    _lock(connection, [partition], timeout)
+    try:
+        yield
+    finally:
+        _unlock(connection, partition)
+
+
 def _lock(connection: Connection, partitions: Sequence[str], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:

@@ -206,6 +206,19 @@ def unrecorded(connection: Connection, paths: Sequence[str]) -> list[str]:
     return [path for (path,) in rows]
 
 
+def add_file(
+    connection: Connection, model: str, kinds: Sequence[Kind], file: WrittenFile, rows: int
+) -> uuid.UUID:
+    """Records a file that is in place, and nothing of what is in it."""
+    file_id = uuid.uuid4()
+    connection.execute(
+        """INSERT INTO embedding_files (id, path, model_fingerprint, kinds, row_count, byte_count, checksum, run)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, rag_run())""",
+        [file_id, file.path, model, list(kinds), rows, file.byte_count, file.checksum],
+    )
+    return file_id
+
+
 def record_file(
     connection: Connection,
     model: str,
@@ -214,12 +227,7 @@ def record_file(
     text_hashes: Sequence[str],
 ) -> None:
     """Records a file that is in place. Rows in the order of the file."""
-    file_id = uuid.uuid4()
-    connection.execute(
-        """INSERT INTO embedding_files (id, path, model_fingerprint, kinds, row_count, byte_count, checksum, run)
-           VALUES (%s, %s, %s, %s, %s, %s, %s, rag_run())""",
-        [file_id, file.path, model, list(kinds), len(text_hashes), file.byte_count, file.checksum],
-    )
+    file_id = add_file(connection, model, kinds, file, len(text_hashes))
     copy_rows(
         connection,
         "embedded",

@@ -22,7 +22,10 @@ GRAPH = {
     "sparse_vectors": {"chunk_embeddings"},
     "multi_vectors": {"chunk_embeddings"},
     "retrieval_evaluation": {"dense_vectors", "sparse_vectors", "multi_vectors"},
+    "compacted_embeddings": {"chunk_embeddings"},
 }
+#: Assets that are no part of a sync.
+GROUPS = {"retrieval_evaluation": "evaluation", "compacted_embeddings": "maintenance"}
 CHECKED = (
     "source_documents",
     "documents",
@@ -68,10 +71,11 @@ def test_an_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], name: str) -> 
     spec = specs[name]
     assert spec.kinds
     assert spec.owners
-    assert spec.group_name == ("evaluation" if name == "retrieval_evaluation" else "ingestion")
+    assert spec.group_name == GROUPS.get(name, "ingestion")
     assert spec.code_version
     assert len(spec.description or "") > 40
-    assert spec.partitions_def == SOURCES
+    # A file holds texts of any source.
+    assert spec.partitions_def == (None if name == "compacted_embeddings" else SOURCES)
 
 
 @pytest.mark.parametrize("name", GRAPH)
@@ -79,7 +83,8 @@ def test_an_asset_retries_what_may_heal_and_runs_a_backfill_at_once(
     definitions: dg.Definitions, name: str
 ) -> None:
     asset = definitions.resolve_assets_def(name)
-    assert asset.backfill_policy == dg.BackfillPolicy.single_run()
+    if asset.partitions_def is not None:
+        assert asset.backfill_policy == dg.BackfillPolicy.single_run()
     policy = asset.op.retry_policy
     assert policy is not None
     assert policy.max_retries > 0
@@ -109,7 +114,7 @@ def test_what_would_publish_a_lie_blocks(definitions: dg.Definitions) -> None:
     selected = {key.name for key in job.asset_layer.asset_graph.asset_check_keys}
     assert selected == blocking  # the sync pays for these, the full comparison is another job's
     made = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
-    assert made == GRAPH.keys() - {"retrieval_evaluation"}
+    assert made == GRAPH.keys() - GROUPS.keys()
 
 
 def test_the_forms_of_checking_are_jobs_apart(definitions: dg.Definitions) -> None:
@@ -144,6 +149,7 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
         "forget_documents",
         "purge_removed_sources",
         "keep_history",
+        "compact_embeddings",
     }
     assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())
     assert jobs["sync_source"].partitions_def == SOURCES
@@ -152,6 +158,7 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
         "nightly_check": "check_source",
         "nightly_evaluation": "evaluate_retrieval",
         "daily_history": "keep_history",
+        "weekly_compaction": "compact_embeddings",
         "frequent_quick_check": "check_source_quickly",
     }
     sensors = {

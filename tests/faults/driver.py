@@ -27,6 +27,7 @@ from rag_assets.assets.documents import sync_documents
 from rag_assets.assets.source_documents import sync_source_documents
 from rag_assets.assets.stage import Stage
 from rag_assets.assets.vectors import sync_vectors
+from rag_assets.compaction import compact as compact_files
 from rag_assets.definitions import build_resources
 from rag_assets.forget import forget as forget_document
 from rag_assets.rebuild import Rebuilder
@@ -141,6 +142,11 @@ def forget(settings: Settings) -> list[dict[str, Any]]:
         store.close()
 
 
+def compact(settings: Settings) -> dict[str, Any]:
+    world, log = build_resources(settings), logging.getLogger("sweep")
+    return compact_files(world["postgres"].open(), world["storage"].open(), log).as_dict()
+
+
 def flush(settings: Settings) -> None:
     """Every collection of a server that runs. In a process of its own: clients of one address share a connection."""
     if uri := running_milvus(settings.home):
@@ -211,6 +217,7 @@ WORK = {
     "repair": repair,
     "rebuild": rebuild,
     "forget": forget,
+    "compact": compact,
     "flush": flush,
     "twice": twice,
     "losing an upsert": partial(losing_a_reply, name="upsert", nth=3),

@@ -15,7 +15,7 @@ class Point:
     name: str
     where: str
     passed: Literal["once", "twice", "many"] = "many"
-    by: Literal["sync", "repair", "rebuild", "forget", "milvus"] = "sync"
+    by: Literal["sync", "repair", "rebuild", "forget", "compact", "milvus"] = "sync"
 
 
 POINTS = (
@@ -45,6 +45,7 @@ POINTS = (
     Point(22, "forget-drained", "forget: what the source owes to Milvus is done", "once", "forget"),
     Point(22, "forget-rewritten", "forget: a file is written without the texts, before COMMIT", "many", "forget"),
     Point(22, "forget-parquet", "forget: every file is rewritten, before the raw store", "once", "forget"),
+    Point(22, "compaction-written", "compaction: a file is written, before COMMIT", "once", "compact"),
     Point(23, "deletions-allowed", "source_documents: the guard said yes, before deletions", "once"),
     Point(24, "repair-planned", "repair: what is wrong is known", "once", "repair"),
     Point(24, "repair-half-done", "repair: rows are voided or deleted, not written", "once", "repair"),

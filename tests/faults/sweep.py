@@ -20,11 +20,14 @@ from tests.faults.points import POINTS, Point
 VICTIMS = ("step", "milvus", "postgres")
 PASSAGES = {"once": ("first",), "twice": ("first", "last"), "many": ("first", "middle", "last")}
 
-#: Cells that cannot be, and why. The steps inside Milvus's own process are in test_milvus_steps.py.
+#: Cells that cannot be, and why.
 LEFT_OUT = {
     ("upsert-sent", "step"): "the point is that the client lives",
     ("upsert-sent", "postgres"): "PostgreSQL takes no part; upsert-answered is the same moment",
 }
+
+#: Not in the sweep: inside Milvus's own process (test_milvus_steps.py), and beside the syncs (test_other_faults.py).
+ELSEWHERE = ("milvus", "compact")
 
 #: In the steps before the vectors Milvus takes no part: its death is tried at the first passage of each point, and at
 #: all of them with RAG_SWEEP=whole (as `make soak` has it).
@@ -48,7 +51,7 @@ class Cell:
 CELLS = [
     Cell(point, passage, victim)
     for point in POINTS
-    if point.by != "milvus"
+    if point.by not in ELSEWHERE
     for passage in PASSAGES[point.passed]
     for victim in VICTIMS
     if (point.name, victim) not in LEFT_OUT

@@ -103,6 +103,22 @@ def test_a_file_that_nobody_recorded_is_swept_up_after_a_day(crashed: Deployed) 
     assert {name for name in there if (storage / name).exists()} == there & recorded
 
 
+@pytest.mark.parametrize("point", ["file-renamed", "compaction-written"])
+def test_a_compaction_that_is_killed_has_changed_nothing_and_the_next_one_does_it(
+    crashed: Deployed, point: str
+) -> None:
+    crashed.change()
+    crashed.assert_heals()
+    assert crashed.run("compact", f"{point}:1").said == "killed"
+    crashed.assert_no_lies()
+    crashed.change()  # texts that were dropped are embedded again, the others are not
+    crashed.assert_heals()
+    end = crashed.run("compact")
+    assert end.said == "done" and end.result["files_after"] == 1 < end.result["files_before"], end
+    assert crashed.run("compact").result["files_compacted"] == 0
+    crashed.assert_heals()
+
+
 def test_too_many_connections_say_so(crashed: Deployed) -> None:
     crashed.change()
     url, _ = crashed.up()

@@ -1,0 +1,75 @@
+"""`rag compact`: puts small and mostly dead embedding files together."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rag_assets.cli.output import command, err, out, print_json
+from rag_assets.cli.stack import JsonOption
+from rag_assets.deployment import Deployment, failures
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+@command
+def compact(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy what is live of small and mostly dead Parquet files into files of 64 MiB, without a model call.
+
+    Syncs and searches go on. What was replaced is deleted a day later. Runs by itself every week.
+    """
+    deployment = Deployment.from_environment()
+    deployment.start(dagster=not dry_run)
+    errors: list[str] = []
+    if dry_run:
+        from rag_assets import compaction
+
+        stores, log = (deployment.postgres(), deployment.files()), logging.getLogger(__name__)
+        report = compaction.compact(*stores, log, dry_run=True).as_dict()
+    else:
+        result = deployment.execute("compact_embeddings")
+        errors = [message for _, message in failures(result)]
+        report = _report(result)
+    if as_json:
+        print_json({**report, "errors": errors})
+    elif report:
+        _show(report)
+    for message in errors if not as_json else ():
+        err.print("[bold red]error:[/] ", end="")
+        err.print(message, markup=False, soft_wrap=True)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _report(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    for event in result.all_events:
+        if event.is_step_materialization:
+            metadata = event.step_materialization_data.materialization.metadata
+            return {name: each.value for name, each in metadata.items()}
+    return {}
+
+
+def _show(report: dict[str, Any]) -> None:
+    if not report["files_compacted"]:
+        out.print(f"Nothing to compact: {report['files_before']} files.")
+        return
+    verb = "Would be compacted" if report["dry_run"] else "Compacted"
+    out.print(
+        f"{verb}: {report['files_compacted']} files into {report['files_written']}; "
+        f"{report['files_before']} files before, {report['files_after']} after; "
+        f"{report['bytes_before'] / 1e6:.1f} MB before, {report['bytes_after'] / 1e6:.1f} after."
+    )
+    out.print(f"{report['texts_dropped']} embeddings of texts that no chunk has any more.")
+    if report["bytes_waiting"]:
+        out.print(
+            f"{report['files_waiting']} replaced files ({report['bytes_waiting'] / 1e6:.1f} MB) "
+            "are deleted a day after they were."
+        )
