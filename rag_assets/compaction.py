@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,11 +89,13 @@ def compact(postgres: Postgres, files: FileStore, log: Log, *, dry_run: bool = F
 
 
 def _expected(connection: Connection, report: Compaction, batches: int) -> Compaction:
+    report.files_after, report.bytes_after = report.files_before, report.bytes_before
+    report.live_share = report.live_share_before
     if batches:
         count, size, live, report.texts_dropped = planned(connection)
         report.files_compacted, report.files_written, report.bytes_written = count, batches, live
-        report.bytes_after = report.bytes_before - size + live
-        report.files_after = report.files_before - count + batches
+        report.bytes_after += live - size
+        report.files_after += batches - count
     return report
 
 
@@ -108,13 +111,22 @@ def _compact_batches(
     before = report.files_compacted
     for batch in range(batches):
         chosen = candidates(connection, batch)
-        with postgres.writer(COMPACTION) as writer:
+        with postgres.writer(COMPACTION) as writer, _changed_meanwhile():
             _retire_dead(writer, [each for each in chosen if not each.live], report)
             for alike in _readable(files, log, [each for each in chosen if each.live]):
                 if len(alike) > 1 or alike[0].mostly_dead:
                     _write_anew(writer, files, alike, report)
         log.info(f"batch {batch + 1} of {batches}: {report.files_compacted} files compacted")
     return report.files_compacted > before
+
+
+@contextmanager
+def _changed_meanwhile() -> Iterator[None]:
+    """A repair may delete a file that it found damaged, after it was found whole here."""
+    try:
+        yield
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise StoreUnavailable(f"An embedding file changed while it was copied: {error}") from error
 
 
 def _readable(files: FileStore, log: Log, chosen: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -147,13 +159,7 @@ def _write_anew(
     rows = plan_moves(writer.connection, ids)
     written = None
     if rows:  # else another writer has moved them all
-        tables = _copied(writer.connection, files, alike)
-        try:
-            written = write_tables(files, alike[0].model, tables)
-        except (FileNotFoundError, pa.ArrowInvalid) as error:
-            raise StoreUnavailable(
-                f"An embedding file changed while it was copied: {error}"
-            ) from error
+        written = write_tables(files, alike[0].model, _copied(writer.connection, files, alike))
         report.files_written += 1
         report.bytes_written += written.byte_count
     passage("compaction-written")

@@ -11,7 +11,7 @@ from rag_assets import compaction
 from rag_assets.assets import chunk_embeddings
 from resources.embedding_files import EmbeddingReader, dense_rows
 from resources.errors import StoreUnavailable
-from resources.postgres.compaction import COMPACTION
+from resources.postgres.compaction import COMPACTION, plan_compaction
 from tests.assets.test_forget import ask, finish, stored_texts
 from tests.assets.test_sync import assert_equal, long_text
 from tests.conftest import World
@@ -135,3 +135,29 @@ def test_what_happens_during_a_compaction_is_kept(
     assert not own & stored_texts(world)
     world.sync()
     assert_equal(world)
+
+
+def test_what_is_written_anew_is_small_or_mostly_dead_and_of_one_model(world: World) -> None:
+    """Of 64 bytes: neither a large live file nor a single small one is; a batch fills one file."""
+    files = [  # model, bytes, rows, live
+        *(("a", 20, 10, 10) for _ in range(7)),
+        ("a", 64, 10, 6),
+        ("a", 64, 10, 4),
+        ("a", 640, 10, 4),
+        ("b", 8, 10, 10),
+        ("c", 8, 10, 0),
+        ("d", 32, 10, 10),
+    ]
+    world.connection.execute(
+        """CREATE TEMPORARY TABLE file_counts AS SELECT n AS id, model AS model_fingerprint, '{dense}'::text[] AS kinds,
+             now() + make_interval(secs => n) AS created_at, size AS byte_count, rows AS row_count, live, 0 AS dead,
+             size * live / rows AS live_bytes
+           FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::bigint[]) WITH ORDINALITY
+             AS given(model, size, rows, live, n)""",
+        [list(column) for column in zip(*files)],
+    )
+    plan_compaction(world.connection, target_bytes=64)
+    rows = world.connection.execute(
+        "SELECT array_agg(id ORDER BY made) FROM pg_temp.todo GROUP BY batch"
+    )
+    assert sorted(ids for (ids,) in rows) == [[1, 2, 3, 4], [5, 6, 7], [9], [10], [12]]
