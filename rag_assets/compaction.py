@@ -92,10 +92,10 @@ def _expected(connection: Connection, report: Compaction, batches: int) -> Compa
     report.files_after, report.bytes_after = report.files_before, report.bytes_before
     report.live_share = report.live_share_before
     if batches:
-        count, size, live, report.texts_dropped = planned(connection)
-        report.files_compacted, report.files_written, report.bytes_written = count, batches, live
+        count, made, size, live, report.texts_dropped = planned(connection)
+        report.files_compacted, report.files_written, report.bytes_written = count, made, live
         report.bytes_after += live - size
-        report.files_after += batches - count
+        report.files_after += made - count
     return report
 
 

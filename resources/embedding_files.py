@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 512
 #: A file is closed when it has reached this size, and small ones are compacted to it: what a crash loses, what is read
 #: whole to be verified, rewritten to forget one text, and lost with a damaged file; 10^8 texts of 1,024 numbers are
-#: 6,600 files.
+#: 6,900 files.
 FILE_BYTES = 64 * 1024 * 1024
 #: Files that are verified at a time.
 HASHERS = 4

@@ -7,7 +7,7 @@ It is no part of a sync: a file worth compacting takes many of them.
 import dagster as dg
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
-from rag_assets.assets.stage import COMMON, RETRY
+from rag_assets.assets.stage import COMMON
 from rag_assets.compaction import compact
 from resources.configured import PostgresResource, StorageResource
 from resources.errors import RagError
@@ -17,9 +17,7 @@ from resources.errors import RagError
     deps=[chunk_embeddings],
     kinds={"python", "parquet", "postgres"},
     code_version="1",
-    group_name="maintenance",
-    owners=COMMON["owners"],
-    retry_policy=RETRY,
+    **{**COMMON, "group_name": "maintenance"},
 )
 def compacted_embeddings(
     context: dg.AssetExecutionContext, postgres: PostgresResource, storage: StorageResource

@@ -2,13 +2,12 @@
 
 import dagster as dg
 
-from rag_assets.assets.compacted_embeddings import compacted_embeddings
 from rag_assets.automation.jobs import MAX_RUNTIME
 from rag_assets.settings import load_settings
 
 compact_embeddings = dg.define_asset_job(
     "compact_embeddings",
-    selection=dg.AssetSelection.assets(compacted_embeddings),
+    selection=dg.AssetSelection.groups("maintenance"),
     description="Puts small and mostly dead embedding files together, without a model call. Syncs go on meanwhile.",
     tags=MAX_RUNTIME,
 )

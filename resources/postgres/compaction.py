@@ -81,33 +81,37 @@ def plan_compaction(connection: Connection, *, target_bytes: int) -> int:
     """Leaves the files to write anew in `pg_temp.todo`, after `count_live`. Returns the batches: a batch is one file.
 
     Small is less than half of `target_bytes`: what two small files make is not larger than one. Small files are put
-    together in the order they were written; one that is mostly dead and still large is a batch of its own.
+    together in the order they were written; one that is mostly dead and still large is a batch of its own. What is
+    wholly dead is not written anew, and is no company for a single small file.
     """
     return plan_todo(
         connection,
         """SELECT id, live, dead, live_bytes, byte_count, made,
-             dense_rank() OVER (ORDER BY model_fingerprint, kinds, slot) - 1 AS batch
+             dense_rank() OVER (ORDER BY model_fingerprint, kinds, sort, slot) - 1 AS batch
            FROM (
              SELECT *, count(*) OVER shared AS together, bool_or(mostly_dead) OVER shared AS worth_it
              FROM (
                SELECT *, row_number() OVER (ORDER BY created_at, id) AS made,
-                 CASE WHEN live_bytes * 2 < %(target)s THEN
-                   (sum(live_bytes) OVER (PARTITION BY model_fingerprint, kinds, live_bytes * 2 < %(target)s
-                     ORDER BY created_at, id) - live_bytes)::bigint / %(target)s
-                 ELSE -row_number() OVER (ORDER BY created_at, id) END AS slot
-               FROM (SELECT *, live * 2 < row_count AS mostly_dead FROM pg_temp.file_counts) AS files
-               WHERE live_bytes * 2 < %(target)s OR mostly_dead) AS chosen
-             WINDOW shared AS (PARTITION BY model_fingerprint, kinds, slot)) AS batches
+                 CASE WHEN sort = 'large' THEN row_number() OVER alike
+                   ELSE (sum(weight) OVER alike - weight)::bigint / %(target)s END AS slot
+               FROM (
+                 SELECT *, live * 2 < row_count AS mostly_dead,
+                   CASE WHEN live = 0 THEN 'dead' WHEN live_bytes * 2 < %(target)s THEN 'small' ELSE 'large' END AS sort,
+                   CASE WHEN live = 0 THEN byte_count ELSE live_bytes END AS weight
+                 FROM pg_temp.file_counts) AS files
+               WHERE sort <> 'large' OR mostly_dead
+               WINDOW alike AS (PARTITION BY model_fingerprint, kinds, sort ORDER BY created_at, id)) AS chosen
+             WINDOW shared AS (PARTITION BY model_fingerprint, kinds, sort, slot)) AS batches
            WHERE together > 1 OR worth_it""",
         {"target": target_bytes},
     )
 
 
-def planned(connection: Connection) -> tuple[int, int, int, int]:
-    """(files, their bytes, what of these is live, dead embeddings) of the plan."""
+def planned(connection: Connection) -> tuple[int, int, int, int, int]:
+    """(files, files that they become, their bytes, what of these is live, dead embeddings) of the plan."""
     row = connection.execute(
-        """SELECT count(*), coalesce(sum(byte_count), 0)::bigint, coalesce(sum(live_bytes), 0)::bigint,
-             coalesce(sum(dead), 0)::bigint FROM pg_temp.todo"""
+        """SELECT count(*), count(DISTINCT batch) FILTER (WHERE live > 0), coalesce(sum(byte_count), 0)::bigint,
+             coalesce(sum(live_bytes), 0)::bigint, coalesce(sum(dead), 0)::bigint FROM pg_temp.todo"""
     ).fetchone()
     assert row is not None
     return row
@@ -138,7 +142,7 @@ def drop_dead(writer: Writer, files: Sequence[uuid.UUID]) -> int:
     embedding that is gone.
     """
     with writer.transaction() as connection:
-        connection.execute(f"SET LOCAL lock_timeout = '{_PATIENCE}s'")
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", [f"{_PATIENCE}s"])
         try:
             connection.execute("LOCK TABLE document_chunks IN SHARE MODE")
         except psycopg.errors.LockNotAvailable as error:

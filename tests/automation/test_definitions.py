@@ -83,8 +83,7 @@ def test_an_asset_retries_what_may_heal_and_runs_a_backfill_at_once(
     definitions: dg.Definitions, name: str
 ) -> None:
     asset = definitions.resolve_assets_def(name)
-    if asset.partitions_def is not None:
-        assert asset.backfill_policy == dg.BackfillPolicy.single_run()
+    assert asset.backfill_policy == dg.BackfillPolicy.single_run()
     policy = asset.op.retry_policy
     assert policy is not None
     assert policy.max_retries > 0

@@ -341,9 +341,9 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     assert [row["name"] for row in rag.json("sources", "list")] == ["docs"]
     planned = rag.json("compact", "--dry-run")  # their files hold no text of a chunk any more
     done = rag.json("compact")
-    assert planned["dry_run"] and planned["texts_dropped"] == done["texts_dropped"] == 2
-    assert planned["files_compacted"] == done["files_compacted"] == done["files_waiting"] > 2
-    assert done["files_written"] == done["files_after"] == 1 and done["live_share"] == 1
+    assert planned["dry_run"] and planned["texts_dropped"] == done["texts_dropped"] > 0
+    assert planned["files_compacted"] == done["files_compacted"] == done["files_waiting"] > 1
+    assert planned["files_after"] == done["files_after"]
 
 
 def _chunks(connection: psycopg.Connection, source: str) -> list[str]:
