@@ -96,7 +96,8 @@ def plan_compaction(connection: Connection, *, target_bytes: int) -> int:
                    ELSE (sum(weight) OVER alike - weight)::bigint / %(target)s END AS slot
                FROM (
                  SELECT *, live * 2 < row_count AS mostly_dead,
-                   CASE WHEN live = 0 THEN 'dead' WHEN live_bytes * 2 < %(target)s THEN 'small' ELSE 'large' END AS sort,
+                   CASE WHEN live = 0 THEN 'dead' WHEN live_bytes * 2 < %(target)s THEN 'small' ELSE 'large'
+                     END AS sort,
                    CASE WHEN live = 0 THEN byte_count ELSE live_bytes END AS weight
                  FROM pg_temp.file_counts) AS files
                WHERE sort <> 'large' OR mostly_dead
