@@ -67,7 +67,7 @@ def _show(report: dict[str, Any]) -> None:
         f"{report['files_before']} files before, {report['files_after']} after; "
         f"{report['bytes_before'] / 1e6:.1f} MB before, {report['bytes_after'] / 1e6:.1f} after."
     )
-    out.print(f"{report['texts_dropped']} embeddings of texts that no chunk has any more.")
+    out.print(f"{report['texts_dropped']} embeddings of texts that no chunk had within a month.")
     if report["bytes_waiting"]:
         out.print(
             f"{report['files_waiting']} replaced files ({report['bytes_waiting'] / 1e6:.1f} MB) "

@@ -29,7 +29,7 @@ _PATIENCE = 5
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """`rows`: of the files; `live`: those that are the embedding of a text that a chunk has."""
+    """`rows`: of the files; `live`: those that are the embedding of a text that a chunk has, or lately had."""
 
     files: int
     bytes: int
@@ -43,7 +43,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file to write anew. `dead`: recorded embeddings of texts that no chunk has."""
+    """A file to write anew. `dead`: recorded embeddings of texts that no chunk has, nor had within a month."""
 
     file: EmbeddingFile
     model: str
@@ -65,7 +65,7 @@ def count_live(connection: Connection) -> Totals:
              (f.byte_count * coalesce(n.live, 0) / f.row_count)::bigint AS live_bytes
            FROM embedding_files f LEFT JOIN (
              SELECT e.file_id, count(*) AS recorded, count(c.text_hash) AS live
-             FROM embeddings e LEFT JOIN (SELECT DISTINCT text_hash FROM document_chunks) AS c USING (text_hash)
+             FROM embeddings e LEFT JOIN (SELECT DISTINCT text_hash FROM wanted_texts) AS c USING (text_hash)
              GROUP BY e.file_id) AS n ON n.file_id = f.id
            WHERE f.retired_at IS NULL"""
     )
@@ -137,7 +137,7 @@ def candidates(connection: Connection, batch: int) -> list[Candidate]:
 
 
 def drop_dead(writer: Writer, files: Sequence[uuid.UUID]) -> int:
-    """Forgets the embeddings in `files` of texts that no chunk has. Returns how many.
+    """Forgets the embeddings in `files` of texts that no chunk has, nor had within a month. Returns how many.
 
     Chunks are not written meanwhile: one that appeared between this look and its COMMIT would have counted on an
     embedding that is gone.
@@ -152,7 +152,7 @@ def drop_dead(writer: Writer, files: Sequence[uuid.UUID]) -> int:
             ) from error
         return connection.execute(
             """DELETE FROM embeddings e WHERE e.file_id = ANY(%s)
-               AND NOT EXISTS (SELECT FROM document_chunks c WHERE c.text_hash = e.text_hash)""",
+               AND NOT EXISTS (SELECT FROM wanted_texts w WHERE w.text_hash = e.text_hash)""",
             [list(files)],
         ).rowcount
 

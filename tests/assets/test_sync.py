@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.conftest import World
@@ -166,6 +167,21 @@ def test_a_document_deleted_in_sql_leaves_milvus_and_stays_away(world: World) ->
     assert_equal(world)
     (root / "a.md").write_text(ENGLISH + "\nNew: a café.\n")
     assert world.sync()["documents"]["inserted"] == 1
+    assert_equal(world)
+
+
+def test_a_text_edited_in_sql_is_split_and_indexed_again_and_that_of_a_chunk_is_refused(
+    world: World,
+) -> None:
+    world.write({"a.md": ENGLISH})
+    world.add()
+    world.sync()
+    with pytest.raises(psycopg.errors.RaiseException, match="edit that"):
+        world.connection.execute("UPDATE document_chunks SET content = 'Another text.'")
+    world.connection.execute("UPDATE documents SET content = %s", [JAPANESE])
+    plan = world.sync()
+    assert plan["documents"]["replaced"] == 0 and plan["dense_vectors"]["inserted"] == 1
+    assert "午前九時" in world.searcher().search("天文台", k=1)[0].content
     assert_equal(world)
 
 
