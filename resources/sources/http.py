@@ -6,6 +6,7 @@ they were given for and nowhere else. Cookies are not kept.
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import threading
 import time
@@ -210,6 +211,11 @@ def normalised(url: str) -> str:
 def origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+def basic(user: str, password: str) -> str:
+    """The value of the header Authorization."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
 
 
 def _length(headers: Mapping[str, str]) -> int:

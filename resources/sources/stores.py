@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources.addresses import allow
 from resources.sources.config import PlainUrl
+from resources.sources.http import basic
 from resources.urls import SECRET_NAME, without_secrets
 
 #: What each protocol needs beside this project.
@@ -96,7 +97,9 @@ def _http_options(given: dict[str, Any], allow_private: bool) -> dict[str, Any]:
             return found
 
         if auth["username"]:
-            kwargs["auth"] = aiohttp.BasicAuth(auth["username"], auth["password"] or "")
+            # As a header, which a redirect to another origin drops: a session's `auth` goes wherever one leads.
+            header = {"Authorization": basic(auth["username"], auth["password"] or "")}
+            kwargs["headers"] = {**(kwargs.get("headers") or {}), **header}
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=checked),
             timeout=aiohttp.ClientTimeout(total=600, sock_connect=10, sock_read=60),

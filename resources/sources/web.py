@@ -6,7 +6,6 @@ that answers with neither is compared by its content's hash. robots.txt is respe
 
 from __future__ import annotations
 
-import base64
 import mimetypes
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from resources.errors import SourceError
 from resources.sources.base import Content, Entry, Source
 from resources.sources.config import MIB, PlainUrl, SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
-from resources.sources.http import HttpClient, Pace, normalised, origin
+from resources.sources.http import HttpClient, Pace, basic, normalised, origin
 from resources.sources.sitemaps import MAX_BYTES, locations
 
 #: Bytes of a robots.txt that are read (RFC 9309 asks for at least this many).
@@ -182,8 +181,7 @@ def _authorization(credentials: Mapping[str, str]) -> str | None:
     if token := credentials.get("token"):
         return f"Bearer {token}"
     if user := credentials.get("username"):
-        both = f"{user}:{credentials.get('password', '')}"
-        return "Basic " + base64.b64encode(both.encode()).decode()
+        return basic(user, credentials.get("password", ""))
     return None
 
 

@@ -10,7 +10,7 @@ from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources.base import Source
 from resources.sources.files import FilesConfig, FilesSource
 from resources.sources.registry import open_source
-from tests.servers import S3, Web
+from tests.servers import S3, Page, Web, web_server
 
 
 def on_s3(s3: S3, url: str = "s3://bucket/docs", **config: Any) -> Source:
@@ -111,6 +111,17 @@ def test_private_addresses_are_refused_also_behind_a_redirect(web: Web) -> None:
     with pytest.raises(SourceError, match="not a public address"):
         list(source.list())
     assert web.requests == []
+
+
+def test_credentials_stay_with_their_server(web: Web) -> None:
+    with web_server() as other:
+        other.put("/b.md", "# B")
+        web.pages["/a.md"] = Page(status=302, headers={"Location": other.url("/b.md")})
+        config = FilesConfig(url=web.url("/a.md"), allow_private_addresses=True)
+        source = FilesSource(config, {"username": "reader", "password": "hush"})
+        assert [source.fetch(entry).data for entry in source.list()] == [b"# B"]
+        assert web.headers and all("authorization" in sent for sent in web.headers)
+        assert other.headers and not any("authorization" in sent for sent in other.headers)
 
 
 def test_every_problem_of_a_configuration_is_told_at_once() -> None:
