@@ -73,7 +73,11 @@ class HttpClient:
             answer = self._patiently(url, most, headers or {})
             if answer.status in (200, 304):
                 return answer
-            url = normalised(urljoin(url, answer.headers.get("location", "")))
+            try:
+                url = urljoin(url, answer.headers.get("location", ""))
+            except ValueError as error:
+                raise SourceError(f"redirected to what is not an address ({error})") from None
+            url = normalised(url)
         raise SourceError(f"more than {self.redirects} redirects, the last to {url}")
 
     def _patiently(self, url: str, most: int, headers: Mapping[str, str]) -> Answer:
@@ -208,28 +212,36 @@ def normalised(url: str) -> str:
     return urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
 
 
-def origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
 def basic(user: str, password: str) -> str:
     """The value of the header Authorization."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
+def origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
 
 def _length(headers: Mapping[str, str]) -> int:
     length = headers.get("content-length", "")
-    return int(length) if length.isdigit() else 0
+    return int(length) if _is_number(length) else 0
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
     stated = headers.get("retry-after", "")
-    if stated.isdigit():
+    if _is_number(stated):
         return float(stated)
-    if (at := email.utils.parsedate_tz(stated)) is not None:
-        return max(0.0, email.utils.mktime_tz(at) - time.time())
+    try:
+        if (at := email.utils.parsedate_tz(stated)) is not None:
+            return max(0.0, email.utils.mktime_tz(at) - time.time())
+    except (ValueError, OverflowError):
+        pass  # a date that no calendar has
     return 0.5
+
+
+def _is_number(stated: str) -> bool:
+    """Digits as RFC 9110 means them, and not so many that Python refuses to read them."""
+    return stated.isascii() and stated.isdecimal() and len(stated) < 19
 
 
 def _reason(error: BaseException) -> str:

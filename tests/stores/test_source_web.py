@@ -353,3 +353,19 @@ def test_every_problem_of_a_configuration_is_told_at_once() -> None:
     assert "hush" not in message
     with pytest.raises(ConfigError, match=r"(?s)pages in urls.*agent"):
         open_source("web", {"agent": "x"})
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "error"),
+    [
+        (302, {"Location": "http://["}, "not an address"),
+        (503, {"Retry-After": "Mon, 01 Jan 99999 00:00:00 GMT"}, "HTTP 503"),
+        (503, {"Retry-After": "\u00b2"}, "HTTP 503"),
+    ],
+)
+def test_headers_that_nobody_can_read(
+    web: Web, status: int, header: dict[str, str], error: str
+) -> None:
+    web.pages["/a"] = Page(status=status, headers=header)
+    with pytest.raises(SourceError, match=error):
+        get(site(web, "/a"))
