@@ -20,6 +20,7 @@ from pyarrow import fs
 from rag_assets.assets.stage import Stage
 from rag_assets.maintenance import drain
 from rag_assets.pipeline.vectors import KINDS, Kind
+from rag_assets.raw_files import sweep
 from resources.embedding_files import read_rows, write_tables
 from resources.faults import passage
 from resources.files import FileStore, raw_name
@@ -209,8 +210,11 @@ def _rewrite(stage: Stage, files: FileStore, record: RecordedFile, gone: pa.Arra
 
 
 def _from_raw(stage: Stage, files: FileStore, item: Forgotten) -> Found:
-    """Deletes the raw bytes that the document has and had, but for those that another one has."""
-    found = Found("raw files of this document, former ones too, that no other one has")
+    """Deletes the raw bytes that the document has and had, but for those that another one has; and what a killed sync
+    left, which nothing refers to and which may be its."""
+    found = Found(
+        "raw files of this document, former ones too, and of none at all, that no other one has"
+    )
     own = set(item.raw)
     unused = unused_raw(stage.connection, own)
     if own - unused:
@@ -220,6 +224,12 @@ def _from_raw(stage: Stage, files: FileStore, item: Forgotten) -> Found:
             files.delete(raw_name(digest))
             found.removed += 1
     found.left = sum(files.size(raw_name(digest)) is not None for digest in unused)
+    connection = stage.connection
+    swept, young = sweep(connection, files, lambda: GRACE if others_write(connection) else 0.0)
+    found.removed += swept
+    found.left += young
+    if young:
+        found.note = f"{young} raw files are not recorded yet; {_LATER}"
     return found
 
 

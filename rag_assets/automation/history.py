@@ -1,13 +1,15 @@
-"""The job that keeps the history of documents within its months, and its schedule."""
+"""The job that keeps the history of documents within its months and the raw store tidy, and its schedule."""
 
 from typing import Any
 
 import dagster as dg
 
+from rag_assets.assets.chunk_embeddings import GRACE
 from rag_assets.assets.stage import RETRY
 from rag_assets.automation.jobs import MAX_RUNTIME
+from rag_assets.raw_files import sweep
 from rag_assets.settings import load_settings
-from resources.configured import PostgresResource
+from resources.configured import PostgresResource, StorageResource
 from resources.postgres.versions import drop_months, make_months
 
 
@@ -21,12 +23,24 @@ def turn_months(context: dg.OpExecutionContext, postgres: PostgresResource) -> d
     return found
 
 
+@dg.op(retry_policy=RETRY)
+def sweep_raw_files(
+    context: dg.OpExecutionContext, postgres: PostgresResource, storage: StorageResource
+) -> int:
+    with postgres.open().connect(autocommit=True) as connection:
+        deleted, _ = sweep(connection, storage.open(), lambda: GRACE)
+    context.add_output_metadata({"deleted": deleted})
+    return deleted
+
+
 @dg.job(
     tags=MAX_RUNTIME,
-    description="Makes the partitions of document_versions for the months ahead, and drops those beyond the retention.",
+    description="Makes the partitions of document_versions for the months ahead, and drops those beyond the retention. "
+    "Deletes raw files that a killed sync left a day ago or earlier.",
 )
 def keep_history() -> None:
     turn_months()
+    sweep_raw_files()
 
 
 daily_history = dg.ScheduleDefinition(
@@ -35,5 +49,5 @@ daily_history = dg.ScheduleDefinition(
     cron_schedule="30 3 * * *",
     execution_timezone=load_settings().timezone,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Makes the months ahead of document_versions and drops the old ones, daily at 03:30.",
+    description="Makes the months ahead of document_versions, drops the old ones and sweeps raw files, daily at 03:30.",
 )

@@ -198,12 +198,16 @@ def test_a_file_that_nobody_recorded_leaves_unless_another_source_may_be_writing
 ) -> None:
     path = Path(indexed.settings.storage_url) / "embeddings" / "half.parquet.1234abcd.tmp"
     path.write_bytes(b"PAR1 and then the process was killed")
+    raw = Path(indexed.settings.storage_url) / "raw" / "ab" / ("ab" * 32)
+    raw.parent.mkdir(exist_ok=True)
+    raw.write_text(secret("Never recorded"))  # and changed before the next sync
     ask(indexed, "secret.md")
     with indexed.postgres.writer("another"):
         receipt = finish(indexed, "secret.md")
         assert not receipt["verified"] and "cannot be read" in receipt["places"]["parquet"]["note"]
-        assert path.exists()
-    assert finish(indexed, "secret.md")["verified"] and not path.exists()
+        assert "not recorded yet" in receipt["places"]["raw"]["note"]
+        assert path.exists() and raw.exists()
+    assert finish(indexed, "secret.md")["verified"] and not path.exists() and not raw.exists()
 
 
 def versions(world: World, key: str) -> int:

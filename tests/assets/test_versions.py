@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from psycopg.rows import dict_row
@@ -131,3 +133,21 @@ def test_months_are_made_once_take_over_what_waits_and_are_dropped_whole(world: 
 def test_the_job_turns_the_months(world: World) -> None:
     result = world.run("keep_history", None)
     assert len(result.output_for_node("turn_months")["months"]) == 3
+
+
+def test_the_job_sweeps_raw_files_that_nothing_refers_to(world: World) -> None:
+    world.write({"a.md": "First.", "b.md": "It stays."})
+    world.add()
+    world.sync()
+    world.write({"a.md": "Second."})
+    world.sync()
+    folder = Path(world.settings.storage_url) / "raw"
+    kept = set(folder.rglob("*"))
+    (folder / "ab").mkdir(exist_ok=True)
+    whole, half, young = (folder / "ab" / ("ab" * 32 + end) for end in ("", ".1234abcd.tmp", "0"))
+    for path in (whole, half, young):
+        path.write_text("killed before it was recorded")
+    for path in {*folder.rglob("*")} - {young}:
+        os.utime(path, (0, 0))
+    assert world.run("keep_history", None).output_for_node("sweep_raw_files") == 2
+    assert set(folder.rglob("*")) == kept | {folder / "ab", young}
