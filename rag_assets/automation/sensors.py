@@ -111,7 +111,7 @@ def _difference(connection: Connection, source: SourceRow) -> str:
     forgotten = forgotten_hashes(connection, source.name)
     changes: list[str] = []
     with closing(open_registered(source)) as opened:
-        for entry in opened.list():
+        for entry in opened.look():
             if forgotten and key_hash(entry.key) in forgotten:
                 continue
             if recorded.pop(entry.key, None) != entry.change_token:

@@ -46,6 +46,11 @@ class Source(ABC):
     def list(self) -> Iterator[Entry]:
         """Every entry, each key once. Raises when the listing is not complete: half a listing would delete."""
 
+    def look(self) -> Iterator[Entry]:
+        """The listing for a sensor, which has seconds: what would take longer than that is left to the sync, and an
+        entry that `list` does not have stands for it."""
+        return self.list()
+
     @abstractmethod
     def fetch(self, entry: Entry, known: str | None = None) -> Content | None:
         """The entry's content; called from several threads. None: what was fetched under the token `known` is right."""

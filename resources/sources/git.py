@@ -6,12 +6,13 @@ where it lies; of another one the branch's newest commit (without its history) i
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import threading
 import unicodedata
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 #: Seconds that a server may take for a part of an answer.
 TIMEOUT = 60.0
+#: ... when a sensor looks, which asks once: a tick of Dagster's has 60 s for all sources.
+LOOK_TIMEOUT = 4.0
+_IMPATIENT_SSH = (
+    "-o BatchMode=yes -o ConnectTimeout=4 -o ServerAliveInterval=4 -o ServerAliveCountMax=1"
+)
 #: Each fetch adds a pack to the copy; with so many it is made anew.
 MAX_PACKS = 50
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -59,26 +65,40 @@ class GitSource(Source):
         self._opened: Repo | None = None
 
     def list(self) -> Iterator[Entry]:
+        with self._reading():
+            yield from self._entries(*self._newest())
+
+    def look(self) -> Iterator[Entry]:
+        """Fetches nothing: a commit that the copy lacks stands for its files."""
+        if self._path is not None:
+            yield from self.list()
+            return
+        with self._reading():
+            _, newest = self._remote(looking=True)
+            if (repository := self._copy_with(newest)) is not None:
+                yield from self._entries(repository, newest)
+            else:
+                yield Entry(newest.decode(), "", newest.decode(), None)
+
+    def _entries(self, repository: Repo, commit_id: bytes) -> Iterator[Entry]:
         from dulwich.object_store import iter_tree_contents
         from dulwich.objects import Commit
 
-        with self._reading():
-            repository, commit_id = self._newest()
-            self.close()
-            self._opened = repository
-            commit = repository[commit_id]
-            if not isinstance(commit, Commit):
-                raise SourceError(f"{self.config.url}: the branch is not at a commit")
-            for item in iter_tree_contents(repository.object_store, commit.tree):
-                key = _key(item.path or b"")
-                # Regular files; no links, and no submodules, whose commits are elsewhere.
-                if item.sha is None or item.mode not in (0o100644, 0o100755, 0o100664):
-                    continue
-                if not self.config.hidden and any(p.startswith(".") for p in key.split("/")):
-                    continue
-                if self._wanted(key):
-                    blob = item.sha.decode()
-                    yield Entry(key, blob, blob, None)
+        self.close()
+        self._opened = repository
+        commit = repository[commit_id]
+        if not isinstance(commit, Commit):
+            raise SourceError(f"{self.config.url}: the branch is not at a commit")
+        for item in iter_tree_contents(repository.object_store, commit.tree):
+            key = _key(item.path or b"")
+            # Regular files; no links, and no submodules, whose commits are elsewhere.
+            if item.sha is None or item.mode not in (0o100644, 0o100755, 0o100664):
+                continue
+            if not self.config.hidden and any(p.startswith(".") for p in key.split("/")):
+                continue
+            if self._wanted(key):
+                blob = item.sha.decode()
+                yield Entry(key, blob, blob, None)
 
     def fetch(self, entry: Entry, known: str | None = None) -> Content:
         with self._lock, self._reading():
@@ -99,45 +119,83 @@ class GitSource(Source):
             self._opened.close()
             self._opened = None
 
+    @property
+    def _path(self) -> str | None:
+        """Where the repository is on this machine."""
+        path = self.config.url.removeprefix("file://")
+        return path if path.startswith("/") else None
+
+    @property
+    def _folder(self) -> Path:
+        """Where the copy of one elsewhere is."""
+        return _cache() / sha256(self.config.url.encode()).hexdigest()[:32]
+
     def _newest(self) -> tuple[Repo, bytes]:
         """The repository, and the newest commit of the branch, which is in it."""
         from dulwich.repo import Repo
 
-        path = self.config.url.removeprefix("file://")
-        if not path.startswith("/"):
+        if self._path is None:
             return self._copied()
-        repository = Repo(path)
+        repository = Repo(self._path)
         return repository, self._branch(dict(repository.get_refs()), repository.refs.get_symrefs())
 
-    def _copied(self) -> tuple[Repo, bytes]:
+    def _remote(self, *, looking: bool = False) -> tuple[Callable[[Repo, bytes], Any], bytes]:
+        """How a commit is fetched, and the newest one of the branch."""
         from dulwich.client import default_urllib3_manager, get_transport_and_path
         from dulwich.config import ConfigDict
-        from dulwich.repo import Repo
+        from urllib3 import Retry
 
         config = ConfigDict()
+        pools: Any = default_urllib3_manager(config, timeout=LOOK_TIMEOUT if looking else TIMEOUT)
+        ssh = None
+        if looking:
+            pools.connection_pool_kw["retries"] = Retry(connect=0, read=0, redirect=3, other=0)
+            ssh = f"{os.environ.get('GIT_SSH_COMMAND', 'ssh')} {_IMPATIENT_SSH}"
         client, path = get_transport_and_path(
             self.config.url,
             config=config,
             username=self._credentials.get("username") or None,
             password=self._credentials.get("password") or None,
-            pool_manager=default_urllib3_manager(config, timeout=TIMEOUT),  # pyright: ignore[reportArgumentType]
+            ssh_command=ssh,
+            pool_manager=pools,
         )
         listed = client.get_refs(path.encode())
         found = {name: commit for name, commit in listed.refs.items() if commit}
-        newest = self._branch(found, listed.symrefs)
-        folder = _cache() / sha256(self.config.url.encode()).hexdigest()[:32]
+
+        def fetch(repository: Repo, commit: bytes) -> Any:
+            return client.fetch(path, repository, lambda *_, **__: [commit], depth=1)  # pyright: ignore[reportArgumentType]
+
+        return fetch, self._branch(found, listed.symrefs)
+
+    def _copied(self) -> tuple[Repo, bytes]:
+        from dulwich.repo import Repo
+
+        fetch, newest = self._remote()
+        folder = self._folder
         with _alone(folder):
             try:
                 if len(list(folder.glob("objects/pack/*.pack"))) > MAX_PACKS:
                     shutil.rmtree(folder)
                 repository = Repo(str(folder)) if folder.exists() else _bare(folder)
                 if newest not in repository.object_store:  # pyright: ignore[reportOperatorIssue]
-                    client.fetch(path, repository, lambda *_, **__: [newest], depth=1)  # pyright: ignore[reportArgumentType]
+                    fetch(repository, newest)
                 return repository, newest
             except Exception:
                 # Whatever is wrong with the copy goes with it; the next run fetches it whole.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
+
+    def _copy_with(self, commit: bytes) -> Repo | None:
+        """The copy, if it has this commit and nobody is writing it."""
+        from dulwich.errors import NotGitRepository
+        from dulwich.repo import Repo
+
+        with suppress(BlockingIOError, NotGitRepository), _alone(self._folder, wait=False):
+            repository = Repo(str(self._folder))
+            if commit in repository.object_store:  # pyright: ignore[reportOperatorIssue]
+                return repository
+            repository.close()
+        return None
 
     def _branch(self, refs: Mapping[Any, bytes], symbolic: Mapping[Any, bytes]) -> bytes:
         name = self.config.branch
@@ -189,12 +247,12 @@ def _bare(folder: Path) -> Repo:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """A sensor and a sync may want the same copy."""
+def _alone(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """A sensor and a sync may want the same copy. Without `wait`: raises BlockingIOError while another one has it."""
     import fcntl
 
     with open(f"{folder}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 
 

@@ -33,6 +33,10 @@ class Discreet(Source):
         with self._discreetly():
             yield from self._source.list()
 
+    def look(self) -> Iterator[Entry]:
+        with self._discreetly():
+            yield from self._source.look()
+
     def fetch(self, entry: Entry, known: str | None = None) -> Content | None:
         with self._discreetly():
             return self._source.fetch(entry, known)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from dulwich.server import DictBackend
 from dulwich.web import HTTPGitApplication, WSGIRequestHandlerLogger, WSGIServerLogger, make_server
 
 from resources.errors import ConfigError, SourceError, SourceUnavailable
+from resources.sources import git
 from resources.sources.base import Entry, Source
 from resources.sources.git import GitConfig, GitSource
 from resources.sources.registry import open_source
@@ -89,6 +92,31 @@ def test_a_commit_tells_what_changed_without_reading_files(
     commit(repository, {**changed, "a.md": b"# A"})
     assert {e.key: e.change_token for e in source.list()}["a.md"] == before["a.md"]
     assert contents(source)["new.md"] == b"# N"
+
+
+def test_a_look_fetches_nothing(source: Source, repository: Repo) -> None:
+    remote = source.config.url.startswith("http")  # pyright: ignore[reportAttributeAccessIssue]
+    listed = list(source.list())
+    assert list(source.look()) == listed
+    commit(repository, {"new.md": b"# N"})
+    newest = repository.refs[b"refs/heads/main"].decode()  # pyright: ignore[reportArgumentType]
+    seen = list(source.look())
+    assert [entry.key for entry in seen] == [newest if remote else "new.md"]
+    assert list(source.look()) == seen
+    assert list(source.list()) == list(source.look()) != seen or not remote
+
+
+def test_a_look_at_a_server_that_hangs_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(git, "LOOK_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/docs.git"
+        began = time.monotonic()
+        with pytest.raises(SourceUnavailable):
+            list(open_source("git", {"url": url}).look())
+        assert time.monotonic() - began < 0.2 * 4  # one try, not four
 
 
 def test_an_older_content_is_still_fetched_by_its_blob(source: Source, repository: Repo) -> None:
