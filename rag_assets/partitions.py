@@ -20,13 +20,16 @@ PARTITION_TAG = "dagster/partition"
 #: ... and for the first one of a run over several.
 RANGE_TAG = "dagster/asset_partition_range_start"
 
-#: The name stands in partition keys, in run tags, and in filter expressions of Milvus: no quotes, no slashes.
-_NAME = re.compile(r"\w[\w.\- ]{0,98}\w|\w", re.UNICODE)
+#: The name stands in partition keys, in run tags, and in filter expressions of Milvus: no quotes, no slashes. Written
+#: as Python and PostgreSQL both read it: it is a constraint of table `sources`, too. Beyond ASCII everything is a
+#: letter but controls, spaces, punctuation and what turns or hides text.
+_LETTER = r"0-9A-Za-z_\u00aa-\u1fff\u2070-\u2fff\u3001-\ud7ff\uf900-\ufefe\uff00-\uffef\U00010000-\U0010ffff"
+NAME = rf"[{_LETTER}]([{_LETTER}. -]{{0,98}}[{_LETTER}])?"
 
 
 def partition_key(source_name: str) -> str:
     """The partition of a source. Raises ConfigError for a name that cannot be a key."""
-    if not _NAME.fullmatch(source_name):
+    if not re.fullmatch(NAME, source_name):
         raise ConfigError(
             f"{source_name!r} cannot name a source; expected 1 to 100 letters, digits, '.', '_', '-' or spaces."
         )

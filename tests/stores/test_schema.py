@@ -11,6 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from rag_assets.partitions import partition_key
 from resources.errors import ConfigError, StoreUnavailable
 from resources.postgres.collections import register_collection
 from resources.postgres.connection import Connection
@@ -178,3 +179,50 @@ def test_an_edit_does_not_hide_a_failure(connection: Connection) -> None:
     connection.execute("UPDATE documents SET indexing_status = 'failed'")
     connection.execute("UPDATE documents SET language = 'de'")
     assert connection.execute("SELECT indexing_status FROM documents").fetchall() == [("failed",)]
+
+
+def test_plain_sql_cannot_name_a_source_as_no_partition_can_be_named(
+    connection: Connection,
+) -> None:
+    """One bad name would end every tick of the sensors. A row, refused or not, leaves nothing behind."""
+    names = [
+        "",
+        "a",
+        "a/b",
+        " a",
+        "a.",
+        "-a",
+        "a\n",
+        "a\tb",
+        "x" * 100,
+        "x" * 101,
+        "a'b",
+        "a,b",
+        "資料 2026",
+    ]
+    names += [
+        f"a{character}b" for character in '\x7f\x85\xa0\u2028\u202e\u3000\ufeff é東نक्क🚀_-."\\*'
+    ]
+    for name in names:
+        try:
+            assert partition_key(name) == name
+            taken = True
+        except ConfigError:
+            taken = False
+        with pytest.raises(psycopg.errors.CheckViolation if not taken else Undone):
+            with connection.transaction():
+                connection.execute(
+                    "INSERT INTO sources (source_type, name, connection_config) VALUES ('folder', %s, '{}')",
+                    [name],
+                )
+                raise Undone(name)
+
+
+class Undone(Exception):
+    """Ends a transaction whose work was allowed."""
+
+
+def test_plain_sql_cannot_date_a_document_at_infinity(connection: Connection) -> None:
+    new_document(connection, new_source(connection), "a")
+    with pytest.raises(psycopg.errors.CheckViolation, match="finite"):
+        connection.execute("UPDATE documents SET created_at = 'infinity'")
