@@ -25,6 +25,7 @@ from pyarrow import fs
 
 from resources.errors import ConfigError, StoreUnavailable
 from resources.faults import passage
+from resources.urls import discreet
 
 #: Bytes of a file for object storage that are kept in memory until it is whole; a larger one goes to a local disk.
 SPOOL_BYTES = 64 * 1024 * 1024
@@ -61,8 +62,11 @@ class FileStore:
                 return fs.PyFileSystem(fs.FSSpecHandler(opened)), path
             except (ImportError, ValueError, OSError) as second:
                 raise ConfigError(
-                    f"RAG_STORAGE_URL={self.url!r} cannot be opened: {error}; by fsspec: {second}."
-                ) from second
+                    discreet(
+                        f"RAG_STORAGE_URL={self.url!r} cannot be opened: {error}; by fsspec: {second}.",
+                        self.url,
+                    )
+                ) from None  # the chain would end in logs
 
     def _path(self, name: str) -> str:
         return f"{self._root[1]}/{name}"
@@ -124,7 +128,8 @@ class FileStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StoreUnavailable(f"{self.url}/{name} cannot be read: {error}") from error
+            message = discreet(f"{self.url}/{name} cannot be read: {error}", self.url)
+            raise StoreUnavailable(message) from error
 
     def open(self, name: str) -> pa.NativeFile:
         """A file for reading at random places, memory-mapped where it is local. Raises FileNotFoundError."""

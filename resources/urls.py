@@ -23,6 +23,11 @@ def without_secrets(url: str) -> str:
     return re.sub(r"([?&])([^=&#]*)=([^&#]*)", _shown_parameter, url)
 
 
+def discreet(message: str, url: str) -> str:
+    """What a library says, which may quote the URL that it was given, without its secrets."""
+    return message.replace(url, without_secrets(url))
+
+
 def _shown_user(match: re.Match[str]) -> str:
     scheme, user = match.groups()
     name, colon, _ = user.partition(":")

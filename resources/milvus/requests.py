@@ -14,6 +14,7 @@ from pymilvus.exceptions import MilvusException
 
 from resources.errors import RagError, StoreUnavailable
 from resources.milvus.collections import Client
+from resources.urls import discreet
 
 # It logs a traceback for every error that it also raises; ours say the same in a sentence.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -50,16 +51,18 @@ class MilvusServer:
         except RagError:
             raise
         except MilvusException as error:
-            raise StoreUnavailable(
-                f"Milvus at {self.uri} could not {what}: {error.message}"
-            ) from error
+            raise self._unavailable(what, error.message) from error
         except Exception as error:
             # gRPC and socket errors come through as their own types, without a common base.
             if type(error).__module__.split(".")[0] not in ("grpc", "builtins", "socket"):
                 raise
             if isinstance(error, (TypeError, AttributeError, KeyError, IndexError, AssertionError)):
                 raise
-            raise StoreUnavailable(f"Milvus at {self.uri} could not {what}: {error}") from error
+            raise self._unavailable(what, error) from error
+
+    def _unavailable(self, what: str, reason: object) -> StoreUnavailable:
+        message = f"Milvus at {self.uri} could not {what}: {reason}"
+        return StoreUnavailable(discreet(message, self.uri))
 
     def _call(self, what: str, method: str, name: str, *args: Any, **options: Any) -> Any:
         """A request to a collection; one that is not loaded (after a server's restart) is loaded and asked again."""

@@ -32,6 +32,10 @@ _VERSIONS = (
 )  # fmt: skip
 
 
+#: Options are nested as their libraries nest them: `client_kwargs.headers.Authorization` is one.
+_SECRET_OPTION = re.compile(f"{SECRET_NAME.pattern}|authorization", re.IGNORECASE)
+
+
 def remote_url(url: str) -> str:
     protocol = re.match(r"([a-z][a-z0-9+.-]*)://[^/]", url)
     if protocol is None or "::" in url or protocol[1] in ("file", "local"):
@@ -40,11 +44,21 @@ def remote_url(url: str) -> str:
 
 
 def _without_secrets(options: dict[str, Any]) -> dict[str, Any]:
-    if secrets := [name for name in options if SECRET_NAME.search(name)]:
+    if secrets := list(_secret_names(options)):
         raise ValueError(
             f"expected no secrets in it (give {', '.join(secrets)} as credentials: --credential NAME=@VARIABLE)"
         )
     return options
+
+
+def _secret_names(options: Any, path: str = "") -> Iterator[str]:
+    """The names in it, at any depth, that sound like a secret's."""
+    inner = options.items() if isinstance(options, Mapping) else ()
+    for name, value in enumerate(options) if isinstance(options, list) else inner:
+        if isinstance(name, str) and _SECRET_OPTION.search(name):
+            yield f"{path}{name}"
+        else:
+            yield from _secret_names(value, f"{path}{name}.")
 
 
 StoreUrl = Annotated[PlainUrl, AfterValidator(remote_url)]

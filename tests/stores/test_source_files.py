@@ -127,7 +127,12 @@ def test_credentials_stay_with_their_server(web: Web) -> None:
 def test_every_problem_of_a_configuration_is_told_at_once() -> None:
     config = {
         "url": "s3://key:hush-1@bucket/x",
-        "options": {"secret": "hush-2", "anon": True},
+        "options": {
+            "secret": "hush-2",
+            "anon": True,
+            "client_kwargs": {"aws_secret_access_key": "hush-4"},
+            "layers": [{"headers": {"Authorization": "hush-5"}}],
+        },
         "include": "*.md",
         "token": "hush-3",
     }
@@ -135,6 +140,10 @@ def test_every_problem_of_a_configuration_is_told_at_once() -> None:
         open_source("files", config)
     message = str(caught.value)
     assert "hush" not in message
+    assert (
+        "give secret, client_kwargs.aws_secret_access_key, layers.0.headers.Authorization"
+        in message
+    )
     for name in ("url:", "options:", "include:", "token:"):
         assert name in message
     for url in ("/data", "file:///data", "zip://x::s3://b/c", "s3:///x"):
