@@ -115,6 +115,7 @@ class Deployment:
             self.settings.search_limit,
             self.settings.fusion,
             self.settings.milvus_timeout,
+            owns_milvus=True,
         )
 
     @cached_property

@@ -68,6 +68,7 @@ class Searcher:
     `fusion` of a hybrid: "weighted" scores by the embedder's weights, or "rrf" (reciprocal ranks). `collections`: other
     ones than those that serve. `counted`: what is found counts in `search_count`; not so for measurements.
     """
+    `owns_milvus`: the client is closed with the searcher.
 
     postgres: Postgres
     milvus: MilvusStore
@@ -82,6 +83,7 @@ class Searcher:
     collections: Mapping[Kind, str] = field(default_factory=dict)
     counted: bool = True
     _pool: ConnectionPool | None = field(default=None, repr=False)
+    owns_milvus: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cache: dict[str, Embeddings] = field(default_factory=dict, repr=False)
     _statistics: tuple[float, TermStatistics] | None = field(default=None, repr=False)
@@ -104,6 +106,8 @@ class Searcher:
         if pool is not None:
             pool.close()
 
+        if self.owns_milvus:
+            self.milvus.close()
     def search(self, text: str, **options: Any) -> list[Hit]:
         """The hits of `answer` alone."""
         return list(self.answer(text, **options).hits)

@@ -42,7 +42,7 @@ class MilvusServer:
 
     def close(self) -> None:
         if "client" in self.__dict__:
-            self.client.close()
+            self.__dict__.pop("client").close()  # another request would connect anew
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

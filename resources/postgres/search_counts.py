@@ -11,6 +11,8 @@ import threading
 import uuid
 from collections.abc import Sequence
 
+import psycopg
+
 from resources.errors import RagError
 from resources.postgres.connection import Postgres
 from resources.postgres.copying import copy_rows
@@ -73,5 +75,5 @@ class SearchCounts:
                              ORDER BY c.id FOR UPDATE OF c SKIP LOCKED) AS free JOIN found f USING (id)
                        WHERE u.id = free.id"""
                 )
-        except RagError as error:
+        except (RagError, psycopg.Error) as error:  # PostgreSQL may be back at the next write
             logging.getLogger(__name__).warning("Search counts were not written: %s", error)

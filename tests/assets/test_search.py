@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 
 from rag_assets.pipeline.filters import Filters
 from resources.errors import ConfigError
+from resources.postgres import search_counts
+from resources.postgres.connection import Connection, Postgres
 from resources.postgres.hydration import hydrate
 from tests.conftest import World, empty_world
 
@@ -259,9 +262,22 @@ def test_neighbours_give_the_context(indexed: World) -> None:
     assert hit.before == (contents[at - 1],) and hit.after == (contents[at + 1],)
 
 
-def test_what_was_found_is_counted(indexed: World) -> None:
+def test_what_was_found_is_counted(indexed: World, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = add(indexed, "counted", {"a.md": "Nobody else looks for the moons of Jupiter here."})
-    searcher = indexed.searcher()
+    searcher, restarted = indexed.searcher(), threading.Event()
+
+    class Restarts(Postgres):
+        def connect(self, *, autocommit: bool = False) -> Connection:
+            connection = super().connect(autocommit=autocommit)
+            if not restarted.is_set():
+                connection.close()  # before the write
+                restarted.set()
+            return connection
+
+    monkeypatch.setattr(search_counts, "INTERVAL", 0.01)
+    searcher._counts = search_counts.SearchCounts(Restarts(indexed.postgres.url))
+    searcher.search("moons of Jupiter", k=1, filters=counted)
+    assert restarted.wait(5)
     for _ in range(3):
         hit = searcher.search("moons of Jupiter", k=1, filters=counted)[0]
     searcher.close()
