@@ -19,9 +19,12 @@ from resources.credentials import decrypt
 from resources.errors import ConfigError
 from resources.postgres.sources import SourceRow
 from resources.sources.registry import check_config, source_type
+from resources.urls import without_secrets
 
 _ROWS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "sqlite", "mssql", "oracle")
+#: Characters of a cron expression: what column `sync_schedule` takes.
+MAX_SCHEDULE = 100
 #: Columns that are taken for what their names say, unless told otherwise.
 _USUAL = {
     "key": ("id", "key", "_id", "uuid", "doc_id", "document_id"),
@@ -34,8 +37,12 @@ _USUAL = {
 
 def target_config(target: str) -> tuple[str, dict[str, Any]]:
     """(type, configuration) of a path or URL as a person writes it."""
-    scheme = urlsplit(target).scheme if "://" in target else ""
-    path = urlsplit(target).path if scheme else target
+    try:
+        parts = urlsplit(target)
+    except ValueError as error:
+        raise ConfigError(f"{without_secrets(target)} is not an address: {error}.") from None
+    scheme = parts.scheme if "://" in target else ""
+    path = parts.path if scheme else target
     rows = _ROWS.get(Path(path).suffix.lower())
     if scheme.startswith("git+"):
         return "git", {"url": target.removeprefix("git+")}
@@ -103,9 +110,10 @@ def check_source(
     if schedule is not None:
         from dagster._utils.schedules import is_valid_cron_schedule
 
-        if not is_valid_cron_schedule(schedule):
+        if len(schedule) > MAX_SCHEDULE or not is_valid_cron_schedule(schedule):
             problems.append(
-                f"schedule: expected a cron expression such as '0 2 * * *', found {schedule!r}"
+                f"schedule: expected a cron expression such as '0 2 * * *', of {MAX_SCHEDULE} characters at most, "
+                f"found {schedule!r}"
             )
     return problems
 
@@ -160,8 +168,8 @@ def read_file(path: Path) -> list[Declared]:
         sources = _File.model_validate(found).sources
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML in UTF-8: {error}") from None
     except ValidationError as error:
         # Without what was found: it may be a secret in the wrong place.
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -67,8 +68,8 @@ class Searcher:
 
     `fusion` of a hybrid: "weighted" scores by the embedder's weights, or "rrf" (reciprocal ranks). `collections`: other
     ones than those that serve. `counted`: what is found counts in `search_count`; not so for measurements.
-    """
     `owns_milvus`: the client is closed with the searcher.
+    """
 
     postgres: Postgres
     milvus: MilvusStore
@@ -82,8 +83,8 @@ class Searcher:
     connections: int = 8
     collections: Mapping[Kind, str] = field(default_factory=dict)
     counted: bool = True
-    _pool: ConnectionPool | None = field(default=None, repr=False)
     owns_milvus: bool = False
+    _pool: ConnectionPool | None = field(default=None, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cache: dict[str, Embeddings] = field(default_factory=dict, repr=False)
     _statistics: tuple[float, TermStatistics] | None = field(default=None, repr=False)
@@ -105,9 +106,9 @@ class Searcher:
             counts.close()
         if pool is not None:
             pool.close()
-
         if self.owns_milvus:
             self.milvus.close()
+
     def search(self, text: str, **options: Any) -> list[Hit]:
         """The hits of `answer` alone."""
         return list(self.answer(text, **options).hits)
@@ -209,19 +210,24 @@ class Searcher:
         neighbours: int,
     ) -> Filters:
         problems = []
-        if not text.strip():
+        if not isinstance(text, str):
+            problems.append(f"text: expected text, found {text!r}")
+        elif not text.strip():
             problems.append("text: expected something to search for, found blanks")
-        if not 1 <= k <= self.limit:
-            problems.append(f"k: expected 1 to {self.limit}, found {k}")
-        if not 0 <= offset <= MAX_CANDIDATES // 4:
-            problems.append(f"offset: expected 0 to {MAX_CANDIDATES // 4}, found {offset}")
-        if not 0 <= neighbours <= 20:
-            problems.append(f"neighbours: expected 0 to 20, found {neighbours}")
+        numbers = {"k": (k, 1, self.limit), "offset": (offset, 0, MAX_CANDIDATES // 4)}
+        numbers["neighbours"] = (neighbours, 0, 20)
+        for name, (number, least, most) in numbers.items():
+            if not isinstance(number, Integral):
+                problems.append(f"{name}: expected an integer, found {number!r}")
+            elif not least <= number <= most:
+                problems.append(f"{name}: expected {least} to {most}, found {number}")
         if mode not in MODES:
             problems.append(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
         if radius is not None and mode not in ("dense", "sparse"):
             problems.append(f"radius: expected with mode dense or sparse, found with {mode}")
-        if radius is not None and not np.isfinite(radius):
+        if radius is not None and not isinstance(radius, Real):
+            problems.append(f"radius: expected a number, found {radius!r}")
+        elif radius is not None and not np.isfinite(float(radius)):
             problems.append(f"radius: expected a finite number, found {radius}")
         for kind in needed:
             if kind not in self.kinds and mode in MODES:

@@ -233,6 +233,16 @@ class Settings(BaseSettings):
             raise ValueError(f"expected at most RAG_CHUNK_MAX_CHARS, {most}")
         return value
 
+    @field_validator("sync_schedule", "quick_check_schedule", mode="after")
+    @classmethod
+    def _known_times(cls, value: str) -> str:
+        # 0.6 s, where one is set: Dagster, which will read it, judges it.
+        from dagster._utils.schedules import is_valid_cron_schedule
+
+        if not is_valid_cron_schedule(value):
+            raise ValueError("expected a cron expression such as '0 2 * * *'")
+        return value
+
     @field_validator("timezone", mode="after")
     @classmethod
     def _known_zone(cls, value: str) -> str:

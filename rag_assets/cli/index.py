@@ -55,6 +55,7 @@ def tune(
     from rag_assets.pipeline.index_choice import choose
     from rag_assets.settings import write_setting
 
+    expect_writable(plot)
     deployment = Deployment.from_environment()
     settings = deployment.settings
     if write and "RAG_DENSE_SEARCH" in os.environ:
@@ -133,6 +134,7 @@ def compare(
     from rag_assets.index_trials import compare as compare_
     from resources.postgres.vectors import claimed_rows
 
+    expect_writable(plot)
     deployment = Deployment.from_environment()
     deployment.start()
     with (
@@ -238,6 +240,12 @@ def _runnable(store: TrialStore, types: str | None) -> list[IndexKind]:
     if problems:
         raise ConfigError("\n".join(problems))
     return kinds
+
+
+def expect_writable(plot: Path | None) -> None:
+    """Before anything is measured."""
+    if plot is not None and (plot.is_dir() or not os.access(plot.parent, os.W_OK)):
+        raise ConfigError(f"--plot: expected a file in a folder that can be written, found {plot}.")
 
 
 def _plot(

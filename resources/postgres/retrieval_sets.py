@@ -16,6 +16,9 @@ from resources.postgres.connection import Connection
 from resources.postgres.copying import copy_rows
 from resources.postgres.sources import SourceRow
 
+#: Characters of a set's name.
+MAX_NAME = 100
+
 #: A chunk is that passage when they share this part of the shorter one.
 OVERLAP = 0.5
 
@@ -147,6 +150,10 @@ def _insert(
     *,
     known_items: bool,
 ) -> uuid.UUID:
+    if not 1 <= len(name) <= MAX_NAME:
+        raise ConfigError(
+            f"A retrieval set's name: expected 1 to {MAX_NAME} characters, found {len(name)}."
+        )
     row = connection.execute(
         """INSERT INTO retrieval_sets (source_id, name, known_items) VALUES (%s, %s, %s)
            ON CONFLICT (name) DO NOTHING RETURNING id""",

@@ -218,6 +218,8 @@ def test_what_does_not_fit_the_source_is_refused(world: World) -> None:
         assert expected in str(error.value)
     with pytest.raises(ConfigError, match="already"):
         build_set(world.connection, "known", "docs", 5)
+    with pytest.raises(ConfigError, match="expected 1 to 100 characters, found 101"):
+        build_set(world.connection, "x" * 101, "docs", 5)
     with pytest.raises(ConfigError, match="known: known"):
         remove_set(world.connection, "wrong")
 

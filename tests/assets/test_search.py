@@ -292,6 +292,10 @@ def test_a_mistake_is_answered_with_what_was_expected(indexed: World) -> None:
     mistakes: list[tuple[dict[str, Any], str]] = [
         ({"text": " "}, "text: expected something to search for"),
         ({"k": 0}, "k: expected 1 to 100, found 0"),
+        ({"text": None}, "text: expected text, found None"),
+        ({"k": 2.5, "offset": "1"}, "k: expected an integer, found 2.5"),
+        ({"k": True, "neighbours": None}, "neighbours: expected an integer, found None"),
+        ({"radius": "1", "mode": "dense"}, "radius: expected a number, found '1'"),
         ({"mode": "multi"}, "multi vectors are not kept; set RAG_VECTORS=dense,sparse,multi"),
         ({"rerank": True}, "multi vectors are not kept"),
         ({"radius": 0.5}, "radius: expected with mode dense or sparse, found with hybrid"),

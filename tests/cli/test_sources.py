@@ -285,5 +285,5 @@ sources:
     assert (
         "sources.0.password" in message and "sources.0.config" in message and "hush" not in message
     )
-    file.write_text("sources: [")
-    assert "not YAML" in refused(rag("sources", "apply", str(file)))
+    file.write_bytes(b"sources: [] # caf\xe9")
+    assert "not YAML in UTF-8" in refused(rag("sources", "apply", str(file)))

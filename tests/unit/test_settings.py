@@ -50,6 +50,7 @@ def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         "RAG_DENSE_INDEX": "{not json",
         "RAG_DENSE_SEARCH": "[1]",
         "RAG_SPARSE_INDEX": '{"params": {}}',
+        "RAG_SYNC_SCHEDULE": "99 99 99 99 99",
     }
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
