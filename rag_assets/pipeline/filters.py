@@ -156,5 +156,10 @@ def _seconds(time: datetime) -> int:
     return int(time.timestamp())
 
 
+def literal(value: object) -> str:
+    """Text as an expression quotes it."""
+    return f'"{str(value).translate(_ESCAPES)}"'
+
+
 def _literals(values: Iterable[object]) -> str:
-    return "[" + ", ".join(f'"{str(value).translate(_ESCAPES)}"' for value in values) + "]"
+    return "[" + ", ".join(map(literal, values)) + "]"

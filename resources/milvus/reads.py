@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rag_assets.pipeline.filters import one_of
+from rag_assets.pipeline.filters import literal, one_of
 from resources.errors import ConfigError
 from resources.milvus.collections import VECTOR_FIELD
 from resources.milvus.requests import KEYS, SCAN_TIMEOUT, MilvusServer, parts
@@ -74,26 +74,51 @@ class Reads(MilvusServer):
 
         An id that a server holds twice comes twice. A bucket that is too full is split.
         """
-        conditions = [condition for condition in (span_filter(span), where) if condition]
+        rows = self._bucket(name, span_filter(span), where)
+        if len(rows) < BUCKET_ROWS:
+            yield rows
+        elif span[1] - span[0] < 2:
+            yield from self._halves(name, rows, (span_filter(span), where))
+        else:
+            for part in spans(4, span):
+                yield from self.scan(name, part, where)
+
+    def _halves(
+        self,
+        name: str,
+        rows: Sequence[tuple[str, str]],
+        within: Sequence[str],
+        lower: str = "",
+        upper: str = "",
+    ) -> Iterator[list[tuple[str, str]]]:
+        """A full bucket of foreign ids, which no number divides: split at the middle one of those that were seen.
+
+        In whatever order a server answers: an id is on one side, and on each side are fewer than before.
+        """
+        ids = sorted({row_id for row_id, _ in rows})
+        if len(ids) < 2:
+            raise ConfigError(f"{name}: {BUCKET_ROWS} rows or more have the id {ids[0]!r}.")
+        middle = literal(ids[len(ids) // 2])
+        for low, high in ((lower, f"id < {middle}"), (f"id >= {middle}", upper)):
+            half = self._bucket(name, *within, low, high)
+            if len(half) < BUCKET_ROWS:
+                yield half
+            else:
+                yield from self._halves(name, half, within, low, high)
+
+    def _bucket(self, name: str, *conditions: str) -> list[tuple[str, str]]:
+        """(id, row_fingerprint) of the rows that satisfy all conditions; BUCKET_ROWS of them where there are more."""
         rows = self._call(
             f"scan {name}",
             "query",
             name,
-            filter=" and ".join(conditions) or 'id >= ""',
+            filter=" and ".join(filter(None, conditions)) or 'id >= ""',
             output_fields=["id", "row_fingerprint"],
             limit=BUCKET_ROWS,
             timeout=max(self.timeout, SCAN_TIMEOUT),
             consistency_level="Strong",
         )
-        if len(rows) < BUCKET_ROWS:
-            yield [(row["id"], row["row_fingerprint"]) for row in rows]
-            return
-        if span[1] - span[0] < 2:
-            raise ConfigError(
-                f"{name}: {BUCKET_ROWS} rows or more have ids with {span_filter(span)}."
-            )
-        for part in spans(4, span):
-            yield from self.scan(name, part, where)
+        return [(row["id"], row["row_fingerprint"]) for row in rows]
 
     def ids_of_document(self, name: str, document: str) -> list[str]:
         """Ids of the rows that say this document, up to what Milvus gives in one answer; ask again after deleting."""

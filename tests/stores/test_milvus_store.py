@@ -105,13 +105,16 @@ def test_a_full_bucket_is_split_and_nothing_is_lost(
         assert sorted(found) == sorted(ids), limit
 
 
-def test_a_bucket_that_cannot_be_split_is_refused(
+def test_foreign_ids_that_no_number_divides_are_split_by_themselves(
     store: MilvusStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.ensure_collection("a", DENSE)
-    store.client.insert("a", [foreign(f"zzz{n}") for n in range(5)])
+    ids = [f"{start}{n:02}" for n in range(20) for start in ("zzz", "", '"', "00000000-", "é\\")]
+    store.client.insert("a", [foreign(row_id) for row_id in ids])
     monkeypatch.setattr(reads_module, "BUCKET_ROWS", 4)
-    with pytest.raises(ConfigError, match="4 rows or more"):
+    assert sorted(scanned(store, "a")) == sorted(ids)
+    monkeypatch.setattr(reads_module, "BUCKET_ROWS", 1)
+    with pytest.raises(ConfigError, match="1 rows or more have the id"):
         scanned(store, "a")
 
 
