@@ -169,7 +169,7 @@ class RowsSource(Source):
                 continue
             try:
                 row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:  # nested deeper than Python's stack
                 raise SourceError(
                     f"Line {number} of {self.config.path} is not JSON ({error}). Nothing was changed."
                 ) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Annotated, Any
 from uuid import UUID
@@ -169,7 +169,10 @@ class SqlSource(Source):
         wanted = set(keys)
         with self._connection() as connection:
             if kind := self._key_type(connection):
-                query = query.where(key.in_([kind(value) for value in keys]))
+                with suppress(
+                    ValueError
+                ):  # SQLite: one column, several types; then they are looked for
+                    query = query.where(key.in_([kind(value) for value in keys]))
             for row in connection.execute(query):
                 found = self._key(row._mapping[config.key])
                 if found in wanted:

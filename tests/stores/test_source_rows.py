@@ -130,11 +130,13 @@ def test_what_would_hide_rows_fails_the_listing(tmp_path: Path) -> None:
     for bad, reason in (
         ('{"id": 1, "body": "x"}\n{"id": 2, "bo', "Line 2 .* is not JSON"),
         ('{"id": 1, "body": "x"}\n[]\n', "Line 2 .* is not a JSON object"),
+        ('{"id": 1, "body": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "Line 1 .* is not JSON"),
         ('{"body": "x"}\n', "has no 'id'"),
     ):
         lines.write_text(bad)
-        with pytest.raises(SourceError, match=reason):
+        with pytest.raises(SourceError, match=reason) as caught:
             list(rows_of(lines).list())
+        assert not caught.value.transient
     table = tmp_path / "x.csv"
     table.write_text("id,body,name,by,tags\n1,x,,,\n2,torn")
     with pytest.raises(SourceError, match="line 3"):

@@ -141,6 +141,16 @@ def test_keys_of_any_kind(table: Table) -> None:
         assert list(contents(table.source(query=query)).values()) == ["seven"]
 
 
+def test_keys_of_several_types_are_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.db"
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        connection.execute("CREATE TABLE articles (id, body text, title text)")
+        connection.execute("INSERT INTO articles VALUES (1, 'one', 'T'), ('abc', 'two', 'T')")
+    config = {"query": "SELECT * FROM articles", "key": "id", "text": "body"}
+    source = open_source("sql", {"url": f"sqlite:///{path}", **config})
+    assert contents(source) == {"1": "one", "abc": "two"}
+
+
 def test_a_query_that_cannot_be_answered_says_so(table: Table) -> None:
     with pytest.raises(SourceError, match="nothing_here"):
         list(table.source(query="SELECT * FROM nothing_here").list())
