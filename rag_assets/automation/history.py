@@ -4,9 +4,9 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.chunk_embeddings import GRACE
 from rag_assets.assets.stage import RETRY
 from rag_assets.automation.jobs import MAX_RUNTIME
+from rag_assets.maintenance import GRACE
 from rag_assets.raw_files import sweep
 from rag_assets.settings import load_settings
 from resources.configured import PostgresResource, StorageResource
