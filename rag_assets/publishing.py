@@ -17,8 +17,10 @@ from resources.configured import EmbedderResource, MilvusResource
 from resources.errors import ConfigError
 from resources.faults import passage
 from resources.files import FileStore
+from resources.milvus.collections import Layout
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import (
+    UNSETTLED,
     Collection,
     collections,
     forget_collection,
@@ -58,6 +60,22 @@ def agree(writer: Writer, store: MilvusStore, kind: Kind) -> None:
                 if item.name == target:
                     mark_serving(connection, item)
     drop(writer, store, collections(writer.connection, kind=kind, states=("retired",)))
+
+
+def is_settled(connection: Connection, kind: Kind) -> bool:
+    """Whether `settle` finds nothing to do, by what PostgreSQL says."""
+    return not collections(connection, kind=kind, states=UNSETTLED)
+
+
+def serves(connection: Connection, store: MilvusStore, name: str, layout: Layout) -> bool:
+    """Whether the collection is there as it was registered, and serves in both stores."""
+    known = {item.name: item for item in collections(connection, kind=layout.kind)}.get(name)
+    return (
+        known is not None
+        and known.state == "serving"
+        and store.alias_target(layout.kind) == name
+        and store.ensure_collection(name, layout) == known.milvus_id
+    )
 
 
 def refusal(

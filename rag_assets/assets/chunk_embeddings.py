@@ -1,6 +1,7 @@
 """Asset chunk_embeddings: every distinct text embedded once, in Parquet files."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
@@ -20,6 +21,7 @@ from resources.embedding_files import FILE_BYTES, to_table, write_tables
 from resources.errors import ConfigError
 from resources.faults import passage
 from resources.files import FileStore
+from resources.postgres.connection import Connection
 from resources.postgres.embeddings import (
     DIRTY,
     Target,
@@ -31,6 +33,8 @@ from resources.postgres.embeddings import (
     record_failures,
     record_file,
 )
+from resources.postgres.idle import idle_embeddings
+from resources.postgres.sources import SourceRow
 from resources.postgres.term_statistics import add_statistics
 
 #: Characters given to the embedder in one call: some hundred chunks, enough to sort by length and fill batches.
@@ -62,7 +66,40 @@ def chunk_embeddings(
         lambda stage: embed_texts(
             stage, storage.open(), embedder.open(), embedder.target(stage.source), storage.precision
         ),
+        lambda connection, sources: _idle(
+            connection, sources, storage.open(), embedder, context.log
+        ),
     )
+
+
+def _idle(
+    connection: Connection,
+    sources: Mapping[str, SourceRow],
+    files: FileStore,
+    embedder: EmbedderResource,
+    log: dg.DagsterLogManager,
+) -> dict[str, Outcome]:
+    if not sources:
+        return {}
+    target = embedder.target(next(iter(sources.values())))
+    ids = {key: source.id for key, source in sources.items()}
+    found = idle_embeddings(connection, ids, target)
+    if found:
+        sweep(connection, files, log, target.model)
+    return {
+        key: Outcome(Plan(kept=total), total, metadata=_metadata(target, _Work(), 0, 0))
+        for key, (total,) in found.items()
+    }
+
+
+def _metadata(target: Target, work: "_Work", written: int, lost: int) -> dict[str, Any]:
+    return {
+        "model_fingerprint": target.model,
+        "kinds": ", ".join(target.kinds),
+        **work.metadata(),
+        "bytes_written": written,
+        "files_lost": lost,
+    }
 
 
 @dataclass
@@ -150,13 +187,7 @@ def embed_texts(
         plan,
         total,
         columns=[("text_hash", "string"), *((kind, "float vector") for kind in target.kinds)],
-        metadata={
-            "model_fingerprint": target.model,
-            "kinds": ", ".join(target.kinds),
-            **work.metadata(),
-            "bytes_written": written,
-            "files_lost": lost,
-        },
+        metadata=_metadata(target, work, written, lost),
     )
 
 

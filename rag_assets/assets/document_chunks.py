@@ -1,5 +1,7 @@
 """Asset document_chunks: documents split along their structure, one row a chunk."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from rag_assets.assets.documents import documents
@@ -19,6 +21,8 @@ from resources.postgres.chunks import (
     plan_chunking,
     write_chunks,
 )
+from resources.postgres.connection import Connection
+from resources.postgres.idle import idle_chunks
 from resources.postgres.sources import SourceRow
 
 
@@ -43,12 +47,29 @@ def document_chunks(
     context: dg.AssetExecutionContext, postgres: PostgresResource, chunking: ChunkingResource
 ) -> dg.MaterializeResult:
     """One row a chunk, with section, page and language. Table `document_chunks`. Unchanged text keeps its id."""
-    return run_stage(context, postgres, lambda stage: sync_chunks(stage, chunking.config()))
+    config = chunking.config()
+    return run_stage(
+        context,
+        postgres,
+        lambda stage: sync_chunks(stage, config),
+        lambda connection, sources: _idle(connection, sources, config),
+    )
+
+
+def _idle(
+    connection: Connection, sources: Mapping[str, SourceRow], config: ChunkingConfig
+) -> dict[str, Outcome]:
+    ids = {key: source.id for key, source in sources.items()}
+    found = idle_chunks(connection, ids, [_chunker(s, config) for s in sources.values()])
+    return {key: Outcome(Plan(kept=total), total) for key, (total,) in found.items()}
+
+
+def _chunker(source: SourceRow, config: ChunkingConfig) -> str:
+    return fingerprint(config.fingerprint, source.config.get("language") or "")
 
 
 def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
-    plan = Plan()
-    chunker = fingerprint(config.fingerprint, stage.source.config.get("language") or "")
+    plan, chunker = Plan(), _chunker(stage.source, config)
     batches = plan_chunking(stage.writer, stage.source.id, chunker)
     split_ahead = one_ahead(
         batches,

@@ -1,6 +1,8 @@
 """Asset documents: the raw bytes as text with a title and a language, one row a document."""
 
 import json
+import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -25,6 +27,7 @@ from resources.errors import ParseError, RagError, SourceError
 from resources.faults import passage
 from resources.files import FileStore, raw_name
 from resources.parsing import PARSER_VERSION, LimitExceeded, ParserPool
+from resources.postgres.connection import Connection
 from resources.postgres.documents import (
     DocumentRow,
     ParserFingerprints,
@@ -36,6 +39,7 @@ from resources.postgres.documents import (
     plan_parsing,
     write_documents,
 )
+from resources.postgres.idle import idle_documents
 from resources.postgres.signatures import (
     Signed,
     count_near_duplicates,
@@ -44,6 +48,7 @@ from resources.postgres.signatures import (
     texts_to_sign,
     write_signatures,
 )
+from resources.postgres.sources import SourceRow
 from resources.postgres.syncs import record_counts
 from resources.sources.base import Entry, Source
 from resources.sources.envelope import stated, unwrap, wrap
@@ -83,8 +88,24 @@ def documents(
     Near-duplicates are marked (view `near_duplicates`), not dropped.
     """
     return run_stage(
-        context, postgres, lambda stage: sync_documents(stage, storage.open(), parsing)
+        context,
+        postgres,
+        lambda stage: sync_documents(stage, storage.open(), parsing),
+        lambda connection, sources: _idle(connection, sources, parsing),
     )
+
+
+def _idle(
+    connection: Connection, sources: Mapping[str, SourceRow], parsing: ParsingResource
+) -> dict[str, Outcome]:
+    ids = {key: source.id for key, source in sources.items()}
+    parsers = [parsing.fingerprints(s.config.get("language")) for s in sources.values()]
+    found = idle_documents(connection, ids, parsers)
+    record_counts(connection, [ids[key] for key in found])
+    return {
+        key: Outcome(Plan(kept=total), total, metadata=_metadata(connection, ids[key], *counts))
+        for key, (total, *counts) in found.items()
+    }
 
 
 def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> Outcome:
@@ -117,7 +138,7 @@ def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> 
     plan.deleted = delete_gone_documents(stage.writer, stage.source)
     sign_unsigned(stage)
     mark_left_behind(stage.writer)
-    record_counts(stage.connection, stage.source.id)
+    record_counts(stage.connection, [stage.source.id])
     return _outcome(stage, plan)
 
 
@@ -140,15 +161,23 @@ def _outcome(stage: Stage, plan: Plan) -> Outcome:
         "source_uuid = %(source)s",
         {"source": stage.source.id},
     )
-    failures = failed_documents(stage.connection, stage.source.id, limit=NAMED_FAILURES)
-    metadata: dict[str, Any] = {
-        "near_duplicates": count_near_duplicates(stage.connection, stage.source.id)
-    }
-    if failures:
+    near_duplicates = count_near_duplicates(stage.connection, stage.source.id)
+    metadata = _metadata(stage.connection, stage.source.id, near_duplicates)
+    return Outcome(plan, total, columns, sample, metadata)
+
+
+def _metadata(
+    connection: Connection, source_id: uuid.UUID, near_duplicates: int, failed: int | None = None
+) -> dict[str, Any]:
+    """`failed`: how many documents are; None: not known."""
+    metadata: dict[str, Any] = {"near_duplicates": near_duplicates}
+    if failed == 0:
+        return metadata
+    if failures := failed_documents(connection, source_id, limit=NAMED_FAILURES):
         metadata["failed_documents"] = dg.MetadataValue.table(
             [dg.TableRecord({"key": key, "reason": reason}) for key, reason in failures]
         )
-    return Outcome(plan, total, columns, sample, metadata)
+    return metadata
 
 
 def _parse(

@@ -1,6 +1,6 @@
 """Asset source_documents: what a source holds now, as raw bytes under their content's hash."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,22 +13,28 @@ from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.plan import Plan
 from rag_assets.schedule import freshness_policy
 from resources.configured import PostgresResource, StorageResource
-from resources.errors import DeletionGuard, SourceError, SourceUnavailable
+from resources.errors import DeletionGuard, RagError, SourceError, SourceUnavailable
 from resources.faults import passage
 from resources.files import FileStore, raw_name
+from resources.postgres.connection import Connection
+from resources.postgres.forgotten import forgotten_hashes, key_hash
+from resources.postgres.idle import listable_sources
 from resources.postgres.sources import (
     Fetched,
     Listed,
+    SourceRow,
     count_entries,
     delete_gone_entries,
     listed_batch,
     record_fetched,
+    recorded_entries,
     stage_listing,
 )
 from resources.postgres.syncs import mark_syncing
 from resources.sources.base import Entry, Source
 from resources.sources.envelope import wrap
 from resources.sources.registered import open_registered
+from resources.sources.registry import source_type
 
 #: Fetches at a time: reading waits for disks and networks, not for this process.
 FETCHERS = 4
@@ -36,6 +42,8 @@ FETCHERS = 4
 SILENT = 8
 #: Bytes. PostgreSQL cannot index a longer one.
 MAX_KEY = 2000
+#: Entries of a source that is compared in memory, some 5 MB of them. That of a larger one takes a writer's time anyway.
+LISTED = 10_000
 
 
 class SyncConfig(dg.Config):
@@ -72,13 +80,48 @@ def source_documents(
     """
     active = None if config.accept_deletions else guard
     return run_stage(
-        context, postgres, lambda stage: sync_source_documents(stage, storage.open(), active)
+        context,
+        postgres,
+        lambda stage: sync_source_documents(stage, storage.open(), active),
+        _idle,
     )
+
+
+def _idle(connection: Connection, sources: Mapping[str, SourceRow]) -> dict[str, Outcome]:
+    """Those whose listing is cheap, and as recorded. One that differs is listed again by its writer: what was listed
+    before another sync ended must not undo that one. So the only source of a run has its writer list it at once."""
+    if len(sources) == 1:
+        return {}
+    watched = {k: s.id for k, s in sources.items() if source_type(s.source_type).watched}
+    found: dict[str, Outcome] = {}
+    for key in listable_sources(connection, watched, most=LISTED):
+        try:
+            listed = _unchanged(connection, sources[key])
+        except RagError:
+            continue  # said by its writer
+        if listed is not None:
+            found[key] = Outcome(Plan(kept=listed), listed)
+    mark_syncing(connection, [watched[key] for key in found])
+    return found
+
+
+def _unchanged(connection: Connection, source: SourceRow) -> int | None:
+    """How many documents the source lists, if they are the recorded ones as they were."""
+    recorded = recorded_entries(connection, source.id)
+    forgotten = forgotten_hashes(connection, source.name)
+    count = len(recorded)
+    with closing(open_registered(source)) as opened:
+        for entry in opened.list():
+            if forgotten and key_hash(entry.key) in forgotten:
+                continue
+            if recorded.pop(entry.key, None) != (entry.locator, entry.change_token):
+                return None
+    return None if recorded else count
 
 
 def sync_source_documents(stage: Stage, files: FileStore, guard: GuardResource | None) -> Outcome:
     """Lists the source and fetches what changed. Raises SourceError, and forgets nothing, on half a listing."""
-    mark_syncing(stage.connection, stage.source.id)
+    mark_syncing(stage.connection, [stage.source.id])
     with closing(open_registered(stage.source)) as source:
         plan, batches = stage_listing(stage.writer, stage.source.id, _checked(source.list()))
         listed = plan.kept

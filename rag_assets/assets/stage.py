@@ -22,7 +22,7 @@ from rag_assets.pipeline.plan import Plan
 from resources.configured import PostgresResource
 from resources.errors import Fenced, RagError, StoreUnavailable
 from resources.postgres.connection import Connection, Postgres, Writer
-from resources.postgres.sources import SourceRow, get_source
+from resources.postgres.sources import SourceRow, get_source, list_sources
 from resources.postgres.syncs import mark_failed, mark_running_again, mark_waiting
 
 #: A store that restarts is back within seconds; what does not heal in half a minute needs a person.
@@ -95,17 +95,25 @@ class Outcome:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+#: Asked once for all partitions of a run (partition -> source), before any of them is worked on: what is there of
+#: those for which `work` would do nothing, and find nothing that it should report.
+Idle = Callable[[Connection, Mapping[str, SourceRow]], Mapping[str, Outcome]]
+
+
 def run_stage(
-    context: dg.AssetExecutionContext, postgres: PostgresResource, work: Callable[[Stage], Outcome]
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    work: Callable[[Stage], Outcome],
+    idle: Idle,
 ) -> dg.MaterializeResult:
-    """Runs `work` for each partition of this run, holding it as its only writer.
+    """Runs `work` for each partition of this run that is not idle, holding it as its only writer.
 
     A source that fails does not keep the others from their turn; the run fails at the end with what went wrong.
     """
     if _interrupted.is_set():
         raise _interruption()
     try:
-        return _run_partitions(context, postgres, work)
+        return _run_partitions(context, postgres, work, idle)
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
         _interrupted.set()
         _record_end(postgres.open(), context, {})
@@ -113,19 +121,25 @@ def run_stage(
 
 
 def _run_partitions(
-    context: dg.AssetExecutionContext, postgres: PostgresResource, work: Callable[[Stage], Outcome]
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    work: Callable[[Stage], Outcome],
+    idle: Idle,
 ) -> dg.MaterializeResult:
     errors: dict[str, RagError] = {}
     failed: dict[
         str, str
     ] = {}  # without those that another writer is at: that sync's end is the one to record
-    database = postgres.open()
-    for key in context.partition_keys:
+    database, keys = postgres.open(), context.partition_keys
+    evidence = _evidence_of_idle(context, database, keys, idle)
+    for key in keys:
+        if key in evidence:
+            continue
         started, name, held = time.monotonic(), source_name(key), False
         try:
             with database.writer(key, run=context.run.run_id) as writer:
                 source, held = get_source(writer.connection, name), True
-                mark_running_again(writer.connection, source.id)
+                mark_running_again(writer.connection, [source.id])
                 outcome = work(
                     Stage(context.asset_key.to_user_string(), source, writer, context.log)
                 )
@@ -138,11 +152,47 @@ def _run_partitions(
             continue
         seconds = time.monotonic() - started
         context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")
-        context.add_asset_metadata(_evidence(outcome, seconds), partition_key=key)
+        evidence[key] = _evidence(outcome, seconds)
     if errors:
         _record_end(database, context, failed)
         _fail(errors)
+    _show(context, evidence)
     return dg.MaterializeResult()
+
+
+def _evidence_of_idle(
+    context: dg.AssetExecutionContext, database: Postgres, keys: Sequence[str], idle: Idle
+) -> dict[str, dict[str, Any]]:
+    """Partition -> metadata. Where it cannot be told who is idle, nobody is: each says by itself what is wrong."""
+    started, names = time.monotonic(), {source_name(key): key for key in keys}
+    try:
+        with database.connect(autocommit=True) as connection:
+            connection.execute("SELECT set_config('rag.run', %s, false)", [context.run.run_id])
+            sources = {
+                names[source.name]: source
+                for source in list_sources(connection)
+                if source.name in names
+            }
+            mark_running_again(connection, [source.id for source in sources.values()])
+            found = idle(connection, sources)
+    except (RagError, psycopg.Error) as error:
+        context.log.warning(f"Each source is looked at by itself: {error}")
+        return {}
+    seconds = time.monotonic() - started
+    if found:
+        context.log.info(
+            f"{len(found)} of {len(keys)} have nothing to do; asked in {seconds:.2f} s"
+        )
+    return {key: _evidence(outcome, seconds / len(found)) for key, outcome in found.items()}
+
+
+def _show(context: dg.AssetExecutionContext, evidence: Mapping[str, Mapping[str, Any]]) -> None:
+    """As `context.add_asset_metadata`, which asks Dagster's database three times (5 ms) for each partition."""
+    step = context.get_step_execution_context()
+    for key, metadata in evidence.items():
+        step._metadata_accumulator = step._metadata_accumulator.with_additional_asset_metadata(
+            asset_key=context.asset_key, partition_key=key, metadata=metadata
+        )
 
 
 def _record_end(

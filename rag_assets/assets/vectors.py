@@ -4,7 +4,7 @@ Order of writes: the outbox is drained; rows are upserted by deterministic id; P
 acknowledged; a document is complete when every kind holds all of its chunks. A crash leaves work undone, never a lie.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import groupby
@@ -18,7 +18,7 @@ from rag_assets.maintenance import drain
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.vectors import Kind
-from rag_assets.publishing import drop, refusal, serve, settle, unfit
+from rag_assets.publishing import drop, is_settled, refusal, serve, serves, settle, unfit
 from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
 from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows
 from resources.errors import StoreUnavailable
@@ -31,7 +31,8 @@ from resources.postgres.chunks import count_chunks
 from resources.postgres.collections import Collection, collections, register_collection
 from resources.postgres.connection import Connection
 from resources.postgres.embeddings import Target
-from resources.postgres.sources import list_sources
+from resources.postgres.idle import idle_vectors
+from resources.postgres.sources import SourceRow, list_sources
 from resources.postgres.syncs import mark_synced
 from resources.postgres.vectors import (
     VectorRow,
@@ -70,6 +71,9 @@ def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
                 context,
                 postgres,
                 lambda stage: sync_vectors(stage, kind, store, storage.open(), milvus, embedder),
+                lambda connection, sources: _idle(
+                    connection, sources, kind, store, milvus, embedder
+                ),
             )
 
     return vectors  # pyright: ignore[reportReturnType] - the decorator is typed as object
@@ -89,6 +93,34 @@ multi_vectors = _vector_asset(
 )
 
 
+def _idle(
+    connection: Connection,
+    sources: Mapping[str, SourceRow],
+    kind: Kind,
+    store: MilvusStore,
+    milvus: MilvusResource,
+    embedder: EmbedderResource,
+) -> dict[str, Outcome]:
+    """Ends the syncs of those that it returns."""
+    if not sources or not is_settled(connection, kind):
+        return {}
+    target, metadata = None, _skipped(kind, embedder)
+    if embedder.wants(kind):
+        name, layout = embedder.collection(connection, kind), milvus.layout(kind, embedder.open())
+        if not serves(connection, store, name, layout):
+            return {}
+        target = embedder.target(next(iter(sources.values())))
+        metadata = {"collection": name, "alias": ALIASES[kind]}
+    ids = {key: source.id for key, source in sources.items()}
+    found = idle_vectors(connection, ids, kind, target)
+    mark_synced(connection, [ids[key] for key in found])
+    return {key: Outcome(Plan(kept=n), n, metadata=metadata) for key, (n,) in found.items()}
+
+
+def _skipped(kind: Kind, embedder: EmbedderResource) -> dict[str, str]:
+    return {"skipped": f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}"}
+
+
 def sync_vectors(
     stage: Stage,
     kind: Kind,
@@ -101,12 +133,8 @@ def sync_vectors(
     settle(stage.writer, store, kind)
     if not embedder.wants(kind):
         plan.deleted = drain(stage.writer, store, stage.source.id, kind)
-        mark_synced(stage.connection, stage.source.id)
-        return Outcome(
-            plan,
-            0,
-            metadata={"skipped": f"{kind} is not among RAG_VECTORS={','.join(embedder.kinds)}"},
-        )
+        mark_synced(stage.connection, [stage.source.id])
+        return Outcome(plan, 0, metadata=_skipped(kind, embedder))
     target, name = embedder.target(stage.source), embedder.collection(stage.connection, kind)
     layout = milvus.layout(kind, embedder.open())
     with stage.writer.transaction() as connection:
@@ -132,7 +160,7 @@ def sync_vectors(
     if has_unfinished(stage.connection, target):
         with stage.writer.transaction() as connection:
             complete_documents(connection, target, names)
-    mark_synced(stage.connection, stage.source.id)
+    mark_synced(stage.connection, [stage.source.id])
     total = count_chunks(stage.connection, stage.source.id)
     plan.failed = _without_embedding(stage, target)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed

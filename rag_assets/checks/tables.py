@@ -8,7 +8,7 @@ from rag_assets.checks.results import of_each_source, result
 from rag_assets.partitions import SOURCES, partition_key
 from resources.configured import EmbedderResource, LimitsResource, PostgresResource
 from resources.postgres.check_results import REPAIR
-from resources.postgres.connection import IS_WRITTEN
+from resources.postgres.connection import IS_WRITTEN, Connection
 from resources.postgres.counts import waiting_deletions
 from resources.postgres.sources import get_source
 
@@ -35,20 +35,16 @@ def _table_check(
         postgres: PostgresResource,
         embedder: EmbedderResource,
     ) -> dg.AssetCheckResult:
-        database = postgres.open()
-
-        def look(name: str) -> dg.AssetCheckResult:
-            with database.connect(autocommit=True) as connection:
-                source = get_source(connection, name).id
-                parameters = {
-                    "source": source,
-                    "kinds": embedder.kinds,
-                    "partition": partition_key(name),
-                }
+        def look(connection: Connection, name: str) -> dg.AssetCheckResult:
+            parameters = {
+                "source": get_source(connection, name).id,
+                "kinds": embedder.kinds,
+                "partition": partition_key(name),
+            }
+            rows = connection.execute(query, parameters).fetchall()
+            if rows:  # a run may have ended between what was read and the look at its lock
                 rows = connection.execute(query, parameters).fetchall()
-                if rows:  # a run may have ended between what was read and the look at its lock
-                    rows = connection.execute(query, parameters).fetchall()
-                counted = connection.execute(_COUNTS, parameters).fetchone()
+            counted = connection.execute(_COUNTS, parameters).fetchone()
             assert counted is not None
             looked = "{} documents with {} chunks{}".format(
                 *counted[:2], ", while a run is writing them" if counted[2] else ""
@@ -63,7 +59,8 @@ def _table_check(
                 mend=f"{REPAIR} --source {name}",
             )
 
-        return of_each_source(context, look)
+        with postgres.open().connect(autocommit=True) as connection:
+            return of_each_source(context, lambda name: look(connection, name))
 
     return check
 

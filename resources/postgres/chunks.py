@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from rag_assets.pipeline.chunking import Chunk
 from rag_assets.pipeline.identity import chunk_id, text_hash
@@ -36,13 +36,18 @@ _CHUNK_COLUMNS = {
 }
 
 
+def documents_to_split(source: LiteralString, chunker: LiteralString) -> LiteralString:
+    """Documents of a source whose text was not split by this chunker."""
+    return f"""FROM documents WHERE source_uuid = {source} AND char_count > 0
+             AND chunker_fingerprint IS DISTINCT FROM {chunker}"""
+
+
 def plan_chunking(writer: Writer, source_id: uuid.UUID, chunker_fingerprint: str) -> int:
     """Leaves the documents to split in `pg_temp.todo`. Returns the number of batches."""
     return plan_todo(
         writer.connection,
-        """SELECT id, (sum(char_count + %(document_chars)s) OVER (ORDER BY id))::bigint / %(batch_chars)s AS batch
-           FROM documents WHERE source_uuid = %(source)s AND char_count > 0
-             AND chunker_fingerprint IS DISTINCT FROM %(chunker)s""",
+        f"""SELECT id, (sum(char_count + %(document_chars)s) OVER (ORDER BY id))::bigint / %(batch_chars)s AS batch
+           {documents_to_split("%(source)s", "%(chunker)s")}""",
         {
             "source": source_id,
             "chunker": chunker_fingerprint,

@@ -33,6 +33,8 @@ _COLLECTION_COLUMNS = "name, alias, kind, model_fingerprint, dimension, milvus_i
 
 #: The collections that syncs write and checks compare. The others: `rebuilding`, `retired`.
 WRITTEN = ("building", "serving")
+#: Those that do not stay as they are: they will serve, or go.
+UNSETTLED = ("building", "rebuilding", "retired")
 #: Every one that there is.
 ALL_STATES = (*WRITTEN, "rebuilding", "retired")
 

@@ -23,15 +23,16 @@ from resources.errors import ConfigError, Fenced, StoreUnavailable
 Connection = psycopg.Connection[TupleRow]
 
 
-def _is_written(partition: LiteralString) -> LiteralString:
+def is_written(partition: LiteralString) -> LiteralString:
+    """Whether another live session holds the right to write a partition, in SQL. Locks are read once a statement."""
     # pg_locks shows a 64-bit key in two halves.
-    return f"""EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
-      AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-      AND (classid::bigint << 32 | objid::bigint) = hashtextextended('rag-assets partition ' || {partition}, 0))"""
+    return f"""hashtextextended('rag-assets partition ' || {partition}, 0) IN (
+      SELECT classid::bigint << 32 | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted
+      AND objsubid = 1 AND pid <> pg_backend_pid()
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
 
 
-#: Whether another live session holds the right to write %(partition)s.
-IS_WRITTEN = _is_written("%(partition)s")
+IS_WRITTEN = is_written("%(partition)s")
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def writing(connection: Connection, partition: str) -> tuple[int, bool]:
 def others_write(connection: Connection) -> bool:
     """Whether any partition is being written by a session other than this one."""
     row = connection.execute(
-        f"SELECT EXISTS (SELECT FROM partition_writers AS p WHERE {_is_written('p.partition')})"
+        f"SELECT EXISTS (SELECT FROM partition_writers AS p WHERE {is_written('p.partition')})"
     ).fetchone()
     return row is not None and row[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from rag_assets.pipeline.identity import fingerprint
 from resources.parsing import PARSER_VERSION
@@ -68,17 +68,30 @@ class ParserFingerprints(NamedTuple):
         return cls(fingerprint(*read), fingerprint(*read, str(seconds), str(memory_mib)))
 
 
+def entries_to_parse(
+    source: LiteralString, parser: LiteralString, limited: LiteralString
+) -> LiteralString:
+    """Entries `e` of a source whose document `d` is not what these fingerprints would make of them."""
+    return f"""FROM source_entries e LEFT JOIN documents d ON d.id = e.document_id
+           WHERE e.source_id = {source} AND (d.id IS NULL OR d.raw_hash IS DISTINCT FROM e.content_hash
+             OR coalesce(d.parser_fingerprint, '') NOT IN ({parser}, {limited})
+             OR (e.error IS NOT NULL AND d.error_message IS DISTINCT FROM e.error))
+             AND (d.id IS NOT NULL OR e.removed_hash IS NULL OR e.removed_hash <> e.content_hash)"""
+
+
+def gone_documents(source: LiteralString) -> LiteralString:
+    """Documents `d` of a source whose entry is gone."""
+    return f"""FROM documents d WHERE d.source_uuid = {source} AND NOT EXISTS (
+                       SELECT FROM source_entries e WHERE e.source_id = {source} AND e.key = d.source_key)"""
+
+
 def plan_parsing(writer: Writer, source: SourceRow, fingerprints: ParserFingerprints) -> int:
     """Leaves the entries to parse in `pg_temp.todo`. Returns the number of batches."""
     return plan_todo(
         writer.connection,
-        """SELECT e.key, e.document_id, e.locator, e.content_hash, e.error, d.id IS NULL AS is_new,
+        f"""SELECT e.key, e.document_id, e.locator, e.content_hash, e.error, d.id IS NULL AS is_new,
              (sum(coalesce(e.size, 0) + %(document_bytes)s) OVER (ORDER BY e.key))::bigint / %(batch_bytes)s AS batch
-           FROM source_entries e LEFT JOIN documents d ON d.id = e.document_id
-           WHERE e.source_id = %(source)s AND (d.id IS NULL OR d.raw_hash IS DISTINCT FROM e.content_hash
-             OR coalesce(d.parser_fingerprint, '') NOT IN (%(parser)s, %(limited)s)
-             OR (e.error IS NOT NULL AND d.error_message IS DISTINCT FROM e.error))
-             AND (d.id IS NOT NULL OR e.removed_hash IS NULL OR e.removed_hash <> e.content_hash)""",
+           {entries_to_parse("%(source)s", "%(parser)s", "%(limited)s")}""",
         {
             "source": source.id,
             **fingerprints._asdict(),
@@ -188,10 +201,8 @@ def delete_gone_documents(writer: Writer, source: SourceRow, *, limit: int = 500
     while True:
         with writer.transaction() as connection:
             count = connection.execute(
-                """DELETE FROM documents WHERE id IN (
-                     SELECT d.id FROM documents d WHERE d.source_uuid = %(source)s AND NOT EXISTS (
-                       SELECT FROM source_entries e WHERE e.source_id = %(source)s AND e.key = d.source_key)
-                     LIMIT %(limit)s)""",
+                f"""DELETE FROM documents WHERE id IN (
+                     SELECT d.id {gone_documents("%(source)s")} LIMIT %(limit)s)""",
                 {"source": source.id, "limit": limit},
             ).rowcount
         total += count

@@ -52,9 +52,21 @@ class EmbeddingFile:
 
 #: Documents of the source. Spliced into queries as `d`.
 OF_SOURCE = "d.source_uuid = %(source)s"
-#: Documents of the source whose vectors are not known to be right. Spliced into queries as `d`.
-DIRTY = """d.source_uuid = %(source)s
+
+
+def _dirty(source: LiteralString) -> LiteralString:
+    return f"""d.source_uuid = {source}
   AND (d.indexing_status <> 'completed' OR d.indexed_as IS DISTINCT FROM %(indexed_as)s)"""
+
+
+#: Documents of the source whose vectors are not known to be right. Spliced into queries as `d`.
+DIRTY = _dirty("%(source)s")
+
+
+def unfinished_documents(source: LiteralString) -> LiteralString:
+    """Documents `d` of a source for which something can be done: a dirty one that never had a text stays as it is."""
+    return f"""FROM documents d WHERE {_dirty(source)}
+             AND (d.char_count > 0 OR EXISTS (SELECT FROM document_chunks c WHERE c.document_id = d.id))"""
 
 
 #: Chunks of the source that the model did not refuse. Spliced into queries as `d` and `c`.

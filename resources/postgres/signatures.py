@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from rag_assets.pipeline.near_duplicates import ALGORITHM, SIMILAR
 from resources.postgres.connection import Connection, Writer
@@ -23,6 +23,8 @@ COMPARED = 16
 #: Documents marked in one transaction.
 BATCH = 512
 
+#: Whatever source they were of.
+LEFT_BEHIND = "FROM gone_signatures"
 _TAKE_TURNS = "SELECT pg_advisory_xact_lock(hashtextextended('rag-assets near duplicates', 0))"
 #: NULL where one of the two has no signature.
 _SIMILARITY = """(SELECT (count(*) FILTER (WHERE one = other))::float8 / nullif(count(*), 0)
@@ -112,7 +114,7 @@ def mark_left_behind(writer: Writer) -> None:
 
 
 def _left_behind(connection: Connection) -> bool:
-    return connection.execute("SELECT FROM gone_signatures LIMIT 1").fetchone() is not None
+    return connection.execute(f"SELECT {LEFT_BEHIND} LIMIT 1").fetchone() is not None
 
 
 def _mark(connection: Connection, ordinals: Sequence[int]) -> None:
@@ -136,17 +138,22 @@ def _mark(connection: Connection, ordinals: Sequence[int]) -> None:
     )
 
 
+def unsigned_documents(source: LiteralString) -> LiteralString:
+    """Documents `d` of a source whose text has no signature of %(algorithm)s."""
+    return f"""FROM documents d
+           LEFT JOIN document_signatures s ON s.document_id = d.id AND s.algorithm = %(algorithm)s
+           WHERE d.source_uuid = {source} AND s.document_id IS NULL AND d.content <> ''"""
+
+
 def plan_signing(writer: Writer, source: SourceRow) -> int:
     """Leaves in `pg_temp.todo` the documents whose text has no signature of this algorithm: those parsed before there
     were any, and those written by others. Returns the number of batches."""
     return plan_todo(
         writer.connection,
-        """SELECT d.id,
+        f"""SELECT d.id,
              (sum(4 * d.char_count::bigint + %(document_bytes)s) OVER (ORDER BY d.source_key))::bigint
                / %(batch_bytes)s AS batch
-           FROM documents d
-           LEFT JOIN document_signatures s ON s.document_id = d.id AND s.algorithm = %(algorithm)s
-           WHERE d.source_uuid = %(source)s AND s.document_id IS NULL AND d.content <> ''""",
+           {unsigned_documents("%(source)s")}""",
         {
             "source": source.id,
             "algorithm": ALGORITHM,

@@ -251,6 +251,14 @@ def recorded_tokens(connection: Connection, source_id: uuid.UUID) -> Iterator[tu
     )
 
 
+def recorded_entries(connection: Connection, source_id: uuid.UUID) -> dict[str, tuple[str, str]]:
+    """key -> (locator, change token) of every entry."""
+    rows = connection.execute(
+        "SELECT key, locator, change_token FROM source_entries WHERE source_id = %s", [source_id]
+    )
+    return {key: (locator, token) for key, locator, token in rows}
+
+
 def unfinished_sources(connection: Connection) -> dict[uuid.UUID, str]:
     """source -> a word on the work that waits in PostgreSQL itself: documents edited, chunks or rows to delete."""
     rows = connection.execute(

@@ -16,9 +16,9 @@ from resources.postgres.connection import Connection
 #: Seconds until a sync that failed is due again, doubled with each failure in a row.
 FIRST_WAIT, LAST_WAIT = 60, 3600
 
-_COUNTS = """(SELECT count(*) AS total,
-    count(*) FILTER (WHERE 'failed' IN (processing_status, indexing_status)) AS failed
-  FROM documents WHERE source_uuid = %(source)s) AS counts"""
+_COUNTED = """SELECT sources.id, count(d.id) AS total,
+    count(d.id) FILTER (WHERE 'failed' IN (processing_status, indexing_status)) AS failed
+  FROM sources LEFT JOIN documents d ON d.source_uuid = sources.id WHERE sources.id = ANY(%(sources)s)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,20 @@ class SyncState:
     waited: float | None
 
 
-def mark_syncing(connection: Connection, source_id: uuid.UUID) -> None:
+def mark_syncing(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
     connection.execute(
-        "UPDATE sources SET sync_status = 'running', sync_run = rag_run(), updated_at = now() WHERE id = %s",
-        [source_id],
+        """UPDATE sources SET sync_status = 'running', sync_run = rag_run(), updated_at = now()
+           WHERE id = ANY(%s)""",
+        [list(source_ids)],
     )
 
 
-def mark_running_again(connection: Connection, source_id: uuid.UUID) -> None:
+def mark_running_again(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
     """A step that failed is tried again by the same run."""
     connection.execute(
         """UPDATE sources SET sync_status = 'running', updated_at = now()
-           WHERE id = %s AND sync_status IN ('failed', 'pending') AND sync_run = rag_run()""",
-        [source_id],
+           WHERE id = ANY(%s) AND sync_status IN ('failed', 'pending') AND sync_run = rag_run()""",
+        [list(source_ids)],
     )
 
 
@@ -96,27 +97,28 @@ def mark_waiting(connection: Connection, names: Sequence[str]) -> None:
     )
 
 
-def record_counts(connection: Connection, source_id: uuid.UUID) -> None:
+def record_counts(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
     connection.execute(
         f"""UPDATE sources SET total_documents = counts.total, failed_documents = counts.failed,
              successful_documents = counts.total - counts.failed, updated_at = now()
-           FROM {_COUNTS} WHERE id = %(source)s""",
-        {"source": source_id},
+           FROM ({_COUNTED} GROUP BY 1) AS counts WHERE sources.id = counts.id
+             AND (total_documents, failed_documents) <> (counts.total, counts.failed)""",
+        {"sources": list(source_ids)},
     )
 
 
-def mark_synced(connection: Connection, source_id: uuid.UUID) -> None:
-    """Ends a running sync when nothing of the source waits to be parsed, chunked, indexed or deleted."""
+def mark_synced(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
+    """Ends running syncs of sources of which nothing waits to be parsed, chunked, indexed or deleted."""
     connection.execute(
         f"""UPDATE sources SET sync_status = 'completed', error_count = 0, last_error = NULL, failed_run = NULL,
              last_sync_at = now(), next_sync_at = NULL, sync_requested_at = NULL, total_documents = counts.total,
              failed_documents = counts.failed, successful_documents = counts.total - counts.failed, updated_at = now()
-           FROM {_COUNTS}
-           WHERE id = %(source)s AND sync_status = 'running'
-             AND NOT EXISTS (SELECT FROM documents WHERE source_uuid = %(source)s AND indexing_status = 'pending'
+           FROM ({_COUNTED} AND sync_status = 'running' GROUP BY 1) AS counts
+           WHERE sources.id = counts.id AND sync_status = 'running'
+             AND NOT EXISTS (SELECT FROM documents WHERE source_uuid = sources.id AND indexing_status = 'pending'
                AND processing_status <> 'failed')
-             AND NOT EXISTS (SELECT FROM vector_deletions WHERE source_uuid = %(source)s)""",
-        {"source": source_id},
+             AND NOT EXISTS (SELECT FROM vector_deletions WHERE source_uuid = sources.id)""",
+        {"sources": list(source_ids)},
     )
 
 

@@ -13,7 +13,7 @@ import psycopg
 from rag_assets.pipeline.vectors import Kind
 from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection, Writer
-from resources.postgres.embeddings import DIRTY, Target
+from resources.postgres.embeddings import DIRTY, Target, unfinished_documents
 from resources.postgres.todo import plan_todo
 
 #: The fingerprint that a chunk's rows must have now. Spliced into queries with `c`, `d` and `s` in scope.
@@ -53,6 +53,11 @@ COMPLETED = """embedding_status = 'completed', embedding_error = NULL, embedded_
   multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END"""
 
 
+def outbox(source: LiteralString) -> LiteralString:
+    """What must leave the collections of %(kind)s, of a source."""
+    return f"FROM vector_deletions v WHERE v.source_uuid = {source} AND v.kind = %(kind)s"
+
+
 def pending_deletions(
     connection: Connection, source_id: uuid.UUID, kind: Kind
 ) -> tuple[list[int], dict[uuid.UUID, int | None]]:
@@ -61,10 +66,9 @@ def pending_deletions(
     A chunk that lives again is claimed but not among the second: its row will be overwritten, not deleted.
     """
     rows = connection.execute(
-        """SELECT v.id, v.chunk_id, v.row_count, EXISTS (SELECT FROM document_chunks c WHERE c.id = v.chunk_id)
-           FROM vector_deletions v WHERE source_uuid = %s AND kind = %s ORDER BY v.id LIMIT %s
-           FOR UPDATE OF v SKIP LOCKED""",
-        [source_id, kind, CLAIMED],
+        f"""SELECT v.id, v.chunk_id, v.row_count, EXISTS (SELECT FROM document_chunks c WHERE c.id = v.chunk_id)
+           {outbox("%(source)s")} ORDER BY v.id LIMIT %(limit)s FOR UPDATE OF v SKIP LOCKED""",
+        {"source": source_id, "kind": kind, "limit": CLAIMED},
     ).fetchall()
     return [row[0] for row in rows], {row[1]: row[2] for row in rows if not row[3]}
 
@@ -174,9 +178,9 @@ def acknowledge(
 
 
 def has_unfinished(connection: Connection, target: Target) -> bool:
-    """Whether any document of the source is not known to be right."""
+    """Whether any document of the source is not known to be right, and can be made so."""
     row = connection.execute(
-        f"SELECT EXISTS (SELECT FROM documents d WHERE {DIRTY})",  # pyright: ignore[reportArgumentType]
+        f"SELECT EXISTS (SELECT {unfinished_documents('%(source)s')})",
         target.parameters(),
     ).fetchone()
     assert row is not None

@@ -1,19 +1,30 @@
-"""A run over several sources, as a backfill launches it: one run, evidence for each source, each gets its turn."""
+"""A run over several sources, as a backfill launches it: one run, evidence for each source, each gets its turn, and
+those that have nothing to do are passed over."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections import Counter
+from collections.abc import Collection
+from functools import partial
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from rag_assets.definitions import build_definitions
+from resources.postgres.idle import listable_sources
+from resources.postgres.sources import get_source
 from tests.conftest import World
+from tests.faults import driver
 from tests.oracle import disagreements
 
 TEXT = (
     "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
 )
+VECTORS = ("chunk_embeddings", "dense_vectors")
+STAGES = ("source_documents", "documents", "document_chunks", *VECTORS)
 
 
 def run_range(world: World, job: str, first: str, last: str) -> dg.ExecuteInProcessResult:
@@ -90,3 +101,142 @@ def test_a_source_that_fails_does_not_take_the_others_turn(sources: World) -> No
     assert recorded == [("a", "failed"), ("b", "pending")]  # the run ended before b was indexed
     assert sources.one("SELECT string_agg(key, ' ') FROM source_entries") == "b.md"
     assert sources.sync("b")["dense_vectors"]["inserted"] == 1
+
+
+class Pair:
+    """Two synced sources, `a` and `docs`."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world.configured(vectors=("dense",))
+        for name in ("a", "docs"):
+            world.write({f"{n}.md": TEXT + name + n for n in ("one", "two")}, name)
+            world.add(name)
+        self.evidence: dict[tuple[str, str], dict[str, Any]] = {}
+        self.run()
+        self.sql = world.connection.execute
+        self.docs = get_source(world.connection, "docs").id
+
+    def run(self) -> set[tuple[str, str]]:
+        """A run over both. Returns (partition, asset) of the stages that looked as writers: they show the columns."""
+        result = run_range(self.world, "sync_source", "a", "docs")
+        assert result.success
+        self.evidence = {
+            (item.partition or "", item.asset_key.to_user_string()): {
+                name: value.value for name, value in item.metadata.items()
+            }
+            for event in result.all_events
+            if event.is_step_materialization
+            for item in [event.step_materialization_data.materialization]
+        }
+        assert len(self.evidence) == 14
+        return {key for key, shown in self.evidence.items() if "dagster/column_schema" in shown}
+
+    def epochs(self) -> Counter[str]:
+        return Counter(dict(self.sql("SELECT partition, epoch FROM partition_writers").fetchall()))
+
+    def assert_worked(self, what: object, *stages: str, both: Collection[str] = ()) -> None:
+        """A run over both had these stages of `docs` look as writers, and those of `both` for each of them."""
+        before = self.epochs()
+        wanted = {("docs", stage) for stage in (*stages, *both)} | {("a", stage) for stage in both}
+        assert self.run() == {item for item in wanted if item[1] != "multi_vectors"}, what
+        assert self.epochs() - before == Counter(partition for partition, _ in wanted), what
+
+    def assert_all_is_done(self) -> None:
+        """Nobody writes any more, and each stage says what it says as a writer."""
+        self.assert_worked("nothing")
+        states = "SELECT string_agg(sync_status, ' ') FROM sources WHERE last_sync_at IS NOT NULL"
+        assert self.world.one(states) == "completed completed"
+        for asset, plan in driver.sync(self.world.settings).items():
+            said = self.evidence["docs", asset]
+            assert (said["plan"], said["dagster/row_count"]) == (plan, plan["kept"]), asset
+        urls = (self.world.settings.postgres_url, self.world.settings.milvus_uri)
+        assert disagreements(*urls, ("dense",)) == []
+
+
+@pytest.fixture
+def pair(world: World) -> Pair:
+    return Pair(world)
+
+
+def test_a_range_finds_what_a_stage_left_undone(pair: Pair) -> None:
+    edits: dict[str, tuple[str, ...]] = {
+        "source_entries SET error = 'no answer', content_hash = NULL": ("source_documents",),
+        "source_entries SET locator = 'elsewhere'": ("source_documents",),
+        "documents SET parser_fingerprint = 'older'": ("documents",),
+        "documents SET chunker_fingerprint = 'older'": ("document_chunks",),
+        "documents SET author = 'Somebody'": VECTORS,
+        "documents SET indexing_status = 'indexing'": VECTORS,
+        "documents SET indexed_as = 'another model'": VECTORS,
+    }
+    for edit, stages in edits.items():
+        column = "source_id" if edit.startswith("source_entries") else "source_uuid"
+        pair.sql(f"UPDATE {edit} WHERE {column} = %s", [pair.docs])  # pyright: ignore[reportArgumentType, reportCallIssue]
+        pair.assert_worked(edit, *stages)
+    pair.assert_all_is_done()
+
+
+def test_a_range_finds_what_waits_beside_the_documents(pair: Pair) -> None:
+    pair.sql(
+        "INSERT INTO vector_deletions (source_uuid, kind, chunk_id) VALUES (%s, 'multi', %s)",
+        [pair.docs, pair.docs],
+    )
+    pair.assert_worked("the outbox of a kind that is no longer wanted", "multi_vectors")
+    language = """UPDATE sources SET connection_config = connection_config || '{"language": "de"}' WHERE id = %s"""
+    pair.sql(language, [pair.docs])
+    pair.assert_worked("another language", "documents", "document_chunks", *VECTORS)
+    pair.sql("DELETE FROM document_signatures WHERE source_uuid = %s", [pair.docs])
+    pair.assert_worked("unsigned documents", "documents")
+    pair.sql("INSERT INTO gone_signatures VALUES (0)")
+    pair.assert_worked("a signature that documents of any source may name", both=["documents"])
+    pair.sql("DELETE FROM documents WHERE source_uuid = %s AND source_key = 'one.md'", [pair.docs])
+    pair.assert_worked("a document deleted in SQL", "dense_vectors")
+    pair.assert_all_is_done()
+    counted = "SELECT string_agg(total_documents::text, ' ' ORDER BY name) FROM sources"
+    assert pair.world.one(counted) == "2 1"
+
+
+def test_a_range_finds_what_changed_in_one_of_its_folders(pair: Pair) -> None:
+    root = pair.world.write({"three.md": TEXT + "new"})
+    pair.assert_worked("a new file", *STAGES)
+    (root / "two.md").write_text(TEXT + "edited")
+    pair.assert_worked("an edited file", *STAGES)
+    os.utime(root / "two.md", (1, 1))
+    pair.assert_worked("a touched file", "source_documents")
+    (root / "three.md").unlink()
+    pair.assert_worked("a deleted file", "source_documents", "documents", "dense_vectors")
+    (root / "torn.pdf").write_bytes(b"%PDF-1.4 no more")
+    pair.assert_worked("a file that cannot be read", "source_documents", "documents")
+    pair.assert_all_is_done()
+    assert "failed_documents" in pair.evidence["docs", "documents"]
+    with pair.world.postgres.writer("docs"):
+        ids = {key: get_source(pair.world.connection, key).id for key in ("a", "docs")}
+        assert listable_sources(pair.world.connection, ids, most=10) == ["a"]
+    assert listable_sources(pair.world.connection, ids, most=2) == ["a"]  # the other one has three
+
+
+def test_a_range_finds_what_became_of_the_collection(pair: Pair) -> None:
+    store = pair.world.store
+    name = store.alias_target("dense")
+    assert name is not None
+
+    def lose() -> None:
+        store.client.drop_alias("dense_collection")
+        store.client.drop_collection(name)
+
+    def other(state: str) -> None:
+        pair.sql(
+            """INSERT INTO vector_collections SELECT (jsonb_populate_record(v, jsonb_build_object(
+                 'name', 'half_built', 'state', %s::text))).* FROM vector_collections v""",
+            [state],
+        )
+
+    for what in (
+        lose,
+        lambda: store.client.drop_alias("dense_collection"),
+        lambda: pair.sql("UPDATE vector_collections SET milvus_id = 'another'"),
+        partial(other, "retired"),
+        partial(other, "rebuilding"),
+    ):
+        what()
+        pair.assert_worked(what, both=["dense_vectors"])
+    pair.assert_all_is_done()
