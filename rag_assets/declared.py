@@ -108,9 +108,9 @@ def check_source(
     except ConfigError as error:
         problems.append(str(error))
     if schedule is not None:
-        from dagster._utils.schedules import is_valid_cron_schedule
+        from rag_assets.schedule import comes_due
 
-        if len(schedule) > MAX_SCHEDULE or not is_valid_cron_schedule(schedule):
+        if len(schedule) > MAX_SCHEDULE or not comes_due(schedule):
             problems.append(
                 f"schedule: expected a cron expression such as '0 2 * * *', of {MAX_SCHEDULE} characters at most, "
                 f"found {schedule!r}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
 
 import dagster as dg
 from dagster._utils.schedules import (
@@ -24,8 +25,8 @@ class Timetable:
     grace: timedelta
 
     def cron(self, own: str | None) -> str:
-        """A source's expression; one that cannot be read (SQL can write anything) is as if there were none."""
-        return own if own and is_valid_cron_schedule(own) else self.default
+        """A source's expression; one that never comes due (SQL can write anything) is as if there were none."""
+        return own if own and comes_due(own) else self.default
 
     def after(self, own: str | None, moment: datetime) -> datetime:
         """The first tick after a moment."""
@@ -35,6 +36,18 @@ class Timetable:
         """How long ago the first sync after `done` was due, if that is longer than the grace; None: it is in time."""
         passed = now - self.after(own, done)
         return passed if passed > self.grace else None
+
+
+@cache
+def comes_due(cron: str) -> bool:
+    """Whether an expression can be read and has a tick: `0 0 31 2,4 *` has none."""
+    if not is_valid_cron_schedule(cron):
+        return False
+    try:
+        get_next_cron_tick(cron, datetime.now(UTC), "UTC")
+    except ValueError:
+        return False
+    return True
 
 
 def timetable() -> Timetable:

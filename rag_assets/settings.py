@@ -233,13 +233,13 @@ class Settings(BaseSettings):
             raise ValueError(f"expected at most RAG_CHUNK_MAX_CHARS, {most}")
         return value
 
-    @field_validator("sync_schedule", "quick_check_schedule", mode="after")
+    @field_validator("sync_schedule", "quick_check_schedule", "compaction_schedule", mode="after")
     @classmethod
     def _known_times(cls, value: str) -> str:
         # 0.6 s, where one is set: Dagster, which will read it, judges it.
-        from dagster._utils.schedules import is_valid_cron_schedule
+        from rag_assets.schedule import comes_due
 
-        if not is_valid_cron_schedule(value):
+        if not comes_due(value):
             raise ValueError("expected a cron expression such as '0 2 * * *'")
         return value
 
