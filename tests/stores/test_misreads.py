@@ -1,6 +1,6 @@
 """A server that misreads as real ones have: no false `missing` is acted upon, nothing falsely called consistent.
 
-RAG_MISREADS (default 250) random mixes of misreads and of real drift, on Milvus Lite behind a client that misreads.
+RAG_MISREADS (default 150) random mixes of misreads and of real drift, on Milvus Lite behind a client that misreads.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
 from tests.stores.test_consistency import CHUNKS, DOCUMENTS, Index, foreign
 
-MIXES = int(os.environ.get("RAG_MISREADS", "250"))
+MIXES = int(os.environ.get("RAG_MISREADS", "150"))
 #: The share of rows that query_iterator of milvus-lite dropped up to 3.2.0.
 DROPPED = 0.16
 
