@@ -34,8 +34,8 @@ def stopped_at(made: Deployed, point: str, nth: int = 1):
     return process, receiver
 
 
-#: Where a writer wakes up, with the request to Milvus that it meant to send next still unsent. Not "batch-recorded": the
-#: next upsert may be on its way by then, after the question of `Writer.confirm`; what it writes is the check's to find.
+#: Where a writer wakes up, with the request to Milvus that it meant to send next still unsent. Not "batch-recorded":
+#: the next upsert may be on its way by then, past the question of `Writer.confirm`; what it writes the check finds.
 AWAKE_AT = ["entry-read", "chunks-written", "texts-embedded", "file-in-place", "deletions-claimed", "deletions-done",
             "upsert-sent", "upsert-answered", "batch-upserted"]  # fmt: skip
 
