@@ -5,6 +5,7 @@ Any definition is two hops from here. `build_definitions` takes other resources 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,13 +68,17 @@ def build_resources(settings: Settings) -> dict[str, Any]:
             dense_index=settings.dense_index,
             sparse_index=settings.sparse_index,
             dense_search=settings.dense_search,
+            search_consistency=settings.search_consistency,
             shards=settings.milvus_shards,
         ),
         "storage": StorageResource(
             url=settings.effective_storage_url, precision=settings.parquet_precision
         ),
         "embedder": EmbedderResource(
-            spec=settings.embedder, kinds=list(settings.vectors), options=settings.embedder_options
+            spec=settings.embedder,
+            kinds=list(settings.vectors),
+            options=settings.embedder_options,
+            api_key=settings.openai_api_key,
         ),
         "guard": GuardResource(share=settings.guard_share, documents=settings.guard_documents),
         "parsing": ParsingResource(
@@ -91,20 +96,19 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
 def without_secrets(resources: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The same resources for Dagster, which shows and stores their configuration: what may hold a password is named
-    by its environment variable."""
+    by its environment variable. One that the settings file has is put there for it."""
     secrets = {
         "postgres": {"url": "RAG_POSTGRES_URL"},
         "milvus": {"uri": "RAG_MILVUS_URI", "token": "RAG_MILVUS_TOKEN"},
         "storage": {"url": "RAG_STORAGE_URL"},
+        "embedder": {"api_key": "RAG_OPENAI_API_KEY"},
     }
-    given = {
-        name: {
-            field: dg.EnvVar(variable)
-            for field, variable in fields.items()
-            if getattr(settings, variable.removeprefix("RAG_").lower())
-        }
-        for name, fields in secrets.items()
-    }
+    given: dict[str, dict[str, dg.EnvVar]] = {}
+    for name, fields in secrets.items():
+        for field, variable in fields.items():
+            if value := getattr(settings, variable.removeprefix("RAG_").lower()):
+                os.environ.setdefault(variable, str(value))
+                given.setdefault(name, {})[field] = dg.EnvVar(variable)
     return {
         name: type(resource)(**{**dict(resource), **given.get(name, {})})
         for name, resource in resources.items()

@@ -82,7 +82,11 @@ class Deployment:
     def milvus(self) -> MilvusStore:
         settings = self.settings
         return open_milvus(
-            settings.milvus_uri, settings.milvus_token, settings.home, settings.milvus_timeout
+            settings.milvus_uri,
+            settings.milvus_token,
+            settings.home,
+            settings.milvus_timeout,
+            settings.search_consistency,
         )
 
     def files(self) -> FileStore:
@@ -92,7 +96,8 @@ class Deployment:
 
     @property
     def embedder(self) -> Embedder:
-        return open_embedder(self.settings.embedder, self.settings.embedder_options)
+        settings = self.settings
+        return open_embedder(settings.embedder, settings.embedder_options, settings.openai_api_key)
 
     @property
     def model(self) -> str:
@@ -131,19 +136,21 @@ class Deployment:
         return instance
 
     def sync_partitions(self) -> list[str]:
-        """Makes Dagster's partitions equal to the table of sources. Returns them."""
-        from rag_assets.partitions import SOURCES, partition_key
+        """Makes Dagster's partitions equal to the table of sources. Returns those of whole sources."""
+        from rag_assets.partitions import SOURCES, partition_keys, shard_of
         from resources.postgres.sources import list_sources
 
         with self.postgres().connect(autocommit=True) as connection:
-            wanted = [partition_key(source.name) for source in list_sources(connection)]
+            wanted = [
+                key for s in list_sources(connection) for key in partition_keys(s.name, s.shards)
+            ]
         name = SOURCES.name or ""
         known = set(self.instance.get_dynamic_partitions(name))
         if missing := [key for key in wanted if key not in known]:
             self.instance.add_dynamic_partitions(name, missing)
         for key in known - set(wanted):
             self.instance.delete_dynamic_partition(name, key)
-        return wanted
+        return [key for key in wanted if shard_of(key) is None]
 
     def partitions_of(self, source: str | None) -> list[str]:
         """The partition of one source, or of all of them. Raises ConfigError for an unknown name."""
@@ -157,7 +164,11 @@ class Deployment:
             return [partition_key(get_source(connection, source).name)]
 
     def execute(
-        self, job_name: str, partition: str | None = None, ops: Mapping[str, Any] | None = None
+        self,
+        job_name: str,
+        partition: str | None = None,
+        ops: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Runs a job in this process under the instance; `ops`: op -> its configuration. The result says all."""
         from dagster_postgres.utils import DagsterPostgresException
@@ -173,7 +184,11 @@ class Deployment:
             return job.execute_in_process(
                 instance=self.instance,
                 # By its tag: the parameter is refused for a job of checks alone.
-                tags={**own_run_tags(run_id), **({PARTITION_TAG: partition} if partition else {})},
+                tags={
+                    **own_run_tags(run_id),
+                    **({PARTITION_TAG: partition} if partition else {}),
+                    **(tags or {}),
+                },
                 run_config={
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                     "ops": {name: {"config": config} for name, config in (ops or {}).items()},

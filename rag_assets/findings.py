@@ -22,6 +22,7 @@ from resources.postgres.collections import collections
 from resources.postgres.connection import Connection
 from resources.postgres.counts import waiting_deletions
 from resources.postgres.embeddings import EmbeddingFile, files_of_source, without_embedding
+from resources.postgres.parts import Part
 from resources.postgres.repairs import contradictions, misplaced_chunks
 from resources.postgres.sources import SourceRow
 
@@ -94,7 +95,7 @@ def find(connection: Connection, source: SourceRow, world: World) -> Findings:
     names = [world.embedder.collection(connection, kind) for kind in world.kinds]
     found.documents = contradictions(connection, source.id, world.embedder.kinds, names)
     found.chunks = misplaced_chunks(connection, source.id)
-    target = world.embedder.target(source)
+    target = world.embedder.target(Part(source.id))
     found.files = damaged(world.files, files_of_source(connection, target))
     found.lacking = without_embedding(connection, target)
     found.unsound = unsound_rows(connection, source, world)

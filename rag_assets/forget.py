@@ -78,7 +78,7 @@ def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Forgotten) 
         places[f"milvus/{name}"] = _from_milvus(stage, store, name, kind, item)
     passage("forget-vectors")
     for kind in KINDS:
-        drain(stage.writer, store, stage.source.id, kind)
+        drain(stage.writer, store, stage.part, kind)
     passage("forget-drained")
     # A compaction would copy, after this has looked, what it read before.
     with turn(stage.connection, COMPACTION, stage.writer.database.lock_timeout):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from typing import TYPE_CHECKING
 
 from rag_assets.pipeline.vectors import Kind
@@ -14,6 +13,7 @@ from resources.postgres.collections import WRITTEN, collections
 from resources.postgres.compaction import forget_retired, retired
 from resources.postgres.connection import Connection, Postgres, Writer
 from resources.postgres.embeddings import unrecorded
+from resources.postgres.parts import Part
 from resources.postgres.vectors import abandoned_deletions, confirm_deletions, pending_deletions
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 GRACE = 24 * 3600
 
 
-def drain(writer: Writer, store: MilvusStore, source_id: uuid.UUID, kind: Kind) -> int:
+def drain(writer: Writer, store: MilvusStore, part: Part, kind: Kind) -> int:
     """Deletes what the outbox says from every collection of the kind, half-built ones too. Returns the chunks deleted.
 
     An entry leaves the outbox in the transaction that claimed it, after Milvus confirmed.
@@ -37,7 +37,7 @@ def drain(writer: Writer, store: MilvusStore, source_id: uuid.UUID, kind: Kind) 
     deleted = 0
     while True:
         with writer.transaction() as connection:
-            claimed, dead = pending_deletions(connection, source_id, kind)
+            claimed, dead = pending_deletions(connection, part, kind)
             if dead:
                 passage("deletions-claimed")
                 for name in names:
@@ -56,8 +56,8 @@ def drain_removed_sources(postgres: Postgres, store: MilvusStore) -> int:
         abandoned = abandoned_deletions(connection)
     total = 0
     for source_id, kind in abandoned:
-        with postgres.writer(f"removed/{source_id}") as writer:
-            total += drain(writer, store, source_id, kind)
+        with postgres.writer(f"/removed/{source_id}") as writer:
+            total += drain(writer, store, Part(source_id), kind)
     return total
 
 

@@ -21,6 +21,7 @@ from resources.milvus.collections import Layout
 from resources.milvus.store import MilvusStore
 from resources.postgres.collections import (
     UNSETTLED,
+    WRITTEN,
     Collection,
     collections,
     forget_collection,
@@ -34,7 +35,7 @@ from resources.postgres.retrieval_sets import RetrievalSet, list_sets
 from resources.postgres.sources import SourceRow, list_sources
 
 #: Held by whoever rebuilds: no partition of a source can have this name.
-REBUILD = "rebuild/milvus"
+REBUILD = "/rebuild"
 
 
 def settle(writer: Writer, store: MilvusStore, kind: Kind) -> None:
@@ -50,15 +51,16 @@ def agree(writer: Writer, store: MilvusStore, kind: Kind) -> None:
     """Has both stores agree on what serves, and drops what was replaced.
 
     An alias that was moved before PostgreSQL knew stays where it is: it moved after the full comparison, and whatever
-    writes comes through here first.
+    writes comes through here first. One that was lost goes back to what PostgreSQL says serves.
     """
-    candidates = collections(writer.connection, kind=kind, states=("building", "rebuilding"))
-    if candidates:
-        target = store.alias_target(kind)
-        with writer.transaction() as connection:
-            for item in candidates:
-                if item.name == target:
-                    mark_serving(connection, item)
+    known = collections(writer.connection, kind=kind, states=(*WRITTEN, "rebuilding"))
+    target = store.alias_target(kind)
+    with writer.transaction() as connection:
+        for item in known:
+            if item.name == target and item.state in ("building", "rebuilding"):
+                mark_serving(connection, item)
+            if target is None and item.state == "serving" and store.has_collection(item.name):
+                store.point_alias(kind, item.name)
     drop(writer, store, collections(writer.connection, kind=kind, states=("retired",)))
 
 

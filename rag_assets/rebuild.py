@@ -41,7 +41,7 @@ from resources.postgres.collections import (
     without_embedding,
 )
 from resources.postgres.connection import Connection, Postgres, Writer
-from resources.postgres.embeddings import OF_SOURCE
+from resources.postgres.embeddings import OF_PART
 from resources.postgres.sources import SourceRow, get_source, list_sources
 from resources.postgres.vectors import plan_vectors
 
@@ -239,7 +239,7 @@ class Rebuilder:
         return seen
 
     def _fill(self, stage: Stage, new: Mapping[Kind, Collection], report: Rebuild) -> None:
-        target = self.embedder.target(stage.source)
+        target = self.embedder.target(stage.part)
         for kind, item in new.items():
             stage.asset = f"rebuild {kind}"
             batches = plan_vectors(
@@ -247,7 +247,7 @@ class Rebuilder:
                 target,
                 item.name,
                 batch_rows=vectors.BATCH_CHUNKS[kind],
-                among=OF_SOURCE,
+                among=OF_PART,
             )
             reader = EmbeddingReader(self.files, kind)
             counts = write_rows(

@@ -71,7 +71,7 @@ def lost_embeddings(
     connection: Connection, files: FileStore, target: Target, source: str
 ) -> tuple[Reembedding, list[Damaged]]:
     """What would have to be embedded again. Changes nothing."""
-    damaged = damaged_files(connection, files, target.model, target.source_id)
+    damaged = damaged_files(connection, files, target.model, target.part.source_id)
     texts, characters, tokens = lost_texts(connection, target, [file.id for file in damaged])
     each = bytes_a_text(connection, target.model)
     report = Reembedding(

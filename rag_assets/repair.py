@@ -143,7 +143,7 @@ def _run_stages(
     stage: Stage, world: World, chunking: ChunkingResource, precision: str, report: Repair
 ) -> None:
     """What was made pending is made right by the stages; they leave alone what is right."""
-    model, target = world.embedder.open(), world.embedder.target(stage.source)
+    model, target = world.embedder.open(), world.embedder.target(stage.part)
     report.plan["document_chunks"] = sync_chunks(stage, chunking.config()).plan
     embedded = embed_texts(stage, world.files, model, target, precision).plan
     report.plan["chunk_embeddings"] = embedded

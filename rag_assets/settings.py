@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from rag_assets.pipeline import index_kinds
 from rag_assets.pipeline.vectors import KINDS, Kind
 from resources.errors import ConfigError
+from resources.urls import without_secrets
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,9 +64,11 @@ class Settings(BaseSettings):
         description="Folder or object storage URL (s3://…, gs://…) for Parquet and raw files.",
     )
 
-    embedder: str = Field(default="lexical", description="lexical, bge-m3 or module:Class.")
+    embedder: str = Field(default="lexical", description="lexical, bge-m3, openai or module:Class.")
     vectors: Annotated[tuple[Kind, ...], NoDecode] = Field(
-        default=("dense", "sparse"), description="Kinds of vectors to keep, separated by commas."
+        default=("dense", "sparse"),
+        description="Kinds of vectors to keep, separated by commas.",
+        validate_default=True,
     )
     bge_m3_model: str = Field(default="BAAI/bge-m3", description="Model name or local folder.")
     bge_m3_revision: str = Field(
@@ -83,6 +87,33 @@ class Settings(BaseSettings):
         description="cpu, cuda:1, or several: cuda:0,cuda:1; empty: all GPUs, else the CPU.",
     )
     bge_m3_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    openai_base_url: str = Field(
+        default="",
+        description="Of the server, to what stands before /embeddings: https://api.openai.com/v1.",
+        validate_default=True,
+    )
+    openai_api_key: str = Field(default="", description="Sent to that server, if there is one.")
+    openai_model: str = Field(
+        default="", description="The model's name at that server.", validate_default=True
+    )
+    openai_dimensions: int | None = Field(
+        default=None, ge=1, le=32768, description="Of its vectors; empty: the server is asked."
+    )
+    openai_document_prefix: str = Field(default="", description="Such as 'passage: ' for E5.")
+    openai_query_prefix: str = Field(default="", description="Such as 'query: ' for E5.")
+    openai_batch_texts: int = Field(
+        default=32, ge=1, le=2048, description="Texts in a request, at most (32: TEI's default)."
+    )
+    openai_batch_chars: int = Field(
+        default=100_000, ge=1, description="Characters in a request, at most, but for one text."
+    )
+    openai_requests: int = Field(
+        default=4, ge=1, le=256, description="Requests on their way at a time."
+    )
+    openai_timeout: float = Field(default=60.0, gt=0, description="Seconds a request may take.")
+    openai_query_timeout: float = Field(
+        default=10.0, gt=0, description="Seconds a request for a search may take."
+    )
 
     parsers: int = Field(
         default=2, ge=1, le=64, description="Documents parsed at a time, each in a process."
@@ -126,6 +157,10 @@ class Settings(BaseSettings):
         default=30.0, gt=0, description="Seconds a request to Milvus may take."
     )
     search_limit: int = Field(default=100, ge=1, le=16384, description="Results a search, at most.")
+    search_consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
+        default="Bounded",
+        description="Milvus's, of searches: Strong ones see the last second's rows, and wait 0.2 s for it.",
+    )
 
     guard_share: float = Field(
         default=0.2, ge=0, le=1, description="A sync that would delete a larger share asks first."
@@ -196,6 +231,29 @@ class Settings(BaseSettings):
             )
         return tuple(kind for kind in KINDS if kind in kinds)
 
+    @field_validator("vectors", mode="after")
+    @classmethod
+    def _kinds_that_are_made(cls, value: tuple[Kind, ...], info: ValidationInfo) -> object:
+        if info.data.get("embedder") == "openai" and value != ("dense",):
+            raise ValueError("RAG_EMBEDDER=openai makes dense vectors only: set RAG_VECTORS=dense")
+        return value
+
+    @field_validator("openai_base_url", "openai_model", mode="after")
+    @classmethod
+    def _given_for_openai(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("embedder") != "openai":
+            return value
+        if info.field_name == "openai_model":
+            if not value:
+                raise ValueError("expected the model's name, such as BAAI/bge-m3")
+        elif not _is_web_address(value):
+            # No default: nobody's texts go to a company that they did not name.
+            raise ValueError(
+                "expected the server's address without a user in it, such as http://127.0.0.1:8080/v1 "
+                "or https://api.openai.com/v1"
+            )
+        return value
+
     @field_validator("dense_index", "dense_search", "sparse_index", mode="before")
     @classmethod
     def _decode(cls, value: object) -> object:
@@ -263,16 +321,14 @@ class Settings(BaseSettings):
 
     @property
     def embedder_options(self) -> dict[str, Any]:
-        """Keyword arguments of the configured embedder."""
-        if self.embedder != "bge-m3":
+        """Keyword arguments of the configured embedder, without its key: Dagster stores and shows them."""
+        if self.embedder not in ("bge-m3", "openai"):
             return {}
+        prefix = self.embedder.replace("-", "_") + "_"
         options = {
-            "model": self.bge_m3_model,
-            "revision": self.bge_m3_revision,
-            "max_length": self.bge_m3_max_length,
-            "batch_tokens": self.bge_m3_batch_tokens,
-            "device": self.bge_m3_device,
-            "precision": self.bge_m3_precision,
+            name.removeprefix(prefix): getattr(self, name)
+            for name in type(self).model_fields
+            if name.startswith(prefix) and name != "openai_api_key"
         }
         # Dagster's configuration takes no nulls; what is left out has the embedder's own default.
         return {name: value for name, value in options.items() if value not in (None, "")}
@@ -292,9 +348,28 @@ def write_setting(home: Path, name: str, value: str) -> None:
     written.replace(file)
 
 
+def _is_web_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and "@" not in parts.netloc
+            and value.isprintable()
+            and " " not in value
+        )
+    except ValueError:
+        return False
+
+
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise ValueError("; ".join(problems))
+
+
+def _shown(value: object) -> str:
+    return json.dumps(without_secrets(value) if isinstance(value, str) else value, default=str)
 
 
 def load_settings() -> Settings:
@@ -307,7 +382,7 @@ def load_settings() -> Settings:
         return Settings(_env_file=file)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         lines = [
-            f"  RAG_{str(problem['loc'][0]).upper()}={json.dumps(problem['input'], default=str)}: {problem['msg']}"
+            f"  RAG_{str(problem['loc'][0]).upper()}={_shown(problem['input'])}: {problem['msg']}"
             for problem in error.errors()
         ]
         raise ConfigError(

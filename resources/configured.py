@@ -21,7 +21,7 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.collections import written_collection
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.embeddings import Target
-from resources.postgres.sources import SourceRow
+from resources.postgres.parts import Part
 from resources.runs import own_run_tags
 from resources.stores import open_embedder, open_milvus, open_postgres
 
@@ -61,8 +61,10 @@ class MilvusResource(dg.ConfigurableResource):
     )
     shards: int = 2
 
-    def open(self) -> MilvusStore:
-        return open_milvus(self.uri, self.token, Path(self.home), self.timeout)
+    search_consistency: str = Field("Bounded", description="Of searches that measure retrieval.")
+
+    def open(self, search_consistency: str = "Strong") -> MilvusStore:
+        return open_milvus(self.uri, self.token, Path(self.home), self.timeout, search_consistency)
 
     def layout(self, kind: Kind, embedder: Embedder) -> Layout:
         """What the collection of this kind is declared to be."""
@@ -106,14 +108,15 @@ class RetrievalResource(dg.ConfigurableResource):
 class EmbedderResource(dg.ConfigurableResource):
     """The model, and which kinds of its vectors are kept."""
 
-    spec: str = Field("lexical", description="lexical, bge-m3 or module:Class.")
+    spec: str = Field("lexical", description="lexical, bge-m3, openai or module:Class.")
     kinds: list[str] = Field(description="Some of dense, sparse, multi.")
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the embedder."
     )
+    api_key: str = Field("", description="Of the server that openai asks.")
 
     def open(self) -> Embedder:
-        return open_embedder(self.spec, self.options)
+        return open_embedder(self.spec, self.options, self.api_key)
 
     def fingerprint(self) -> str:
         return model_fingerprint(self.open().identity)
@@ -121,8 +124,8 @@ class EmbedderResource(dg.ConfigurableResource):
     def wants(self, kind: Kind) -> bool:
         return kind in self.kinds
 
-    def target(self, source: SourceRow) -> Target:
-        return Target(source.id, self.fingerprint(), tuple(self.kinds))  # pyright: ignore[reportArgumentType]
+    def target(self, part: Part) -> Target:
+        return Target(part, self.fingerprint(), tuple(self.kinds))  # pyright: ignore[reportArgumentType]
 
     def collection(self, connection: Connection, kind: Kind) -> str:
         """The physical collection that this model's vectors are written to."""

@@ -33,6 +33,12 @@ class EmbedderDied(RagError):
     transient = True
 
 
+class EmbedderUnavailable(RagError):
+    """The server that embeds does not answer, or answers that it cannot now."""
+
+    transient = True
+
+
 class ParseError(RagError):
     """A document that cannot be read; the message is the reason that is recorded with it."""
 

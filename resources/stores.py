@@ -8,6 +8,7 @@ where it is needed: most `rag` commands ask no Milvus and start without pymilvus
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ from resources.postgres.schema import migrate
 if TYPE_CHECKING:
     from rag_assets.pipeline.vectors import Embedder
     from resources.milvus.store import MilvusStore
+
+#: Seconds for which the schema of a database is not asked for again: a run opens it for each of its stages and checks.
+SCHEMA_SECONDS = 10.0
+#: URL -> when its schema was the one of this code, monotonic.
+_AT_HEAD: dict[str, float] = {}
 
 
 def postgres_url(url: str, home: Path) -> str:
@@ -32,19 +38,25 @@ def milvus_uri(uri: str, home: Path) -> str:
 def open_postgres(url: str, home: Path, lock_timeout: float) -> Postgres:
     """The database at the schema of this code."""
     url = postgres_url(url, home)
-    migrate(url)
+    if time.monotonic() - _AT_HEAD.get(url, -SCHEMA_SECONDS) >= SCHEMA_SECONDS:
+        migrate(url)
+        _AT_HEAD[url] = time.monotonic()
     return Postgres(url, lock_timeout)
 
 
-def open_milvus(uri: str, token: str, home: Path, timeout: float) -> MilvusStore:
+def open_milvus(
+    uri: str, token: str, home: Path, timeout: float, search_consistency: str
+) -> MilvusStore:
     """The server; the embedded one knows no token."""
     from resources.milvus.store import MilvusStore
 
-    return MilvusStore(milvus_uri(uri, home), token if uri else "", timeout)
+    return MilvusStore(milvus_uri(uri, home), token if uri else "", timeout, search_consistency)
 
 
-def open_embedder(spec: str, options: Mapping[str, Any]) -> Embedder:
-    """The embedder; made once a process, since its model is loaded at the first use."""
+def open_embedder(spec: str, options: Mapping[str, Any], api_key: str = "") -> Embedder:
+    """The embedder; made once a process, since its model is loaded at the first use. Only `openai` takes a key."""
+    if api_key and spec == "openai":
+        options = {**options, "api_key": api_key}
     return _embedder(spec, tuple(sorted(options.items())))
 
 

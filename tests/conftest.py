@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import hypothesis
 import psycopg
 import pytest
 
-import tests.short_retries  # noqa: F401
+import tests.short_waits  # noqa: F401
 
 # isort: split
 from rag_assets.definitions import build_definitions, build_resources
-from rag_assets.partitions import PARTITION_TAG, SOURCES
+from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_keys
 from rag_assets.searcher import Searcher
 from rag_assets.settings import Settings
 from resources.embedded.stack import start_milvus, start_postgres, stop
@@ -29,7 +28,12 @@ from resources.postgres.connection import Connection, Postgres
 from resources.postgres.schema import migrate
 from resources.postgres.sources import SourceRow, add_source
 from resources.sources.registry import check_config
+from tests.folders import servers_folder
 from tests.servers import S3, Web, s3_server, web_server
+
+# No deadline: how long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -45,10 +49,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="rag-tests-"))
-    yield folder
-    stop(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with servers_folder("rag-tests-") as folder:
+        yield folder
+        stop(folder)
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +115,8 @@ class World:
 
     def register(self, source: str, source_type: str, config: dict[str, Any]) -> SourceRow:
         check_config(source_type, config)
-        self.instance.add_dynamic_partitions(SOURCES.name or "", [source])
+        keys = partition_keys(source, config.get("shards", 1))
+        self.instance.add_dynamic_partitions(SOURCES.name or "", keys)
         return add_source(self.connection, source, source_type, config, None)
 
     def run(
@@ -122,11 +126,12 @@ class World:
         ops: dict[str, Any] | None = None,
         *,
         raise_on_error: bool = True,
+        tags: dict[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         definition = build_definitions(self.resources).resolve_job_def(job)
         return definition.execute_in_process(
             instance=self.instance,
-            tags={PARTITION_TAG: partition} if partition else {},
+            tags={**({PARTITION_TAG: partition} if partition else {}), **(tags or {})},
             run_config={
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                 "ops": {name: {"config": config} for name, config in (ops or {}).items()},
@@ -134,9 +139,11 @@ class World:
             raise_on_error=raise_on_error,
         )
 
-    def sync(self, source: str = "docs") -> dict[str, dict[str, int]]:
-        """Runs the sync of a source; asset -> plan."""
-        result = self.run("sync_source", source)
+    def sync(
+        self, source: str = "docs", tags: dict[str, str] | None = None
+    ) -> dict[str, dict[str, int]]:
+        """Runs the sync of a source or a shard; asset -> plan."""
+        result = self.run("sync_source", source, tags=tags)
         return {
             event.step_materialization_data.materialization.asset_key.to_user_string(): dict(
                 event.step_materialization_data.materialization.metadata["plan"].value  # pyright: ignore

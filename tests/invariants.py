@@ -214,6 +214,7 @@ def _searches(
             [vectors[row_id] for row_id in part],
             limit=3,
             anns_field="vector",
+            output_fields=["id"],  # Milvus Lite sends all, if not told
             search_params={"metric_type": "IP", "params": {} if kind == "sparse" else {"ef": 256}},
         )
         for row_id, hits in zip(part, answers):

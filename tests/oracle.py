@@ -15,6 +15,9 @@ import psycopg
 import psycopg.rows
 from pymilvus import MilvusClient
 
+#: Rows of one answer at most.
+ROWS = 16_384
+
 
 def _row_fingerprint(model: str, row: dict) -> str:
     def counted(text: str) -> str:
@@ -102,18 +105,22 @@ def _compare(client: MilvusClient, kind: str, rows: list[dict]) -> list[str]:
 
 def scan(client: MilvusClient, collection: str) -> list[tuple[str, str]]:
     """(id, row_fingerprint) of every row, an id that is there twice comes twice."""
-    scanned: list[tuple[str, str]] = []
-    edges = ["", *(f"{n:02x}" for n in range(0, 256, 8)), ""]
-    for lower, upper in pairwise(edges):
-        conditions = [f'id >= "{lower}"'] + ([f'id < "{upper}"'] if upper else [])
-        batch = client.query(
-            collection,
-            filter=" and ".join(conditions),
-            output_fields=["id", "row_fingerprint"],
-            limit=16384,
-        )
-        scanned += [(row["id"], row["row_fingerprint"]) for row in batch]
-    return scanned
+    rows = _between(client, collection, "", "")
+    if len(rows) < ROWS:
+        return rows
+    edges = pairwise(["", *(f"{n:02x}" for n in range(0, 256, 8)), ""])
+    return [row for lower, upper in edges for row in _between(client, collection, lower, upper)]
+
+
+def _between(
+    client: MilvusClient, collection: str, lower: str, upper: str
+) -> list[tuple[str, str]]:
+    conditions = [f'id >= "{lower}"'] + ([f'id < "{upper}"'] if upper else [])
+    fields = ["id", "row_fingerprint"]
+    rows = client.query(
+        collection, filter=" and ".join(conditions), output_fields=fields, limit=ROWS
+    )
+    return [(row["id"], row["row_fingerprint"]) for row in rows]
 
 
 def lies(postgres_url: str, milvus_uri: str) -> list[str]:

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import s3fs
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
 
 
 @dataclass
@@ -113,7 +114,7 @@ def web_server() -> Iterator[Web]:
 @dataclass
 class S3:
     endpoint: str
-    files: s3fs.S3FileSystem
+    files: S3FileSystem
     options: dict[str, Any] = field(default_factory=dict)
     credentials: dict[str, str] = field(default_factory=dict)
 
@@ -123,6 +124,7 @@ class S3:
 
 @contextmanager
 def s3_server() -> Iterator[S3]:
+    import s3fs
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)

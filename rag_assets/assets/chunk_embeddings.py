@@ -18,7 +18,7 @@ from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind, Multi, Sparse
 from resources.configured import EmbedderResource, PostgresResource, StorageResource
 from resources.embedding_files import FILE_BYTES, to_table, write_tables
-from resources.errors import ConfigError
+from resources.errors import ConfigError, RagError
 from resources.faults import passage
 from resources.files import FileStore
 from resources.postgres.connection import Connection
@@ -34,6 +34,7 @@ from resources.postgres.embeddings import (
     record_file,
 )
 from resources.postgres.idle import idle_embeddings
+from resources.postgres.parts import Part
 from resources.postgres.sources import SourceRow
 from resources.postgres.term_statistics import add_statistics
 
@@ -48,6 +49,7 @@ FILE_SECONDS = 600
     deps=[document_chunks],
     kinds={"python", "parquet"},
     code_version="1",
+    pool="embedder",
     **COMMON,
 )
 def chunk_embeddings(
@@ -64,7 +66,7 @@ def chunk_embeddings(
         context,
         postgres,
         lambda stage: embed_texts(
-            stage, storage.open(), embedder.open(), embedder.target(stage.source), storage.precision
+            stage, storage.open(), embedder.open(), embedder.target(stage.part), storage.precision
         ),
         lambda connection, sources: _idle(
             connection, sources, storage.open(), embedder, context.log
@@ -81,7 +83,7 @@ def _idle(
 ) -> dict[str, Outcome]:
     if not sources:
         return {}
-    target = embedder.target(next(iter(sources.values())))
+    target = embedder.target(Part(next(iter(sources.values())).id))
     ids = {key: source.id for key, source in sources.items()}
     found = idle_embeddings(connection, ids, target)
     if found:
@@ -158,7 +160,12 @@ def embed_texts(
     for batch in range(batches):
         todo = batch_to_embed(stage.connection, batch)
         started = time.monotonic()
-        vectors = _embed(model, [text for _, text in todo], target.kinds)
+        try:
+            vectors = _embed(model, [text for _, text in todo], target.kinds)
+        except RagError:
+            if pending.tables:  # what was embedded so far was paid for
+                _close(stage, files, model, target, pending)
+            raise
         work.add(vectors, time.monotonic() - started)
         failures = {todo[index][0]: reason for index, reason in vectors.failures.items()}
         if failures:
@@ -181,7 +188,7 @@ def embed_texts(
     if pending.tables:
         written += _close(stage, files, model, target, pending)
     sweep(stage.connection, files, stage.log, target.model)
-    total = count_texts(stage.connection, stage.source.id)
+    total = count_texts(stage.connection, stage.part)
     plan.kept = total - plan.inserted - plan.failed
     return Outcome(
         plan,

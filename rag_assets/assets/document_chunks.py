@@ -41,6 +41,7 @@ class ChunkingResource(dg.ConfigurableResource):
     deps=[documents],
     kinds={"python", "postgres"},
     code_version=CHUNKER_VERSION,
+    pool="postgres",
     **COMMON,
 )
 def document_chunks(
@@ -70,7 +71,7 @@ def _chunker(source: SourceRow, config: ChunkingConfig) -> str:
 
 def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
     plan, chunker = Plan(), _chunker(stage.source, config)
-    batches = plan_chunking(stage.writer, stage.source.id, chunker)
+    batches = plan_chunking(stage.writer, stage.part, chunker)
     split_ahead = one_ahead(
         batches,
         lambda batch: batch_to_chunk(stage.connection, batch),
@@ -87,7 +88,7 @@ def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
         plan.replaced += done.replaced
         plan.deleted += done.deleted
         stage.progress(batch + 1, batches)
-    total = count_chunks(stage.connection, stage.source.id)
+    total = count_chunks(stage.connection, stage.part)
     plan.kept = total - plan.inserted - plan.replaced
     columns, sample = columns_and_sample(
         stage.connection,

@@ -74,6 +74,7 @@ class ParsingResource(dg.ConfigurableResource):
     deps=[source_documents],
     kinds={"python", "postgres"},
     code_version=PARSER_VERSION,
+    pool="postgres",
     **COMMON,
 )
 def documents(
@@ -112,7 +113,7 @@ def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> 
     language = stage.source.config.get("language")
     parser = parsing.fingerprints(language)
     plan = Plan()
-    batches = plan_parsing(stage.writer, stage.source, parser)
+    batches = plan_parsing(stage.writer, stage.part, parser)
     with (
         closing(open_registered(stage.source)) as source,
         ThreadPoolExecutor(parsing.workers) as pool,
@@ -135,7 +136,7 @@ def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> 
                 plan.inserted += row.error is None and item.is_new
                 plan.replaced += row.error is None and not item.is_new
             stage.progress(batch + 1, batches)
-    plan.deleted = delete_gone_documents(stage.writer, stage.source)
+    plan.deleted = delete_gone_documents(stage.writer, stage.part)
     sign_unsigned(stage)
     mark_left_behind(stage.writer)
     record_counts(stage.connection, [stage.source.id])
@@ -144,7 +145,7 @@ def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> 
 
 def sign_unsigned(stage: Stage) -> None:
     """Signs what was parsed before there were signatures, or written by others."""
-    for batch in range(plan_signing(stage.writer, stage.source)):
+    for batch in range(plan_signing(stage.writer, stage.part)):
         texts = texts_to_sign(stage.connection, batch)
         signed = [Signed(document, signature(text)) for document, text in texts]
         with stage.writer.transaction() as connection:
@@ -152,7 +153,7 @@ def sign_unsigned(stage: Stage) -> None:
 
 
 def _outcome(stage: Stage, plan: Plan) -> Outcome:
-    total = count_documents(stage.connection, stage.source.id)
+    total = count_documents(stage.connection, stage.part)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed
     columns, sample = columns_and_sample(
         stage.connection,

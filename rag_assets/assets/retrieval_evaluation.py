@@ -12,7 +12,7 @@ import dagster as dg
 from rag_assets.assets.stage import COMMON
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.evaluation import Evaluator, measuring_searcher
-from rag_assets.partitions import SOURCES, source_name
+from rag_assets.partitions import SOURCES, shard_of, source_name
 from rag_assets.pipeline.plot import as_markdown, bar_chart
 from rag_assets.pipeline.relevance import MEASURES
 from resources.configured import (
@@ -54,12 +54,15 @@ def retrieval_evaluation(
     database, name = postgres.open(), config.retrieval_set or None
     errors: list[RagError] = []
     with (
-        closing(milvus.open()) as store,
+        closing(milvus.open(milvus.search_consistency)) as store,
         measuring_searcher(database, store, milvus, embedder, fusion=retrieval.fusion) as searcher,
         database.connect(autocommit=True) as connection,
     ):
         evaluator = Evaluator(connection, searcher, storage.open())
         for key in context.partition_keys:
+            if shard_of(key):
+                context.add_asset_metadata(_SHARD, partition_key=key)
+                continue
             metadata: dict[str, Any] = {}
             for known in list_sets(connection, source=source_name(key), name=name):
                 try:
@@ -73,6 +76,7 @@ def retrieval_evaluation(
     return dg.MaterializeResult()
 
 
+_SHARD = {"sets": "A source is evaluated as a whole, in its own partition."}
 _NOTHING = {"sets": "None is registered for this source: rag eval build NAME --source SOURCE"}
 
 

@@ -30,7 +30,7 @@ from resources.postgres.sources import (
     recorded_entries,
     stage_listing,
 )
-from resources.postgres.syncs import mark_syncing
+from resources.postgres.syncs import is_listed, mark_listed, mark_syncing
 from resources.sources.base import Entry, Source
 from resources.sources.envelope import wrap
 from resources.sources.registered import open_registered
@@ -42,6 +42,8 @@ FETCHERS = 4
 SILENT = 8
 #: Bytes. PostgreSQL cannot index a longer one.
 MAX_KEY = 2000
+#: Says in the metadata of a shard that it did not list the source.
+BY_ANOTHER = "listed"
 #: Entries of a source that is compared in memory, some 5 MB of them. That of a larger one takes a writer's time anyway.
 LISTED = 10_000
 
@@ -64,6 +66,7 @@ class GuardResource(dg.ConfigurableResource):
     kinds={"python", "file"},
     code_version="1",
     freshness_policy=freshness_policy(),
+    pool="sources",
     **COMMON,
 )
 def source_documents(
@@ -82,8 +85,11 @@ def source_documents(
     return run_stage(
         context,
         postgres,
-        lambda stage: sync_source_documents(stage, storage.open(), active),
+        lambda stage: (
+            _listed_by_another(stage) or sync_source_documents(stage, storage.open(), active)
+        ),
         _idle,
+        turns="listing",
     )
 
 
@@ -119,6 +125,14 @@ def _unchanged(connection: Connection, source: SourceRow) -> int | None:
     return None if recorded else count
 
 
+def _listed_by_another(stage: Stage) -> Outcome | None:
+    """A source in shards is listed, and fetched, by the first of them for all."""
+    if stage.shard is None or not is_listed(stage.connection, stage.source.id):
+        return None
+    count = count_entries(stage.connection, stage.source.id)
+    return Outcome(Plan(kept=count), count, metadata={BY_ANOTHER: "by another shard of this sync"})
+
+
 def sync_source_documents(stage: Stage, files: FileStore, guard: GuardResource | None) -> Outcome:
     """Lists the source and fetches what changed. Raises SourceError, and forgets nothing, on half a listing."""
     mark_syncing(stage.connection, [stage.source.id])
@@ -136,6 +150,7 @@ def sync_source_documents(stage: Stage, files: FileStore, guard: GuardResource |
         passage("deletions-allowed")
         with stage.writer.transaction() as connection:
             plan.deleted = delete_gone_entries(connection, stage.source.id)
+    mark_listed(stage.connection, stage.source.id)
     columns, sample = columns_and_sample(
         stage.connection,
         "source_entries",

@@ -15,18 +15,26 @@ from typing import Any, TypeVar
 import dagster as dg
 import psycopg
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 
 from rag_assets import progress
-from rag_assets.partitions import source_name
+from rag_assets.partitions import SYNC_TAG, shard_of, source_name
 from rag_assets.pipeline.plan import Plan
+from rag_assets.pipeline.shards import Shard
 from resources.configured import PostgresResource
-from resources.errors import Fenced, RagError, StoreUnavailable
+from resources.errors import ConfigError, Fenced, RagError, StoreUnavailable
 from resources.postgres.connection import Connection, Postgres, Writer
+from resources.postgres.parts import Part
 from resources.postgres.sources import SourceRow, get_source, list_sources
 from resources.postgres.syncs import mark_failed, mark_running_again, mark_waiting
 
 #: A store that restarts is back within seconds; what does not heal in half a minute needs a person.
 RETRY = dg.RetryPolicy(max_retries=3, delay=2, backoff=dg.Backoff.EXPONENTIAL)
+
+#: In the metadata of a failed step: the partitions for which it failed.
+FAILED = "failed"
+#: Seconds that a shard waits while another one does what is done once for all: as long as a run may take.
+TURN = 24 * 3600
 
 #: Set by Ctrl-C or SIGTERM: the steps of this process that have not begun do not begin.
 _interrupted = threading.Event()
@@ -41,17 +49,22 @@ COMMON: dict[str, Any] = {
 
 @dataclass
 class Stage:
-    """One source, held by this writer for one stage."""
+    """One source, or a shard of it, held by this writer for one stage."""
 
     asset: str
     source: SourceRow
     writer: Writer
     log: dg.DagsterLogManager
+    shard: Shard | None = None
     _reported: float = field(default_factory=time.monotonic)
 
     @property
     def connection(self) -> Connection:
         return self.writer.connection
+
+    @property
+    def part(self) -> Part:
+        return Part(self.source.id, self.shard)
 
     def progress(self, done: int, total: int) -> None:
         progress.report(self.asset, self.source.name, done, total)
@@ -105,15 +118,18 @@ def run_stage(
     postgres: PostgresResource,
     work: Callable[[Stage], Outcome],
     idle: Idle,
+    *,
+    turns: str = "",
 ) -> dg.MaterializeResult:
     """Runs `work` for each partition of this run that is not idle, holding it as its only writer.
 
     A source that fails does not keep the others from their turn; the run fails at the end with what went wrong.
+    `turns`: names what the first shard of a source does for all of them, while those that come meanwhile wait.
     """
     if _interrupted.is_set():
         raise _interruption()
     try:
-        return _run_partitions(context, postgres, work, idle)
+        return _run_partitions(context, postgres, work, idle, turns)
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
         _interrupted.set()
         _record_end(postgres.open(), context, {})
@@ -125,6 +141,7 @@ def _run_partitions(
     postgres: PostgresResource,
     work: Callable[[Stage], Outcome],
     idle: Idle,
+    turns: str,
 ) -> dg.MaterializeResult:
     errors: dict[str, RagError] = {}
     failed: dict[
@@ -136,13 +153,15 @@ def _run_partitions(
         if key in evidence:
             continue
         started, name, held = time.monotonic(), source_name(key), False
+        shard = shard_of(key)
+        taken, patience = (f"{name}/{turns}", TURN) if shard and turns else (key, None)
         try:
-            with database.writer(key, run=context.run.run_id) as writer:
-                source, held = get_source(writer.connection, name), True
+            with database.writers([taken], patience=patience, run=context.run.run_id) as (writer,):
+                source = _source(context, writer.connection, key)
+                held = True
                 mark_running_again(writer.connection, [source.id])
-                outcome = work(
-                    Stage(context.asset_key.to_user_string(), source, writer, context.log)
-                )
+                asset = context.asset_key.to_user_string()
+                outcome = work(Stage(asset, source, writer, context.log, shard))
         except (RagError, psycopg.Error) as error:
             if isinstance(error, psycopg.Error):
                 error = StoreUnavailable(f"PostgreSQL refused what was to be written: {error}")
@@ -160,18 +179,38 @@ def _run_partitions(
     return dg.MaterializeResult()
 
 
+def _source(context: dg.AssetExecutionContext, connection: Connection, key: str) -> SourceRow:
+    """The source of a partition. Raises ConfigError for a shard of another number of shards than it has."""
+    source, shard = get_source(connection, source_name(key)), shard_of(key)
+    if shard is not None:
+        if shard.of != source.shards:
+            raise ConfigError(
+                f"{key} is no partition of {source.name}, which has {source.shards} shards. "
+                "The partitions are brought up to date by: rag up"
+            )
+        _join_sync(context, connection)
+    return source
+
+
+def _join_sync(context: dg.AssetExecutionContext, connection: Connection) -> None:
+    """What this session writes of a sync is of the sync that the other shards' runs are of."""
+    run = context.run
+    sync = run.tags.get(SYNC_TAG) or run.tags.get(BACKFILL_ID_TAG) or run.root_run_id or run.run_id
+    connection.execute("SELECT set_config('rag.sync', %s, false)", [sync])
+
+
 def _evidence_of_idle(
     context: dg.AssetExecutionContext, database: Postgres, keys: Sequence[str], idle: Idle
 ) -> dict[str, dict[str, Any]]:
-    """Partition -> metadata. Where it cannot be told who is idle, nobody is: each says by itself what is wrong."""
-    started, names = time.monotonic(), {source_name(key): key for key in keys}
+    """Partition -> metadata; not of shards. Where it cannot be told who is idle, nobody is: each says what is wrong."""
+    started, names = time.monotonic(), {key for key in keys if shard_of(key) is None}
+    if not names:
+        return {}
     try:
         with database.connect(autocommit=True) as connection:
             connection.execute("SELECT set_config('rag.run', %s, false)", [context.run.run_id])
             sources = {
-                names[source.name]: source
-                for source in list_sources(connection)
-                if source.name in names
+                source.name: source for source in list_sources(connection) if source.name in names
             }
             mark_running_again(connection, [source.id for source in sources.values()])
             found = idle(connection, sources)
@@ -195,6 +234,11 @@ def _show(context: dg.AssetExecutionContext, evidence: Mapping[str, Mapping[str,
         )
 
 
+def is_interrupted() -> bool:
+    """Whether this process was told to stop."""
+    return _interrupted.is_set()
+
+
 def _record_end(
     database: Postgres, context: dg.AssetExecutionContext, failed: Mapping[str, str]
 ) -> None:
@@ -202,6 +246,8 @@ def _record_end(
     try:
         with database.connect(autocommit=True) as connection:
             connection.execute("SELECT set_config('rag.run', %s, false)", [context.run.run_id])
+            if any(map(shard_of, context.partition_keys)):
+                _join_sync(context, connection)
             mark_failed(connection, failed)
             mark_waiting(connection, [source_name(key) for key in context.partition_keys])
     except (RagError, psycopg.Error) as error:
@@ -216,7 +262,11 @@ def _interruption() -> dg.Failure:
 
 def _fail(errors: Mapping[str, RagError]) -> None:
     message = "\n".join(f"{key}: {error}" for key, error in errors.items())
-    raise dg.Failure(message, allow_retries=any(error.transient for error in errors.values()))
+    raise dg.Failure(
+        message,
+        metadata={FAILED: dg.MetadataValue.json(list(errors))},
+        allow_retries=any(error.transient for error in errors.values()),
+    )
 
 
 def _evidence(outcome: Outcome, seconds: float) -> dict[str, Any]:

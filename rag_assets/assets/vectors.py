@@ -30,10 +30,11 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.chunks import count_chunks
 from resources.postgres.collections import Collection, collections, register_collection
 from resources.postgres.connection import Connection
-from resources.postgres.embeddings import Target
+from resources.postgres.embeddings import OF_PART, Target
 from resources.postgres.idle import idle_vectors
+from resources.postgres.parts import Part
 from resources.postgres.sources import SourceRow, list_sources
-from resources.postgres.syncs import mark_synced
+from resources.postgres.syncs import mark_shard_synced, mark_synced
 from resources.postgres.vectors import (
     VectorRow,
     acknowledge,
@@ -57,6 +58,7 @@ def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
         deps=[chunk_embeddings],
         kinds={"python", "milvus"},
         code_version="1",
+        pool="milvus",
         **COMMON,
     )
     def vectors(
@@ -109,7 +111,7 @@ def _idle(
         name, layout = embedder.collection(connection, kind), milvus.layout(kind, embedder.open())
         if not serves(connection, store, name, layout):
             return {}
-        target = embedder.target(next(iter(sources.values())))
+        target = embedder.target(Part(next(iter(sources.values())).id))
         metadata = {"collection": name, "alias": ALIASES[kind]}
     ids = {key: source.id for key, source in sources.items()}
     found = idle_vectors(connection, ids, kind, target)
@@ -132,10 +134,10 @@ def sync_vectors(
     plan = Plan()
     settle(stage.writer, store, kind)
     if not embedder.wants(kind):
-        plan.deleted = drain(stage.writer, store, stage.source.id, kind)
-        mark_synced(stage.connection, [stage.source.id])
+        plan.deleted = drain(stage.writer, store, stage.part, kind)
+        _mark_synced(stage)
         return Outcome(plan, 0, metadata=_skipped(kind, embedder))
-    target, name = embedder.target(stage.source), embedder.collection(stage.connection, kind)
+    target, name = embedder.target(stage.part), embedder.collection(stage.connection, kind)
     layout = milvus.layout(kind, embedder.open())
     with stage.writer.transaction() as connection:
         identity = store.ensure_collection(name, layout)
@@ -145,7 +147,7 @@ def sync_vectors(
                 name, ALIASES[kind], kind, target.model, layout.dimension, identity, "building"
             ),
         )
-    plan.deleted = drain(stage.writer, store, stage.source.id, kind)
+    plan.deleted = drain(stage.writer, store, stage.part, kind)
     names = [embedder.collection(stage.connection, wanted) for wanted in target.kinds]
     batches = plan_vectors(stage.writer, target, name, batch_rows=BATCH_CHUNKS[kind])
     plan.inserted, plan.replaced = write_rows(
@@ -160,11 +162,17 @@ def sync_vectors(
     if has_unfinished(stage.connection, target):
         with stage.writer.transaction() as connection:
             complete_documents(connection, target, names)
-    mark_synced(stage.connection, [stage.source.id])
-    total = count_chunks(stage.connection, stage.source.id)
+    _mark_synced(stage)
+    total = count_chunks(stage.connection, stage.part)
     plan.failed = _without_embedding(stage, target)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed
     return _outcome(stage, plan, kind, name, total)
+
+
+def _mark_synced(stage: Stage) -> None:
+    """Ends the sync where nothing of the source waits; of shards the last one does."""
+    if stage.shard is None or mark_shard_synced(stage.connection, stage.source.id, stage.shard):
+        mark_synced(stage.connection, [stage.source.id])
 
 
 def write_rows(
@@ -276,12 +284,6 @@ def _publish(
     is found in it."""
     current = store.alias_target(kind)
     known = {item.name: item for item in collections(stage.connection, kind=kind)}
-    if current is None:
-        # An alias that was lost goes back to what PostgreSQL says serves: this collection may lack other sources.
-        for item in known.values():
-            if item.state == "serving" and store.has_collection(item.name):
-                store.point_alias(kind, item.name)
-                current = item.name
     if current == name and known[name].state == "serving":
         return
     # An alias that was moved while PostgreSQL says that this collection serves is moved back in any case.
@@ -297,8 +299,8 @@ def _publish(
 
 def _without_embedding(stage: Stage, target: Target) -> int:
     row = stage.connection.execute(
-        """SELECT count(*) FROM documents d JOIN document_chunks c ON c.document_id = d.id
-           WHERE d.source_uuid = %(source)s AND d.indexing_status = 'failed' AND c.embedding_status = 'failed'""",
+        f"""SELECT count(*) FROM documents d JOIN document_chunks c ON c.document_id = d.id
+           WHERE {OF_PART} AND d.indexing_status = 'failed' AND c.embedding_status = 'failed'""",
         target.parameters(),
     ).fetchone()
     assert row is not None

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from rag_assets.automation.jobs import sync_source
-from rag_assets.automation.requests import INTERVAL, in_progress
+from rag_assets.automation.requests import INTERVAL, in_progress, sync_requests
 from rag_assets.checks.schedule import ASSET, NAME, judged
-from rag_assets.partitions import SOURCES, partition_key
+from rag_assets.partitions import SOURCES, partition_key, sync_keys
 from rag_assets.schedule import Timetable, timetable
 from resources.configured import PostgresResource
 from resources.postgres.syncs import (
@@ -44,7 +44,7 @@ def due_sources_sensor(
     with postgres.open().connect(autocommit=True) as connection:
         states = sync_states(connection)
         working, several = in_progress(context.instance)
-        idle = [] if several else [s for s in states if partition_key(s.name) not in working]
+        idle = [] if several else [s for s in states if s.name not in working]
         dead = {s.name: s.run for s in idle if s.status == "running"}
         mark_interrupted(connection, dead, INTERRUPTED)
         # Never synced: at once. Else at the next tick of its schedule.
@@ -56,11 +56,11 @@ def due_sources_sensor(
         plan_syncs(connection, unplanned)
         due = [s for s in idle if s.name not in dead and _is_due(s, now)]
         known = set(context.instance.get_dynamic_partitions(SOURCES.name or "")) if due else set()
-        due = [s for s in due if partition_key(s.name) in known][:REQUESTS]
+        due = [s for s in due if known.issuperset(sync_keys(s.name, s.shards))][:REQUESTS]
         mark_requested(connection, [s.id for s in due])
     events, cursor = _changes(states, set(json.loads(context.cursor or "[]")), table, now)
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(partition_key=partition_key(s.name)) for s in due],
+        run_requests=[request for s in due for request in sync_requests(s.name, s.shards)],
         asset_events=events,
         cursor=cursor,
         skip_reason=None if due else dg.SkipReason("No source is due."),

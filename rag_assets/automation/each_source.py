@@ -7,7 +7,7 @@ from typing import TypeVar
 import dagster as dg
 
 from rag_assets.assets.stage import Stage
-from rag_assets.partitions import source_name
+from rag_assets.partitions import partition_key, source_name
 from resources.configured import PostgresResource
 from resources.errors import RagError
 from resources.postgres.sources import get_source
@@ -30,11 +30,14 @@ def for_each_source(
     what: str,
     work: Callable[[Stage], T],
 ) -> list[T]:
-    """What `work` returns for each source of this run (one, or a range in a backfill)."""
+    """What `work` returns for each source of this run (one, or a range in a backfill), whole where a shard is."""
     keys = context.partition_keys if context.has_partition_key_range else [context.partition_key]
     done = []
-    for key in keys:
-        with errors_as_failures(), postgres.open().writer(key, run=context.run_id) as writer:
-            source = get_source(writer.connection, source_name(key))
+    for name in dict.fromkeys(map(source_name, keys)):
+        with (
+            errors_as_failures(),
+            postgres.open().writer(partition_key(name), run=context.run_id) as writer,
+        ):
+            source = get_source(writer.connection, name)
             done.append(work(Stage(what, source, writer, context.log)))
     return done

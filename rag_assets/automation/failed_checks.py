@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from rag_assets.automation.jobs import check_source, repair_drift
-from rag_assets.automation.requests import INTERVAL, Asked, busy
+from rag_assets.automation.requests import INTERVAL, Asked, in_progress
 from rag_assets.follow_up import Step, gave_up, next_steps
 from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
 from rag_assets.settings import load_settings
@@ -37,6 +37,7 @@ def failed_checks_sensor(
         active = [source.name for source in list_sources(connection) if source.is_active]
         results = last_results(connection)
     requests, stopped, now = [], [], datetime.now(UTC)
+    working, _ = in_progress(context.instance)
     for name in active:
         key = partition_key(name)
         steps = next_steps([found for found in results if found.source == name], attempts, now)
@@ -44,7 +45,7 @@ def failed_checks_sensor(
         if not steps or steps[0].do == "stop" or key not in known:
             continue
         step = steps[0]
-        if asked.due(key, step.seen) and not busy(context.instance, None, {PARTITION_TAG: key}):
+        if asked.due(key, step.seen) and name not in working:
             requests.append(_request(key, step, attempts))
             asked.asked(key, step.seen)
     context.update_cursor(asked.cursor())

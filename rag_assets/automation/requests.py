@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 import dagster as dg
 
-from rag_assets.partitions import PARTITION_TAG, RANGE_TAG
+from rag_assets.partitions import PARTITION_TAG, RANGE_TAG, SYNC_TAG, source_name, sync_keys
 
 #: Seconds between two looks of a sensor.
 INTERVAL = 30
@@ -41,12 +42,19 @@ def busy(instance: dg.DagsterInstance, job: str | None, tags: dict[str, str]) ->
 
 
 def in_progress(instance: dg.DagsterInstance) -> tuple[set[str], bool]:
-    """(partitions that runs in progress are for, whether one of these runs is for a range of them), in one query."""
+    """(sources that runs in progress are for, or for a shard of, whether one of these runs is for a range of
+    partitions), in one query."""
     runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS))
     return (
-        {run.tags[PARTITION_TAG] for run in runs if PARTITION_TAG in run.tags},
+        {source_name(run.tags[PARTITION_TAG]) for run in runs if PARTITION_TAG in run.tags},
         any(RANGE_TAG in run.tags for run in runs),
     )
+
+
+def sync_requests(source_name: str, shards: int) -> list[dg.RunRequest]:
+    """A run that syncs the source, or one for each of its shards, all of one sync."""
+    tags = {SYNC_TAG: str(uuid.uuid4())} if shards > 1 else {}
+    return [dg.RunRequest(partition_key=key, tags=tags) for key in sync_keys(source_name, shards)]
 
 
 @dataclass

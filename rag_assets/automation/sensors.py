@@ -13,8 +13,8 @@ import dagster as dg
 from rag_assets.automation.due_sources import due_sources_sensor
 from rag_assets.automation.failed_checks import failed_checks_sensor
 from rag_assets.automation.jobs import purge_removed_sources, sync_source
-from rag_assets.automation.requests import INTERVAL, Asked, busy, in_progress
-from rag_assets.partitions import SOURCES, partition_key
+from rag_assets.automation.requests import INTERVAL, Asked, busy, in_progress, sync_requests
+from rag_assets.partitions import SOURCES, partition_key, partition_keys
 from resources.configured import PostgresResource
 from resources.errors import RagError
 from resources.postgres.connection import Connection
@@ -43,7 +43,7 @@ def sources_table_sensor(
     for run in fail_dead_runs(context.instance):
         context.log.warning(f"The process of run {run} is gone; the run is failed.")
     with postgres.open().connect(autocommit=True) as connection:
-        wanted = {partition_key(source.name) for source in list_sources(connection)}
+        wanted = {key for s in list_sources(connection) for key in partition_keys(s.name, s.shards)}
         abandoned = abandoned_deletions(connection)
     known = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
     changes = []
@@ -77,7 +77,9 @@ def changed_folders_sensor(
     with postgres.open().connect(autocommit=True) as connection:
         unfinished, failing = unfinished_sources(connection), failing_sources(connection)
         sources = [
-            s for s in list_sources(connection) if s.is_active and partition_key(s.name) in known
+            s
+            for s in list_sources(connection)
+            if s.is_active and known.issuperset(partition_keys(s.name, s.shards))
         ]
         for source in asked.round(sources, lambda source: partition_key(source.name)):
             key = partition_key(source.name)
@@ -92,8 +94,8 @@ def changed_folders_sensor(
             seen = seen or unfinished.get(source.id, "")
             if not seen or (source.id in failing and asked.known(key, seen)):
                 continue
-            if asked.due(key, seen) and key not in working:
-                requests.append(dg.RunRequest(partition_key=key))
+            if asked.due(key, seen) and source.name not in working:
+                requests += sync_requests(source.name, source.shards)
                 asked.asked(key, seen)
     context.update_cursor(asked.cursor())
     for problem in problems:

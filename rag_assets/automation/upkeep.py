@@ -61,7 +61,7 @@ def embed_what_is_lost(
     embedder: EmbedderResource,
 ) -> list[dict[str, Any]]:
     def work(stage: Stage) -> dict[str, Any]:
-        target = embedder.target(stage.source)
+        target = embedder.target(stage.part)
         report = reembed(stage, storage.open(), embedder.open(), target, storage.precision)
         return report.as_dict()
 

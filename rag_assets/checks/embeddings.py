@@ -7,7 +7,9 @@ from rag_assets.partitions import SOURCES
 from resources.configured import EmbedderResource, PostgresResource, StorageResource
 from resources.embedding_files import damaged
 from resources.postgres.check_results import REPAIR
+from resources.postgres.connection import Connection
 from resources.postgres.embeddings import files_of_source, without_embedding
+from resources.postgres.parts import Part
 from resources.postgres.sources import get_source
 
 
@@ -22,13 +24,12 @@ def chunk_embeddings_are_in_parquet(
     storage: StorageResource,
     embedder: EmbedderResource,
 ) -> dg.AssetCheckResult:
-    database, files = postgres.open(), storage.open()
+    files = storage.open()
 
-    def look(name: str) -> dg.AssetCheckResult:
-        with database.connect(autocommit=True) as connection:
-            target = embedder.target(get_source(connection, name))
-            recorded = files_of_source(connection, target)
-            lacking = without_embedding(connection, target)
+    def look(connection: Connection, name: str) -> dg.AssetCheckResult:
+        target = embedder.target(Part(get_source(connection, name).id))
+        recorded = files_of_source(connection, target)
+        lacking = without_embedding(connection, target)
         size = sum(file.written.byte_count for file in recorded)
         wrong = damaged(files, recorded)
         return result(
@@ -49,4 +50,4 @@ def chunk_embeddings_are_in_parquet(
             },
         )
 
-    return of_each_source(context, look)
+    return of_each_source(context, postgres, look)

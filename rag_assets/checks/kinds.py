@@ -94,17 +94,14 @@ def check_of_kind(
         if not (unwanted_too or embedder.wants(kind)):
             kinds = ",".join(embedder.kinds)
             nothing = result(True, f"{kind} is not among RAG_VECTORS={kinds}: nothing is declared.")
-            return of_each_source(context, lambda _: nothing)
-        with (
-            closing(milvus.open()) as store,
-            postgres.open().connect(autocommit=True) as connection,
-        ):
+            return of_each_source(context, postgres, lambda *_: nothing)
+        with closing(milvus.open()) as store:
 
-            def of_source(source: str) -> dg.AssetCheckResult:
+            def of_source(connection: Connection, source: str) -> dg.AssetCheckResult:
                 row = get_source(connection, source)
                 files = storage.open()
                 return look(Subject(kind, row, connection, store, files, milvus, embedder))
 
-            return of_each_source(context, of_source)
+            return of_each_source(context, postgres, of_source)
 
     return check

@@ -135,13 +135,11 @@ def _sample_matches(kind: Kind) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, postgres: PostgresResource, milvus: MilvusResource
     ) -> dg.AssetCheckResult:
         full = f"{kind}_vectors_match_postgres"
-        with (
-            closing(milvus.open()) as store,
-            postgres.open().connect(autocommit=True) as connection,
-        ):
+        with closing(milvus.open()) as store:
             return of_each_source(
                 context,
-                lambda name: _result(connection, store, kind, name, full),
+                postgres,
+                lambda connection, name: _result(connection, store, kind, name, full),
                 quick_form_of=full,
             )
 

@@ -14,7 +14,9 @@ from typing import Any
 import dagster as dg
 
 from rag_assets.partitions import source_name
+from resources.configured import PostgresResource
 from resources.postgres.check_results import Finding, Form, Outcome, record_findings
+from resources.postgres.connection import Connection
 
 #: Rows of evidence in the metadata.
 EVIDENCE_ROWS = 100
@@ -58,31 +60,33 @@ def result(
 
 def of_each_source(
     context: dg.AssetCheckExecutionContext,
-    check: Callable[[str], dg.AssetCheckResult],
+    postgres: PostgresResource,
+    check: Callable[[Connection, str], dg.AssetCheckResult],
     *,
     quick_form_of: str = "",
     remembered: bool = True,
 ) -> dg.AssetCheckResult:
-    """The result of `check` for the source of this run, remembered. `quick_form_of`: the check that looks at all of it.
+    """The result of `check` (connection, source) for the source of this run, remembered.
 
-    Not `remembered`: of what follows from a table alone, and asks for neither a repair nor another look.
+    `quick_form_of`: the check that looks at all of it. Not `remembered`: of what follows from a table alone, and asks
+    for neither a repair nor another look.
     Of a run over several (a backfill) Dagster takes one result: it fails where one source does, and says which.
     """
     (spec,) = context.check_specs
     keys = [context.partition_key] if context.has_partition_key else list(context.partition_keys)
     results, started = {}, {}
-    for key in keys:
-        started[key] = time.monotonic()
-        results[key] = check(source_name(key))
-    if remembered:
-        findings = [
-            _finding(source_name(key), spec, found, quick_form_of, time.monotonic() - started[key])
-            for key, found in results.items()
-        ]
-        with context.resources.postgres.open().connect(autocommit=True) as connection:
+    with postgres.open().connect(autocommit=True) as connection:
+        for name in dict.fromkeys(map(source_name, keys)):
+            started[name] = time.monotonic()
+            results[name] = check(connection, name)
+        if remembered:
+            findings = [
+                _finding(name, spec, found, quick_form_of, time.monotonic() - started[name])
+                for name, found in results.items()
+            ]
             record_findings(connection, findings, context.run.run_id)
     if len(results) == 1:
-        return results[keys[0]]
+        return next(iter(results.values()))
     failed = [found for found in results.values() if not found.passed]
     error = dg.AssetCheckSeverity.ERROR
     return dg.AssetCheckResult(
@@ -90,8 +94,8 @@ def of_each_source(
         description="\n".join(found.description or "" for found in failed or results.values()),
         severity=failed[0].severity if len({found.severity for found in failed}) == 1 else error,
         metadata={
-            f"{key}/{name}": value
-            for key, found in results.items()
+            f"{source}/{name}": value
+            for source, found in results.items()
             for name, value in found.metadata.items()
         },
     )

@@ -18,6 +18,7 @@ from rag_assets.retrieval_quality import (
     poor_indexes,
 )
 from resources.configured import PostgresResource, RetrievalResource
+from resources.postgres.connection import Connection
 from resources.postgres.evaluations import Evaluation, latest_and_accepted
 
 ASSET = "retrieval_evaluation"
@@ -96,15 +97,13 @@ def _check(
         postgres: PostgresResource,
         retrieval: RetrievalResource,
     ) -> dg.AssetCheckResult:
-        with postgres.open().connect(autocommit=True) as connection:
+        def of_source(connection: Connection, source: str) -> dg.AssetCheckResult:
+            pairs = latest_and_accepted(connection, source)
+            if not pairs:
+                return result(True, f"{source}: no retrieval set was evaluated.")
+            return judge(source, pairs, retrieval.margin)
 
-            def of_source(source: str) -> dg.AssetCheckResult:
-                pairs = latest_and_accepted(connection, source)
-                if not pairs:
-                    return result(True, f"{source}: no retrieval set was evaluated.")
-                return judge(source, pairs, retrieval.margin)
-
-            return of_each_source(context, of_source, remembered=False)
+        return of_each_source(context, postgres, of_source, remembered=False)
 
     return check
 

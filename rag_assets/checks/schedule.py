@@ -6,6 +6,7 @@ policy from the default schedule, and each source this check. It is no part of `
 """
 
 from datetime import UTC, datetime
+from functools import cache
 
 import dagster as dg
 
@@ -14,6 +15,7 @@ from rag_assets.follow_up import age
 from rag_assets.partitions import SOURCES
 from rag_assets.schedule import Timetable, timetable
 from resources.configured import PostgresResource
+from resources.postgres.connection import Connection
 from resources.postgres.syncs import SyncState, sync_states
 
 ASSET, NAME = "source_documents", "synced_on_schedule"
@@ -56,12 +58,15 @@ def synced_on_schedule(
     context: dg.AssetCheckExecutionContext, postgres: PostgresResource
 ) -> dg.AssetCheckResult:
     now, table = datetime.now(UTC), timetable()
-    with postgres.open().connect(autocommit=True) as connection:
-        states = {state.name: state for state in sync_states(connection)}
 
-    def look(name: str) -> dg.AssetCheckResult:
-        if name not in states:
+    @cache
+    def states(connection: Connection) -> dict[str, SyncState]:
+        return {state.name: state for state in sync_states(connection)}
+
+    def look(connection: Connection, name: str) -> dg.AssetCheckResult:
+        state = states(connection).get(name)
+        if state is None:
             return result(True, f"{name} is not active: it is not synced.")
-        return judged(states[name], table, now)
+        return judged(state, table, now)
 
-    return of_each_source(context, look, remembered=False)
+    return of_each_source(context, postgres, look, remembered=False)

@@ -59,8 +59,7 @@ def _table_check(
                 mend=f"{REPAIR} --source {name}",
             )
 
-        with postgres.open().connect(autocommit=True) as connection:
-            return of_each_source(context, lambda name: look(connection, name))
+        return of_each_source(context, postgres, look)
 
     return check
 
@@ -144,11 +143,10 @@ def deleted_chunks_have_left_milvus(
     context: dg.AssetCheckExecutionContext, postgres: PostgresResource, limits: LimitsResource
 ) -> dg.AssetCheckResult:
     """Deletions of sources that were removed show at every source: they have no partition of their own."""
-    database, seconds = postgres.open(), limits.outbox_seconds
+    seconds = limits.outbox_seconds
 
-    def look(name: str) -> dg.AssetCheckResult:
-        with database.connect(autocommit=True) as connection:
-            waiting = waiting_deletions(connection, get_source(connection, name).id, seconds)
+    def look(connection: Connection, name: str) -> dg.AssetCheckResult:
+        waiting = waiting_deletions(connection, get_source(connection, name).id, seconds)
         overdue = sum(row[3] for row in waiting)
         return result(
             not overdue,
@@ -159,7 +157,7 @@ def deleted_chunks_have_left_milvus(
             mend=f"{REPAIR} --source {name}",
         )
 
-    return of_each_source(context, look)
+    return of_each_source(context, postgres, look)
 
 
 TABLE_CHECKS: list[dg.AssetChecksDefinition] = [

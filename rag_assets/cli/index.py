@@ -214,8 +214,8 @@ def _trials(deployment: Deployment, url: str | None, data: Path | None) -> Itera
         store.uri if url is None else url,
         store.token if own else "",
         settings.milvus_timeout,
-        owner,
-        data or embedded,
+        owner=owner,
+        folder=data or embedded,
     )
     with deployment.postgres().connect(autocommit=True) as connection:
         lock = "SELECT pg_try_advisory_lock(hashtextextended('rag-assets index trials', 0))"

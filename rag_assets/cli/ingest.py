@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rag_assets.cli.output import bars, command, err, out, print_json, table
+from rag_assets.cli.output import command, err, out, print_json, table
 from rag_assets.cli.stack import JsonOption
-from rag_assets.deployment import Deployment, failures
+from rag_assets.cli.syncs import Report, Syncs
+from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
-
-if TYPE_CHECKING:
-    import dagster as dg
-
-
-@dataclass
-class Report:
-    """What one source's sync did."""
-
-    source: str
-    partitions: list[str]
-    plan: dict[str, dict[str, int]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    failed_documents: list[dict[str, str]] = field(default_factory=list)
-    errors: list[tuple[str, str]] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        found = {
-            "source": self.source,
-            "partitions": self.partitions,
-            "plan": self.plan,
-            "seconds": self.seconds,
-            "failed_documents": self.failed_documents,
-        }
-        if self.errors:
-            found["errors"] = [{"step": step, "message": message} for step, message in self.errors]
-        return found
 
 
 @command
@@ -74,7 +45,7 @@ def ingest(
     sources = _sources(deployment, path, name, include or [], exclude or [], language)
     deployment.sync_partitions()
     ops = {"source_documents": {"accept_deletions": True}} if accept_deletions else None
-    reports = [_sync(deployment, source, ops, quiet=as_json) for source in sources]
+    reports = Syncs(deployment, ops, quiet=as_json).of(sources)
     if as_json:
         print_json(
             reports[0].as_json() if len(reports) == 1 else [report.as_json() for report in reports]
@@ -139,45 +110,6 @@ def _sources(
 def default_name(path: Path) -> str:
     """A source name made of the folder's: what cannot stand in one becomes a hyphen."""
     return re.sub(r"[^\w.\-]+", "-", path.resolve().name).strip("-.")[:100] or "root"
-
-
-def _sync(
-    deployment: Deployment, source: str, ops: Mapping[str, Any] | None, *, quiet: bool
-) -> Report:
-    from rag_assets.partitions import partition_key
-
-    key = partition_key(source)
-    started = time.monotonic()
-    with bars(quiet):
-        result = deployment.execute("sync_source", key, ops)
-    report = _report(deployment, source, key, result)
-    if not quiet:
-        err.print(f"{source}: {time.monotonic() - started:.1f} s")
-    return report
-
-
-def _report(
-    deployment: Deployment, source: str, key: str, result: dg.ExecuteInProcessResult
-) -> Report:
-    from resources.postgres.documents import failed_documents
-    from resources.postgres.sources import get_source
-
-    report = Report(source, [key], errors=list(failures(result)))
-    for event in result.all_events:
-        if not event.is_step_materialization:
-            continue
-        materialization = event.step_materialization_data.materialization
-        metadata: Mapping[str, Any] = materialization.metadata
-        asset = materialization.asset_key.to_user_string()
-        report.plan[asset] = metadata["plan"].value
-        report.seconds[asset] = metadata["seconds"].value
-    for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed:
-            report.errors.append((evaluation.check_name, evaluation.description or "failed"))
-    with deployment.postgres().connect(autocommit=True) as connection:
-        failed = failed_documents(connection, get_source(connection, source).id)
-    report.failed_documents = [{"key": key, "reason": reason} for key, reason in failed]
-    return report
 
 
 def _show(report: Report) -> None:

@@ -118,11 +118,12 @@ def _lost(deployment: Deployment, key: str) -> dict[str, Any]:
     from rag_assets.partitions import source_name
     from rag_assets.reembedding import lost_embeddings
     from resources.postgres.embeddings import Target
+    from resources.postgres.parts import Part
     from resources.postgres.sources import get_source
 
     with deployment.postgres().connect(autocommit=True) as connection:
         source = get_source(connection, source_name(key))
-        target = Target(source.id, deployment.model, deployment.settings.vectors)
+        target = Target(Part(source.id), deployment.model, deployment.settings.vectors)
         report, _ = lost_embeddings(connection, deployment.files(), target, source.name)
     return report.as_dict()
 

@@ -12,6 +12,7 @@ from rag_assets.cli.last_checks import last_checks, show_checks
 from rag_assets.cli.output import command, out, print_json, table
 from rag_assets.deployment import Deployment
 from rag_assets.settings import PROJECT_ROOT
+from resources.errors import EmbedderUnavailable
 from resources.urls import without_secrets
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -84,12 +85,19 @@ def _status(deployment: Deployment) -> dict[str, Any]:
         "storage": without_secrets(settings.effective_storage_url),
         "embedder": {
             "name": settings.embedder,
-            "fingerprint": deployment.model,
+            "fingerprint": _fingerprint(deployment),
             "vectors": list(settings.vectors),
         },
         "counts": counts,
         "checks": checks,
     }
+
+
+def _fingerprint(deployment: Deployment) -> str | None:
+    try:
+        return deployment.model
+    except EmbedderUnavailable:  # `openai` without RAG_OPENAI_DIMENSIONS asks its server
+        return None
 
 
 @command

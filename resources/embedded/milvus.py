@@ -109,7 +109,8 @@ def running_milvus(home: Path) -> str | None:
 def find_milvus(home: Path) -> Server | None:
     """The live server of this home, whether it answers or not."""
     recorded = _recorded(home)
-    process = find(recorded.get("pid"), milvus_server.__file__, str(home / "milvus"))
+    # By its folders, not its program: another checkout may have started it.
+    process = find(recorded.get("pid"), str(home / "milvus"), str(home / "run" / "milvus.json"))
     return Server(process, recorded["port"]) if process else None
 
 

@@ -1,6 +1,6 @@
 """Texts in groups for a model, and the groups' vectors back in the order of the texts.
 
-No model and no process here: `bge_m3` makes batches of it, `devices` shares out by it.
+No model and no process here: `bge_m3` makes batches of it, `devices` shares out by it, `openai` judges texts by it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,17 @@ from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 Terms = tuple[NDArray[np.uint32], NDArray[np.float32]]
 
 _NO_TERMS: Terms = (np.empty(0, np.uint32), np.empty(0, np.float32))
+
+
+def unusable(text: str) -> str | None:
+    """Why no tokenizer can take a text: one such text would fail a whole call."""
+    if not text.strip():
+        return "blank"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"not valid Unicode: {error.reason} at character {error.start}"
+    return None
 
 
 def offsets(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

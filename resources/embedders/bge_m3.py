@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rag_assets.pipeline.vectors import Embeddings, Kind
-from resources.embedders.batches import Vectors, batches
+from resources.embedders.batches import Vectors, batches, unusable
 from resources.embedders.bge_m3_model import DIMENSION, MODEL_FILES, BgeM3Model, load
 from resources.embedders.devices import Devices
 from resources.errors import ConfigError
@@ -138,7 +138,7 @@ class BgeM3Embedder:
         """
         if self._devices is not None:
             return self._devices.embed(texts, kinds)
-        failures = {i: reason for i, text in enumerate(texts) if (reason := _unusable(text))}
+        failures = {i: reason for i, text in enumerate(texts) if (reason := unusable(text))}
         if len(failures) == len(texts):
             return _vectors([0] * len(texts), kinds).embeddings(failures)
         with _LOCK:
@@ -182,17 +182,6 @@ class BgeM3Embedder:
 
 def _vectors(token_vectors: Sequence[int], kinds: Collection[Kind]) -> Vectors:
     return Vectors(token_vectors, kinds, DIMENSION, DIMENSION)
-
-
-def _unusable(text: str) -> str | None:
-    """Why the tokenizer cannot take a text: one such text would fail the whole call."""
-    if not text.strip():
-        return "blank"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"not valid Unicode: {error.reason} at character {error.start}"
-    return None
 
 
 def _embed_batch(

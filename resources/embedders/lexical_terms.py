@@ -20,6 +20,10 @@ NUMBER_WEIGHTS = (6, 12, 16)  # by digits
 PAIR_WEIGHTS = (16, 10, 2)  # by the hiragana in it, the script of particles and endings
 CHARACTER_WEIGHTS = (2, 1)  # likewise
 HANGUL_WEIGHTS = (8, 4)  # a word carries its particles with it, so the pairs inside it count too
+# Of a word or number in a query most of whose tokens are none: amid Chinese or Japanese it is a name or a quantity,
+# however short, and counts like two pairs once rarity is known (the root is taken). Chosen on Japanese: nDCG@10 of the
+# sparse vectors .951 -> .955 on articles, .934 -> .939 on passages; then on Chinese .977 -> .981 and .967 -> .972.
+AMID_CHARACTERS = 64
 NGRAMS = (3, 4, 5)  # of "<word>"
 NGRAM_CHARACTERS = 40  # of a word; beyond it is base64, not a word
 
@@ -31,6 +35,7 @@ PARAMETERS = {
     "pair_weights": PAIR_WEIGHTS,
     "character_weights": CHARACTER_WEIGHTS,
     "hangul_weights": HANGUL_WEIGHTS,
+    "amid_characters": AMID_CHARACTERS,
     "ngrams": NGRAMS,
     "ngram_characters": NGRAM_CHARACTERS,
 }
@@ -119,6 +124,16 @@ def _weight(weights: Sequence[int], position: int) -> int:
     return weights[min(position, len(weights) - 1)]
 
 
+def is_word(token: str) -> bool:
+    """Whether it has n-grams: characters of a script without spaces and Hangul have their pairs."""
+    return not _APART.match(token)
+
+
+def letters(token: str) -> int:
+    """What it adds to its text's length: its letters; one where each character is a token."""
+    return 1 if _SPACELESS.match(token) else min(len(token), NGRAM_CHARACTERS)
+
+
 def analyze(token: str) -> tuple[list[tuple[str, int]], list[str]]:
     """A token's terms with their weights, its own first; and its n-grams."""
     if _SPACELESS.match(token):
@@ -126,7 +141,7 @@ def analyze(token: str) -> tuple[list[tuple[str, int]], list[str]]:
         character = (token[0], CHARACTER_WEIGHTS[hiragana[0]])
         pair = [(token, PAIR_WEIGHTS[sum(hiragana)])] if len(token) == 2 else []
         return [*pair, character], []
-    if _APART.match(token):
+    if not is_word(token):
         if len(token) == 1:
             return [(token, CHARACTER_WEIGHTS[0])], []
         pairs = [(f"~{token[i : i + 2]}", HANGUL_WEIGHTS[1]) for i in range(len(token) - 1)]

@@ -172,6 +172,7 @@ class Reads(MilvusServer):
             anns_field=VECTOR_FIELD,
             search_params={"metric_type": "IP", "params": dict(params)},
             output_fields=list(output_fields),
+            consistency_level=self.search_consistency,
         )
         return list(hits[0])
 
@@ -220,6 +221,7 @@ class Reads(MilvusServer):
             filter=one_of("chunk_id", chunks),
             output_fields=["chunk_id", VECTOR_FIELD],
             limit=BUCKET_ROWS,
+            consistency_level=self.search_consistency,
         )
         if len(rows) == BUCKET_ROWS and len(chunks) > 1:  # there are more
             half = len(chunks) // 2

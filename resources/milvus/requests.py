@@ -29,11 +29,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MilvusServer:
-    """A server by its URI. `timeout`: seconds a request may take."""
+    """A server by its URI. `timeout`: seconds a request may take. `search_consistency`: of searches; "Strong" ones wait
+    until the server is sure to know what was written before: 200 ms on 2.3.5, whatever is searched for."""
 
     uri: str
     token: str = ""
     timeout: float = 30.0
+    search_consistency: str = "Strong"
 
     @cached_property
     def client(self) -> Client:

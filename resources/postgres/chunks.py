@@ -12,6 +12,7 @@ from rag_assets.pipeline.identity import chunk_id, text_hash
 from rag_assets.pipeline.plan import Plan
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.copying import copy_rows
+from resources.postgres.parts import Part, of_part
 from resources.postgres.todo import plan_todo
 
 #: Characters of text split at a time, with 4,000 more for each document: at most 1,000 documents.
@@ -38,18 +39,18 @@ _CHUNK_COLUMNS = {
 
 def documents_to_split(source: LiteralString, chunker: LiteralString) -> LiteralString:
     """Documents of a source whose text was not split by this chunker."""
-    return f"""FROM documents WHERE source_uuid = {source} AND char_count > 0
+    return f"""FROM documents WHERE {of_part(source, "source_uuid", "id")} AND char_count > 0
              AND chunker_fingerprint IS DISTINCT FROM {chunker}"""
 
 
-def plan_chunking(writer: Writer, source_id: uuid.UUID, chunker_fingerprint: str) -> int:
+def plan_chunking(writer: Writer, part: Part, chunker_fingerprint: str) -> int:
     """Leaves the documents to split in `pg_temp.todo`. Returns the number of batches."""
     return plan_todo(
         writer.connection,
         f"""SELECT id, (sum(char_count + %(document_chars)s) OVER (ORDER BY id))::bigint / %(batch_chars)s AS batch
            {documents_to_split("%(source)s", "%(chunker)s")}""",
         {
-            "source": source_id,
+            **part.parameters(),
             "chunker": chunker_fingerprint,
             "document_chars": _DOCUMENT_CHARS,
             "batch_chars": BATCH_CHARS,
@@ -179,9 +180,11 @@ def write_chunks(
     )
 
 
-def count_chunks(connection: Connection, source_id: uuid.UUID) -> int:
+def count_chunks(connection: Connection, part: Part) -> int:
     row = connection.execute(
-        "SELECT coalesce(sum(chunk_count), 0) FROM documents WHERE source_uuid = %s", [source_id]
+        f"""SELECT coalesce(sum(chunk_count), 0) FROM documents
+            WHERE {of_part("%(source)s", "source_uuid", "id")}""",
+        part.parameters(),
     ).fetchone()
     assert row is not None
     return int(row[0])

@@ -2,6 +2,7 @@
 
 One writer a partition: a session advisory lock, held by the very connection that writes, and an epoch that is checked
 in every transaction. A writer whose session is gone cannot commit; one that was taken over is refused by the epoch.
+A part of a partition ("name/part") has a writer of its own beside those of other parts, never beside one of the whole.
 """
 
 from __future__ import annotations
@@ -78,12 +79,20 @@ class Postgres:
                 connection, sorted(partitions), self.lock_timeout if patience is None else patience
             )
             rows = connection.execute(
+                # Whoever takes a part takes over from a writer of the whole, and who takes the whole from all parts'.
                 """INSERT INTO partition_writers (partition, epoch, holder)
-                   SELECT name, 1, %s FROM unnest(%s::text[]) AS name ORDER BY name
+                   SELECT name, 1, %(holder)s FROM (
+                     SELECT unnest(%(taken)s::text[]) UNION SELECT split_part(unnest(%(taken)s::text[]), '/', 1)
+                     UNION SELECT p.partition FROM partition_writers p
+                       WHERE split_part(p.partition, '/', 1) = ANY(%(taken)s)) AS names(name) ORDER BY name
                    ON CONFLICT (partition) DO UPDATE
                    SET epoch = partition_writers.epoch + 1, holder = excluded.holder, taken_at = now()
-                   RETURNING partition, epoch, set_config('rag.run', %s, false)""",
-                [f"{socket.gethostname()}:{os.getpid()}", list(partitions), run],
+                   RETURNING partition, epoch, set_config('rag.run', %(run)s, false)""",
+                {
+                    "holder": f"{socket.gethostname()}:{os.getpid()}",
+                    "taken": list(partitions),
+                    "run": run,
+                },
             ).fetchall()
             epochs = {partition: epoch for partition, epoch, _ in rows}
             with ExitStack() as opened:
@@ -192,7 +201,10 @@ def _lock(connection: Connection, partitions: Sequence[str], timeout: float) -> 
         if time.monotonic() >= deadline:
             missing = partitions[len(taken)]
             held = connection.execute(
-                "SELECT holder, taken_at FROM partition_writers WHERE partition = %s", [missing]
+                """SELECT holder, taken_at FROM partition_writers
+                   WHERE partition IN (%(partition)s, split_part(%(partition)s, '/', 1))
+                   ORDER BY taken_at DESC LIMIT 1""",
+                {"partition": missing},
             ).fetchone()
             by = f"{held[0]} since {held[1]:%Y-%m-%d %H:%M:%S%z}" if held else "another process"
             raise StoreUnavailable(
@@ -205,9 +217,23 @@ _LOCK = "hashtextextended('rag-assets partition ' || %s, 0)"
 
 
 def _try_lock(connection: Connection, partition: str) -> bool:
-    row = connection.execute(f"SELECT pg_try_advisory_lock({_LOCK})", [partition]).fetchone()
-    return row is not None and row[0]
+    whole, _, part = partition.partition("/")
+    if part and not _ask(connection, f"SELECT pg_try_advisory_lock_shared({_LOCK})", whole):
+        return False
+    if _ask(connection, f"SELECT pg_try_advisory_lock({_LOCK})", partition):
+        return True
+    if part:
+        _ask(connection, f"SELECT pg_advisory_unlock_shared({_LOCK})", whole)
+    return False
 
 
 def _unlock(connection: Connection, partition: str) -> None:
-    connection.execute(f"SELECT pg_advisory_unlock({_LOCK})", [partition])
+    whole, _, part = partition.partition("/")
+    _ask(connection, f"SELECT pg_advisory_unlock({_LOCK})", partition)
+    if part:
+        _ask(connection, f"SELECT pg_advisory_unlock_shared({_LOCK})", whole)
+
+
+def _ask(connection: Connection, question: LiteralString, partition: str) -> bool:
+    row = connection.execute(question, [partition]).fetchone()
+    return row is not None and row[0]

@@ -11,6 +11,7 @@ from rag_assets.pipeline.identity import fingerprint
 from resources.parsing import PARSER_VERSION
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.copying import copy_rows
+from resources.postgres.parts import Part, of_part
 from resources.postgres.sources import SourceRow
 from resources.postgres.todo import plan_todo
 
@@ -73,7 +74,8 @@ def entries_to_parse(
 ) -> LiteralString:
     """Entries `e` of a source whose document `d` is not what these fingerprints would make of them."""
     return f"""FROM source_entries e LEFT JOIN documents d ON d.id = e.document_id
-           WHERE e.source_id = {source} AND (d.id IS NULL OR d.raw_hash IS DISTINCT FROM e.content_hash
+           WHERE {of_part(source, "e.source_id", "e.document_id")} AND (d.id IS NULL
+             OR d.raw_hash IS DISTINCT FROM e.content_hash
              OR coalesce(d.parser_fingerprint, '') NOT IN ({parser}, {limited})
              OR (e.error IS NOT NULL AND d.error_message IS DISTINCT FROM e.error))
              AND (d.id IS NOT NULL OR e.removed_hash IS NULL OR e.removed_hash <> e.content_hash)"""
@@ -81,11 +83,11 @@ def entries_to_parse(
 
 def gone_documents(source: LiteralString) -> LiteralString:
     """Documents `d` of a source whose entry is gone."""
-    return f"""FROM documents d WHERE d.source_uuid = {source} AND NOT EXISTS (
+    return f"""FROM documents d WHERE {of_part(source, "d.source_uuid", "d.id")} AND NOT EXISTS (
                        SELECT FROM source_entries e WHERE e.source_id = {source} AND e.key = d.source_key)"""
 
 
-def plan_parsing(writer: Writer, source: SourceRow, fingerprints: ParserFingerprints) -> int:
+def plan_parsing(writer: Writer, part: Part, fingerprints: ParserFingerprints) -> int:
     """Leaves the entries to parse in `pg_temp.todo`. Returns the number of batches."""
     return plan_todo(
         writer.connection,
@@ -93,7 +95,7 @@ def plan_parsing(writer: Writer, source: SourceRow, fingerprints: ParserFingerpr
              (sum(coalesce(e.size, 0) + %(document_bytes)s) OVER (ORDER BY e.key))::bigint / %(batch_bytes)s AS batch
            {entries_to_parse("%(source)s", "%(parser)s", "%(limited)s")}""",
         {
-            "source": source.id,
+            **part.parameters(),
             **fingerprints._asdict(),
             "document_bytes": DOCUMENT_BYTES,
             "batch_bytes": BATCH_BYTES,
@@ -195,7 +197,7 @@ def write_documents(
     )
 
 
-def delete_gone_documents(writer: Writer, source: SourceRow, *, limit: int = 500) -> int:
+def delete_gone_documents(writer: Writer, part: Part, *, limit: int = 500) -> int:
     """Deletes the documents whose entry is gone, `limit` a transaction; triggers queue their vectors' deletion."""
     total = 0
     while True:
@@ -203,16 +205,17 @@ def delete_gone_documents(writer: Writer, source: SourceRow, *, limit: int = 500
             count = connection.execute(
                 f"""DELETE FROM documents WHERE id IN (
                      SELECT d.id {gone_documents("%(source)s")} LIMIT %(limit)s)""",
-                {"source": source.id, "limit": limit},
+                {**part.parameters(), "limit": limit},
             ).rowcount
         total += count
         if count < limit:
             return total
 
 
-def count_documents(connection: Connection, source_id: uuid.UUID) -> int:
+def count_documents(connection: Connection, part: Part) -> int:
     row = connection.execute(
-        "SELECT count(*) FROM documents WHERE source_uuid = %s", [source_id]
+        f"SELECT count(*) FROM documents WHERE {of_part('%(source)s', 'source_uuid', 'id')}",
+        part.parameters(),
     ).fetchone()
     assert row is not None
     return row[0]

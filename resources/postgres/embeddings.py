@@ -16,14 +16,15 @@ from resources.files import WrittenFile
 from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.copying import copy_rows
+from resources.postgres.parts import Part, of_part
 from resources.postgres.todo import plan_todo
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the vectors of a source must come from: one model, some kinds."""
+    """What the vectors of a source, or of a shard of it, must come from: one model, some kinds."""
 
-    source_id: uuid.UUID
+    part: Part
     model: str
     kinds: tuple[Kind, ...]
 
@@ -33,7 +34,7 @@ class Target:
 
     def parameters(self) -> dict[str, object]:
         return {
-            "source": self.source_id,
+            **self.part.parameters(),
             "model": self.model,
             "kinds": list(self.kinds),
             "indexed_as": self.indexed_as,
@@ -50,16 +51,16 @@ class EmbeddingFile:
     kinds: tuple[Kind, ...]
 
 
-#: Documents of the source. Spliced into queries as `d`.
-OF_SOURCE = "d.source_uuid = %(source)s"
+#: Documents of the part. Spliced into queries as `d`.
+OF_PART = of_part("%(source)s", "d.source_uuid", "d.id")
 
 
 def _dirty(source: LiteralString) -> LiteralString:
-    return f"""d.source_uuid = {source}
+    return f"""{of_part(source, "d.source_uuid", "d.id")}
   AND (d.indexing_status <> 'completed' OR d.indexed_as IS DISTINCT FROM %(indexed_as)s)"""
 
 
-#: Documents of the source whose vectors are not known to be right. Spliced into queries as `d`.
+#: Documents of the part whose vectors are not known to be right. Spliced into queries as `d`.
 DIRTY = _dirty("%(source)s")
 
 
@@ -69,8 +70,8 @@ def unfinished_documents(source: LiteralString) -> LiteralString:
              AND (d.char_count > 0 OR EXISTS (SELECT FROM document_chunks c WHERE c.document_id = d.id))"""
 
 
-#: Chunks of the source that the model did not refuse. Spliced into queries as `d` and `c`.
-EMBEDDABLE = f"{OF_SOURCE} AND c.embedding_status <> 'failed'"
+#: Chunks of the part that the model did not refuse. Spliced into queries as `d` and `c`.
+EMBEDDABLE = f"{OF_PART} AND c.embedding_status <> 'failed'"
 
 
 def plan_embedding(
@@ -271,12 +272,12 @@ def record_failures(
     )
 
 
-def count_texts(connection: Connection, source_id: uuid.UUID) -> int:
-    """Distinct texts of a source's chunks."""
+def count_texts(connection: Connection, part: Part) -> int:
+    """Distinct texts of a part's chunks."""
     row = connection.execute(
-        """SELECT count(DISTINCT c.text_hash) FROM document_chunks c JOIN documents d ON d.id = c.document_id
-           WHERE d.source_uuid = %s""",
-        [source_id],
+        f"""SELECT count(DISTINCT c.text_hash) FROM document_chunks c JOIN documents d ON d.id = c.document_id
+           WHERE {OF_PART}""",
+        part.parameters(),
     ).fetchone()
     assert row is not None
     return row[0]

@@ -4,8 +4,9 @@ does not meet the search's conditions now. What surrounds a hit is of its docume
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import LiteralString
 
 from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.hits import ChunkText, Hit, Holder
@@ -25,26 +26,31 @@ class Serving:
 
 
 #: A search's conditions, as PostgreSQL has it now. Spliced into queries with `c`, `d` and `s` in scope.
-CONDITIONS = """(%(source)s::text[] IS NULL OR s.name = ANY(%(source)s))
-  AND (%(source_type)s::text[] IS NULL OR d.source_type = ANY(%(source_type)s))
-  AND (%(language)s::text[] IS NULL OR coalesce(c.language, d.language) = ANY(%(language)s))
-  AND (%(document)s::uuid[] IS NULL OR d.id = ANY(%(document)s))
-  AND (%(tags)s::text[] IS NULL OR d.filter_tags && %(tags)s)
-  AND (%(category)s::text[] IS NULL OR d.category = ANY(%(category)s))
-  AND (%(author)s::text[] IS NULL OR d.author = ANY(%(author)s))
-  AND (%(chunk_type)s::text[] IS NULL OR c.chunk_type = ANY(%(chunk_type)s))
-  AND (%(from)s::timestamptz IS NULL OR date_trunc('second', d.created_at) >= %(from)s)
-  AND (%(before)s::timestamptz IS NULL OR date_trunc('second', d.created_at) < %(before)s)"""
+_CONDITIONS: Mapping[str, LiteralString] = {
+    "source": "s.name = ANY(%(source)s)",
+    "source_type": "d.source_type = ANY(%(source_type)s)",
+    "language": "coalesce(c.language, d.language) = ANY(%(language)s)",
+    "document": "d.id = ANY(%(document)s)",
+    "tags": "d.filter_tags && %(tags)s",
+    "category": "d.category = ANY(%(category)s)",
+    "author": "d.author = ANY(%(author)s)",
+    "chunk_type": "c.chunk_type = ANY(%(chunk_type)s)",
+    "from": "date_trunc('second', d.created_at) >= %(from)s",
+    "before": "date_trunc('second', d.created_at) < %(before)s",
+}
 
 
-def _parameters(limits: Filters) -> dict[str, object]:
+def _conditions(limits: Filters) -> tuple[LiteralString, dict[str, object]]:
+    """The conditions that there are, and their parameters."""
     lists = ("source", "source_type", "language", "tags", "category", "author", "chunk_type")
-    return {
-        **{name: list(getattr(limits, name)) or None for name in lists},
-        "document": [uuid.UUID(each) for each in limits.document] or None,
+    given = {
+        **{name: list(getattr(limits, name)) for name in lists},
+        "document": [uuid.UUID(each) for each in limits.document],
         "from": limits.created_from and limits.created_from.replace(microsecond=0),
         "before": limits.created_before and limits.created_before.replace(microsecond=0),
     }
+    given = {name: value for name, value in given.items() if value}
+    return " AND ".join(["true", *(_CONDITIONS[name] for name in given)]), given
 
 
 def hydrate(
@@ -53,13 +59,14 @@ def hydrate(
     """Of those chunks that exist and meet the conditions now: rows in Milvus may be older than an edit."""
     if not chunks:
         return {}
+    conditions, given = _conditions(limits)
     rows = connection.execute(
         f"""SELECT c.id, d.id::text, d.title, c.section_title, c.position, s.name, d.source_key,
              coalesce(c.language, d.language), c.content,
              d.source_url, c.chunk_type, c.page, c.text_hash
            FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
-           WHERE c.id = ANY(%(chunks)s) AND {CONDITIONS}""",
-        {"chunks": list(chunks), **_parameters(limits)},
+           WHERE c.id = ANY(%(chunks)s) AND {conditions}""",
+        {"chunks": list(chunks), **given},
     )
     return {row[0]: ChunkText(*row[1:]) for row in rows}
 
@@ -76,6 +83,7 @@ def serving(connection: Connection, instead: Collection[str] = ()) -> dict[Kind,
 
 def with_holders(connection: Connection, hits: Sequence[Hit], limits: Filters) -> list[Hit]:
     """The hits with the other documents that hold the same text and meet the search's conditions."""
+    conditions, given = _conditions(limits)
     rows = connection.execute(
         f"""SELECT own.id::text, other.* FROM document_chunks own CROSS JOIN LATERAL (
              SELECT DISTINCT found.document_id::text, found.name, found.source_key, found.title
@@ -83,7 +91,7 @@ def with_holders(connection: Connection, hits: Sequence[Hit], limits: Filters) -
                    FROM document_chunks c
                    JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
                    WHERE c.text_hash = own.text_hash AND d.id <> own.document_id
-                     AND {CONDITIONS}
+                     AND {conditions}
                    LIMIT %(chunks)s) found
              ORDER BY 2, 3 LIMIT %(holders)s) other
            WHERE own.id = ANY(%(hits)s) ORDER BY other.name, other.source_key""",
@@ -91,7 +99,7 @@ def with_holders(connection: Connection, hits: Sequence[Hit], limits: Filters) -
             "hits": [uuid.UUID(hit.chunk_id) for hit in hits],
             "holders": HOLDERS,
             "chunks": HOLDING_CHUNKS,
-            **_parameters(limits),
+            **given,
         },
     ).fetchall()
     holders: dict[str, list[Holder]] = {}

@@ -16,6 +16,7 @@ from resources.postgres.chunks import documents_to_split
 from resources.postgres.connection import Connection, is_written
 from resources.postgres.documents import ParserFingerprints, entries_to_parse, gone_documents
 from resources.postgres.embeddings import Target, unfinished_documents
+from resources.postgres.parts import WHOLE
 from resources.postgres.signatures import LEFT_BEHIND, unsigned_documents
 from resources.postgres.vectors import outbox
 
@@ -114,6 +115,7 @@ def _idle(
             "first": nothing,
             "second": nothing,
             **parameters,
+            **WHOLE,
         },
     )
     return {row[0]: row[1:] for row in rows}

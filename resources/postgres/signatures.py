@@ -14,6 +14,7 @@ from rag_assets.pipeline.near_duplicates import ALGORITHM, SIMILAR
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.copying import copy_rows
 from resources.postgres.documents import BATCH_BYTES, DOCUMENT_BYTES
+from resources.postgres.parts import Part, of_part
 from resources.postgres.sources import SourceRow
 from resources.postgres.todo import plan_todo
 
@@ -142,10 +143,10 @@ def unsigned_documents(source: LiteralString) -> LiteralString:
     """Documents `d` of a source whose text has no signature of %(algorithm)s."""
     return f"""FROM documents d
            LEFT JOIN document_signatures s ON s.document_id = d.id AND s.algorithm = %(algorithm)s
-           WHERE d.source_uuid = {source} AND s.document_id IS NULL AND d.content <> ''"""
+           WHERE {of_part(source, "d.source_uuid", "d.id")} AND s.document_id IS NULL AND d.content <> ''"""
 
 
-def plan_signing(writer: Writer, source: SourceRow) -> int:
+def plan_signing(writer: Writer, part: Part) -> int:
     """Leaves in `pg_temp.todo` the documents whose text has no signature of this algorithm: those parsed before there
     were any, and those written by others. Returns the number of batches."""
     return plan_todo(
@@ -155,7 +156,7 @@ def plan_signing(writer: Writer, source: SourceRow) -> int:
                / %(batch_bytes)s AS batch
            {unsigned_documents("%(source)s")}""",
         {
-            "source": source.id,
+            **part.parameters(),
             "algorithm": ALGORITHM,
             "document_bytes": DOCUMENT_BYTES,
             "batch_bytes": BATCH_BYTES,

@@ -11,8 +11,9 @@ from psycopg.types.json import Jsonb
 
 from rag_assets.pipeline.identity import document_id
 from rag_assets.pipeline.plan import Plan
+from rag_assets.pipeline.shards import shards_in
 from resources.errors import ConfigError, SourceError
-from resources.postgres.connection import Connection, Writer
+from resources.postgres.connection import Connection, Writer, turn
 from resources.postgres.copying import copy_rows
 from resources.postgres.todo import plan_todo
 from resources.sources.base import Entry
@@ -20,6 +21,8 @@ from resources.sources.base import Entry
 #: Bytes fetched and recorded at a time; an entry adds 32 KiB, so that a batch has at most 2,048 entries.
 BATCH_BYTES = 64 * 1024 * 1024
 _ENTRY_BYTES = 32 * 1024
+#: Seconds that another number of shards waits for syncs to end.
+RESHARDING = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,10 @@ class SourceRow:
     schedule: str | None
     is_active: bool
     credentials_encrypted: str | None = field(default=None, repr=False)
+
+    @property
+    def shards(self) -> int:
+        return shards_in(self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,18 @@ def add_source(
 
 
 def update_source(connection: Connection, source: SourceRow) -> None:
-    """Writes what a person may change of a source; the configuration must have been checked."""
+    """Writes what a person may change of a source; the configuration must have been checked.
+
+    Another number of shards waits for those that are being synced: the old ones and the new ones would overlap.
+    """
+    if get_source(connection, source.name).shards != source.shards:
+        with turn(connection, source.name, RESHARDING):
+            _update(connection, source)
+    else:
+        _update(connection, source)
+
+
+def _update(connection: Connection, source: SourceRow) -> None:
     connection.execute(
         """UPDATE sources SET connection_config = %s, sync_schedule = %s, is_active = %s, credentials_encrypted = %s,
              updated_at = now() WHERE id = %s""",

@@ -1,6 +1,7 @@
 """How the syncs of sources went, and when the next is due: the sync columns of table `sources`.
 
 A sync is running from its listing until nothing of its source waits, it failed with a reason, or it waits ("pending").
+It is a run, or (`rag_sync()`) the runs of a source's shards: done when all of them are.
 When a cron expression comes due is worked out by the sensor (`rag_assets.schedule`), not here.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from rag_assets.pipeline.shards import Shard, shards_in
 from resources.postgres.connection import Connection
 
 #: Seconds until a sync that failed is due again, doubled with each failure in a row.
@@ -36,11 +38,12 @@ class SyncState:
     last_error: str | None
     run: str | None
     waited: float | None
+    shards: int
 
 
 def mark_syncing(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
     connection.execute(
-        """UPDATE sources SET sync_status = 'running', sync_run = rag_run(), updated_at = now()
+        """UPDATE sources SET sync_status = 'running', sync_run = rag_sync(), updated_at = now()
            WHERE id = ANY(%s)""",
         [list(source_ids)],
     )
@@ -50,7 +53,7 @@ def mark_running_again(connection: Connection, source_ids: Sequence[uuid.UUID]) 
     """A step that failed is tried again by the same run."""
     connection.execute(
         """UPDATE sources SET sync_status = 'running', updated_at = now()
-           WHERE id = ANY(%s) AND sync_status IN ('failed', 'pending') AND sync_run = rag_run()""",
+           WHERE id = ANY(%s) AND sync_status IN ('failed', 'pending') AND sync_run = rag_sync()""",
         [list(source_ids)],
     )
 
@@ -59,10 +62,10 @@ def mark_failed(connection: Connection, reasons: Mapping[str, str]) -> None:
     """Records why syncs failed (source's name -> reason): one failure a run, after each of which it waits longer."""
     connection.execute(
         """UPDATE sources s SET sync_status = 'failed', last_error = counted.reason, error_count = failures,
-             failed_run = rag_run(), sync_requested_at = NULL, updated_at = now(),
+             failed_run = rag_sync(), sync_requested_at = NULL, updated_at = now(),
              next_sync_at = now() + make_interval(secs => least(%(first)s * 2 ^ (least(failures, 20) - 1), %(last)s))
            FROM (SELECT id, reason,
-                   error_count + (error_count = 0 OR rag_run() IS NULL OR failed_run IS DISTINCT FROM rag_run())::int
+                   error_count + (error_count = 0 OR rag_sync() IS NULL OR failed_run IS DISTINCT FROM rag_sync())::int
                      AS failures
                  FROM sources JOIN unnest(%(names)s::text[], %(reasons)s::text[]) AS failed(name, reason) USING (name)
                 ) AS counted
@@ -122,13 +125,44 @@ def mark_synced(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None
     )
 
 
+def mark_listed(connection: Connection, source_id: uuid.UUID) -> None:
+    """The listing of this sync is complete: its other shards need none."""
+    connection.execute(
+        "UPDATE sources SET listed_sync = rag_sync(), updated_at = now() WHERE id = %s", [source_id]
+    )
+
+
+def is_listed(connection: Connection, source_id: uuid.UUID) -> bool:
+    """Whether a shard of this sync has listed the source."""
+    row = connection.execute(
+        "SELECT listed_sync = rag_sync() FROM sources WHERE id = %s", [source_id]
+    ).fetchone()
+    return row is not None and row[0] is True
+
+
+def mark_shard_synced(connection: Connection, source_id: uuid.UUID, shard: Shard) -> bool:
+    """Whether this sync has now done all shards."""
+    connection.execute(
+        """INSERT INTO synced_shards (source_id, shard, sync) VALUES (%s, %s, rag_sync())
+           ON CONFLICT (source_id, shard) DO UPDATE SET sync = excluded.sync""",
+        [source_id, shard.number],
+    )
+    row = connection.execute(
+        "SELECT count(*) FROM synced_shards WHERE source_id = %s AND shard <= %s AND sync = rag_sync()",
+        [source_id, shard.of],
+    ).fetchone()
+    assert row is not None
+    return row[0] == shard.of
+
+
 def sync_states(connection: Connection) -> list[SyncState]:
     """Of the active sources, by name."""
     return [
-        SyncState(*row)
-        for row in connection.execute(
+        SyncState(*fields, shards=shards_in(config))
+        for *fields, config in connection.execute(
             """SELECT id, name, sync_schedule, sync_status, created_at, last_sync_at, next_sync_at, error_count,
-                 last_error, sync_run, extract(epoch FROM now() - sync_requested_at)::float8
+                 last_error, sync_run, extract(epoch FROM now() - sync_requested_at)::float8,
+                 connection_config
                FROM sources WHERE is_active ORDER BY name"""
         )
     ]

@@ -15,15 +15,22 @@ def add_statistics(
     connection: Connection, model: str, source_id: uuid.UUID, statistics: TermStatistics
 ) -> None:
     """Adds the terms of newly embedded texts; within the transaction that records their file."""
+    nothing = TermStatistics.none()
+    # Two shards may both be the first.
+    connection.execute(
+        """INSERT INTO term_statistics (model_fingerprint, source_id, texts, terms) VALUES (%s, %s, %s, %s)
+           ON CONFLICT (model_fingerprint, source_id) DO NOTHING""",
+        [model, source_id, nothing.texts, nothing.to_bytes()],
+    )
     row = connection.execute(
         "SELECT texts, terms FROM term_statistics WHERE model_fingerprint = %s AND source_id = %s FOR UPDATE",
         [model, source_id],
     ).fetchone()
-    merged = TermStatistics.from_bytes(*row).merged(statistics) if row else statistics
+    assert row is not None
+    merged = TermStatistics.from_bytes(*row).merged(statistics)
     connection.execute(
-        """INSERT INTO term_statistics (model_fingerprint, source_id, texts, terms) VALUES (%s, %s, %s, %s)
-           ON CONFLICT (model_fingerprint, source_id) DO UPDATE SET texts = excluded.texts, terms = excluded.terms""",
-        [model, source_id, merged.texts, merged.to_bytes()],
+        "UPDATE term_statistics SET texts = %s, terms = %s WHERE model_fingerprint = %s AND source_id = %s",
+        [merged.texts, merged.to_bytes(), model, source_id],
     )
 
 

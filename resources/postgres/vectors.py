@@ -14,6 +14,7 @@ from rag_assets.pipeline.vectors import Kind
 from resources.postgres.collections import Collection
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.embeddings import DIRTY, Target, unfinished_documents
+from resources.postgres.parts import Part, of_part
 from resources.postgres.todo import plan_todo
 
 #: The fingerprint that a chunk's rows must have now. Spliced into queries with `c`, `d` and `s` in scope.
@@ -54,12 +55,13 @@ COMPLETED = """embedding_status = 'completed', embedding_error = NULL, embedded_
 
 
 def outbox(source: LiteralString) -> LiteralString:
-    """What must leave the collections of %(kind)s, of a source."""
-    return f"FROM vector_deletions v WHERE v.source_uuid = {source} AND v.kind = %(kind)s"
+    """What must leave the collections of %(kind)s, of a part of a source."""
+    part = of_part(source, "v.source_uuid", "coalesce(v.document_id, v.chunk_id)")
+    return f"FROM vector_deletions v WHERE {part} AND v.kind = %(kind)s"
 
 
 def pending_deletions(
-    connection: Connection, source_id: uuid.UUID, kind: Kind
+    connection: Connection, part: Part, kind: Kind
 ) -> tuple[list[int], dict[uuid.UUID, int | None]]:
     """Claims a batch of the outbox for this transaction: (outbox ids, chunks that no longer exist -> their rows).
 
@@ -68,7 +70,7 @@ def pending_deletions(
     rows = connection.execute(
         f"""SELECT v.id, v.chunk_id, v.row_count, EXISTS (SELECT FROM document_chunks c WHERE c.id = v.chunk_id)
            {outbox("%(source)s")} ORDER BY v.id LIMIT %(limit)s FOR UPDATE OF v SKIP LOCKED""",
-        {"source": source_id, "kind": kind, "limit": CLAIMED},
+        {**part.parameters(), "kind": kind, "limit": CLAIMED},
     ).fetchall()
     return [row[0] for row in rows], {row[1]: row[2] for row in rows if not row[3]}
 
@@ -95,7 +97,7 @@ def plan_vectors(
 ) -> int:
     """Leaves the chunks whose row in the collection is missing or not known to be right in `pg_temp.todo`.
 
-    `among`: the documents that are looked at, OF_SOURCE for all.
+    `among`: the documents that are looked at, OF_PART for all.
     """
     return plan_todo(
         writer.connection,
@@ -156,11 +158,12 @@ def acknowledge(
     """
     connection.execute(
         """WITH written AS (
-             SELECT id, row_fingerprint, (%(counts)s::int[])[row_number() OVER (ORDER BY path, row_index, id)]
-               AS row_count FROM pg_temp.todo WHERE batch = %(batch)s),
+             SELECT id, document_id, row_fingerprint,
+               (%(counts)s::int[])[row_number() OVER (ORDER BY path, row_index, id)] AS row_count
+             FROM pg_temp.todo WHERE batch = %(batch)s),
            ordered AS (
-             INSERT INTO vector_deletions (source_uuid, kind, chunk_id, row_count)
-             SELECT %(source)s, v.kind, w.id, w.row_count FROM written w, vector_collections v
+             INSERT INTO vector_deletions (source_uuid, document_id, kind, chunk_id, row_count)
+             SELECT %(source)s, w.document_id, v.kind, w.id, w.row_count FROM written w, vector_collections v
              WHERE v.name = %(collection)s AND NOT EXISTS (SELECT FROM document_chunks c WHERE c.id = w.id))
            INSERT INTO vector_rows (collection, chunk_id, row_fingerprint, row_count, epoch)
            SELECT %(collection)s, w.id, w.row_fingerprint, w.row_count, %(epoch)s

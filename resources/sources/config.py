@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from rag_assets.pipeline.shards import MAX_SHARDS
 from resources.errors import ConfigError
 from resources.urls import SECRET_NAME, without_secrets
 
@@ -22,6 +23,9 @@ class SourceConfig(BaseModel):
         default=None, description="ISO 639-1 code of all documents, such as ja; else detected"
     )
     max_bytes: int = Field(default=64 * MIB, gt=0, description="a larger document is not read")
+    shards: int = Field(
+        default=1, ge=1, le=MAX_SHARDS, description="parts that are synced side by side"
+    )
 
 
 C = TypeVar("C", bound=SourceConfig)

@@ -7,7 +7,6 @@ they were given for and nowhere else. Cookies are not kept.
 from __future__ import annotations
 
 import base64
-import email.utils
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from resources.errors import SourceError, SourceUnavailable
+from resources.http_answers import is_number, reason, retry_after
 from resources.sources.addresses import connect
 
 #: Tries of one request, and the longest wait between two of them, in seconds.
@@ -128,9 +128,9 @@ class HttpClient:
                 response.close()
                 response.release_conn()
         except (DecodeError, LocationParseError, SSLError) as error:
-            raise SourceError(f"{urlsplit(url).netloc}: {_reason(error)}") from None
+            raise SourceError(f"{urlsplit(url).netloc}: {reason(error)}") from None
         except HTTPError as error:
-            raise _Busy(f"{urlsplit(url).netloc} does not answer: {_reason(error)}", 0.5) from None
+            raise _Busy(f"{urlsplit(url).netloc} does not answer: {reason(error)}", 0.5) from None
 
     def _judge(self, status: int, headers: Mapping[str, str], url: str) -> None:
         if status in (200, 304):
@@ -138,7 +138,7 @@ class HttpClient:
         if status in (301, 302, 303, 307, 308) and headers.get("location"):
             return
         if status in (408, 425, 429) or status >= 500:
-            raise _Busy(f"HTTP {status} from {urlsplit(url).netloc}", _retry_after(headers))
+            raise _Busy(f"HTTP {status} from {urlsplit(url).netloc}", retry_after(headers, 0.5))
         raise SourceError(f"HTTP {status}")
 
     @cached_property
@@ -224,28 +224,4 @@ def origin(url: str) -> str:
 
 def _length(headers: Mapping[str, str]) -> int:
     length = headers.get("content-length", "")
-    return int(length) if _is_number(length) else 0
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    stated = headers.get("retry-after", "")
-    if _is_number(stated):
-        return float(stated)
-    try:
-        if (at := email.utils.parsedate_tz(stated)) is not None:
-            return max(0.0, email.utils.mktime_tz(at) - time.time())
-    except (ValueError, OverflowError):
-        pass  # a date that no calendar has
-    return 0.5
-
-
-def _is_number(stated: str) -> bool:
-    """Digits as RFC 9110 means them, and not so many that Python refuses to read them."""
-    return stated.isascii() and stated.isdecimal() and len(stated) < 19
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong, without the address of an object."""
-    while error.args and isinstance(error.args[-1], BaseException):
-        error = error.args[-1]
-    return str(error).rpartition(": ")[2].strip()[:200] or type(error).__name__
+    return int(length) if is_number(length) else 0

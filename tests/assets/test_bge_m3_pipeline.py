@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,8 @@ from tests.assets.test_sync import ENGLISH, JAPANESE, PERSIAN, assert_equal
 from tests.conftest import World
 from tests.tiny_bge_m3 import MAX_LENGTH, make_tiny_bge_m3
 
-pytest.importorskip(
-    "FlagEmbedding", reason="the extra bge-m3 is not installed: make test installs it"
-)
+if find_spec("FlagEmbedding") is None:  # an import would cost each test process seconds
+    pytest.skip("the extra bge-m3 is not installed: make test installs it", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")

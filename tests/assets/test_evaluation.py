@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,23 @@ def page(number: int) -> str:
     return f"# Page {number}\n\n" + " ".join(sentences) + "\n"
 
 
+def flush(store: MilvusStore) -> None:
+    """Milvus Lite flushes and builds its indexes by itself too, once it has been idle for a second."""
+    for name in store.client.list_collections():
+        store.client.flush(name)
+    time.sleep(0.3)
+
+
 @pytest.fixture(scope="module")
 def whole(
     home: Path, postgres_url: str, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("evaluation")
-    with empty_world(home, postgres_url, milvus_uri, folder) as world:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        empty_world(home, postgres_url, milvus_uri, folder) as world,
+    ):
+        patch.setattr(MilvusStore, "rest", flush)  # which waits 2 s before each measurement
         world.write({f"{n:03}.md": page(n) for n in range(CHUNKS)})
         world.add()
         world.sync()

@@ -37,13 +37,14 @@ def test_a_document_over_a_limit_fails_alone_and_is_read_under_another(world: Wo
 
 def test_hostile_files_are_read_or_refused_with_a_reason(world: World, shared_data: Path) -> None:
     root = shared_data / "hostile"
-    files = sum(path.is_file() for path in root.rglob("*"))
+    # Not what is merely large, nine of ten chunks: its parsing has a test of its own.
+    files = sum(path.is_file() for path in root.rglob("*") if path.parent.name != "huge")
     world.folder.mkdir(parents=True, exist_ok=True)
     (world.folder / "docs").symlink_to(root)
-    world.add()
+    world.add(exclude=["huge/*"])
     started = time.monotonic()
     plan = world.sync()["documents"]
-    assert time.monotonic() - started < 300  # 40 s; more only where others use the machine
+    assert time.monotonic() - started < 120  # 15 s; more only where others use the machine
     assert psutil.Process().memory_info().rss < 2 * 2**30
     assert plan["inserted"] + plan["failed"] == files
     assert plan["inserted"] >= 0.7 * files

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from rag_assets.assets import chunk_embeddings
 from rag_assets.deployment import failures
 from rag_assets.maintenance import drain_removed_sources
+from resources.embedders.lexical import LexicalEmbedder
+from resources.errors import ConfigError
 from resources.milvus import writes
 from resources.sources.envelope import wrap
 from tests.assets.test_sync import ENGLISH, JAPANESE, assert_equal, long_text
@@ -122,3 +127,27 @@ def test_what_was_on_its_way_to_milvus_when_its_source_was_removed_leaves_too(
     assert names
     for name in names:
         assert [row for part in world.store.scan(name) for row in part] == []
+
+
+def test_what_was_embedded_before_the_embedder_failed_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1000)
+    world.write({"a.md": long_text("house", 12)})
+    world.add()
+    embed, calls = LexicalEmbedder.embed, itertools.count()
+
+    def failing(self: LexicalEmbedder, texts: list[str], kinds: Any) -> Any:
+        if next(calls) == 2:
+            raise ConfigError("No credit is left.")
+        return embed(self, texts, kinds)
+
+    monkeypatch.setattr(LexicalEmbedder, "embed", failing)
+    assert not world.run("sync_source", raise_on_error=False).success
+    kept = world.one("SELECT count(*) FROM embeddings")
+    assert kept > 0
+    assert world.sync()["chunk_embeddings"]["inserted"] > 0
+    assert world.one("SELECT sum(row_count) FROM embedding_files") == world.one(
+        "SELECT count(DISTINCT text_hash) FROM document_chunks"
+    )
+    assert_equal(world)

@@ -17,6 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rag_assets.pipeline.filters import Filters
+from rag_assets.pipeline.ranking import weighted_fusion
+from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError
 from resources.postgres import search_counts
 from resources.postgres.connection import Connection, Postgres
@@ -74,6 +76,17 @@ def test_each_mode_finds_what_is_asked_for(indexed: World) -> None:
         "fusion",
         "hydrate",
     ]
+
+
+def test_a_hybrid_adds_scores_by_the_weights_of_the_embedder_for_this_query(
+    indexed: World,
+) -> None:
+    for text in ("rings of Saturn", "屈折望遠鏡"):
+        answer = indexed.searcher().answer(text, k=3)
+        dense, sparse, fused = (list(stage.scores) for stage in answer.stages[1:4])
+        weights = LexicalEmbedder().fusion_weights(text)
+        assert fused == weighted_fusion([dense, sparse], [weights["dense"], weights["sparse"]])
+        assert fused != weighted_fusion([dense, sparse], [0.5, 0.5])
 
 
 def test_asyncio_waits_without_blocking(indexed: World) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -18,6 +17,7 @@ from dagster._grpc.impl import get_external_schedule_execution, get_external_sen
 from rag_assets.definitions import build_definitions
 from rag_assets.partitions import SOURCES
 from tests.conftest import World
+from tests.folders import servers_folder
 
 _ORIGIN = RegisteredCodeLocationOrigin("rag-assets")
 
@@ -84,9 +84,11 @@ class DaemonWorld(World):
 
 
 @pytest.fixture
-def daemon(world: World, tmp_path: Path) -> Iterator[DaemonWorld]:
-    (tmp_path / "dagster").mkdir()
-    world = world.configured(vectors=("dense",))  # a collection takes half a second to make
+def daemon(world: World) -> Iterator[DaemonWorld]:
+    world = world.configured(vectors=("dense",))
     quiet = {"telemetry": {"enabled": False}}
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster"), quiet) as instance:
+    with (
+        servers_folder("rag-dagster-") as folder,
+        dg.DagsterInstance.local_temp(str(folder), quiet) as instance,
+    ):
         yield DaemonWorld(world.settings, world.folder, instance, world.connection)

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -16,7 +17,7 @@ from psycopg.rows import dict_row
 
 from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.definitions import build_definitions
-from rag_assets.partitions import PARTITION_TAG, SOURCES
+from rag_assets.partitions import PARTITION_TAG, SOURCES, SYNC_TAG
 from tests.automation.conftest import DaemonWorld
 
 DUE, CHANGED = "due_sources_sensor", "changed_folders_sensor"
@@ -88,6 +89,27 @@ def test_a_due_source_is_asked_for_until_it_was_synced(source: DaemonWorld) -> N
     source.sync("a")
     assert requested(source) == []
     assert row(source)["next_sync_at"] > datetime.now(UTC)
+
+
+def test_the_shards_of_a_source_are_asked_for_together(daemon: DaemonWorld) -> None:
+    daemon.write({"a.md": TEXT}, "a")
+    daemon.add("a", shards=2)
+    assert requested(daemon) == []
+    for sensor in (DUE, "changed_folders_sensor"):
+        requests = daemon.tick(sensor).run_requests or []
+        assert [r.tags[PARTITION_TAG] for r in requests] == ["a/01-of-02", "a/02-of-02"]
+        assert len({r.tags[SYNC_TAG] for r in requests}) == 1
+    update(daemon, "sync_requested_at = NULL")
+    run = in_progress(daemon, {PARTITION_TAG: "a/02-of-02"})
+    assert requested(daemon) == requested(daemon, "changed_folders_sensor") == []
+    daemon.instance.report_run_failed(run)
+    # Another number of shards is another set of partitions.
+    update(daemon, """connection_config = connection_config || '{"shards": 3}'""")
+    assert requested(daemon) == requested(daemon, "changed_folders_sensor") == []
+    daemon.tick("sources_table_sensor")
+    known = daemon.instance.get_dynamic_partitions("sources")
+    assert sorted(known) == ["a", "a/01-of-03", "a/02-of-03", "a/03-of-03"]
+    assert len(requested(daemon)) == 3
 
 
 def test_a_run_over_a_range_of_sources_is_waited_for(source: DaemonWorld) -> None:
@@ -264,7 +286,8 @@ def test_a_look_that_takes_long_ends_and_the_next_one_goes_on(
         daemon.write({"a.md": TEXT}, name)
         daemon.add(name)
     clock = iter(range(1000))
-    monkeypatch.setattr("rag_assets.automation.sensors.time.monotonic", lambda: next(clock))
+    ticking = SimpleNamespace(monotonic=lambda: next(clock))
+    monkeypatch.setattr("rag_assets.automation.sensors.time", ticking)
     monkeypatch.setattr("rag_assets.automation.sensors.TICK_SECONDS", 2)  # two looks
     cursor, asked = None, []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What ingestion costs beside the model: `python -m tests.benchmarks.around_the_model [--files 20]`.
+"""What ingestion costs beside the model: `python -m tests.benchmarks.around_the_model [--files 8] [--layers 24]`.
 
 A: a first `rag ingest` of some generated files with a model of BGE-M3's width, vocabulary and random weights, as the
 seconds of its assets. B: the same texts in the same calls to the same embedder in a process of its own. Both load the
@@ -60,8 +60,8 @@ def embedding(texts: list[str], model: Path) -> float:
 
 def main() -> None:
     arguments = parser("around_the_model", __doc__)
-    arguments.add_argument("--files", type=int, default=20)
-    arguments.add_argument("--layers", type=int, default=2, help="of 24")
+    arguments.add_argument("--files", type=int, default=8)
+    arguments.add_argument("--layers", type=int, default=REAL.layers, help="of 24")
     options = arguments.parse_args()
     measured, texts = Measured(), []
     with tempfile.TemporaryDirectory() as folder:

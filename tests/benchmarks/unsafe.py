@@ -17,6 +17,7 @@ import psycopg
 
 from resources.embedded.stack import running
 from resources.postgres.connection import Connection, Postgres, Writer
+from resources.postgres.parts import Part
 
 #: Chunks that were deleted since their rows were.
 _gone: set[uuid.UUID] = set()
@@ -76,7 +77,7 @@ def main() -> None:
         _gone.update({chunk for (chunk,) in before} - {row[0] for row in rows})
         return write(connection, batch, rows, chunker)
 
-    def drain(writer: Writer, store: MilvusStore, source_id: uuid.UUID, kind: Any) -> int:
+    def drain(writer: Writer, store: MilvusStore, part: Part, kind: Any) -> int:
         deleted = len(_gone)
         for collection in collections(writer.connection, kind=kind) if deleted else ():
             store.delete_chunks(collection.name, kind, dict.fromkeys(_gone))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ import psycopg
 from pymilvus import MilvusClient
 
 from resources.embedded.stack import running, stop
+from tests.folders import servers_folder
 from tests.oracle import disagreements
 from tests.processes import run_rag
 
@@ -84,11 +83,10 @@ class Rag:
 
 @contextmanager
 def deployment(below: str = "home") -> Iterator[Rag]:
-    """A deployment in a new folder, gone afterwards. Not under tmp_path, which other users may not enter."""
-    folder = Path(tempfile.mkdtemp(prefix="rag-cli-"))
-    rag = Rag(folder / below)
-    try:
-        yield rag
-    finally:
-        stop(rag.home)
-        shutil.rmtree(folder, ignore_errors=True)
+    """A deployment in a new folder, gone afterwards."""
+    with servers_folder("rag-cli-") as folder:
+        rag = Rag(folder / below)
+        try:
+            yield rag
+        finally:
+            stop(rag.home)

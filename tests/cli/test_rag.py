@@ -121,10 +121,17 @@ def test_status_shows_no_secret(rag: Rag, report: dict[str, Any]) -> None:
         RAG_MILVUS_URI="http://root:hush-2@127.0.0.1:1",
         RAG_MILVUS_TOKEN="hush-3",
         RAG_STORAGE_URL="s3://key:hush-4@bucket/folder?secret_key=hush-5",
+        RAG_EMBEDDER="openai",
+        RAG_VECTORS="dense",
+        RAG_OPENAI_BASE_URL="http://127.0.0.1:1/v1",  # away, so nobody can say the dimension
+        RAG_OPENAI_MODEL="model",
+        RAG_OPENAI_API_KEY="hush-6",
     )
     assert done.returncode == 0, done.stderr
     assert "hush" not in done.stdout + done.stderr
-    assert json.loads(done.stdout)["milvus"] == "http://root:***@127.0.0.1:1"
+    found = json.loads(done.stdout)
+    assert found["milvus"] == "http://root:***@127.0.0.1:1"
+    assert found["embedder"] == {"name": "openai", "fingerprint": None, "vectors": ["dense"]}
 
 
 def test_status_starts_nothing_and_is_quick(tmp_path: Path) -> None:
@@ -255,7 +262,15 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     with ThreadPoolExecutor(2) as pool:
         list(
             pool.map(
-                lambda name: rag.ok("sources", "add", name, "--path", str(docs.parent / name)),
+                lambda name: rag.ok(
+                    "sources",
+                    "add",
+                    name,
+                    "--path",
+                    str(docs.parent / name),
+                    "--set",
+                    f"shards={len(name) // 4 + 1}",
+                ),
                 names,
             )
         )
@@ -264,8 +279,18 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     assert listed["one"]["is_active"] is True
     assert listed["one"]["sync_status"] == "pending"
 
-    reports = rag.json("ingest")  # without PATH: all that are active
-    assert {report["source"] for report in reports} == set(listed)
+    # Without PATH: all that are active. One that fails keeps none of the others, which are in one run with it.
+    (docs.parent / "one").rename(docs.parent / "away")
+    done = rag("ingest", "--json")
+    assert done.returncode == 1
+    reports = {report["source"]: report for report in json.loads(done.stdout)}
+    assert set(reports) == set(listed)
+    assert [name for name in reports if reports[name].get("errors")] == ["one"]
+    assert reports["the other"]["partitions"] == [f"the other/0{n}-of-03" for n in (1, 2, 3)]
+    inserted = {asset: plan["inserted"] for asset, plan in reports["the other"]["plan"].items()}
+    assert inserted == {asset: int(asset != "multi_vectors") for asset in [*STAGES, *VECTORS]}
+    (docs.parent / "away").rename(docs.parent / "one")
+    rag.ok("ingest", "--name", "one")
     assert rag.disagreements() == []
 
     found = rag.json("check")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from resources.postgres.schema import migrate
 from resources.postgres.sources import add_source
 from tests import invariants, oracle
 from tests.faults import corpus, driver
+from tests.folders import servers_folder
 from tests.processes import context
 
 Server = Literal["milvus", "postgres"]
@@ -148,31 +147,27 @@ def wait_for_end(process: psutil.Process, other: Any, timeout: float = 60) -> bo
 @contextmanager
 def deployed(**settings: Any) -> Iterator[Deployed]:
     """A deployment in a new folder, synced once; gone afterwards."""
-    # In memory where there is room: a process killed there loses no more than on a disk.
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 2 << 30
-    folder = Path(tempfile.mkdtemp(prefix="rag-faults-", dir=memory if roomy else None))
-    home = folder / "home"
-    try:
-        url = start_postgres(home).url
-        migrate(url)
-        start_milvus(home)
-        made = Deployed(
-            Settings(
-                **{
-                    "home": home,
-                    "embedder": "tests.embedders:CountingEmbedder",
-                    "vectors": ("dense", "sparse"),
-                    "lock_timeout": 20,
-                    **settings,
-                }
+    with servers_folder("rag-faults-") as folder:
+        home = folder / "home"
+        try:
+            url = start_postgres(home).url
+            migrate(url)
+            start_milvus(home)
+            made = Deployed(
+                Settings(
+                    **{
+                        "home": home,
+                        "embedder": "tests.embedders:CountingEmbedder",
+                        "vectors": ("dense", "sparse"),
+                        "lock_timeout": 20,
+                        **settings,
+                    }
+                )
             )
-        )
-        corpus.write(made.folder, 0)
-        with psycopg.connect(url, autocommit=True) as connection:
-            add_source(connection, driver.SOURCE, "folder", {"path": str(made.folder)}, None)
-        assert made.run("sync").said == "done"
-        yield made
-    finally:
-        stop(home)
-        shutil.rmtree(folder, ignore_errors=True)
+            corpus.write(made.folder, 0)
+            with psycopg.connect(url, autocommit=True) as connection:
+                add_source(connection, driver.SOURCE, "folder", {"path": str(made.folder)}, None)
+            assert made.run("sync").said == "done"
+            yield made
+        finally:
+            stop(home)

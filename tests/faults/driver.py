@@ -66,7 +66,7 @@ def sync(settings: Settings) -> dict[str, dict[str, int]]:
     """All stages of one source, each as its own writer, as a run of `sync_source` has them. asset -> plan."""
     world = build_resources(settings)
     files, embedder = world["storage"].open(), world["embedder"]
-    store = world["milvus"].open()
+    store, postgres = world["milvus"].open(), world["postgres"].open()
 
     def index(kind: Any) -> Any:
         return lambda stage: sync_vectors(stage, kind, store, files, world["milvus"], embedder)
@@ -76,7 +76,7 @@ def sync(settings: Settings) -> dict[str, dict[str, int]]:
         "documents": lambda stage: sync_documents(stage, files, world["parsing"]),
         "document_chunks": lambda stage: sync_chunks(stage, world["chunking"].config()),
         "chunk_embeddings": lambda stage: embed_texts(
-            stage, files, embedder.open(), embedder.target(stage.source), "float32"
+            stage, files, embedder.open(), embedder.target(stage.part), "float32"
         ),
         "dense_vectors": index("dense"),
         "sparse_vectors": index("sparse"),
@@ -85,7 +85,7 @@ def sync(settings: Settings) -> dict[str, dict[str, int]]:
     done = {}
     try:
         for asset, work in stages.items():
-            with world["postgres"].open().writer(SOURCE) as writer:
+            with postgres.writer(SOURCE) as writer:
                 source = get_source(writer.connection, SOURCE)
                 log: Any = logging.getLogger("sweep")
                 done[asset] = work(Stage(asset, source, writer, log)).plan.as_dict()

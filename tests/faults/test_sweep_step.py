@@ -26,7 +26,7 @@ def test_every_point_is_passed_as_often_as_listed(times: dict[str, int]) -> None
     assert (
         len(CELLS)
         == len(set(map(str, CELLS)))
-        == (3 * (3 * 17 + 2 * 3 + 1 + 6) + 3 - (0 if WHOLE else 2 * len(BEFORE_VECTORS)))
+        == (3 * (3 * 17 + 2 * 3 + 1 + 6) + 3 - (0 if WHOLE else 4 * len(BEFORE_VECTORS) + 7))
     )
 
 

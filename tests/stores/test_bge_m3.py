@@ -10,6 +10,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from hypothesis import strategies as st
 
 from tests.tiny_bge_m3 import CORPUS, MAX_LENGTH, make_tiny_bge_m3
 
-pytest.importorskip("FlagEmbedding", reason="the extra bge-m3 is not installed")
+if find_spec("FlagEmbedding") is None:  # an import would cost each test process seconds
+    pytest.skip("the extra bge-m3 is not installed", allow_module_level=True)
 
 from rag_assets.pipeline.vectors import KINDS, NORM_TOLERANCE, Embeddings
 from resources.embedders import bge_m3_model

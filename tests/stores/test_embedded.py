@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ import psutil
 import psycopg
 import pytest
 
+from resources.embedded import milvus_server
 from resources.embedded.process import ended, find
 from resources.embedded.stack import (
     MilvusEndpoint,
@@ -29,19 +28,15 @@ from resources.embedded.stack import (
     stop,
 )
 from resources.errors import StackError
+from tests.folders import servers_folder
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    # Not tmp_path: each pytest that starts on this machine closes /tmp/pytest-of-root to other users again, and the
-    # PostgreSQL of a root's test runs as another user. In memory where there is some: on a busy disk the syncs of
-    # nine new data folders took 30 s.
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 1 << 30
-    with tempfile.TemporaryDirectory(prefix="rag-test-", dir=memory if roomy else None) as folder:
-        yield Path(folder)
+    with servers_folder("rag-test-") as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -82,7 +77,9 @@ def count(uri: str) -> int:
     return len({row["id"] for row in found})
 
 
-def test_start_and_stop_are_idempotent_and_keep_the_data(home: Path) -> None:
+def test_start_and_stop_are_idempotent_and_keep_the_data(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert stop(home) == [] and running(home) == {} and not home.exists()
     postgres, milvus = start_both(home)
     assert postgres.started and milvus.started
@@ -96,6 +93,11 @@ def test_start_and_stop_are_idempotent_and_keep_the_data(home: Path) -> None:
     began = time.perf_counter()
     assert running(home) == {"postgres": postgres.url, "milvus": milvus.uri}
     assert time.perf_counter() - began < 0.05
+    with monkeypatch.context() as elsewhere:  # the code of another checkout finds it, too
+        elsewhere.setattr(
+            milvus_server, "__file__", "/elsewhere/resources/embedded/milvus_server.py"
+        )
+        assert running(home)["milvus"] == milvus.uri
 
     with psycopg.connect(postgres.url) as connection:
         connection.execute("CREATE TABLE t AS SELECT 'ü漢' AS v")
@@ -200,6 +202,15 @@ print(p.pid, p.started, m.pid, m.started)
         assert os.getsid(pid) != os.getsid(0)
 
 
+def _suspend(pid: int) -> None:
+    """Returns when each thread has stopped: on a busy machine one goes on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    for thread in psutil.Process(pid).threads():
+        status = Path(f"/proc/{pid}/task/{thread.id}/stat")
+        while status.read_text().rsplit(")", 1)[1].split()[0] != "T":
+            time.sleep(0.01)
+
+
 def test_a_taken_port_is_left_to_its_owner_and_a_stalled_server_waited_for(home: Path) -> None:
     first = start_milvus(home)
     stop(home)
@@ -207,7 +218,7 @@ def test_a_taken_port_is_left_to_its_owner_and_a_stalled_server_waited_for(home:
         second = start_milvus(home)
         assert second.uri != first.uri
         assert running(home) == {"milvus": second.uri}
-    os.kill(second.pid, signal.SIGSTOP)
+    _suspend(second.pid)
     try:
         with pytest.raises(StackError, match="does not answer"):
             start_milvus(home, timeout=0.1)
@@ -216,19 +227,12 @@ def test_a_taken_port_is_left_to_its_owner_and_a_stalled_server_waited_for(home:
     assert start_milvus(home).pid == second.pid
 
 
-def _is_stopped(pid: int, thread: int) -> bool:
-    status = Path(f"/proc/{pid}/task/{thread}/stat").read_text()
-    return status.rsplit(")", 1)[1].split()[0] == "T"
-
-
 @pytest.mark.parametrize("start", [start_milvus, start_postgres])
 def test_a_server_that_dies_while_it_is_waited_for_is_started_anew(
     home: Path, start: Callable[[Path], MilvusEndpoint | PostgresEndpoint]
 ) -> None:
     dying = psutil.Process(start(home).pid)
-    dying.suspend()
-    while not all(_is_stopped(dying.pid, thread.id) for thread in dying.threads()):
-        time.sleep(0.01)  # on a busy machine a thread goes on for a while
+    _suspend(dying.pid)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(start, home)
         time.sleep(0.3)  # it has found the server, which does not answer

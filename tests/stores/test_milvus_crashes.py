@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from resources.embedded import milvus_server
 from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
 from resources.errors import StoreUnavailable
 from resources.milvus.store import MilvusStore
+from tests.folders import servers_folder
 from tests.stores.milvus_rows import (
     DENSE,
     fields,
@@ -30,10 +29,9 @@ from tests.stores.milvus_rows import (
 
 @pytest.fixture
 def own_home() -> Iterator[Path]:
-    home = Path(tempfile.mkdtemp(prefix="rag-milvus-"))
-    yield home
-    stop(home)
-    shutil.rmtree(home, ignore_errors=True)
+    with servers_folder("rag-milvus-") as home:
+        yield home
+        stop(home)
 
 
 def kill(server: MilvusEndpoint) -> None:

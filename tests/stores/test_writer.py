@@ -13,7 +13,7 @@ import pytest
 
 from resources.errors import Fenced, StoreUnavailable
 from resources.postgres.collections import register_collection
-from resources.postgres.connection import Connection, Postgres, Writer
+from resources.postgres.connection import Connection, Postgres, Writer, writing
 from tests.stores.rows import chunks_of, collection_of, new_document, new_source
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,6 +34,32 @@ def test_a_second_writer_waits_and_names_the_first(
             assert (first.epoch, other.epoch) == (1, 1)
     with postgres.writer("docs") as second:
         assert second.epoch == 2
+
+
+def test_parts_have_writers_side_by_side_and_the_whole_has_none_beside_them(
+    connection: Connection, postgres_url: str
+) -> None:
+    postgres = Postgres(postgres_url, lock_timeout=0)
+    with postgres.writer("docs/01-of-02"), postgres.writer("docs/02-of-02"):
+        for taken in ("docs", "docs/01-of-02"):
+            with pytest.raises(
+                StoreUnavailable, match=f"{taken} is being written by .*:{os.getpid()}"
+            ):
+                with postgres.writer(taken):
+                    pass
+        assert writing(connection, "docs") == (2, True)
+    # Sessions that are lost, and whose processes go on.
+    with postgres.writer("docs/02-of-02") as part:
+        part.connection.execute("SELECT pg_advisory_unlock_all()")
+        with postgres.writer("docs") as whole:
+            with pytest.raises(Fenced), part.transaction():
+                pass
+            with pytest.raises(StoreUnavailable, match="docs/02-of-02"):
+                with postgres.writer("docs/02-of-02"):
+                    pass
+            whole.connection.execute("SELECT pg_advisory_unlock_all()")
+            with postgres.writer("docs/02-of-02"), pytest.raises(Fenced), whole.transaction():
+                pass
 
 
 def test_the_lock_ends_with_an_error_in_the_block(

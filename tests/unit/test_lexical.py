@@ -42,9 +42,9 @@ TEXTS = [
 # Stored vectors are kept for ever: should one of these change, VERSION must change with it.
 GOLDEN = {
     "dense": "535c9700cd26e9ef8cb19cbaeeb55d73615ae6b44f21437c0ba7f6e4b5438079",
-    "sparse": "198472a80f868f727df36acf36dfb0ce24b1bedb9d8f526b788d1e378a611187",
+    "sparse": "b4e21a2036d724cfcf1c6d255d2f2519b0075d8e55493c127da15cadea491038",
     "multi": "4f045d8cdaaa3b37aee17fb2a881f0ac39a8a3501b9ecb2bc66824399f1b62e2",
-    "query": "81bd2a0a068b875fd4dfc9d139dfe42b3e6c17412a5790ba4693224a1d87330d",
+    "query": "712540c909d0b2d16e95fe4e7ce2506cb8ed4934a6bbe00d72db157cc9876b1a",
 }
 
 
@@ -338,6 +338,43 @@ def test_frequency_saturates_and_length_counts_against_a_document() -> None:
     assert once < twice < often < lexical.K1 + 1
     assert often - twice < 100 * (twice - once)
     assert weight("vector " + "filler " * 400) < once
+
+
+def test_length_is_in_letters_whatever_the_script() -> None:
+    def weight(filler: str) -> float:
+        sparse = LexicalEmbedder().embed(["vector\n" + filler], ["sparse"]).sparse
+        term = LexicalEmbedder().embed(["vector"], ["sparse"]).sparse
+        assert sparse is not None and term is not None
+        return float(sparse.values[sparse.indices == term.indices[0]][0])
+
+    assert weight("東京都港区" * 60) == weight("words " * 60) == weight("벡터로검색 " * 60)
+    assert weight("a" * 5000) == weight("b" * 40)
+
+
+def test_a_short_word_amid_characters_counts_like_a_long_one() -> None:
+    def weight(query: str) -> float:
+        found = LexicalEmbedder().embed_queries([query, "API"], ["sparse"]).sparse
+        assert found is not None
+        return float(
+            found.values[: found.indptr[1]][found.indices[: found.indptr[1]] == found.indices[-1]][
+                0
+            ]
+        )
+
+    assert weight("APIとは何ですか") == weight("API를 쓰는 벡터 데이터베이스") == 4
+    assert weight("what is the API") == weight("what the API of 東京 is") == weight("API") < 0.5
+
+
+def test_a_hybrid_needs_the_dense_vectors_as_far_as_the_query_is_words() -> None:
+    shares = {
+        query: LexicalEmbedder().fusion_weights(query)["dense"]
+        for query in ("rings of Saturn", "向量数据库是什么", "Saturnの輪", "  ")
+    }
+    assert shares == pytest.approx(
+        {"rings of Saturn": 0.2, "向量数据库是什么": 0, "Saturnの輪": 0.2 / 3, "  ": 0}
+    )
+    weights = LexicalEmbedder().fusion_weights("Saturnの輪")
+    assert sum(weights.values()) == pytest.approx(1)
 
 
 def test_a_query_weighs_long_words_more_than_short_ones() -> None:

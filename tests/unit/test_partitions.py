@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag_assets.cli.syncs import ranges
 from rag_assets.partitions import partition_key, source_name
 from resources.errors import ConfigError
 from resources.milvus.rows import of_source
@@ -37,3 +38,9 @@ def test_no_key_breaks_out_of_a_filter(name: str) -> None:
     assert not set(key) & set("\"'\\/\n\r\t")
     assert 1 <= len(key) <= 100 and len(key.encode()) <= 1020
     assert of_source(source_name(key)) == f'source == "{name}"'
+
+
+def test_partitions_that_stand_side_by_side_are_synced_together() -> None:
+    known = ["a", "b", "paused", "c", "big", "big/01-of-02", "big/02-of-02", "d", "e"]
+    assert ranges(known, {"e", "a", "c", "b", "d"}) == [["a", "b"], ["c"], ["d", "e"]]
+    assert ranges(known, set()) == []

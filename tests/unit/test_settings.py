@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rag_assets.definitions import build_resources, without_secrets
 from rag_assets.settings import Settings, load_settings, settings_file, write_setting
 from resources.errors import ConfigError
 
@@ -135,3 +136,16 @@ def test_the_settings_file_counts_less_than_the_environment(
     write_setting(tmp_path, "RAG_DENSE_SEARCH", '{"ef": 8}')
     with pytest.raises(ConfigError, match=r"ef: IVF_FLAT has nprobe(.|\n)*settings\.env"):
         load_settings()
+
+
+def test_dagster_finds_secrets_of_the_settings_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAG_HOME", str(tmp_path))
+    monkeypatch.setenv("RAG_MILVUS_TOKEN", "put back at the end")
+    monkeypatch.delenv("RAG_MILVUS_TOKEN")
+    settings_file(tmp_path).write_text("RAG_MILVUS_TOKEN=root:secret\n")
+    settings = load_settings()
+    milvus = without_secrets(build_resources(settings), settings)["milvus"]
+    assert dict(milvus)["token"].get_value() == "root:secret"
+    assert "root:secret" not in str(milvus)

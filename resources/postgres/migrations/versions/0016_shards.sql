@@ -1,0 +1,29 @@
+-- Sources in shards: parts of their documents by ranges of ids, synced side by side (rag_assets/pipeline/shards.py).
+
+-- The sync that the shards of a source are synced by together; elsewhere a sync is a run.
+CREATE FUNCTION rag_sync() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT coalesce(nullif(current_setting('rag.sync', true), ''), rag_run())
+$$;
+ALTER TABLE sources ADD COLUMN listed_sync text;  -- the latest sync whose listing is complete
+
+-- The shards that a sync has done; when it has done all of them, the source is synced.
+CREATE TABLE synced_shards (
+  source_id uuid NOT NULL REFERENCES sources ON DELETE CASCADE,
+  shard integer NOT NULL,
+  sync text NOT NULL,
+  PRIMARY KEY (source_id, shard)
+);
+
+-- An order to Milvus is carried out by the shard that would write the chunk again. NULL: of before there were shards.
+ALTER TABLE vector_deletions ADD COLUMN document_id uuid;
+CREATE OR REPLACE FUNCTION rag_enqueue_vector_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO vector_deletions (source_uuid, document_id, kind, chunk_id, row_count)
+    SELECT gone.source_uuid, gone.document_id, v.kind, gone.id,
+      CASE WHEN count(r.row_count) = count(*) THEN max(r.row_count) END  -- one collection of two may hold more
+    FROM gone CROSS JOIN vector_collections v
+    LEFT JOIN vector_rows r ON r.collection = v.name AND r.chunk_id = gone.id
+    GROUP BY gone.source_uuid, gone.document_id, v.kind, gone.id;
+  DELETE FROM vector_rows USING gone WHERE vector_rows.chunk_id = gone.id;
+  RETURN NULL;
+END $$;
