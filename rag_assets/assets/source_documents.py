@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Lock
 
 import dagster as dg
 
@@ -38,7 +39,7 @@ from resources.sources.registry import source_type
 
 #: Fetches at a time: reading waits for disks and networks, not for this process.
 FETCHERS = 4
-#: So many fetches in a row without an answer, and the server is taken for dead instead of each document.
+#: After so many fetches without an answer, and none with one that began after them, the server is taken for dead.
 SILENT = 8
 #: Bytes. PostgreSQL cannot index a longer one.
 MAX_KEY = 2000
@@ -187,8 +188,12 @@ class Fetching:
     source: Source
     files: FileStore
     plan: Plan
-    silent: int = 0  # fetches in a row that had no answer
+    silent: int = 0  # fetches that had no answer
+    refuted: int = (
+        0  # how many of them a later fetch refutes: one that began after them and was answered
+    )
     dead: bool = False  # from then on nothing is asked, even if an answer was still on its way
+    _lock: Lock = field(default_factory=Lock)
 
     def batch(self, listed: list[Listed]) -> None:
         """Fetches and records a batch. Raises SourceUnavailable when the server died, with what it gave recorded."""
@@ -218,13 +223,16 @@ class Fetching:
         """None: not asked, because the server does not answer."""
         if self.dead:
             return None
+        before = self.silent
         try:
             fetched = self._fetch(item)
         except SourceUnavailable as error:
-            self.silent += 1
-            self.dead = self.dead or self.silent >= SILENT
+            with self._lock:
+                self.silent += 1
+                self.dead = self.dead or self.silent - self.refuted >= SILENT
             return error
-        self.silent = 0
+        with self._lock:
+            self.refuted = max(self.refuted, before)
         return fetched
 
     def _fetch(self, item: Listed) -> Fetched:
