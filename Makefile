@@ -46,7 +46,8 @@ soak: .venv/installed-dev
 	$(BIN)/python -m tests.faults.soak --rounds 1000 --minutes 120
 	RAG_FAULT_ROUNDS=50 $(BIN)/python -m pytest tests/faults/test_kills.py
 	RAG_SWEEP=whole $(BIN)/python -m pytest tests/faults/test_sweep_*.py
-	RAG_STATEFUL=1000,50 RAG_MISREADS=10000 $(BIN)/python -m pytest tests/faults/test_stateful.py tests/stores/test_misreads.py
+	RAG_STATEFUL=1000,50 RAG_MISREADS=10000 $(BIN)/python -m pytest --hypothesis-profile=exploring \
+		tests/faults/test_stateful.py tests/stores/test_misreads.py tests/unit
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 …")'

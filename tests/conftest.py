@@ -31,9 +31,11 @@ from resources.sources.registry import check_config
 from tests.folders import servers_folder
 from tests.servers import S3, Web, s3_server, web_server
 
-# No deadline: how long an example takes says how busy the machine is.
-hypothesis.settings.register_profile("any machine", deadline=None)
-hypothesis.settings.load_profile("any machine")
+# No deadline: how long an example takes says how busy the machine is. The same examples each time; others are tried
+# with --hypothesis-profile=exploring.
+hypothesis.settings.register_profile("exploring", deadline=None)
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

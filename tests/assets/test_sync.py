@@ -425,7 +425,7 @@ def test_a_real_mixed_corpus_is_read_or_refused_with_a_reason(
     world.add()
     plan = world.sync()["documents"]
     assert plan["inserted"] + plan["failed"] == len(files)
-    assert plan["inserted"] >= 0.9 * len(files)
+    assert plan["failed"] <= 7 and len(files) == 111  # of all 332, 17 are refused
     assert (
         world.one(
             "SELECT count(*) FROM documents WHERE processing_status = 'failed' AND error_message IS NULL"

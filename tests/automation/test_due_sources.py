@@ -276,7 +276,7 @@ def test_a_thousand_sources_with_nothing_to_do_take_less_than_a_second(daemon: D
         print(f"{sensor}: {seconds:.2f} s, a cursor of {len(data.cursor or '')} bytes")
         assert not data.run_requests
         assert len(data.cursor or "") < 100
-        assert seconds < 2  # 0.1 to 0.7 s; more on a busy machine
+        assert seconds < 5  # 0.1 to 0.7 s; more on a busy machine
 
 
 def test_a_look_that_takes_long_ends_and_the_next_one_goes_on(

@@ -253,4 +253,4 @@ def test_a_look_at_many_unchanged_files_is_quick(daemon: DaemonWorld) -> None:
     daemon.sync("a")
     started = time.monotonic()
     assert requested(daemon.tick(CHANGED)) == []
-    assert time.monotonic() - started < 2  # 0.1 s; a third of a second on a busy machine
+    assert time.monotonic() - started < 5  # 0.1 s; more on a busy machine

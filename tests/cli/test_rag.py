@@ -622,7 +622,7 @@ def test_ctrl_c_ends_an_ingest_and_the_next_one_goes_on(rag: Rag, tmp_path: Path
             connection.rollback()  # the next look is a new transaction
             time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Interrupted" in output
     assert "Traceback" not in output

@@ -92,7 +92,7 @@ def test_start_and_stop_are_idempotent_and_keep_the_data(
     )
     began = time.perf_counter()
     assert running(home) == {"postgres": postgres.url, "milvus": milvus.uri}
-    assert time.perf_counter() - began < 0.05
+    assert time.perf_counter() - began < 1  # 0.01 s: no server is asked
     with monkeypatch.context() as elsewhere:  # the code of another checkout finds it, too
         elsewhere.setattr(
             milvus_server, "__file__", "/elsewhere/resources/embedded/milvus_server.py"

@@ -55,7 +55,7 @@ def test_a_server_that_died_or_hangs_is_unavailable_within_the_timeout(own_home:
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="could not look for a"):
             store.has_collection("a")
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
     finally:
         os.kill(server.pid, signal.SIGCONT)
     kill(server)
@@ -63,7 +63,7 @@ def test_a_server_that_died_or_hangs_is_unavailable_within_the_timeout(own_home:
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match=server.uri):
             call()
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
     with pytest.raises(StoreUnavailable, match="connect"):
         MilvusStore(server.uri, timeout=1).has_collection("a")
 

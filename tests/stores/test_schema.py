@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from rag_assets.partitions import partition_key
+from resources import stores
 from resources.errors import ConfigError, StoreUnavailable
 from resources.postgres.collections import register_collection
 from resources.postgres.connection import Connection
@@ -56,6 +57,26 @@ def test_of_two_processes_one_migrates_and_the_other_waits(empty_url: str) -> No
     ]  # fmt: skip
     answers = [process.communicate(timeout=30) for process in started]
     assert sorted(out.strip() for out, _ in answers) == ["False", "False", "True"], answers
+
+
+def test_a_process_asks_for_the_schema_at_intervals(
+    empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen by what it does where the schema is gone: nothing at first, and after the interval it is made."""
+
+    def opened() -> bool:
+        stores.open_postgres(empty_url, tmp_path, lock_timeout=1)
+        with psycopg.connect(empty_url) as connection:
+            row = connection.execute("SELECT to_regclass('rag_alembic_version')").fetchone()
+        return row != (None,)
+
+    assert opened()
+    with psycopg.connect(empty_url) as connection:
+        connection.execute("DROP SCHEMA public CASCADE")
+        connection.execute("CREATE SCHEMA public")
+    assert not opened()
+    monkeypatch.setattr(stores, "SCHEMA_SECONDS", 0.0)
+    assert opened()
 
 
 def test_no_server_and_no_url_are_told_apart() -> None:

@@ -110,13 +110,13 @@ def test_a_look_at_a_server_that_hangs_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(git, "LOOK_TIMEOUT", 0.2)
+    monkeypatch.setattr(git, "LOOK_TIMEOUT", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/docs.git"
         began = time.monotonic()
         with pytest.raises(SourceUnavailable):
             list(open_source("git", {"url": url}).look())
-        assert time.monotonic() - began < 0.2 * 4  # one try, not four
+        assert time.monotonic() - began < 4  # one try, not four
 
 
 def test_an_older_content_is_still_fetched_by_its_blob(source: Source, repository: Repo) -> None:

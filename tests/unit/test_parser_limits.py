@@ -87,7 +87,7 @@ def test_an_interrupted_pool_waits_for_nobody() -> None:
             started = time.monotonic()
         with pytest.raises(RuntimeError, match="closed"):
             hanging.result()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
     assert not workers()
 
 
