@@ -87,6 +87,20 @@ def test_no_server_and_no_url_are_told_apart() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_no_update_makes_search_vectors_anew_that_it_does_not_change(
+    connection: Connection,
+) -> None:
+    """PostgreSQL makes generated columns anew in each update of a table with a trigger before updates of its rows."""
+    before_row_update = 1 | 2 | 16  # TRIGGER_TYPE_ROW, _BEFORE, _UPDATE of pg_trigger.tgtype
+    rows = connection.execute(
+        """SELECT t.tgrelid::regclass::text, t.tgname FROM pg_trigger t
+           WHERE t.tgtype & %(wanted)s = %(wanted)s
+             AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.tgrelid AND a.attgenerated = 's')""",
+        {"wanted": before_row_update},
+    ).fetchall()
+    assert rows == []
+
+
 KINDS = ("dense", "sparse", "multi")
 
 
