@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -42,9 +43,13 @@ class FolderSource(Source):
         self.path = Path(config.path)
         self._wanted = KeyFilter(config.include, config.exclude)
 
+    @cached_property
+    def _root(self) -> str:
+        return os.path.realpath(self.path)
+
     def list(self) -> Iterator[Entry]:
         """Raises SourceError when the folder, or one below it, cannot be read: half a listing would delete."""
-        root = os.path.realpath(self.path)
+        root = self._root
         if not os.path.isdir(root):
             raise SourceError(f"{self.path} is not a folder that can be read; is it mounted?")
         seen: dict[str, str] = {}
@@ -67,13 +72,12 @@ class FolderSource(Source):
     def fetch(self, entry: Entry, known: str | None = None) -> Content:
         if (entry.size or 0) > self.config.max_bytes:
             raise SourceError(f"larger than {self.config.max_bytes:,} bytes: {entry.size:,}")
-        root = os.path.realpath(self.path)
-        path = os.path.join(os.fsencode(root), unquote_to_bytes(entry.locator))
-        # Asked again here: since it was listed, a link may have come to point out of the folder.
-        if not _inside(os.path.realpath(path), os.fsencode(root)):
-            raise SourceError("a symbolic link out of the folder")
+        path = os.path.join(os.fsencode(self._root), unquote_to_bytes(entry.locator))
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_without_waiting) as file:
+                # Asked again here: since it was listed, a link may have come to point out of the folder.
+                if not _inside(_opened(file.fileno(), path), os.fsencode(self._root)):
+                    raise SourceError("a symbolic link out of the folder")
                 data = file.read(self.config.max_bytes + 1)
         except OSError as error:
             raise SourceError(f"cannot be read: {error.strerror}") from error
@@ -105,6 +109,19 @@ class FolderSource(Source):
                     continue  # gone since the folder was read
                 except OSError as error:
                     raise SourceError(f"{entry.path} cannot be read: {error.strerror}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """For what may be a pipe or a terminal by now."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _opened(descriptor: int, path: bytes) -> bytes:
+    """The path of an open file without links, of which Linux knows each; elsewhere as they lead now."""
+    try:
+        return os.readlink(b"/proc/self/fd/%d" % descriptor)
+    except OSError:
+        return os.path.realpath(path)
 
 
 def _inside(path: str | bytes, root: str | bytes) -> bool:
