@@ -4,6 +4,7 @@ Order of writes: the outbox is drained; rows are upserted by deterministic id; P
 acknowledged; a document is complete when every kind holds all of its chunks. A crash leaves work undone, never a lie.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -48,6 +49,8 @@ from resources.postgres.vectors import (
 
 #: Chunks written and acknowledged at a time. Multi-vectors take hundreds of rows a chunk.
 BATCH_CHUNKS: dict[Kind, int] = {"dense": 1000, "sparse": 1000, "multi": 50}
+#: Batches on their way at a time: while one is read back and recorded, the server has rows of the next to take.
+BATCHES = 2
 
 
 def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
@@ -195,31 +198,31 @@ def write_rows(
         lambda loaded: _read(reader, loaded[0]),
     )
 
-    def record(batch: int, counts: list[int]) -> None:
+    def record(batch: int, upserting: Future[list[int]]) -> None:
+        counts = upserting.result()
         passage("batch-upserted")
         with stage.writer.transaction() as connection:
             acknowledge(stage.writer, connection, stage.source.id, name, batch, counts)
             recorded(connection, batch)
         passage("batch-recorded")
 
-    with ThreadPoolExecutor(1) as recorder:
-        # PostgreSQL records a batch while Milvus takes the next one.
-        recording: Future[None] | None = None
+    with ThreadPoolExecutor(BATCHES) as upserts, ThreadPoolExecutor(1) as recorder:
+        # PostgreSQL records a batch while Milvus takes the next ones.
+        running: deque[Future[None]] = deque()
         for batch, (rows, replaced), table in read_ahead:
+            while len(running) >= (1 if replaced else BATCHES):
+                running.popleft().result()
             if replaced:
-                if recording is not None:
-                    recording.result()
                 with stage.writer.transaction() as connection:
                     void_acknowledgements(connection, name, batch)
-            counts = _upsert(stage, store, reader.kind, name, rows, table)
-            if recording is not None:
-                recording.result()
-            recording = recorder.submit(record, batch, counts)
+            upserting = upserts.submit(_upsert, stage, store, reader.kind, name, rows, table)
+            running.append(recorder.submit(record, batch, upserting))
             inserted += len(rows) - replaced
             replacing += replaced
-            stage.progress(batch + 1, batches)
-        if recording is not None:
+            stage.progress(batch + 1 - len(running), batches)
+        for recording in running:
             recording.result()
+    stage.progress(batches, batches)
     return inserted, replacing
 
 

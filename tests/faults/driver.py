@@ -202,7 +202,7 @@ def losing_a_reply(settings: Settings, name: str, nth: int) -> Any:
 
 def one_upsert_at_a_time(settings: Settings) -> Any:
     """Nothing is on its way to Milvus when this process halts between two upserts."""
-    writes.UPSERTS = 1
+    writes.UPSERTS = vectors.BATCHES = 1
     return sync(settings)
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import psutil
 import psycopg
@@ -24,9 +24,9 @@ def crashed() -> Iterator[Deployed]:
         yield made
 
 
-def stopped_at(made: Deployed, point: str, nth: int = 1):
+def stopped_at(made: Deployed, point: str, nth: int = 1, work: str = "one upsert at a time"):
     """A sync that halts at a passage: (process, where its answer comes from)."""
-    process, receiver = made.start("one upsert at a time", f"{point}:{nth}", "STOP")
+    process, receiver = made.start(work, f"{point}:{nth}", "STOP")
     deadline = time.monotonic() + 60
     while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
         assert time.monotonic() < deadline and process.is_alive()
@@ -45,7 +45,10 @@ def test_a_writer_that_slept_while_it_was_taken_over_writes_nothing_more(
 ) -> None:
     crashed.change()
     # The third batch of the outbox is of chunks whose texts come back with the next generation.
-    process, receiver = stopped_at(crashed, point, 3 if point.startswith("deletions") else 1)
+    nth = 3 if point.startswith("deletions") else 1
+    on_its_way = point == "batch-recorded"
+    work = "sync" if on_its_way else "one upsert at a time"
+    process, receiver = stopped_at(crashed, point, nth, work)
     url, uri = crashed.up()
     with psycopg.connect(
         url, autocommit=True
@@ -61,8 +64,8 @@ def test_a_writer_that_slept_while_it_was_taken_over_writes_nothing_more(
     end = finish(process, receiver)
     assert end.said == "failed", end.result
     assert oracle.traces(url) == traces
-    if point == "batch-recorded":
-        # Its next upsert may be on its way by then, past the question of `Writer.confirm`: a repair takes it back.
+    if on_its_way:
+        # Upserts of the next batch may have passed the question of `Writer.confirm` by then: a repair takes them back.
         assert crashed.run("repair").said == "done"
     found = invariants.violations(url, uri, crashed.folder, crashed.home / "storage")
     assert not found, "\n".join(found[:20])
@@ -140,7 +143,8 @@ def test_everything_at_once(crashed: Deployed) -> None:
     victims = [psutil.Process(process.pid), crashed.server("milvus"), crashed.server("postgres")]
     victims += victims[-1].children()
     for victim in victims:
-        victim.kill()
+        with suppress(psutil.NoSuchProcess):  # it has followed one of those before it
+            victim.kill()
     assert finish(process, receiver).said == "killed"
     assert all(ended(victim, 5) for victim in victims)
     crashed.assert_no_lies()
