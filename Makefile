@@ -32,7 +32,8 @@ bench: .venv/installed-dev
 # What ingestion is measured beside, at its newest: an environment each, as they ask for different versions of pymilvus.
 rivals: .rivals/langchain/installed .rivals/llama_index/installed
 
-.rivals/langchain/installed: PACKAGES = langchain-classic langchain-milvus langchain-text-splitters 'psycopg[binary]'
+.rivals/langchain/installed: PACKAGES = langchain-classic langchain-milvus langchain-text-splitters 'psycopg[binary]' \
+	'sqlalchemy[asyncio]'
 .rivals/llama_index/installed: PACKAGES = llama-index-core llama-index-vector-stores-milvus \
 	llama-index-storage-docstore-postgres langchain-text-splitters
 
