@@ -1,7 +1,7 @@
 # Everything that a user or CI runs. Two commands need nothing but Python >= 3.11: make demo, make test.
 PYTHON ?= python3
 BIN := .venv/bin
-# Most of what is installed is never imported; the rest is compiled when it is.
+# What commands import is compiled by `compileall`, on all processors; what only tests do (torch is large), at its import.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo test lint ui bench rivals soak lock clean
@@ -55,6 +55,8 @@ soak: .venv/installed-dev
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -r requirements.lock
 	$(PIP) --no-deps --editable .
+# Where PYTHONDONTWRITEBYTECODE is set, as in many images, an import would compile it each time: 3 s a command.
+	-$(BIN)/python -m compileall -q -j 0 .venv/lib rag_assets resources >.venv/compiled.log
 	touch $@
 
 # Torch and FlagEmbedding too: the tests put a tiny BGE-M3 through the real library.

@@ -220,9 +220,9 @@ def write_rows(
             inserted += len(rows) - replaced
             replacing += replaced
             stage.progress(batch + 1 - len(running), batches)
-        for recording in running:
-            recording.result()
-    stage.progress(batches, batches)
+        while running:
+            running.popleft().result()
+            stage.progress(batches - len(running), batches)
     return inserted, replacing
 
 
