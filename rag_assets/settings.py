@@ -293,7 +293,9 @@ class Settings(BaseSettings):
 
     @field_validator("sync_schedule", "quick_check_schedule", "compaction_schedule", mode="after")
     @classmethod
-    def _known_times(cls, value: str) -> str:
+    def _known_times(cls, value: str, info: ValidationInfo) -> str:
+        if value == cls.model_fields[info.field_name or ""].default:
+            return value
         # 0.6 s, where one is set: Dagster, which will read it, judges it.
         from rag_assets.schedule import comes_due
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,6 @@ from resources.errors import ConfigError
 
 @pytest.fixture(autouse=True)
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in os.environ:
         if name.startswith("RAG_"):
             monkeypatch.delenv(name)
@@ -149,3 +150,10 @@ def test_dagster_finds_secrets_of_the_settings_file(
     milvus = without_secrets(build_resources(settings), settings)["milvus"]
     assert dict(milvus)["token"].get_value() == "root:secret"
     assert "root:secret" not in str(milvus)
+
+
+def test_settings_without_schedules_are_read_without_dagster() -> None:
+    """Its import is most of what a command like `rag status` would take."""
+    code = "import sys; from rag_assets.settings import load_settings; load_settings(); print('dagster' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"
