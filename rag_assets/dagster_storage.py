@@ -19,7 +19,7 @@ from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 from sqlalchemy import create_engine
 
-from rag_assets.settings import load_settings
+from rag_assets.settings.load import load_settings
 from resources.embedded.stack import start_postgres
 
 #: Events stored at a time, of which there is one a partition and asset: one by one each takes 14 ms.

@@ -16,17 +16,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_assets.settings import PROJECT_ROOT, Settings, load_settings
+from rag_assets.settings.load import PROJECT_ROOT, Settings, load_settings
 from resources.embedded.stack import running
+from resources.open_stores import (
+    milvus_uri,
+    open_embedder,
+    open_milvus,
+    open_postgres,
+    postgres_url,
+)
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
-from resources.stores import milvus_uri, open_embedder, open_milvus, open_postgres, postgres_url
 
 if TYPE_CHECKING:
     import dagster as dg
 
     from rag_assets.pipeline.vectors import Embedder
-    from rag_assets.searcher import Searcher
+    from rag_assets.search.searcher import Searcher
     from resources.files import FileStore
     from resources.milvus.store import MilvusStore
 
@@ -108,7 +114,7 @@ class Deployment:
 
     def searcher(self) -> Searcher:
         """Search on this deployment's stores with its embedder."""
-        from rag_assets.searcher import Searcher
+        from rag_assets.search.searcher import Searcher
 
         return Searcher(
             self.postgres(),
@@ -128,7 +134,7 @@ class Deployment:
         """Dagster's instance on the started stack. Runs of dead `rag` processes are failed first."""
         import dagster as dg
 
-        from resources.runs import fail_dead_runs
+        from rag_assets.automation.dead_runs import fail_dead_runs
 
         os.environ["DAGSTER_HOME"] = str(self.dagster_home)
         instance = dg.DagsterInstance.get()
@@ -138,7 +144,7 @@ class Deployment:
     def sync_partitions(self) -> list[str]:
         """Makes Dagster's partitions equal to the table of sources. Returns those of whole sources."""
         from rag_assets.partitions import SOURCES, partition_keys, shard_of
-        from resources.postgres.sources import list_sources
+        from resources.postgres.registry.sources import list_sources
 
         with self.postgres().connect(autocommit=True) as connection:
             wanted = [
@@ -155,7 +161,7 @@ class Deployment:
     def partitions_of(self, source: str | None) -> list[str]:
         """The partition of one source, or of all of them. Raises ConfigError for an unknown name."""
         from rag_assets.partitions import partition_key
-        from resources.postgres.sources import get_source
+        from resources.postgres.registry.sources import get_source
 
         keys = self.sync_partitions()
         if source is None:
@@ -177,7 +183,7 @@ class Deployment:
         from rag_assets.definitions import defs
         from rag_assets.partitions import PARTITION_TAG
         from resources.errors import StoreUnavailable
-        from resources.runs import own_run_tags
+        from resources.run_processes import own_run_tags
 
         job, run_id = defs.resolve_job_def(job_name), str(uuid.uuid4())
         try:

@@ -1,8 +1,8 @@
 """A child process that answers on a socket: `python -m MODULE FD`, with a `multiprocessing` connection at both ends.
 
-Who asks what, and what becomes of a child that dies or hangs, is its users'. Plain processes instead of
-`multiprocessing`: its children import the parent's main module, 1.3 s where that is Dagster's; these start in 0.2 s.
-A child sees the end of its socket when its parent is gone, however that ended, and a parent when its child is.
+The protocol, and what follows when a child dies or hangs, belong to its users. Plain processes instead of
+`multiprocessing`, whose children import the parent's main module: 1.3 s for Dagster's; these start in 0.2 s.
+Each side sees the end of its socket when the process of the other side ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ _ROOT = Path(__file__).parents[1]
 
 
 class ChildProcess:
-    """`environment` is added to ours. What the child prints is dropped; its errors, unless `errors`, too."""
+    """`environment` is added to the parent's. The child's output is dropped, and its errors unless `errors` is set."""
 
     def __init__(
         self, module: str, environment: Mapping[str, str] | None = None, *, errors: bool = False
     ) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        parent_end, child_end = socket.socketpair()
+        with child_end:
             path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", module, str(child_end.fileno())],
+                pass_fds=[child_end.fileno()],
                 env={**os.environ, **(environment or {}), "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=None if errors else subprocess.DEVNULL,
             )
-        self.connection = Connection(ours.detach())
+        self.connection = Connection(parent_end.detach())
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def kill(self) -> str:
-        """Ends it, however busy. Returns what ended it, also if that was before: "signal 9", "exit code 1"."""
+        """End the process, even a busy one. Return how it ended, also if it ended before: "signal 9", "exit code 1"."""
         if self._process.poll() is None:
             self._process.kill()
         code = self._process.wait()

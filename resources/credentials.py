@@ -1,6 +1,6 @@
-"""Credentials of sources: encrypted in table `sources`, with a key that only the environment holds.
+"""Credentials of sources: encrypted in table `sources`, with a key that only the environment contains.
 
-Read from the environment where they are used, not passed through Dagster's configuration, which is stored and shown.
+The key is read from the environment at use. It never passes through Dagster's configuration, which is stored and shown.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from cryptography.fernet import MultiFernet
 
 VARIABLE = "RAG_CREDENTIALS_KEY"
-_HOW = f"Make one with: export {VARIABLE}=$(openssl rand -base64 32), and keep it: without it credentials are lost."
+_HELP = f"Make one with: export {VARIABLE}=$(openssl rand -base64 32), and keep it: without it, credentials are lost."
 
 
 def encrypt(credentials: Mapping[str, str]) -> str | None:
-    """The form that is stored; None for none. Raises ConfigError without a key."""
+    """Return the stored form; None for no credentials. Raises ConfigError without a key."""
     if not credentials:
         return None
     return _keys().encrypt(json.dumps(dict(credentials)).encode()).decode()
 
 
 def decrypt(stored: str | None) -> dict[str, str]:
-    """Raises ConfigError without the key that it was encrypted with."""
+    """Return the credentials. Raises ConfigError without the key that encrypted them."""
     if not stored:
         return {}
     from cryptography.fernet import InvalidToken
@@ -36,29 +36,29 @@ def decrypt(stored: str | None) -> dict[str, str]:
         return json.loads(_keys().decrypt(stored.encode()))
     except InvalidToken:
         raise ConfigError(
-            f"None of the keys in {VARIABLE} opens these credentials. Add the key they were encrypted with, "
-            "or give them anew: rag sources credentials NAME --credential name=@VARIABLE"
+            f"None of the keys in {VARIABLE} decrypts these credentials. Add the key that encrypted them, "
+            "or enter them again: rag sources credentials NAME --credential name=@VARIABLE"
         ) from None
 
 
 def rotate(stored: str) -> str:
-    """The same credentials under the first key. Raises ConfigError when no key opens them."""
+    """Return the credentials encrypted with the first key. Raises ConfigError if no key decrypts them."""
     decrypt(stored)
     return _keys().rotate(stored.encode()).decode()
 
 
 def _keys() -> MultiFernet:
-    """Of several keys, separated by commas, the first encrypts and each is tried to decrypt."""
+    """Return the keys, separated by commas in the environment. The first encrypts; all are tried to decrypt."""
     from cryptography.fernet import Fernet, MultiFernet
 
     keys = [key.strip() for key in os.environ.get(VARIABLE, "").split(",") if key.strip()]
     if not keys:
         raise ConfigError(
-            f"{VARIABLE} is not set: expected a key for the credentials of sources. {_HOW}"
+            f"{VARIABLE} is not set: expected a key for the credentials of sources. {_HELP}"
         )
     try:
         return MultiFernet([Fernet(key) for key in keys])
     except ValueError:
         raise ConfigError(
-            f"{VARIABLE}: expected keys of 32 bytes in base64, separated by commas. {_HOW}"
+            f"{VARIABLE}: expected keys of 32 bytes in base64, separated by commas. {_HELP}"
         ) from None

@@ -1,8 +1,8 @@
-"""Embeddings as Parquet: one file a flush, append-only, read by (file, row).
+"""Embeddings as Parquet: one file per flush, append-only, read by (file, row).
 
-Columns: text_hash; dense as FixedSizeList; sparse_indices and sparse_values as lists; multi as one flat list a row with
-its token count. Vectors are stored plain (no dictionary, no compression: floats of embeddings do not compress).
-Which file holds what is recorded in PostgreSQL by the stage, after the file has its name.
+Columns: text_hash; dense as FixedSizeList; sparse_indices and sparse_values as lists; multi as one flat list per row
+with its token count. Vectors are stored plain (no dictionary, no compression: floats of embeddings do not compress).
+The stage records the contents of a file in PostgreSQL, after the file has its name.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 from resources.files import FileStore, WrittenFile
 
 if TYPE_CHECKING:
-    from resources.postgres.embeddings import EmbeddingFile
+    from resources.postgres.vectors.embeddings import EmbeddingFile
 
-#: Rows a row group: the unit of reading. 512 rows of 1024 float32 are 2 MB.
+#: Rows per row group, the unit of reading. 512 rows of 1024 float32 are 2 MB.
 ROW_GROUP_ROWS = 512
-#: A file is closed when it has reached this size, and small ones are compacted to it: what a crash loses, what is read
-#: whole to be verified, rewritten to forget one text, and lost with a damaged file; 10^8 texts of 1,024 numbers are
+#: A file is closed when it reaches this size, and small files are compacted to it. A crash or a damaged file loses this
+#: much at most, a verification reads it whole, and forgetting one text rewrites it. 10^8 texts of 1,024 numbers are
 #: 6,900 files.
 FILE_BYTES = 64 * 1024 * 1024
-#: Files that are verified at a time.
+#: Files verified at a time.
 HASHERS = 4
-#: What each kind is kept in.
+#: The columns of each kind.
 COLUMNS: Mapping[str, list[str]] = {
     "dense": ["dense"],
     "sparse": ["sparse_indices", "sparse_values"],
@@ -42,8 +42,8 @@ COLUMNS: Mapping[str, list[str]] = {
 }
 
 
-class _Hashing:
-    """A file that hashes what passes: the checksum is of the bytes written, not of bytes read again."""
+class _HashingFile:
+    """A file that hashes the bytes written to it: the checksum is not computed from bytes read again."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest, self.count, self.closed = file, hashlib.sha256(), 0, False
@@ -60,7 +60,7 @@ class _Hashing:
         return self.count
 
     def close(self) -> None:
-        """pyarrow closes what it writes to; the file is synced and closed by its owner."""
+        """Leave the file open: pyarrow closes its output, but the owner must sync the file first."""
         self.closed = True
 
     def readable(self) -> bool:
@@ -76,7 +76,7 @@ class _Hashing:
 def to_table(
     text_hashes: Sequence[str], vectors: Embeddings, *, precision: str = "float32"
 ) -> pa.Table:
-    """One row a text, in order. A kind that is None has no column."""
+    """Return one row per text, in order. A kind that is None has no column."""
     value_type = pa.float16() if precision == "float16" else pa.float32()
     dtype = np.float16 if precision == "float16" else np.float32
     columns: dict[str, pa.Array] = {"text_hash": pa.array(text_hashes, pa.string())}
@@ -103,12 +103,12 @@ def to_table(
 
 
 def write_tables(store: FileStore, folder: str, tables: Iterable[pa.Table]) -> WrittenFile:
-    """Writes one file of the tables (at least one), one below the other. Durable when this returns."""
+    """Write the tables (at least one), concatenated, to a new file. It is durable when this returns."""
     name = f"embeddings/{folder}/{uuid.uuid4().hex}.parquet"
     groups = _row_groups(tables)
     first = next(groups)
     with store.replace(name) as file:
-        sink = _Hashing(file)
+        sink = _HashingFile(file)
         with pq.ParquetWriter(
             sink, first.schema, use_dictionary=False, compression="none", write_statistics=False
         ) as writer:
@@ -118,42 +118,43 @@ def write_tables(store: FileStore, folder: str, tables: Iterable[pa.Table]) -> W
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in whole row groups: tables of a few rows would each become one."""
-    waiting: list[pa.Table] = []
+    """Yield the same rows in whole row groups: otherwise each table of a few rows becomes a row group."""
+    pending: list[pa.Table] = []
     count = 0
     for table in tables:
-        waiting.append(table)
+        pending.append(table)
         count += len(table)
         if count >= ROW_GROUP_ROWS:
-            whole = pa.concat_tables(waiting)
+            whole = pa.concat_tables(pending)
             end = count - count % ROW_GROUP_ROWS
             yield whole.slice(0, end)
-            waiting, count = [whole.slice(end)], count - end
+            pending, count = [whole.slice(end)], count - end
     if count:
-        yield pa.concat_tables(waiting)
+        yield pa.concat_tables(pending)
 
 
 def read_rows(store: FileStore, path: str, rows: NDArray[np.int64]) -> Iterator[pa.Table]:
-    """Some rows of a file, ascending, with all columns, row group by row group."""
-    with pq.ParquetFile(store.open(path)) as opened:
+    """Yield the given rows (ascending) of a file, with all columns, row group by row group."""
+    with pq.ParquetFile(store.open(path)) as parquet:
         start = 0
-        for group in range(opened.num_row_groups):
-            count = opened.metadata.row_group(group).num_rows
+        for group in range(parquet.num_row_groups):
+            count = parquet.metadata.row_group(group).num_rows
             low, high = np.searchsorted(rows, [start, start + count])
             if high > low:
-                yield opened.read_row_group(group).take(pa.array(rows[low:high] - start))
+                yield parquet.read_row_group(group).take(pa.array(rows[low:high] - start))
             start += count
 
 
 def damaged(store: FileStore, files: Sequence[EmbeddingFile]) -> list[tuple[EmbeddingFile, str]]:
-    """Those of the files that are not as they were written, and how. Reads each whole."""
-    with ThreadPoolExecutor(HASHERS) as pool:  # SHA-256 runs outside the interpreter lock
+    """Return the damaged files, each with its damage. Reads each file whole."""
+    # SHA-256 runs outside the interpreter lock.
+    with ThreadPoolExecutor(HASHERS) as pool:
         reasons = pool.map(lambda file: damage(store, file), files)
         return [(file, reason) for file, reason in zip(files, reasons) if reason is not None]
 
 
 def damage(store: FileStore, file: EmbeddingFile) -> str | None:
-    """How a file differs from what was recorded when it was written, or None. Reads it whole, 1 MiB at a time."""
+    """Return how a file differs from its record, or None. Reads it whole, 1 MiB at a time."""
     path, size = file.written.path, store.size(file.written.path)
     if size is None:
         return "the file is gone"
@@ -176,7 +177,7 @@ def damage(store: FileStore, file: EmbeddingFile) -> str | None:
 
 @dataclass
 class EmbeddingReader:
-    """Reads rows of embedding files; keeps the last file and row group open (rows come in file order)."""
+    """A reader of embedding files that keeps the last file and row group open (rows come in file order)."""
 
     store: FileStore
     kind: Kind
@@ -187,12 +188,12 @@ class EmbeddingReader:
     _table: pa.Table | None = None
 
     def read(self, path: str, rows: Sequence[int]) -> pa.Table:
-        """The rows of one file, in the order asked for. Raises OSError or pa.ArrowException on damage."""
-        wanted = np.asarray(rows, np.int64)
+        """Return rows of one file, in the order of `rows`. Raises OSError or pa.ArrowException on damage."""
+        numbers = np.asarray(rows, np.int64)
         self._open(path)
-        groups = np.searchsorted(self._starts, wanted, side="right") - 1
+        groups = np.searchsorted(self._starts, numbers, side="right") - 1
         parts = [
-            self._row_group(int(group)).take(pa.array(wanted[run] - self._starts[group]))
+            self._row_group(int(group)).take(pa.array(numbers[run] - self._starts[group]))
             for group, run in _runs(groups)
         ]
         return pa.concat_tables(parts)
@@ -210,15 +211,13 @@ class EmbeddingReader:
     def _row_group(self, group: int) -> pa.Table:
         assert self._file is not None
         if group != self._group or self._table is None:
-            self._table, self._group = (
-                self._file.read_row_group(group, columns=COLUMNS[self.kind]),
-                group,
-            )
+            self._table = self._file.read_row_group(group, columns=COLUMNS[self.kind])
+            self._group = group
         return self._table
 
 
 def _runs(groups: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
-    """Neighbours of equal value: (value, slice)."""
+    """Yield the runs of equal values: (value, slice)."""
     edges = np.flatnonzero(np.diff(groups)) + 1
     start = 0
     for end in [*edges.tolist(), len(groups)]:
@@ -228,17 +227,15 @@ def _runs(groups: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
 
 
 def dense_rows(table: pa.Table) -> NDArray[np.float32]:
-    """float32 [rows, dimension]."""
+    """Return float32 [rows, dimension]."""
     column = table["dense"].combine_chunks()
     flat = column.flatten().to_numpy(zero_copy_only=False)
     return flat.astype(np.float32, copy=False).reshape(len(column), -1)
 
 
 def sparse_rows(table: pa.Table) -> Sparse:
-    indices, values = (
-        table["sparse_indices"].combine_chunks(),
-        table["sparse_values"].combine_chunks(),
-    )
+    indices = table["sparse_indices"].combine_chunks()
+    values = table["sparse_values"].combine_chunks()
     lengths = np.asarray(indices.value_lengths())
     return Sparse(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

@@ -1,20 +1,20 @@
 """The project's errors: one small tree.
 
-A message says everything that is wrong, what was expected and what was found, and ends with the command that mends
-it. The command line prints the message alone; assets turn it into `dagster.Failure`.
+A message names every problem, the expected and the found value, and ends with the command that fixes it. The command
+line prints the message alone; assets turn it into `dagster.Failure`.
 """
 
 from __future__ import annotations
 
 
 class RagError(Exception):
-    """Anything that a user can act upon. `transient` errors may go away by themselves: a retry makes sense."""
+    """An error that a user can act on. `transient` errors may go away without action: a retry makes sense."""
 
     transient = False
 
 
 class ConfigError(RagError):
-    """The configuration cannot work: every problem is listed."""
+    """The configuration cannot work; the message lists every problem."""
 
 
 class StackError(RagError):
@@ -28,19 +28,19 @@ class StoreUnavailable(RagError):
 
 
 class EmbedderDied(RagError):
-    """A process that embeds died twice over the same texts."""
+    """An embedding process died twice on the same texts."""
 
     transient = True
 
 
 class EmbedderUnavailable(RagError):
-    """The server that embeds does not answer, or answers that it cannot now."""
+    """The embedding server does not answer, or reports a temporary failure."""
 
     transient = True
 
 
 class ParseError(RagError):
-    """A document that cannot be read; the message is the reason that is recorded with it."""
+    """A document that cannot be read; the message is recorded with it as the reason."""
 
 
 class SourceError(RagError):
@@ -48,18 +48,18 @@ class SourceError(RagError):
 
 
 class SourceUnavailable(SourceError):
-    """A source whose server does not answer, or answers that it cannot now."""
+    """A source whose server does not answer, or reports a temporary failure."""
 
     transient = True
 
 
 class DeletionGuard(SourceError):
-    """A source lists so much less than before that nothing is deleted until a person confirms it."""
+    """A source lists so much less than before that nothing is deleted until a person confirms the deletion."""
 
 
 class VectorError(RagError):
-    """A vector that must not be stored; the message names the chunk, what was expected and what was found."""
+    """A vector that must not be stored; the message names the chunk, the expected and the found value."""
 
 
 class Fenced(RagError):
-    """Another writer took this partition over; what was not acknowledged is left to it."""
+    """Another writer took over this partition; it does the work that is not acknowledged yet."""

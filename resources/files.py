@@ -1,7 +1,7 @@
 """Files by name below one URL: a local folder or object storage (anything pyarrow or fsspec opens).
 
-A file appears whole or not at all: locally it is written beside its name, synced and renamed; object storage does that
-by itself. What the files hold is not known here.
+A file appears whole or not at all: a local file is written beside its name, synced and renamed; object storage does
+this automatically. The contents of the files are not known here.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import pyarrow as pa
 from pyarrow import fs
 
 from resources.errors import ConfigError, StoreUnavailable
-from resources.faults import passage
-from resources.urls import discreet
+from resources.fault_injection import fault_point
+from resources.urls import redact
 
-#: Bytes of a file for object storage that are kept in memory until it is whole; a larger one goes to a local disk.
+#: Bytes of an object that are kept in memory until it is whole; a larger object is written to a local disk first.
 SPOOL_BYTES = 64 * 1024 * 1024
 
 
@@ -58,28 +58,29 @@ class FileStore:
             try:
                 from fsspec.core import url_to_fs
 
-                opened, path = url_to_fs(self.url)
-                return fs.PyFileSystem(fs.FSSpecHandler(opened)), path
-            except (ImportError, ValueError, OSError) as second:
+                filesystem, path = url_to_fs(self.url)
+                return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path
+            except (ImportError, ValueError, OSError) as fsspec_error:
+                # `from None`: logs print the whole chain of errors, which quotes the URL.
                 raise ConfigError(
-                    discreet(
-                        f"RAG_STORAGE_URL={self.url!r} cannot be opened: {error}; by fsspec: {second}.",
+                    redact(
+                        f"RAG_STORAGE_URL={self.url!r} cannot be opened: {error}; by fsspec: {fsspec_error}.",
                         self.url,
                     )
-                ) from None  # the chain would end in logs
+                ) from None
 
     def _path(self, name: str) -> str:
         return f"{self._root[1]}/{name}"
 
     @contextmanager
     def replace(self, name: str, *, durable: bool = True) -> Iterator[BinaryIO]:
-        """A file to write that takes its name only when the block ends without an error.
+        """Yield a file to write. It takes its name only when the block ends without an error.
 
-        `durable=False` skips the syncs, for what can be fetched again and is verified when it is read.
+        `durable=False` skips the syncs, for data that can be fetched again and is verified when it is read.
         """
         path = self._path(name)
         if not self.is_local:
-            # An output stream is completed when it is closed, by an error too: so what is whole is uploaded.
+            # An error closes an output stream too, and closing completes it: so only a whole file is uploaded.
             with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
                 yield spool  # pyright: ignore[reportReturnType]
                 spool.seek(0)
@@ -94,19 +95,20 @@ class FileStore:
             with open(temporary, "wb") as file:
                 yield file
                 if durable:
-                    passage("file-written")
+                    fault_point("file-written")
                     file.flush()
                     os.fsync(file.fileno())
-                    passage("file-synced")
+                    fault_point("file-synced")
             os.replace(temporary, path)
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(temporary)
-            if isinstance(error, OSError):  # no space, no permission, a disk that fails
+            # No space, no permission, or a disk that fails.
+            if isinstance(error, OSError):
                 raise StoreUnavailable(f"{path} cannot be written: {error}") from error
             raise
         if durable:
-            passage("file-renamed")
+            fault_point("file-renamed")
             descriptor = os.open(folder, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -118,7 +120,7 @@ class FileStore:
             file.write(data)
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError, or StoreUnavailable when the storage does not answer."""
+        """Return the bytes. Raises FileNotFoundError, or StoreUnavailable when the storage does not answer."""
         try:
             if self.is_local:
                 with open(self._path(name), "rb") as file:
@@ -128,17 +130,17 @@ class FileStore:
         except FileNotFoundError:
             raise
         except OSError as error:
-            message = discreet(f"{self.url}/{name} cannot be read: {error}", self.url)
+            message = redact(f"{self.url}/{name} cannot be read: {error}", self.url)
             raise StoreUnavailable(message) from error
 
     def open(self, name: str) -> pa.NativeFile:
-        """A file for reading at random places, memory-mapped where it is local. Raises FileNotFoundError."""
+        """Return a file for random access, memory-mapped if it is local. Raises FileNotFoundError."""
         if self.is_local:
             return pa.memory_map(self._path(name))
         return self._root[0].open_input_file(self._path(name))
 
     def size(self, name: str) -> int | None:
-        """Bytes, or None where there is no such file."""
+        """Return the bytes of the file, or None if it does not exist."""
         if self.is_local:
             try:
                 info = os.stat(self._path(name))
@@ -161,14 +163,15 @@ class FileStore:
             self._root[0].delete_file(self._path(name))
 
     def ages(self, folder: str) -> Iterator[tuple[str, float]]:
-        """(name, seconds since it was written) of the files in a folder, those on their way too."""
+        """Yield (name, seconds since it was written) of the files in a folder, unfinished ones included."""
         now = time.time()
         for info in self.list(folder):
-            if info.mtime is not None:  # as some file systems have it
+            # Some file systems record no time.
+            if info.mtime is not None:
                 yield f"{folder}/{info.base_name}", now - info.mtime.timestamp()
 
     def list(self, folder: str) -> Iterator[fs.FileInfo]:
-        """Files below a folder, at any depth; `path` is absolute. Nothing where there is no such folder."""
+        """Return the files below a folder, at any depth; `path` is absolute. Empty if the folder does not exist."""
         selector = fs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
         return (
             info for info in self._root[0].get_file_info(selector) if info.type == fs.FileType.File
@@ -176,5 +179,5 @@ class FileStore:
 
 
 def raw_name(content_hash: str) -> str:
-    """Where the raw bytes of this SHA-256 are kept."""
+    """Return the name of the raw file with this SHA-256."""
     return f"raw/{content_hash[:2]}/{content_hash}"

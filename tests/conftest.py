@@ -15,21 +15,21 @@ import hypothesis
 import psycopg
 import pytest
 
-import tests.short_waits  # noqa: F401
+import tests.support.short_waits  # noqa: F401
 
 # isort: split
 from rag_assets.definitions import build_definitions, build_resources
 from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_keys
-from rag_assets.searcher import Searcher
-from rag_assets.settings import Settings
+from rag_assets.search.searcher import Searcher
+from rag_assets.settings.load import Settings
 from resources.embedded.stack import start_milvus, start_postgres, stop
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
+from resources.postgres.registry.sources import SourceRow, add_source
 from resources.postgres.schema import migrate
-from resources.postgres.sources import SourceRow, add_source
 from resources.sources.registry import check_config
-from tests.folders import servers_folder
-from tests.servers import S3, Web, s3_server, web_server
+from tests.support.folders import servers_folder
+from tests.support.servers import S3, Web, s3_server, web_server
 
 # No deadline: how long an example takes says how busy the machine is. The same examples each time; others are tried
 # with --hypothesis-profile=exploring.

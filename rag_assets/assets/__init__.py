@@ -1,1 +1,1 @@
-"""The seven assets, one file a stage."""
+"""Dagster assets: decorators, metadata and one call each."""

@@ -10,19 +10,22 @@ import numpy as np
 import pyarrow as pa
 
 from rag_assets.assets.document_chunks import document_chunks
-from rag_assets.assets.stage import COMMON, Outcome, Stage, run_stage
-from rag_assets.maintenance import sweep
+from rag_assets.assets.run_stage import COMMON, Outcome, Stage, run_stage
+from rag_assets.ingestion.garbage import sweep
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind, Multi, Sparse
-from resources.configured import EmbedderResource, PostgresResource, StorageResource
+from resources.dagster_resources import EmbedderResource, PostgresResource, StorageResource
 from resources.embedding_files import FILE_BYTES, to_table, write_tables
 from resources.errors import ConfigError, RagError
-from resources.faults import passage
+from resources.fault_injection import fault_point
 from resources.files import FileStore
 from resources.postgres.connection import Connection
-from resources.postgres.embeddings import (
+from resources.postgres.idle_sources import idle_embeddings
+from resources.postgres.registry.sources import SourceRow
+from resources.postgres.scope import SyncScope
+from resources.postgres.vectors.embeddings import (
     DIRTY,
     Target,
     batch_to_embed,
@@ -33,10 +36,7 @@ from resources.postgres.embeddings import (
     record_failures,
     record_file,
 )
-from resources.postgres.idle import idle_embeddings
-from resources.postgres.parts import Part
-from resources.postgres.sources import SourceRow
-from resources.postgres.term_statistics import add_statistics
+from resources.postgres.vectors.term_statistics import add_statistics
 
 #: Characters given to the embedder in one call: some hundred chunks, enough to sort by length and fill batches.
 CALL_CHARS = 500_000
@@ -83,7 +83,7 @@ def _idle(
 ) -> dict[str, Outcome]:
     if not sources:
         return {}
-    target = embedder.target(Part(next(iter(sources.values())).id))
+    target = embedder.target(SyncScope(next(iter(sources.values())).id))
     ids = {key: source.id for key, source in sources.items()}
     found = idle_embeddings(connection, ids, target)
     if found:
@@ -178,7 +178,7 @@ def embed_texts(
             pending.tables.append(table)
             pending.text_hashes += table["text_hash"].to_pylist()
             pending.bytes += table.nbytes
-        passage("texts-embedded")
+        fault_point("texts-embedded")
         plan.failed += len(failures)
         plan.inserted += len(table)
         if pending.tables and (pending.is_due or batch == batches - 1):
@@ -231,12 +231,12 @@ def _close(
 ) -> int:
     """Writes the file, then records it. A file that was not recorded is nobody's, and is swept up later."""
     file = write_tables(files, target.model, pending.tables)
-    passage("file-in-place")
+    fault_point("file-in-place")
     with stage.writer.transaction() as connection:
         record_file(connection, target.model, target.kinds, file, pending.text_hashes)
         if "sparse" in target.kinds and isinstance(model, WeighsQueries):
             add_statistics(connection, target.model, stage.source.id, pending.statistics())
-    passage("file-recorded")
+    fault_point("file-recorded")
     return file.byte_count
 
 

@@ -7,9 +7,9 @@ It is no part of a sync: a file worth compacting takes many of them.
 import dagster as dg
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
-from rag_assets.assets.stage import COMMON
-from rag_assets.compaction import compact
-from resources.configured import PostgresResource, StorageResource
+from rag_assets.assets.run_stage import COMMON
+from rag_assets.ingestion.compaction import compact
+from resources.dagster_resources import PostgresResource, StorageResource
 from resources.errors import RagError
 
 

@@ -5,15 +5,23 @@ from collections.abc import Mapping
 import dagster as dg
 
 from rag_assets.assets.documents import documents
-from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, one_ahead, run_stage
+from rag_assets.assets.run_stage import (
+    COMMON,
+    Outcome,
+    Stage,
+    columns_and_sample,
+    one_ahead,
+    run_stage,
+)
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.chunking import CHUNKER_VERSION, ChunkingConfig, split
 from rag_assets.pipeline.identity import fingerprint
 from rag_assets.pipeline.plan import Plan
-from resources.configured import PostgresResource
-from resources.faults import passage
+from resources.dagster_resources import PostgresResource
+from resources.fault_injection import fault_point
 from resources.parsing.language import own_language
-from resources.postgres.chunks import (
+from resources.postgres.connection import Connection
+from resources.postgres.documents.chunks import (
     ToChunk,
     batch_to_chunk,
     chunk_rows,
@@ -21,9 +29,8 @@ from resources.postgres.chunks import (
     plan_chunking,
     write_chunks,
 )
-from resources.postgres.connection import Connection
-from resources.postgres.idle import idle_chunks
-from resources.postgres.sources import SourceRow
+from resources.postgres.idle_sources import idle_chunks
+from resources.postgres.registry.sources import SourceRow
 
 
 class ChunkingResource(dg.ConfigurableResource):
@@ -82,8 +89,8 @@ def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
     for batch, _, rows in split_ahead:
         with stage.writer.transaction() as connection:
             done = write_chunks(connection, batch, rows, chunker)
-            passage("chunks-written")
-        passage("chunks-committed")
+            fault_point("chunks-written")
+        fault_point("chunks-committed")
         plan.inserted += done.inserted
         plan.replaced += done.replaced
         plan.deleted += done.deleted

@@ -9,8 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.source_documents import source_documents
-from rag_assets.assets.stage import (
+from rag_assets.assets.run_stage import (
     COMMON,
     Outcome,
     Stage,
@@ -18,17 +17,18 @@ from rag_assets.assets.stage import (
     one_ahead,
     run_stage,
 )
+from rag_assets.assets.source_documents import source_documents
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.near_duplicates import signature
 from rag_assets.pipeline.plan import Plan
-from resources.configured import PostgresResource, StorageResource
+from resources.dagster_resources import PostgresResource, StorageResource
 from resources.errors import ParseError, RagError, SourceError
-from resources.faults import passage
+from resources.fault_injection import fault_point
 from resources.files import FileStore, raw_name
 from resources.parsing import PARSER_VERSION, LimitExceeded, ParserPool
 from resources.postgres.connection import Connection
-from resources.postgres.documents import (
+from resources.postgres.documents.documents import (
     DocumentRow,
     ParserFingerprints,
     ToParse,
@@ -39,8 +39,7 @@ from resources.postgres.documents import (
     plan_parsing,
     write_documents,
 )
-from resources.postgres.idle import idle_documents
-from resources.postgres.signatures import (
+from resources.postgres.documents.near_duplicates import (
     Signed,
     count_near_duplicates,
     mark_left_behind,
@@ -48,8 +47,9 @@ from resources.postgres.signatures import (
     texts_to_sign,
     write_signatures,
 )
-from resources.postgres.sources import SourceRow
-from resources.postgres.syncs import record_counts
+from resources.postgres.idle_sources import idle_documents
+from resources.postgres.registry.sources import SourceRow
+from resources.postgres.registry.syncs import record_counts
 from resources.sources.base import Entry, Source
 from resources.sources.envelope import stated, unwrap, wrap
 from resources.sources.registered import open_registered
@@ -129,7 +129,7 @@ def sync_documents(stage: Stage, files: FileStore, parsing: ParsingResource) -> 
             signed = [Signed(row.id, row.signature) for row in rows if row.error is None]
             with stage.writer.transaction() as connection:
                 write_documents(connection, stage.source, rows, parser)
-                passage("documents-written")
+                fault_point("documents-written")
                 write_signatures(connection, stage.source, signed)
             for item, row in zip(todo, rows):
                 plan.failed += row.error is not None

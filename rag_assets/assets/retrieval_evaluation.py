@@ -9,13 +9,13 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.stage import COMMON
+from rag_assets.assets.run_stage import COMMON
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
-from rag_assets.evaluation import Evaluator, measuring_searcher
+from rag_assets.evaluation.evaluator import Evaluator, measuring_searcher
 from rag_assets.partitions import SOURCES, shard_of, source_name
 from rag_assets.pipeline.plot import as_markdown, bar_chart
 from rag_assets.pipeline.relevance import MEASURES
-from resources.configured import (
+from resources.dagster_resources import (
     EmbedderResource,
     MilvusResource,
     PostgresResource,
@@ -23,8 +23,8 @@ from resources.configured import (
     StorageResource,
 )
 from resources.errors import ConfigError, RagError
-from resources.postgres.evaluations import ModeResult, record_evaluation
-from resources.postgres.retrieval_sets import RetrievalSet, list_sets
+from resources.postgres.evaluation.evaluations import ModeResult, record_evaluation
+from resources.postgres.evaluation.retrieval_sets import RetrievalSet, list_sets
 
 
 class EvaluationConfig(dg.Config):

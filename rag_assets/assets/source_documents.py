@@ -8,19 +8,19 @@ from threading import Lock
 
 import dagster as dg
 
-from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, run_stage
+from rag_assets.assets.run_stage import COMMON, Outcome, Stage, columns_and_sample, run_stage
 from rag_assets.partitions import SOURCES
+from rag_assets.pipeline.cron import freshness_policy
 from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.plan import Plan
-from rag_assets.schedule import freshness_policy
-from resources.configured import PostgresResource, StorageResource
+from resources.dagster_resources import PostgresResource, StorageResource
 from resources.errors import DeletionGuard, RagError, SourceError, SourceUnavailable
-from resources.faults import passage
+from resources.fault_injection import fault_point
 from resources.files import FileStore, raw_name
 from resources.postgres.connection import Connection
-from resources.postgres.forgotten import forgotten_hashes, key_hash
-from resources.postgres.idle import listable_sources
-from resources.postgres.sources import (
+from resources.postgres.documents.erasures import forgotten_hashes, key_hash
+from resources.postgres.idle_sources import listable_sources
+from resources.postgres.registry.sources import (
     Fetched,
     Listed,
     SourceRow,
@@ -31,7 +31,7 @@ from resources.postgres.sources import (
     recorded_entries,
     stage_listing,
 )
-from resources.postgres.syncs import is_listed, mark_listed, mark_syncing
+from resources.postgres.registry.syncs import is_listed, mark_listed, mark_syncing
 from resources.sources.base import Entry, Source
 from resources.sources.envelope import wrap
 from resources.sources.registered import open_registered
@@ -148,7 +148,7 @@ def sync_source_documents(stage: Stage, files: FileStore, guard: GuardResource |
             fetching.batch(listed_batch(stage.connection, batch))
             stage.progress(batch + 1, batches)
     if plan.deleted:
-        passage("deletions-allowed")
+        fault_point("deletions-allowed")
         with stage.writer.transaction() as connection:
             plan.deleted = delete_gone_entries(connection, stage.source.id)
     mark_listed(stage.connection, stage.source.id)
@@ -243,7 +243,7 @@ class Fetching:
             if error.transient:
                 raise
             return Fetched(entry, None, entry.size, str(error))
-        passage("entry-read")
+        fault_point("entry-read")
         if content is None:
             return Fetched(
                 replace(entry, change_token=item.known), item.content_hash, item.size, None

@@ -14,29 +14,41 @@ import dagster as dg
 import pyarrow as pa
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
-from rag_assets.assets.stage import COMMON, Outcome, Stage, columns_and_sample, one_ahead, run_stage
-from rag_assets.maintenance import drain
+from rag_assets.assets.run_stage import (
+    COMMON,
+    Outcome,
+    Stage,
+    columns_and_sample,
+    one_ahead,
+    run_stage,
+)
+from rag_assets.ingestion.garbage import drain
+from rag_assets.ingestion.publishing import drop, is_settled, refusal, serve, serves, settle, unfit
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.vectors import Kind
-from rag_assets.publishing import drop, is_settled, refusal, serve, serves, settle, unfit
-from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
+from resources.dagster_resources import (
+    EmbedderResource,
+    MilvusResource,
+    PostgresResource,
+    StorageResource,
+)
 from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows
 from resources.errors import StoreUnavailable
-from resources.faults import passage
+from resources.fault_injection import fault_point
 from resources.files import FileStore
 from resources.milvus.collections import ALIASES
 from resources.milvus.rows import RowFields
 from resources.milvus.store import MilvusStore
-from resources.postgres.chunks import count_chunks
-from resources.postgres.collections import Collection, collections, register_collection
 from resources.postgres.connection import Connection
-from resources.postgres.embeddings import OF_PART, Target
-from resources.postgres.idle import idle_vectors
-from resources.postgres.parts import Part
-from resources.postgres.sources import SourceRow, list_sources
-from resources.postgres.syncs import mark_shard_synced, mark_synced
-from resources.postgres.vectors import (
+from resources.postgres.documents.chunks import count_chunks
+from resources.postgres.idle_sources import idle_vectors
+from resources.postgres.registry.sources import SourceRow, list_sources
+from resources.postgres.registry.syncs import mark_shard_synced, mark_synced
+from resources.postgres.scope import SyncScope
+from resources.postgres.vectors.collections import Collection, collections, register_collection
+from resources.postgres.vectors.embeddings import OF_PART, Target
+from resources.postgres.vectors.vectors import (
     VectorRow,
     acknowledge,
     batch_of_vectors,
@@ -114,7 +126,7 @@ def _idle(
         name, layout = embedder.collection(connection, kind), milvus.layout(kind, embedder.open())
         if not serves(connection, store, name, layout):
             return {}
-        target = embedder.target(Part(next(iter(sources.values())).id))
+        target = embedder.target(SyncScope(next(iter(sources.values())).id))
         metadata = {"collection": name, "alias": ALIASES[kind]}
     ids = {key: source.id for key, source in sources.items()}
     found = idle_vectors(connection, ids, kind, target)
@@ -200,11 +212,11 @@ def write_rows(
 
     def record(batch: int, upserting: Future[list[int]]) -> None:
         counts = upserting.result()
-        passage("batch-upserted")
+        fault_point("batch-upserted")
         with stage.writer.transaction() as connection:
             acknowledge(stage.writer, connection, stage.source.id, name, batch, counts)
             recorded(connection, batch)
-        passage("batch-recorded")
+        fault_point("batch-recorded")
 
     with ThreadPoolExecutor(BATCHES) as upserts, ThreadPoolExecutor(1) as recorder:
         # PostgreSQL records a batch while Milvus takes the next ones.

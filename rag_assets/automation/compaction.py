@@ -3,7 +3,7 @@
 import dagster as dg
 
 from rag_assets.automation.jobs import MAX_RUNTIME
-from rag_assets.settings import load_settings
+from rag_assets.settings.load import load_settings
 
 compact_embeddings = dg.define_asset_job(
     "compact_embeddings",

@@ -5,13 +5,13 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.stage import RETRY, Stage
-from rag_assets.automation.each_source import for_each_source
+from rag_assets.assets.run_stage import RETRY, Stage
 from rag_assets.automation.jobs import MAX_RUNTIME
-from rag_assets.forget import forget
+from rag_assets.automation.op_helpers import for_each_source
+from rag_assets.operations.erasure import forget
 from rag_assets.partitions import SOURCES
-from resources.configured import MilvusResource, PostgresResource, StorageResource
-from resources.postgres.forgotten import find_request, unfinished_requests
+from resources.dagster_resources import MilvusResource, PostgresResource, StorageResource
+from resources.postgres.documents.erasures import find_request, unfinished_requests
 
 
 @dg.op(retry_policy=RETRY)

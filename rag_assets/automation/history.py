@@ -4,13 +4,13 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.stage import RETRY
+from rag_assets.assets.run_stage import RETRY
 from rag_assets.automation.jobs import MAX_RUNTIME
-from rag_assets.maintenance import GRACE
-from rag_assets.raw_files import sweep
-from rag_assets.settings import load_settings
-from resources.configured import PostgresResource, StorageResource
-from resources.postgres.versions import drop_months, make_months
+from rag_assets.ingestion.garbage import GRACE
+from rag_assets.ingestion.raw_files import sweep
+from rag_assets.settings.load import load_settings
+from resources.dagster_resources import PostgresResource, StorageResource
+from resources.postgres.documents.versions import drop_months, make_months
 
 
 @dg.op(retry_policy=RETRY)

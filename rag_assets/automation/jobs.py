@@ -6,23 +6,23 @@ from typing import Any
 import dagster as dg
 
 from rag_assets.assets.document_chunks import ChunkingResource
-from rag_assets.assets.stage import RETRY, Stage
-from rag_assets.automation.each_source import for_each_source
+from rag_assets.assets.run_stage import RETRY, Stage
+from rag_assets.automation.op_helpers import for_each_source
 from rag_assets.checks.quick import QUICK_CHECKS
 from rag_assets.checks.retrieval import RETRIEVAL_CHECKS
 from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have_documents
-from rag_assets.maintenance import drain_removed_sources
+from rag_assets.ingestion.garbage import drain_removed_sources
+from rag_assets.operations.repair import repair_source
 from rag_assets.partitions import SOURCES
-from rag_assets.repair import repair_source
-from resources.configured import (
+from resources.dagster_resources import (
     EmbedderResource,
     LimitsResource,
     MilvusResource,
     PostgresResource,
     StorageResource,
 )
-from resources.postgres.check_results import record_repair
+from resources.postgres.consistency.check_results import record_repair
 
 #: Seconds. A run whose machine lost power stays STARTED for ever otherwise, and keeps its place in the queue.
 MAX_RUNTIME = {"dagster/max_runtime": str(24 * 3600)}

@@ -11,10 +11,10 @@ import dagster as dg
 
 from rag_assets.automation.jobs import check_source, check_source_quickly, evaluate_retrieval
 from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
-from rag_assets.settings import load_settings
-from resources.configured import PostgresResource
-from resources.postgres.retrieval_sets import list_sets
-from resources.postgres.sources import list_sources
+from rag_assets.settings.load import load_settings
+from resources.dagster_resources import PostgresResource
+from resources.postgres.evaluation.retrieval_sets import list_sets
+from resources.postgres.registry.sources import list_sources
 
 
 def _of_active_sources(

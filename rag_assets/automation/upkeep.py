@@ -5,13 +5,18 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.stage import RETRY, Stage
-from rag_assets.automation.each_source import errors_as_failures, for_each_source
+from rag_assets.assets.run_stage import RETRY, Stage
 from rag_assets.automation.jobs import MAX_RUNTIME
+from rag_assets.automation.op_helpers import errors_as_failures, for_each_source
+from rag_assets.operations.rebuild import Rebuilder
+from rag_assets.operations.reembed import reembed
 from rag_assets.partitions import SOURCES
-from rag_assets.rebuild import Rebuilder
-from rag_assets.reembedding import reembed
-from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
+from resources.dagster_resources import (
+    EmbedderResource,
+    MilvusResource,
+    PostgresResource,
+    StorageResource,
+)
 
 
 class RebuildConfig(dg.Config):

@@ -1,1 +1,1 @@
-"""Asset checks, one file a checked asset."""
+"""Dagster asset checks, made from findings."""

@@ -4,13 +4,13 @@ import dagster as dg
 
 from rag_assets.checks.results import of_each_source, result
 from rag_assets.partitions import SOURCES
-from resources.configured import EmbedderResource, PostgresResource, StorageResource
+from resources.dagster_resources import EmbedderResource, PostgresResource, StorageResource
 from resources.embedding_files import damaged
-from resources.postgres.check_results import REPAIR
 from resources.postgres.connection import Connection
-from resources.postgres.embeddings import files_of_source, without_embedding
-from resources.postgres.parts import Part
-from resources.postgres.sources import get_source
+from resources.postgres.consistency.check_results import REPAIR
+from resources.postgres.registry.sources import get_source
+from resources.postgres.scope import SyncScope
+from resources.postgres.vectors.embeddings import files_of_source, without_embedding
 
 
 @dg.asset_check(
@@ -27,7 +27,7 @@ def chunk_embeddings_are_in_parquet(
     files = storage.open()
 
     def look(connection: Connection, name: str) -> dg.AssetCheckResult:
-        target = embedder.target(Part(get_source(connection, name).id))
+        target = embedder.target(SyncScope(get_source(connection, name).id))
         recorded = files_of_source(connection, target)
         lacking = without_embedding(connection, target)
         size = sum(file.written.byte_count for file in recorded)

@@ -11,17 +11,22 @@ import dagster as dg
 
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.checks.results import of_each_source, result
-from rag_assets.checks.samples import Place
+from rag_assets.consistency.vector_sampling import Place
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.vectors import Kind
-from resources.configured import EmbedderResource, MilvusResource, PostgresResource, StorageResource
+from resources.dagster_resources import (
+    EmbedderResource,
+    MilvusResource,
+    PostgresResource,
+    StorageResource,
+)
 from resources.files import FileStore
 from resources.milvus.collections import ALIASES, Layout
 from resources.milvus.store import MilvusStore
-from resources.postgres.check_results import REPAIR
-from resources.postgres.collections import Collection, collections
 from resources.postgres.connection import Connection
-from resources.postgres.sources import SourceRow, get_source
+from resources.postgres.consistency.check_results import REPAIR
+from resources.postgres.registry.sources import SourceRow, get_source
+from resources.postgres.vectors.collections import Collection, collections
 
 ASSETS: Mapping[Kind, dg.AssetsDefinition] = {
     "dense": dense_vectors,

@@ -12,22 +12,22 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
-from rag_assets.checks.consistency import compare_keys, compare_range
-from rag_assets.checks.evidence import COLUMNS, evidence, mend_rows
 from rag_assets.checks.results import of_each_source, result
-from rag_assets.follow_up import age
+from rag_assets.consistency.comparison import compare_keys, compare_range
+from rag_assets.consistency.evidence import COLUMNS, evidence, mend_rows
+from rag_assets.consistency.remediation import age
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind
-from resources.configured import MilvusResource, PostgresResource
+from resources.dagster_resources import MilvusResource, PostgresResource
 from resources.milvus.collections import ALIASES
 from resources.milvus.rows import row_ids, spans
 from resources.milvus.store import MilvusStore
-from resources.postgres.check_results import CheckResult, last_results
-from resources.postgres.collections import Collection, collections
 from resources.postgres.connection import Connection
-from resources.postgres.quick_look import rows_of_collection, sample_claims
-from resources.postgres.sources import SourceRow, get_source
+from resources.postgres.consistency.check_results import CheckResult, last_results
+from resources.postgres.consistency.quick_check import rows_of_collection, sample_claims
+from resources.postgres.registry.sources import SourceRow, get_source
+from resources.postgres.vectors.collections import Collection, collections
 
 #: Rows read by key: so many find what spoils one row in a hundred with a probability of 95 %.
 SAMPLE_ROWS = 300

@@ -14,9 +14,9 @@ from typing import Any
 import dagster as dg
 
 from rag_assets.partitions import source_name
-from resources.configured import PostgresResource
-from resources.postgres.check_results import Finding, Form, Outcome, record_findings
+from resources.dagster_resources import PostgresResource
 from resources.postgres.connection import Connection
+from resources.postgres.consistency.check_results import Finding, Form, Outcome, record_findings
 
 #: Rows of evidence in the metadata.
 EVIDENCE_ROWS = 100

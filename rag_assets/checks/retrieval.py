@@ -9,17 +9,12 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from rag_assets.checks.results import of_each_source, result
-from rag_assets.evaluation import ANN_RECALL
+from rag_assets.evaluation.evaluator import ANN_RECALL
+from rag_assets.evaluation.quality import LEAST_ANN_RECALL, declines, lost_items, poor_indexes
 from rag_assets.partitions import SOURCES
-from rag_assets.retrieval_quality import (
-    LEAST_ANN_RECALL,
-    declines,
-    lost_items,
-    poor_indexes,
-)
-from resources.configured import PostgresResource, RetrievalResource
+from resources.dagster_resources import PostgresResource, RetrievalResource
 from resources.postgres.connection import Connection
-from resources.postgres.evaluations import Evaluation, latest_and_accepted
+from resources.postgres.evaluation.evaluations import Evaluation, latest_and_accepted
 
 ASSET = "retrieval_evaluation"
 

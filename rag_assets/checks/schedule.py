@@ -11,12 +11,12 @@ from functools import cache
 import dagster as dg
 
 from rag_assets.checks.results import of_each_source, result
-from rag_assets.follow_up import age
+from rag_assets.consistency.remediation import age
 from rag_assets.partitions import SOURCES
-from rag_assets.schedule import Timetable, timetable
-from resources.configured import PostgresResource
+from rag_assets.pipeline.cron import Timetable, timetable
+from resources.dagster_resources import PostgresResource
 from resources.postgres.connection import Connection
-from resources.postgres.syncs import SyncState, sync_states
+from resources.postgres.registry.syncs import SyncState, sync_states
 
 ASSET, NAME = "source_documents", "synced_on_schedule"
 

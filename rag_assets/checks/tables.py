@@ -6,11 +6,11 @@ import dagster as dg
 
 from rag_assets.checks.results import of_each_source, result
 from rag_assets.partitions import SOURCES, partition_key
-from resources.configured import EmbedderResource, LimitsResource, PostgresResource
-from resources.postgres.check_results import REPAIR
+from resources.dagster_resources import EmbedderResource, LimitsResource, PostgresResource
 from resources.postgres.connection import IS_WRITTEN, Connection
-from resources.postgres.counts import waiting_deletions
-from resources.postgres.sources import get_source
+from resources.postgres.consistency.check_results import REPAIR
+from resources.postgres.consistency.counts import waiting_deletions
+from resources.postgres.registry.sources import get_source
 
 _COUNTS: LiteralString = f"""SELECT count(*), coalesce(sum(chunk_count), 0)::bigint, {IS_WRITTEN}
   FROM documents WHERE source_uuid = %(source)s"""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import dagster as dg
 
 from rag_assets.checks.collections import alias_on_current_model, index_as_declared
-from rag_assets.checks.consistency import compare_collection
-from rag_assets.checks.evidence import COLUMNS, evidence, evidence_of_rows, mend_rows
 from rag_assets.checks.kinds import Look, Subject, check_of_kind
 from rag_assets.checks.results import EVIDENCE_ROWS, result
-from rag_assets.checks.samples import (
+from rag_assets.consistency.comparison import compare_collection
+from rag_assets.consistency.evidence import COLUMNS, evidence, evidence_of_rows, mend_rows
+from rag_assets.consistency.vector_sampling import (
     Findability,
     Soundness,
     inspect_vectors,
@@ -19,8 +19,8 @@ from rag_assets.checks.samples import (
 )
 from rag_assets.pipeline.drift import Drift
 from rag_assets.pipeline.vectors import KINDS, NORM_TOLERANCE
-from resources.postgres.collections import collections
 from resources.postgres.connection import Connection
+from resources.postgres.vectors.collections import collections
 
 #: An index that leaves no row out, however many equal ones there are (measured: docs/decisions.md).
 REACHES_ALL = {"index_type": "IVF_FLAT", "metric_type": "IP", "params": {"nlist": 1024}}

@@ -14,7 +14,7 @@ from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 
 if TYPE_CHECKING:
-    from rag_assets.declared import Change
+    from rag_assets.operations.source_specs import Change
 
 
 @command
@@ -29,8 +29,8 @@ def apply(
     as_json: JsonOption = False,
 ) -> None:
     """Make the sources what a YAML file says. Nothing is changed when anything in it is wrong."""
-    from rag_assets.declared import plan, read_file
-    from resources.postgres.sources import list_sources
+    from rag_assets.operations.source_specs import plan, read_file
+    from resources.postgres.registry.sources import list_sources
 
     declared = read_file(file)
     deployment = Deployment.from_environment()
@@ -60,7 +60,7 @@ def apply(
 
 def _apply(deployment: Deployment, changes: list[Change]) -> None:
     from resources.credentials import encrypt
-    from resources.postgres.sources import get_source, update_source
+    from resources.postgres.registry.sources import get_source, update_source
 
     with deployment.postgres().connect(autocommit=True) as connection:
         for change in changes:

@@ -30,7 +30,7 @@ def compact(
     deployment.start(dagster=not dry_run)
     errors: list[str] = []
     if dry_run:
-        from rag_assets import compaction
+        from rag_assets.ingestion import compaction
 
         stores, log = (deployment.postgres(), deployment.files()), logging.getLogger(__name__)
         report = compaction.compact(*stores, log, dry_run=True).as_dict()

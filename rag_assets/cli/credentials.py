@@ -20,9 +20,9 @@ def set_credentials(
     clear: Annotated[bool, typer.Option("--clear", help="Forget all of them.")] = False,
 ) -> None:
     """Give a source its credentials, in place of those it has."""
-    from rag_assets.declared import check_source
+    from rag_assets.operations.source_specs import check_source
     from resources.credentials import encrypt
-    from resources.postgres.sources import get_source, update_source
+    from resources.postgres.registry.sources import get_source, update_source
 
     if bool(credential) == clear:
         raise ConfigError(
@@ -43,7 +43,7 @@ def set_credentials(
 def rotate_credentials() -> None:
     """Encrypt all credentials with the first key of RAG_CREDENTIALS_KEY (new key first, old one behind a comma)."""
     from resources.credentials import rotate
-    from resources.postgres.sources import list_sources, update_source
+    from resources.postgres.registry.sources import list_sources, update_source
 
     deployment = Deployment.from_environment()
     deployment.start()

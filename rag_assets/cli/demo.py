@@ -11,7 +11,7 @@ from rag_assets.cli.check import check
 from rag_assets.cli.ingest import ingest
 from rag_assets.cli.output import command, out, table
 from rag_assets.deployment import Deployment
-from rag_assets.settings import PROJECT_ROOT
+from rag_assets.settings.load import PROJECT_ROOT
 
 DEMO = PROJECT_ROOT / "demo"
 

@@ -22,8 +22,8 @@ def duplicates(
     as_json: JsonOption = False,
 ) -> None:
     """List documents that are near-duplicates of one that came before. Search returns them all the same."""
-    from resources.postgres.signatures import near_duplicates
-    from resources.postgres.sources import get_source
+    from resources.postgres.documents.near_duplicates import near_duplicates
+    from resources.postgres.registry.sources import get_source
 
     deployment = Deployment.from_environment()
     deployment.start()

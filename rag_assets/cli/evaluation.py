@@ -14,7 +14,7 @@ from rag_assets.deployment import Deployment, failures
 from resources.errors import ConfigError
 
 if TYPE_CHECKING:
-    from resources.postgres.evaluations import Evaluation
+    from resources.postgres.evaluation.evaluations import Evaluation
 
 app = typer.Typer(help="Measure retrieval by retrieval sets, and compare.")
 
@@ -59,8 +59,8 @@ def run(name: SetOption = None, source: SourceOption = None, as_json: JsonOption
 
 
 def evaluate(name: str | None, source: str | None, as_json: bool) -> None:
-    from resources.postgres.evaluations import evaluations
-    from resources.postgres.retrieval_sets import get_set, list_sets
+    from resources.postgres.evaluation.evaluations import evaluations
+    from resources.postgres.evaluation.retrieval_sets import get_set, list_sets
 
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
@@ -124,8 +124,8 @@ def add(
 ) -> None:
     """Register a retrieval set from files in BEIR's layout."""
     from rag_assets.pipeline.retrieval_sets import read_judgements, read_queries
-    from resources.postgres.retrieval_sets import add_set
-    from resources.postgres.sources import get_source
+    from resources.postgres.evaluation.retrieval_sets import add_set
+    from resources.postgres.registry.sources import get_source
 
     asked = _read(queries, read_queries)
     judged = _read(relevant, lambda lines: read_judgements(lines, asked))
@@ -158,7 +158,7 @@ def build(
     queries: Annotated[int, typer.Option(min=1, max=10_000, help="How many, at most.")] = 200,
 ) -> None:
     """Build a retrieval set from the source itself: of some chunks, a sentence each, by which they should be found."""
-    from rag_assets.known_items import build_set
+    from rag_assets.evaluation.known_items import build_set
 
     deployment = Deployment.from_environment()
     deployment.start()
@@ -174,8 +174,8 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the retrieval sets, or the evaluations of one: their numbers, for `rag eval compare`."""
-    from resources.postgres.evaluations import evaluations
-    from resources.postgres.retrieval_sets import get_set, list_sets
+    from resources.postgres.evaluation.evaluations import evaluations
+    from resources.postgres.evaluation.retrieval_sets import get_set, list_sets
 
     deployment = Deployment.from_environment()
     deployment.start()
@@ -216,9 +216,9 @@ def accept(
     ] = None,
 ) -> None:
     """Accept an evaluation of a set: later ones are held against it. The first one is accepted by itself."""
-    from resources.postgres.evaluations import accept as accept_
-    from resources.postgres.evaluations import evaluations
-    from resources.postgres.retrieval_sets import get_set
+    from resources.postgres.evaluation.evaluations import accept as accept_
+    from resources.postgres.evaluation.evaluations import evaluations
+    from resources.postgres.evaluation.retrieval_sets import get_set
 
     deployment = Deployment.from_environment()
     deployment.start()
@@ -241,8 +241,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two evaluations of a set, query by query. p: a paired randomisation test, two-sided."""
-    from rag_assets.retrieval_quality import differences
-    from resources.postgres.evaluations import get_evaluation
+    from rag_assets.evaluation.quality import differences
+    from resources.postgres.evaluation.evaluations import get_evaluation
 
     deployment = Deployment.from_environment()
     deployment.start()
@@ -277,7 +277,7 @@ def compare(
 @command
 def remove(name: NameArgument) -> None:
     """Remove a retrieval set and what was measured with it."""
-    from resources.postgres.retrieval_sets import remove_set
+    from resources.postgres.evaluation.retrieval_sets import remove_set
 
     deployment = Deployment.from_environment()
     deployment.start()

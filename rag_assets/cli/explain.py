@@ -41,8 +41,8 @@ def explain(
 
     With --at: its text and properties at that time, from its history (kept for RAG_HISTORY_DAYS).
     """
-    from rag_assets.explain import explain as whole
-    from rag_assets.explain import explain_at
+    from rag_assets.operations.lineage import explain as whole
+    from rag_assets.operations.lineage import explain_at
 
     deployment = Deployment.from_environment()
     zone = ZoneInfo(deployment.settings.timezone)

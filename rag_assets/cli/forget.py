@@ -13,8 +13,8 @@ from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
-from resources.postgres.forgotten import (
-    Forgotten,
+from resources.postgres.documents.erasures import (
+    Erasure,
     allow,
     find_document,
     find_request,
@@ -24,8 +24,8 @@ from resources.postgres.forgotten import (
     request,
     request_of_document,
 )
-from resources.postgres.sources import get_source
-from resources.postgres.versions import has_versions
+from resources.postgres.documents.versions import has_versions
+from resources.postgres.registry.sources import get_source
 
 
 @command
@@ -91,7 +91,7 @@ def forget(
 
 def _resolve(
     connection: Connection, source: str | None, key: str | None, document: str | None
-) -> tuple[str, str, tuple[uuid.UUID, str] | None, Forgotten | None]:
+) -> tuple[str, str, tuple[uuid.UUID, str] | None, Erasure | None]:
     """(source, hash of the key, (document, key) if anything is held of it, an earlier request)."""
     if document is not None:
         try:
@@ -125,7 +125,7 @@ def _resolve(
     return row.name, hashed, (held, key) if held is not None else None, earlier
 
 
-def _undo(deployment: Deployment, name: str, hashed: str, known: Forgotten | None) -> None:
+def _undo(deployment: Deployment, name: str, hashed: str, known: Erasure | None) -> None:
     if known is None:
         raise ConfigError("This document was not forgotten.")
     with deployment.postgres().writer(name) as writer, writer.transaction() as connection:

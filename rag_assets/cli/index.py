@@ -21,7 +21,7 @@ from rag_assets.pipeline.index_kinds import KINDS, IndexKind, index_problems
 from resources.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rag_assets.index_trials import Compared, Embedded
+    from rag_assets.evaluation.index_trials import Compared, Embedded
     from rag_assets.pipeline.index_choice import Trial
     from resources.milvus.trials import TrialStore
     from resources.postgres.connection import Connection
@@ -50,10 +50,10 @@ def tune(
     as_json: JsonOption = False,
 ) -> None:
     """Measure recall and latency over the search parameters of the index that serves, on real questions."""
-    from rag_assets.index_trials import K, ask, measure
+    from rag_assets.evaluation.index_trials import K, ask, measure
     from rag_assets.pipeline.filters import Filters
     from rag_assets.pipeline.index_choice import choose
-    from rag_assets.settings import write_setting
+    from rag_assets.settings.load import write_setting
 
     expect_writable(plot)
     deployment = Deployment.from_environment()
@@ -130,9 +130,9 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Build several kinds of index on the same vectors, in a collection that is dropped at the end; measure them."""
-    from rag_assets.index_trials import ask
-    from rag_assets.index_trials import compare as compare_
-    from resources.postgres.vectors import claimed_rows
+    from rag_assets.evaluation.index_trials import ask
+    from rag_assets.evaluation.index_trials import compare as compare_
+    from resources.postgres.vectors.vectors import claimed_rows
 
     expect_writable(plot)
     deployment = Deployment.from_environment()
@@ -190,9 +190,9 @@ def compare(
 
 def _embedded(deployment: Deployment, connection: Connection, source: str | None) -> Embedded:
     """What the serving dense collection holds, of one source or of all."""
-    from rag_assets.index_trials import Embedded
-    from resources.postgres.collections import collections
-    from resources.postgres.sources import get_source, list_sources
+    from rag_assets.evaluation.index_trials import Embedded
+    from resources.postgres.registry.sources import get_source, list_sources
+    from resources.postgres.vectors.collections import collections
 
     serving = collections(connection, kind="dense", states=("serving",))
     if not serving:

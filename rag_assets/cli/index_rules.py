@@ -41,13 +41,13 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Say which index suits so many rows, by the rules of docs/search-indexes.md. Nothing is measured or started."""
-    from rag_assets.pipeline.index_choice import Wanted, options
+    from rag_assets.pipeline.index_choice import IndexRequirements, options
 
-    wanted = Wanted(
+    needs = IndexRequirements(
         rows, dim, _bytes(memory), latency_ms, recall, server.value, _bytes(gpu_memory), copies
     )
-    found = options(wanted)
-    best = next((option for option in found if not option.against), None)
+    found = options(needs)
+    best = next((option for option in found if not option.objections), None)
     if as_json:
         print_json(
             {
@@ -61,7 +61,7 @@ def recommend(
                 option.kind.name,
                 f"{option.memory_bytes / 2**30:,.1f}",
                 f"{option.milliseconds:,.0f}",
-                "recommended" if option is best else "; ".join(option.against) or "possible",
+                "recommended" if option is best else "; ".join(option.objections) or "possible",
             )
             for option in found
         ]

@@ -66,7 +66,7 @@ def _sources(
     language: str | None,
 ) -> list[str]:
     from rag_assets.cli.sources import folder_config, register
-    from resources.postgres.sources import get_source, list_sources
+    from resources.postgres.registry.sources import get_source, list_sources
 
     if path is not None and name is None and not path.expanduser().exists():
         # Not a folder: the name of a source, as messages suggest it.

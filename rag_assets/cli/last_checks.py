@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rag_assets.cli.output import out, table
-from rag_assets.follow_up import age, gave_up, next_steps
-from resources.postgres.check_results import CheckResult, Form, last_results
+from rag_assets.consistency.remediation import age, gave_up, next_steps
 from resources.postgres.connection import Connection
-from resources.postgres.sources import list_sources
+from resources.postgres.consistency.check_results import CheckResult, Form, last_results
+from resources.postgres.registry.sources import list_sources
 
 #: The worst first.
 _OUTCOMES = ("failed", "undetermined", "passed")

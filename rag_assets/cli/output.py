@@ -61,7 +61,7 @@ def bars(quiet: bool = False) -> Iterator[None]:
         TimeElapsedColumn,
     )
 
-    from rag_assets import progress
+    from rag_assets.pipeline import progress
 
     columns = (
         TextColumn("{task.description}"),

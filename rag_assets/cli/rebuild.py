@@ -115,15 +115,15 @@ def parquet(
 
 
 def _lost(deployment: Deployment, key: str) -> dict[str, Any]:
+    from rag_assets.operations.reembed import lost_embeddings
     from rag_assets.partitions import source_name
-    from rag_assets.reembedding import lost_embeddings
-    from resources.postgres.embeddings import Target
-    from resources.postgres.parts import Part
-    from resources.postgres.sources import get_source
+    from resources.postgres.registry.sources import get_source
+    from resources.postgres.scope import SyncScope
+    from resources.postgres.vectors.embeddings import Target
 
     with deployment.postgres().connect(autocommit=True) as connection:
         source = get_source(connection, source_name(key))
-        target = Target(Part(source.id), deployment.model, deployment.settings.vectors)
+        target = Target(SyncScope(source.id), deployment.model, deployment.settings.vectors)
         report, _ = lost_embeddings(connection, deployment.files(), target, source.name)
     return report.as_dict()
 

@@ -15,7 +15,7 @@ from resources.errors import ConfigError
 from resources.urls import without_secrets
 
 if TYPE_CHECKING:
-    from resources.postgres.sources import SourceRow
+    from resources.postgres.registry.sources import SourceRow
 
 
 def reads(config: Any) -> str:
@@ -56,7 +56,7 @@ def list_(as_json: JsonOption = False) -> None:
 @command
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
     """Show everything about a source; of its credentials only the names."""
-    from resources.postgres.sources import get_source
+    from resources.postgres.registry.sources import get_source
 
     deployment = Deployment.from_environment()
     deployment.start()

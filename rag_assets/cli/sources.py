@@ -64,10 +64,10 @@ def register(
     credentials: dict[str, str] | None = None,
 ) -> None:
     """Adds a source and its partition. Raises ConfigError that lists every problem."""
-    from rag_assets.declared import check_source
+    from rag_assets.operations.source_specs import check_source
     from rag_assets.partitions import partition_key
     from resources.credentials import encrypt
-    from resources.postgres.sources import add_source
+    from resources.postgres.registry.sources import add_source
 
     partition_key(name)
     given = credentials or {}
@@ -93,7 +93,7 @@ def read_settings(settings: list[str]) -> dict[str, Any]:
 
 def read_credentials(given: list[str]) -> dict[str, str]:
     """Raises ConfigError for a secret on the command line: it would stay in the shell's history."""
-    from rag_assets.declared import credential
+    from rag_assets.operations.source_specs import credential
 
     found = {}
     for item in given:
@@ -133,7 +133,7 @@ def add(
     credential: CredentialOption = None,
 ) -> None:
     """Register a source: a folder, or what TARGET or --type says."""
-    from rag_assets.declared import target_config, with_usual_columns
+    from rag_assets.operations.source_specs import target_config, with_usual_columns
 
     more = _given(include or [], exclude or [], hidden, language) | read_settings(settings or [])
     if path is not None:
@@ -181,8 +181,8 @@ def change(
     ] = None,
 ) -> None:
     """Change a source's settings; its documents stay, and the next sync brings them up to date."""
-    from rag_assets.declared import check_source
-    from resources.postgres.sources import get_source, update_source
+    from rag_assets.operations.source_specs import check_source
+    from resources.postgres.registry.sources import get_source, update_source
 
     deployment = Deployment.from_environment()
     deployment.start()
@@ -214,7 +214,7 @@ def remove(name: NameArgument) -> None:
 def remove_sources(deployment: Deployment, names: list[str]) -> None:
     from rag_assets.deployment import failures
     from resources.errors import StoreUnavailable
-    from resources.postgres.sources import remove_source
+    from resources.postgres.registry.sources import remove_source
 
     for name in names:
         with deployment.postgres().writer(name) as writer, writer.transaction() as connection:

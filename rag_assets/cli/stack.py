@@ -11,7 +11,7 @@ import typer
 from rag_assets.cli.last_checks import last_checks, show_checks
 from rag_assets.cli.output import command, out, print_json, table
 from rag_assets.deployment import Deployment
-from rag_assets.settings import PROJECT_ROOT
+from rag_assets.settings.load import PROJECT_ROOT
 from resources.errors import EmbedderUnavailable
 from resources.urls import without_secrets
 
@@ -69,7 +69,7 @@ def status(as_json: JsonOption = False) -> None:
 
 def _status(deployment: Deployment) -> dict[str, Any]:
     from resources.postgres.connection import Postgres
-    from resources.postgres.counts import count_everything
+    from resources.postgres.consistency.counts import count_everything
 
     settings, endpoints = deployment.settings, deployment.endpoints()
     counts: dict[str, int] | None = None

@@ -70,8 +70,8 @@ class Syncs:
     def of(self, sources: Sequence[str]) -> list[Report]:
         """Those in one piece in as few runs as can be, since most have nothing to do; shards in a process each."""
         from rag_assets.partitions import sync_keys
-        from resources.postgres.documents import failed_documents
-        from resources.postgres.sources import get_source
+        from resources.postgres.documents.documents import failed_documents
+        from resources.postgres.registry.sources import get_source
 
         with self.deployment.postgres().connect(autocommit=True) as connection:
             keys = {s: sync_keys(s, get_source(connection, s).shards) for s in sources}
@@ -127,7 +127,7 @@ def run(
 ) -> tuple[dict[str, Report], Sequence[str]]:
     """Syncs the partitions of a range in one run: key -> report. Where that fails for several, no reports but which of
     them are to be run by themselves."""
-    from rag_assets.assets.stage import FAILED, is_interrupted
+    from rag_assets.assets.run_stage import FAILED, is_interrupted
     from rag_assets.partitions import RANGE_END_TAG, RANGE_TAG
 
     if len(keys) > 1:
@@ -175,8 +175,8 @@ def in_shards(source: str, keys: list[str], ops: Mapping[str, Any] | None) -> Re
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
 
-    from rag_assets import progress
     from rag_assets.partitions import SYNC_TAG
+    from rag_assets.pipeline import progress
 
     tags = {SYNC_TAG: str(uuid.uuid4())}
     workers = min(len(keys), os.cpu_count() or 1)

@@ -1,1 +1,1 @@
-"""Pure logic: no Dagster, no database, no network (a test holds it to that)."""
+"""Pure logic: no Dagster, no database, no network (a test enforces this)."""

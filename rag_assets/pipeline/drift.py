@@ -1,7 +1,7 @@
-"""How a collection differs from what PostgreSQL says of it: four classes, and a verdict in three values.
+"""Drift of a collection from PostgreSQL: four classes, and a verdict with three values.
 
 A scan alone proves nothing: real servers drop rows from iterators, repeat them, and count keys twice. So a scan yields
-suspects; each is then judged by a read of its key and by what PostgreSQL says at that moment.
+suspects; each is then judged by a read of its key and by PostgreSQL's claim at that moment.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ DRIFT_CLASSES: tuple[DriftClass, ...] = ("missing", "orphaned", "stale", "duplic
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What PostgreSQL says of an id now.
+    """PostgreSQL's current claim about an id.
 
-    `fingerprint`: the row that Milvus acknowledged, None when it acknowledged none. `settled`: the acknowledgement is
-    older than the scan. `live`: a chunk of this id exists. `leaving`: the outbox has its deletion.
+    `fingerprint`: of the row that Milvus acknowledged, None if it acknowledged none. `settled`: the acknowledgement is
+    older than the scan. `live`: the id belongs to an existing chunk. `leaving`: the outbox contains its deletion.
     """
 
     fingerprint: str | None
@@ -34,10 +34,10 @@ NO_CLAIM = Claim(None, live=False)
 
 @dataclass
 class Drift:
-    """The ids of each class; `contradictions` are ids of which two reads said different things.
+    """The ids of each drift class; `contradictions`: ids for which two reads returned different results.
 
-    `uncounted`: by how many rows the store's own count differs from what was shown. Rows that a scan hides, and that
-    nobody expects, show in no other way; so without an equal count nothing is called consistent.
+    `uncounted`: difference between the store's own count and the number of scanned rows. Rows that a scan hides and
+    PostgreSQL does not expect appear only here; so nothing is called consistent unless both numbers are equal.
     """
 
     checked: int = 0
@@ -53,7 +53,8 @@ class Drift:
         if self.contradictions:
             return "undetermined"
         if any(getattr(self, name) for name in DRIFT_CLASSES):
-            return "drifted"  # each by a read of its key: a count takes nothing from that
+            # Confirmed by reads of single keys, which a count cannot refute.
+            return "drifted"
         return "undetermined" if self.uncounted else "consistent"
 
     @property
@@ -68,52 +69,50 @@ class Drift:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
-        unsure = (
-            f"; {len(self.contradictions)} ids on which reads disagree"
-            if self.contradictions
-            else ""
-        )
+        text = f"{self.verdict}: {self.checked} rows compared, {counts}"
+        if self.contradictions:
+            text += f"; {len(self.contradictions)} ids on which reads disagree"
         if self.uncounted:
-            unsure += f"; a count of the rows differs by {self.uncounted} from the rows shown"
-        return f"{self.verdict}: {self.checked} rows compared, {counts}{unsure}"
+            text += f"; a count of the rows differs by {self.uncounted} from the rows shown"
+        return text
 
 
 def suspects(
     expected: Mapping[str, str], scanned: Iterable[tuple[str, str]]
 ) -> tuple[set[str], set[str]]:
-    """Ids that a scan shows otherwise than expected (id -> fingerprint), and ids that it shows more than once."""
-    seen: dict[str, str] = {}
-    twice: set[str] = set()
+    """Return the ids whose scanned row differs from `expected` (id -> fingerprint), and the ids scanned repeatedly."""
+    actual: dict[str, str] = {}
+    repeated: set[str] = set()
     for row_id, fingerprint in scanned:
-        if row_id in seen:
-            twice.add(row_id)
-        seen[row_id] = fingerprint
+        if row_id in actual:
+            repeated.add(row_id)
+        actual[row_id] = fingerprint
     return {
         row_id
-        for row_id in expected.keys() | seen.keys()
-        if expected.get(row_id) != seen.get(row_id)
-    }, twice
+        for row_id in expected.keys() | actual.keys()
+        if expected.get(row_id) != actual.get(row_id)
+    }, repeated
 
 
 def judge(
     suspicious: Iterable[str],
-    twice: Iterable[str],
-    found: Mapping[str, str],
+    repeated: Iterable[str],
+    fingerprints: Mapping[str, str],
     copies: Mapping[str, int],
     claims: Mapping[str, Claim],
 ) -> Drift:
-    """Classifies suspects by a read of their keys and by PostgreSQL's claims, both newer than the scan.
+    """Classify suspects by a read of their keys and by PostgreSQL's claims, both newer than the scan.
 
-    `found`: id -> fingerprint as read by key. `copies`: id -> rows that a query for the id returned, for those in
-    `twice`. `claims`: id -> what PostgreSQL says now; absent: it knows nothing of the id.
+    `fingerprints`: id -> fingerprint as read by key. `copies`: id -> number of rows that a query for the id returned,
+    for the ids in `repeated`. `claims`: id -> PostgreSQL's current claim; absent if PostgreSQL does not know the id.
     """
     drift = Drift()
     for row_id in sorted(suspicious):
-        claim, actual = claims.get(row_id, NO_CLAIM), found.get(row_id)
+        claim, actual = claims.get(row_id, NO_CLAIM), fingerprints.get(row_id)
         if actual is None:
-            # Not there. Right, unless PostgreSQL says that Milvus acknowledged it, and not only since this read.
-            held = claim.fingerprint is not None and claim.settled
-            if held and claim.live and not claim.leaving:
+            # An absent row is drift only if Milvus acknowledged it, and did so before the scan.
+            acknowledged = claim.fingerprint is not None and claim.settled
+            if acknowledged and claim.live and not claim.leaving:
                 drift.missing.append(row_id)
         elif not claim.live:
             if not claim.leaving:
@@ -122,9 +121,9 @@ def judge(
             if claim.settled:
                 drift.stale.append(row_id)
         elif claim.fingerprint == actual and claim.settled:
-            # The scan did not show, or showed otherwise, what has been there since before it began.
+            # The scan missed or misread a row that was there before it began.
             drift.contradictions.append(row_id)
-    for row_id in sorted(twice):
+    for row_id in sorted(repeated):
         if copies.get(row_id, 0) > 1:
             drift.duplicate.append(row_id)
         else:

@@ -1,8 +1,8 @@
-"""Ids and fingerprints: what makes a document, a chunk, a text, a model and a row the same.
+"""Ids and fingerprints: the identity of documents, chunks, texts, models and rows.
 
-Every id is derived from what it names, so that any stage can be run again without making a second one. Hash inputs
-are length-delimited: ("ab", "c") and ("a", "bc") differ. The row fingerprint is computed where the rows are, in SQL
-(`rag_row_fingerprint`, in the migrations); nothing here knows of a database.
+Every id is derived from the thing it names, so that any stage can run again without creating a second id. Hash inputs
+are length-delimited: ("ab", "c") and ("a", "bc") differ. The row fingerprint is computed in SQL, where the rows are
+(`rag_row_fingerprint`, in the migrations). No database here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rag_assets.pipeline.vectors import Kind
 
 #: Hexadecimal digits of a fingerprint: 128 bits, beyond accidental collision.
 FINGERPRINT_DIGITS = 32
-#: Hexadecimal digits of a model fingerprint, which stands in the names of collections.
+#: Hexadecimal digits of a model fingerprint, which is part of collection names.
 MODEL_FINGERPRINT_DIGITS = 12
 
 
@@ -35,12 +35,12 @@ def content_hash(data: bytes) -> str:
 
 
 def text_hash(text: str) -> str:
-    """Names the exact text given to the model. With a model fingerprint it is the embed key."""
+    """Fingerprint of the exact text given to the model. Together with a model fingerprint, it is the embed key."""
     return fingerprint(text)
 
 
 def model_fingerprint(identity: Mapping[str, str]) -> str:
-    """Names a model by everything that changes its vectors; stands in physical collection names."""
+    """Fingerprint of everything that changes a model's vectors; part of physical collection names."""
     parts = [part for key in sorted(identity) for part in (key, identity[key])]
     return fingerprint(*parts, digits=MODEL_FINGERPRINT_DIGITS)
 
@@ -53,7 +53,7 @@ def document_id(source_id: uuid.UUID, key: str) -> uuid.UUID:
 def chunk_id(document: uuid.UUID, text_hash: str, occurrence: int) -> uuid.UUID:
     """UUIDv5 of the chunk's text within its document; `occurrence` counts equal texts from 0.
 
-    The position is not part of it: a paragraph inserted at the top changes no id below it.
+    The position is not part of the id: a paragraph inserted at the top changes no id below it.
     """
     return uuid.uuid5(document, f"{text_hash}:{occurrence}")
 
@@ -63,6 +63,9 @@ def vector_id(chunk: uuid.UUID, kind: Kind) -> str:
 
 
 def physical_collection(alias: str, model: str, generation: int = 1) -> str:
-    """A collection behind an alias: one for each model, so that a new model is built while the old one serves, and
-    a further generation of it while a rebuild fills one to take the place of the other."""
+    """Name of a collection behind an alias.
+
+    One per model, so that a new model is built while the old one serves; a rebuild fills a further generation, which
+    then replaces the old one.
+    """
     return f"{alias}__{model}" if generation == 1 else f"{alias}__g{generation}__{model}"

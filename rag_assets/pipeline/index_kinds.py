@@ -1,13 +1,13 @@
-"""The kinds of index that dense vectors may have, as data: parameters and their limits, memory, and servers.
+"""The kinds of index for dense vectors, as data: parameters and their limits, memory, and servers.
 
-Limits are knowhere's, with which Milvus builds indexes (`src/index/*/*_config.h`), tried on 2.3.5; formulas of memory
-are faiss's and Milvus's. Sources, and when to choose which: docs/search-indexes.md. No server is asked here.
+The limits are those of knowhere, Milvus's index library (`src/index/*/*_config.h`), tried on 2.3.5; the memory formulas
+are those of faiss and Milvus. Sources, and when to choose which: docs/search-indexes.md. No server is called here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,15 +16,15 @@ Server = Literal["lite", "2.3", "current"]
 ALL: tuple[Server, ...] = ("lite", "2.3", "current")
 MILVUS: tuple[Server, ...] = ("2.3", "current")
 
-#: Of what a search keeps in mind. knowhere has no limit, but 2.3.5 reserves as much: ef 2,147,483,647 ended it.
+#: Maximum candidates of a search. knowhere has no limit, but 2.3.5 reserves their memory: ef 2,147,483,647 ended it.
 MOST = 32_768
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """A whole number from `least` to `most`, or one of `choices`. `default`: ours; None: the server has its own.
+    """A whole number from `least` to `most`, or one of `choices`. `default`: ours; None leaves it to the server.
 
-    `tried`: values to tune with, ascending. `results`: it may not be below the number of results that are asked for.
+    `tried`: values to tune with, ascending. `results`: the value must not be below the number of requested results.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class IndexKind:
-    """`bytes_per_row`: of (dimension, index parameters), in the memory of the server or of its GPU; `memory`: in words.
+    """`bytes_per_row`: of (dimension, index parameters), in the memory of the server or its GPU; `memory`: the formula.
 
-    `reaches_all`: a search for a row's own vector finds it, or an equal one. `note`: what else it costs or asks for.
+    `reaches_all`: a search for a row's own vector finds that row or an equal one. `note`: other costs and requirements.
     """
 
     name: str
@@ -68,38 +68,42 @@ class IndexKind:
         return self.name.startswith("GPU_")
 
     def build_defaults(self, rows: int, dimension: int) -> dict[str, Any]:
-        """Parameters for an index of so many rows."""
-        given = {each.name: each.default for each in self.build if each.default is not None}
+        """Return the parameters for an index of this size."""
         sized = {"nlist": lists(rows), "m": subvectors(dimension)}
-        return {name: sized.get(name, value) for name, value in given.items()}
+        return {name: sized.get(name, value) for name, value in _defaults(self.build).items()}
 
     def search_defaults(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters for a search of an index that was built with `params`."""
-        found = {each.name: each.default for each in self.search if each.default is not None}
-        if "nprobe" in found and "nlist" in params:
-            found["nprobe"] = min(found["nprobe"], int(params["nlist"]))
-        return found
+        """Return the parameters for a search of an index that was built with `params`."""
+        defaults = _defaults(self.search)
+        if "nprobe" in defaults and "nlist" in params:
+            defaults["nprobe"] = min(defaults["nprobe"], int(params["nlist"]))
+        return defaults
 
     def trials(self, params: Mapping[str, Any], results: int) -> list[dict[str, Any]]:
-        """Search parameters worth measuring, the cheapest first, of an index that was built with `params`."""
+        """Return the search parameters worth measuring, cheapest first, for an index that was built with `params`."""
         if not self.search:
             return [{}]
         first, *others = self.search
         most = int(params.get("nlist", first.most)) if first.name == "nprobe" else first.most
-        tried = sorted({min(each, most) for each in first.tried})
-        rest = {each.name: each.default for each in others if each.default is not None}
+        values = sorted({min(value, most) for value in first.tried})
         return [
-            {first.name: each, **rest} for each in tried if not first.results or each >= results
+            {first.name: value, **_defaults(others)}
+            for value in values
+            if not first.results or value >= results
         ]
 
 
+def _defaults(parameters: Iterable[Parameter]) -> dict[str, int]:
+    return {each.name: each.default for each in parameters if each.default is not None}
+
+
 def lists(rows: int) -> int:
-    """nlist: four times the root of the rows (Milvus's advice), as a power of two."""
+    """nlist: four times the square root of the rows (Milvus's advice), as a power of two."""
     return min(65_536, 2 ** round(math.log2(max(1.0, 4 * math.sqrt(rows)))))
 
 
 def subvectors(dimension: int) -> int:
-    """m of product quantisation: as many parts as there are, of four numbers or more each."""
+    """m of product quantisation: the largest number of equal parts with four numbers or more each."""
     return next((m for m in range(dimension // 4, 1, -1) if dimension % m == 0), 1)
 
 
@@ -144,32 +148,32 @@ _DESCRIBED = (
     ),
     IndexKind(
         "IVF_SQ8", (_NLIST,), (_NPROBE,), lambda d, _: d + 8, "d + 8", ALL,
-        "a byte a number: scores are rounded",
+        "one byte per number: scores are rounded",
     ),
     IndexKind(
         "IVF_PQ", _PQ, (_NPROBE,), _quantised, "m·nbits/8 + 8", MILVUS,
-        "m must divide the dimension; the smallest, and the least exact",
+        "m must divide the dimension; the smallest and least exact kind",
     ),
     IndexKind(
         "HNSW", _GRAPH, (_EF,), lambda d, p: 4 * d + _links(p), "4·d + 8·M", ALL,
-        "slow to build; leaves rows out of reach where hundreds of texts are equal",
+        "slow to build; does not reach all rows where hundreds of texts are equal",
     ),
     IndexKind(
         "HNSW_SQ",
         (*_GRAPH, Parameter("sq_type", choices=("SQ6", "SQ8", "BF16", "FP16"))), (_EF,),
         lambda d, p: d + _links(p), "d + 8·M", ("lite", "current"),
-        "as HNSW, with a byte a number",
+        "as HNSW, with one byte per number",
     ),
     IndexKind(
         "SCANN", (_NLIST, Parameter("with_raw_data", choices=(True, False))),
         (_NPROBE, Parameter("reorder_k", default=200, results=True)), _scann, "4·d + d/4 + 8", MILVUS,
-        "an even dimension and AVX2; 4 bits for two numbers, reorder_k candidates read exactly",
+        "needs an even dimension and AVX2; 4 bits per two numbers, exact scores for reorder_k candidates",
     ),
     IndexKind(
         "DISKANN", (),
         (Parameter("search_list", default=128, tried=(16, 32, 64, 128, 256, 512), results=True),),
         lambda d, _: 4 * d * 0.25, "d (¼ of 4·d, by the server's settings)", MILVUS,
-        "the vectors lie on disk, which must be an NVMe",
+        "the vectors are on disk, which must be an NVMe",
     ),
     IndexKind(
         "GPU_CAGRA",
@@ -178,15 +182,15 @@ _DESCRIBED = (
          Parameter("cache_dataset_on_device", choices=(True, False))),
         (Parameter("itopk_size", default=128, tried=(32, 64, 128, 256, 512), results=True),),
         lambda d, _: 1.8 * 4 * d, "1.8·4·d", ("current",),
-        "at most 1,024 results a search; graph_degree below intermediate_graph_degree",
+        "at most 1,024 results per search; graph_degree below intermediate_graph_degree",
     ),
     IndexKind(
         "GPU_IVF_FLAT", (_NLIST,), (_NPROBE,), _floats, "4·d", MILVUS,
-        "at most 1,024 results a search (2.3: 256)", reaches_all=True,
+        "at most 1,024 results per search (2.3: 256)", reaches_all=True,
     ),
     IndexKind(
         "GPU_IVF_PQ", _PQ, (_NPROBE,), _quantised, "m·nbits/8 + 8", MILVUS,
-        "at most 1,024 results a search",
+        "at most 1,024 results per search",
     ),
     IndexKind(
         "GPU_BRUTE_FORCE", (), (), _floats, "4·d", ("current",),
@@ -196,12 +200,12 @@ _DESCRIBED = (
 
 KINDS: Mapping[str, IndexKind] = {kind.name: kind for kind in _DESCRIBED}
 
-#: Search parameters that bound how many results a search can give.
-_RESULTS = {each.name for kind in _DESCRIBED for each in kind.search if each.results}
+#: Search parameters that limit the number of results.
+_RESULTS = {parameter.name for kind in _DESCRIBED for parameter in kind.search if parameter.results}
 
 
 def wide_enough(params: Mapping[str, Any], results: int) -> dict[str, Any]:
-    """Search parameters with which so many results can be found: HNSW, say, finds no more than ef."""
+    """Return search parameters wide enough for `results` results: HNSW, for example, finds no more than ef."""
     return {
         name: max(int(value), results) if name in _RESULTS else value
         for name, value in params.items()
@@ -211,7 +215,7 @@ def wide_enough(params: Mapping[str, Any], results: int) -> dict[str, Any]:
 def index_problems(
     index: Mapping[str, Any], *, server: Server | None = None, dimension: int | None = None
 ) -> list[str]:
-    """What is wrong with an index as it is declared (index_type, metric_type, params), each with what was expected."""
+    """Return the problems of a declared index (index_type, metric_type, params), each with the expected value."""
     kind = KINDS.get(str(index.get("index_type")))
     if kind is None:
         return [
@@ -219,41 +223,45 @@ def index_problems(
         ]
     problems = []
     if server is not None and server not in kind.servers:
-        able = ", ".join(each.name for each in _DESCRIBED if server in each.servers)
+        available = ", ".join(each.name for each in _DESCRIBED if server in each.servers)
         name = {"lite": "Milvus Lite", "2.3": "Milvus 2.3", "current": "Milvus"}[server]
-        problems.append(f"index_type: {name} has {able}; found {kind.name}")
+        problems.append(f"index_type: {name} has {available}; found {kind.name}")
     if index.get("metric_type") != "IP":
         problems.append(
             f"metric_type: expected IP (vectors have norm 1), found {index.get('metric_type')!r}"
         )
     params = index.get("params") or {}
-    problems += _problems(kind.name, kind.build, params)
+    problems += _parameter_problems(kind.name, kind.build, params)
     if not problems and dimension is not None:
-        problems += _of_dimension(kind, params, dimension)
+        problems += _dimension_problems(kind, params, dimension)
     return problems
 
 
 def search_problems(index: Mapping[str, Any], search: Mapping[str, Any]) -> list[str]:
-    """What is wrong with search parameters for an index as it is declared."""
+    """Return the problems of search parameters for a declared index."""
     kind = KINDS[index["index_type"]]
-    problems = list(_problems(kind.name, kind.search, search))
-    lists_ = (index.get("params") or {}).get("nlist")
-    if not problems and lists_ is not None and search.get("nprobe", 1) > lists_:
-        problems.append(f"nprobe: expected at most nlist, {lists_}, found {search['nprobe']}")
+    problems = list(_parameter_problems(kind.name, kind.search, search))
+    nlist = (index.get("params") or {}).get("nlist")
+    if not problems and nlist is not None and search.get("nprobe", 1) > nlist:
+        problems.append(f"nprobe: expected at most nlist, {nlist}, found {search['nprobe']}")
     return problems
 
 
-def _problems(kind: str, known: tuple[Parameter, ...], given: Mapping[str, Any]) -> Iterator[str]:
-    names = {each.name: each for each in known}
-    for name, value in given.items():
-        if name not in names:
-            expected = ", ".join(names) or "no parameters"
+def _parameter_problems(
+    kind: str, parameters: tuple[Parameter, ...], values: Mapping[str, Any]
+) -> Iterator[str]:
+    by_name = {parameter.name: parameter for parameter in parameters}
+    for name, value in values.items():
+        if name not in by_name:
+            expected = ", ".join(by_name) or "no parameters"
             yield f"{name}: {kind} has {expected}"
-        elif not names[name].accepts(value):
-            yield f"{name}: expected {names[name].expected}, found {value!r}"
+        elif not by_name[name].accepts(value):
+            yield f"{name}: expected {by_name[name].expected}, found {value!r}"
 
 
-def _of_dimension(kind: IndexKind, params: Mapping[str, Any], dimension: int) -> Iterator[str]:
+def _dimension_problems(
+    kind: IndexKind, params: Mapping[str, Any], dimension: int
+) -> Iterator[str]:
     if (m := params.get("m")) and dimension % m:
         yield f"m: expected a divisor of the dimension, {dimension}, found {m}"
     if kind.name == "SCANN" and dimension % 2:

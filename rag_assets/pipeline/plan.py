@@ -1,4 +1,4 @@
-"""What a stage is about to do, in the same five words for every stage."""
+"""The plan of a stage (desired − actual), in the same five counts for every stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass
 class Plan:
-    """Counts of one stage's desired − actual, as applied: rows (documents, chunks, texts, vectors) of the stage."""
+    """Counts of a stage's rows (documents, chunks, texts or vectors) by the change that was applied to them."""
 
     inserted: int = 0
     replaced: int = 0

@@ -1,4 +1,4 @@
-"""Charts as SVG: bars with confidence intervals, points on curves. Without a plotting library: it is some lines."""
+"""Charts as SVG: bars with confidence intervals, points on curves. The code is too short to need a plotting library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-#: (value, lower, upper), each 0 … 1; without an interval the other two are None.
+#: (value, lower, upper), each 0 … 1; lower and upper are None without an interval.
 Bar = tuple[float, float | None, float | None]
 
 _COLOURS = (
@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 760, 300, 40, 44, 28
 
 
 def bar_chart(title: str, groups: Sequence[str], series: Mapping[str, Sequence[Bar]]) -> str:
-    """An SVG document. `series`: name -> a bar for each group."""
+    """Return an SVG document. `series`: name -> a bar for each group."""
     floor, high = _HEIGHT - _BOTTOM, _HEIGHT - _BOTTOM - _TOP
     step = (_WIDTH - _LEFT) / len(groups)
     width = step * 0.8 / max(1, len(series))
@@ -31,9 +31,9 @@ def bar_chart(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
         parts.append(_line(_LEFT, y(tick), _WIDTH, y(tick), "#ddd"))
         parts.append(_text(_LEFT - 4, y(tick) + 4, f"{tick:g}", "end"))
     for number, (name, bars) in enumerate(series.items()):
-        colour, key = _COLOURS[number % len(_COLOURS)], _LEFT + 90 * number
-        parts.append(f'<rect x="{key}" y="24" width="10" height="10" fill="{colour}"/>')
-        parts.append(_text(key + 14, 33, name, "start"))
+        colour, legend_x = _COLOURS[number % len(_COLOURS)], _LEFT + 90 * number
+        parts.append(f'<rect x="{legend_x}" y="24" width="10" height="10" fill="{colour}"/>')
+        parts.append(_text(legend_x + 14, 33, name, "start"))
         for group, (value, lower, upper) in enumerate(bars):
             x = _LEFT + step * (group + 0.1) + width * number
             parts.append(
@@ -56,7 +56,7 @@ def bar_chart(title: str, groups: Sequence[str], series: Mapping[str, Sequence[B
 
 @dataclass(frozen=True)
 class Point:
-    """`x` is a share; `y` above 0. `label`: what stands beside it. `best`: filled, as no other is better in both."""
+    """`x`: a share; `y`: above 0. `label`: the text beside the point. `best`: drawn filled; no point dominates it."""
 
     x: float
     y: float
@@ -64,20 +64,20 @@ class Point:
     best: bool = True
 
 
-#: Shares that are marked, as far as there are points. The last hundredths matter most, and get most of the room.
+#: Marked shares, as far as there are points. The last hundredths matter most and get most of the space.
 _SHARES = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1)
 
 
 def curves(title: str, x_title: str, y_title: str, series: Mapping[str, Sequence[Point]]) -> str:
-    """An SVG document: a curve for each name through its points in order of x. Both scales are logarithmic."""
-    points = [point for each in series.values() for point in each]
+    """Return an SVG document: for each name a curve through its points in order of x. Both scales are logarithmic."""
+    points = [point for curve in series.values() for point in curve]
     least = max(
         share for share in _SHARES if share == 0 or share < min(point.x for point in points)
     )
-    low, high = _decades([point.y for point in points])
-    legend = 7  # names a line
+    low, high = _limits([point.y for point in points])
+    names_per_line = 7
     width, height, left, right = 900, 480, 64, 870
-    top, floor = 58 + 16 * ((len(series) - 1) // legend), height - 44
+    top, floor = 58 + 16 * ((len(series) - 1) // names_per_line), height - 44
 
     def spread(share: float) -> float:
         return -math.log10(1 - share + 0.003)
@@ -98,15 +98,16 @@ def curves(title: str, x_title: str, y_title: str, series: Mapping[str, Sequence
             parts.append(_text(x(share), floor + 16, f"{share:g}", "middle"))
     parts.append(_text((left + right) / 2, height - 8, x_title, "middle"))
     parts.append(_text(left, top - 8, y_title, "start"))
-    for number, (name, each) in enumerate(series.items()):
+    for number, (name, curve) in enumerate(series.items()):
         colour = _COLOURS[number % len(_COLOURS)]
-        key, line = left + 115 * (number % legend), 34 + 16 * (number // legend)
-        parts.append(f'<circle cx="{key + 4}" cy="{line - 4}" r="4" fill="{colour}"/>')
-        parts.append(_text(key + 12, line, name, "start"))
-        way = sorted(each, key=lambda point: (point.x, point.y))
-        line_of = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in way)
-        parts.append(f'<polyline points="{line_of}" fill="none" stroke="{colour}"/>')
-        for point in way:
+        line, column = divmod(number, names_per_line)
+        legend_x, legend_y = left + 115 * column, 34 + 16 * line
+        parts.append(f'<circle cx="{legend_x + 4}" cy="{legend_y - 4}" r="4" fill="{colour}"/>')
+        parts.append(_text(legend_x + 12, legend_y, name, "start"))
+        ordered = sorted(curve, key=lambda point: (point.x, point.y))
+        coordinates = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in ordered)
+        parts.append(f'<polyline points="{coordinates}" fill="none" stroke="{colour}"/>')
+        for point in ordered:
             fill = colour if point.best else "#fff"
             parts.append(
                 f'<circle cx="{x(point.x):.1f}" cy="{y(point.y):.1f}" r="4" fill="{fill}" stroke="{colour}">'
@@ -121,14 +122,14 @@ def curves(title: str, x_title: str, y_title: str, series: Mapping[str, Sequence
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each decade."""
+    """Return 1, 2 and 5 of each decade from `low` to `high`."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [part * 10.0**decade for decade in decades for part in (1, 2, 5)]
     return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
 
 
-def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """The nearest ticks below and above all values, never the same."""
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    """Return the nearest ticks below and above all values; the two always differ."""
     ticks = _ticks(min(values) / 10, max(values) * 10)
     return (
         max(tick for tick in ticks if tick < min(values)),
@@ -137,7 +138,7 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
 
 
 def as_markdown(svg: str, name: str) -> str:
-    """The image within a line of Markdown, as Dagster shows it."""
+    """Return the image embedded in a line of Markdown, which Dagster renders."""
     return f"![{name}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
 
 

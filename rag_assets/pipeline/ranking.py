@@ -1,4 +1,4 @@
-"""Ranks from several searches made one, and late interaction. Pure numbers."""
+"""Fusion of the rankings of several searches, and late interaction. Pure numbers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ RRF_K = 60
 def reciprocal_rank_fusion(
     rankings: Sequence[Sequence[K]], *, k: int = RRF_K
 ) -> list[tuple[K, float]]:
-    """Fuses rankings (best first, each key once): score = Σ 1 / (k + rank), ranks from 1. Best first; ties by key order
-    of appearance."""
+    """Fuse rankings (best first, each key once): score = Σ 1 / (k + rank), ranks from 1.
+
+    Returns the best first; ties in order of appearance.
+    """
     scores: dict[K, float] = {}
     for ranking in rankings:
         for rank, key in enumerate(ranking, start=1):
@@ -29,10 +31,10 @@ def reciprocal_rank_fusion(
 def weighted_fusion(
     rankings: Sequence[Sequence[tuple[K, float]]], weights: Sequence[float]
 ) -> list[tuple[K, float]]:
-    """Fuses scored rankings (best first, each key once): the weighted sum of scores, each ranking's brought to 0…1.
+    """Fuse scored rankings (best first, each key once): the weighted sum of scores, scaled to 0…1 in each ranking.
 
-    Min-max normalised convex combination (Bruch, Gai, Ingber, TOIS 2023); a key that a ranking lacks has 0 there.
-    Best first; ties by order of appearance.
+    Min-max normalised convex combination (Bruch, Gai, Ingber, TOIS 2023); a key that a ranking lacks scores 0 there.
+    Returns the best first; ties in order of appearance.
     """
     scores: dict[K, float] = {}
     for ranking, weight in zip(rankings, weights, strict=True):
@@ -49,7 +51,8 @@ def weighted_fusion(
 def maxsim(query: NDArray[np.float32], document: NDArray[np.float32]) -> float:
     """Late interaction (ColBERT, Khattab and Zaharia 2020; BGE-M3 averages over the query's tokens).
 
-    `query` [q, d] and `document` [t, d], rows of norm 1. Mean over query tokens of the best inner product; 0 for none.
+    `query` [q, d] and `document` [t, d], rows of norm 1. Returns the mean over query tokens of the best inner product;
+    0 if either is empty.
     """
     if not len(query) or not len(document):
         return 0.0
@@ -59,7 +62,7 @@ def maxsim(query: NDArray[np.float32], document: NDArray[np.float32]) -> float:
 def rank_by_maxsim(
     query: NDArray[np.float32], documents: Mapping[K, NDArray[np.float32]]
 ) -> list[tuple[K, float]]:
-    """Keys by MaxSim, best first."""
+    """Return the keys with their MaxSim, best first."""
     return sorted(
         ((key, maxsim(query, document)) for key, document in documents.items()),
         key=lambda item: -item[1],

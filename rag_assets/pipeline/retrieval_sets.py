@@ -1,7 +1,7 @@
 """Retrieval sets as files in BEIR's layout: queries as JSON lines, judgements (qrels) as tab-separated values.
 
-`queries.jsonl`: an object a line with `_id` (or `id`) and `text`. Judgements: a header, then query-id, corpus-id (a
-document's key) and score; with columns `start` and `end` (code points of the document's text) that passage is meant.
+`queries.jsonl`: one object per line with `_id` (or `id`) and `text`. Judgements: a header, then query-id, corpus-id (a
+document's key) and score; the columns `start` and `end` (code points of the document's text) limit one to a passage.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-#: Problems that are told at once.
-TOLD = 10
+#: Maximum problems that one error lists.
+MAX_PROBLEMS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`span`: of the document's text in code points; None: the whole document."""
+    """`span`: of the document's text in code points; None for the whole document."""
 
     query: str
     document: str
@@ -26,8 +26,8 @@ class Judgement:
 
 
 def read_queries(lines: Iterable[str]) -> dict[str, str]:
-    """id -> text. Raises ValueError that lists what is wrong, line by line."""
-    found: dict[str, str] = {}
+    """Return id -> text. Raises ValueError with the problems, line by line."""
+    queries: dict[str, str] = {}
     problems: list[str] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -39,26 +39,27 @@ def read_queries(lines: Iterable[str]) -> dict[str, str]:
         name = row.get("_id", row.get("id")) if isinstance(row, dict) else None
         text = row.get("text") if isinstance(row, dict) else None
         if name is None or not isinstance(text, str) or not text.strip() or "\x00" in text:
-            problems.append(f'line {number}: expected {{"_id": …, "text": …}}, found {_cut(line)}')
-        elif found.setdefault(str(name), text.strip()) != text.strip():
-            problems.append(f"line {number}: query {name!r} is there twice, with another text")
-    if not found and not problems:
-        problems.append("expected a query a line, found none")
-    _raise(problems)
-    return found
+            found = _excerpt(line)
+            problems.append(f'line {number}: expected {{"_id": …, "text": …}}, found {found}')
+        elif queries.setdefault(str(name), text.strip()) != text.strip():
+            problems.append(f"line {number}: query {name!r} occurs twice, with different texts")
+    if not queries and not problems:
+        problems.append("expected one query per line, found none")
+    _raise_if_any(problems)
+    return queries
 
 
 def read_judgements(lines: Iterable[str], queries: Mapping[str, str]) -> list[Judgement]:
-    """Those with a score above 0, of these queries. Raises ValueError that lists what is wrong, line by line."""
+    """Return the judgements with a score above 0. Raises ValueError with the problems, line by line."""
     rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
     header = [name.strip() for name in next(rows, [])]
-    columns = {name: at for at, name in enumerate(header)}
+    columns = {name: index for index, name in enumerate(header)}
     if missing := {"query-id", "corpus-id", "score"} - columns.keys():
         raise ValueError(
             f"line 1: expected the columns query-id, corpus-id, score (and start, end for passages), "
-            f"tab-separated; {', '.join(sorted(missing))} not found in {_cut(' '.join(header))}"
+            f"tab-separated; {', '.join(sorted(missing))} not found in {_excerpt(' '.join(header))}"
         )
-    found: list[Judgement] = []
+    judgements: list[Judgement] = []
     problems: list[str] = []
     for number, row in enumerate(rows, 2):
         if not row:
@@ -68,17 +69,17 @@ def read_judgements(lines: Iterable[str], queries: Mapping[str, str]) -> list[Ju
         except (ValueError, IndexError):
             problems.append(
                 f"line {number}: expected {', '.join(header)}; score, start and end as whole numbers, "
-                f"start < end; found {_cut(' '.join(row))}"
+                f"start < end; found {_excerpt(' '.join(row))}"
             )
             continue
         if judgement.query not in queries:
             problems.append(f"line {number}: query {judgement.query!r} is not among the queries")
         elif judgement.score > 0:
-            found.append(judgement)
-    if not found and not problems:
-        problems.append("expected a judgement a line with a score above 0, found none")
-    _raise(problems)
-    return found
+            judgements.append(judgement)
+    if not judgements and not problems:
+        problems.append("expected one judgement per line with a score above 0, found none")
+    _raise_if_any(problems)
+    return judgements
 
 
 def _judgement(row: list[str], columns: Mapping[str, int]) -> Judgement:
@@ -91,11 +92,12 @@ def _judgement(row: list[str], columns: Mapping[str, int]) -> Judgement:
     return Judgement(row[columns["query-id"]], row[columns["corpus-id"]], score, span)
 
 
-def _cut(text: str) -> str:
+def _excerpt(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:80] + "…")
 
 
-def _raise(problems: list[str]) -> None:
+def _raise_if_any(problems: list[str]) -> None:
     if problems:
-        more = [f"and {len(problems) - TOLD} more"] if len(problems) > TOLD else []
-        raise ValueError("\n  ".join([*problems[:TOLD], *more]))
+        others = len(problems) - MAX_PROBLEMS
+        more = [f"and {others} more"] if others > 0 else []
+        raise ValueError("\n  ".join([*problems[:MAX_PROBLEMS], *more]))

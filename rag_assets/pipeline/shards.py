@@ -1,4 +1,4 @@
-"""Shards: a source's documents in equal parts by the ranges of their ids, which are hashes. No rows are marked."""
+"""Shards: equal parts of a source's documents, by ranges of their ids, which are hashes. No row stores its shard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Each is a partition in Dagster, and a run in its queue.
+#: Every shard is a partition in Dagster and a run in its queue.
 MAX_SHARDS = 256
 _IDS = 2**128
 
@@ -24,16 +24,16 @@ class Shard:
 
     @property
     def first(self) -> uuid.UUID:
-        """The smallest id of a document of this shard."""
+        """The smallest document id of this shard."""
         return uuid.UUID(int=(self.number - 1) * _IDS // self.of)
 
     @property
     def last(self) -> uuid.UUID:
-        """The largest one."""
+        """The largest document id of this shard."""
         return uuid.UUID(int=self.number * _IDS // self.of - 1)
 
 
 def shards_in(config: Mapping[str, Any]) -> int:
-    """How many shards the configuration of a source has; 1 where plain SQL wrote what cannot be a number of shards."""
-    found = config.get("shards", 1)
-    return found if type(found) is int and 1 <= found <= MAX_SHARDS else 1
+    """Return the number of shards in a source's configuration; 1 if the number is invalid, written with plain SQL."""
+    count = config.get("shards", 1)
+    return count if type(count) is int and 1 <= count <= MAX_SHARDS else 1

@@ -1,6 +1,6 @@
-"""How many texts hold a term: what makes a rare word of a query count for more than a common one.
+"""Document frequencies of terms: they give a rare word of a query more weight than a common one.
 
-Kept where queries are weighted, never in a stored vector: a new document must not change the vectors of the others.
+They weight queries, never stored vectors: a new document must not change the vectors of the others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rag_assets.pipeline.vectors import Sparse
 
 @dataclass(frozen=True)
 class TermStatistics:
-    """`frequencies[i]` (int64) of `texts` texts hold term `terms[i]` (uint32, strictly ascending)."""
+    """`frequencies[i]` (int64) of `texts` texts contain term `terms[i]` (uint32, strictly ascending)."""
 
     texts: int
     terms: NDArray[np.uint32]
@@ -29,7 +29,7 @@ class TermStatistics:
 
     @classmethod
     def of(cls, texts: int, indices: NDArray[np.uint32]) -> TermStatistics:
-        """Of the concatenated indices of sparse vectors, in each of which a term stands once."""
+        """Count the concatenated indices of sparse vectors, in each of which a term occurs once."""
         terms, counts = np.unique(indices, return_counts=True)
         return cls(texts, terms.astype(np.uint32), counts.astype(np.int64))
 
@@ -40,21 +40,21 @@ class TermStatistics:
         return TermStatistics(self.texts + other.texts, terms, sums)
 
     def rarity(self, indices: NDArray[np.uint32]) -> NDArray[np.float32]:
-        """log(1 + (N - n + 0.5) / (n + 0.5)) of each term: BM25's inverse document frequency as Lucene has it.
+        """log(1 + (N - n + 0.5) / (n + 0.5)) of each term: BM25's inverse document frequency, in Lucene's form.
 
-        (Robertson and Zaragoza 2009; the 1 keeps it above 0.) All 1 where nothing was counted.
+        (Robertson and Zaragoza 2009; the 1 keeps it above 0.) All 1 if nothing was counted.
         """
         if not self.texts:
             return np.ones(len(indices), np.float32)
         places = np.searchsorted(self.terms, indices)
-        known = places < len(self.terms)
-        known[known] = self.terms[places[known]] == indices[known]
+        counted = places < len(self.terms)
+        counted[counted] = self.terms[places[counted]] == indices[counted]
         n = np.zeros(len(indices))
-        n[known] = np.minimum(self.frequencies[places[known]], self.texts)
+        n[counted] = np.minimum(self.frequencies[places[counted]], self.texts)
         return np.log1p((self.texts - n + 0.5) / (n + 0.5)).astype(np.float32)
 
     def to_bytes(self) -> bytes:
-        """Compressed: about 5 bytes a term."""
+        """Return the terms and frequencies compressed: about 5 bytes per term."""
         steps = np.diff(self.terms, prepend=np.uint32(0)).astype("<u4")
         counts = np.minimum(self.frequencies, 2**32 - 1).astype("<u4")
         return zlib.compress(steps.tobytes() + counts.tobytes(), 1)
@@ -69,6 +69,6 @@ class TermStatistics:
 
 @runtime_checkable
 class WeighsQueries(Protocol):
-    """An embedder whose sparse queries are to be weighted by how rare their terms are. (A learned one needs none.)"""
+    """An embedder whose sparse queries must be weighted by the rarity of their terms. (Learned ones need none.)"""
 
     def weigh_queries(self, queries: Sparse, statistics: TermStatistics) -> Sparse: ...

@@ -1,7 +1,7 @@
 """The three kinds of vectors, and a batch of them as arrays.
 
-`Embeddings` is what every embedder returns and what every writer takes: flat arrays with offsets (the layout of
-Arrow lists and of CSR matrices), so that nothing downstream loops over Python lists. No model and no store here.
+Every embedder returns `Embeddings` and every writer takes them: flat arrays with offsets (the layout of Arrow lists
+and of CSR matrices), so that nothing downstream loops over Python lists. No model and no store here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Kind = Literal["dense", "sparse", "multi"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-#: How far a stored norm may be from 1.
+#: Maximum difference of a stored norm from 1.
 NORM_TOLERANCE = 1e-3
 
 
@@ -51,12 +51,12 @@ class Multi:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """The vectors of n texts, in the order of the texts; a kind that was not asked for is None.
+    """The vectors of n texts, in the order of the texts; a kind that was not requested is None.
 
     `dense` float32 [n, dimension], each row of L2 norm 1. `failures` maps the index of a text that could not be
     embedded to its reason: its dense row is zero, its sparse row and its token matrix are empty.
-    `truncated` counts the texts longer than the model takes; `tokens` the tokens given to the model; `padding` what
-    filled its batches up beside them.
+    `truncated` counts the texts longer than the model's maximum; `tokens` the tokens given to the model; `padding` the
+    padding tokens in its batches.
     """
 
     dense: NDArray[np.float32] | None = None
@@ -69,11 +69,11 @@ class Embeddings:
 
 
 class Embedder(Protocol):
-    """What turns texts into vectors. `module:Class` embedders implement this (a class without arguments).
+    """The interface of embedders, `module:Class` ones included (a class whose constructor takes no arguments).
 
-    `identity` holds everything that changes a vector (backend, model, revision, maximum length, pooling,
-    normalisation …): its hash is the model fingerprint, so it must be known without loading the model.
-    One may have `vocabulary`: every index of a sparse vector is below it.
+    `identity` contains everything that changes a vector (backend, model, revision, maximum length, pooling,
+    normalisation …): its hash is the model fingerprint, so it must be available without loading the model.
+    An embedder may have an attribute `vocabulary`: every index of its sparse vectors is below it.
     """
 
     dimension: int
@@ -83,9 +83,9 @@ class Embedder(Protocol):
     def identity(self) -> Mapping[str, str]: ...
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """Embeds documents' texts. An empty sequence gives arrays of no rows; a text that fails is in `failures`."""
+        """Embed texts of documents. An empty sequence gives arrays without rows; a text that fails is in `failures`."""
         ...
 
     def embed_queries(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """Embeds queries, in the same spaces."""
+        """Embed queries, in the same spaces."""
         ...

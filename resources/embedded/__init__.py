@@ -1,1 +1,1 @@
-"""PostgreSQL and Milvus Lite run by us under one home folder; `stack` is the module to import."""
+"""PostgreSQL and Milvus Lite as servers of one home folder; `stack` is the module to import."""

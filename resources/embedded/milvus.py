@@ -1,6 +1,6 @@
-"""The embedded Milvus Lite server: start, recognise, stop.
+"""The embedded Milvus Lite server: start, find, stop.
 
-`milvus_server.py` is the process itself; it records its pid and port in `run/milvus.json`. No collections here.
+`milvus_server.py` is the process; it records its pid and port in `run/milvus.json`. No collections here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0,
 
 @dataclass(frozen=True)
 class MilvusEndpoint:
-    """A running Milvus Lite. `started` says that this call started it."""
+    """A running Milvus Lite. `started`: this call started it."""
 
     uri: str
     pid: int
@@ -45,8 +45,8 @@ class Server:
         return f"http://127.0.0.1:{self.port}"
 
     def answers(self) -> bool:
-        """Whether the port speaks HTTP/2, by its first frame (1 ms). The network threads of gRPC send it, so a server
-        that is busy with one long request answers too: busy is not dead.
+        """Return whether the port speaks HTTP/2, by its first frame (1 ms). The network threads of gRPC send the frame,
+        so a server that is busy with one long request answers too: busy is not dead.
         """
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=5) as client:
@@ -54,11 +54,12 @@ class Server:
                 frame = client.recv(9)
         except OSError:
             return False
-        return len(frame) == 9 and frame[3] == 4  # SETTINGS
+        settings_frame = 4
+        return len(frame) == 9 and frame[3] == settings_frame
 
 
 def start_milvus(home: Path, *, timeout: float = 60) -> MilvusEndpoint:
-    """Makes Milvus Lite run for this home folder. Raises `StackError` when it does not within `timeout` seconds."""
+    """Start Milvus Lite for this home folder if it does not run. Raises StackError after `timeout` seconds."""
     home = prepare(home)
     log = home / "logs" / "milvus.log"
     with locked(home, "milvus", timeout) as deadline:
@@ -69,14 +70,16 @@ def start_milvus(home: Path, *, timeout: float = 60) -> MilvusEndpoint:
             (server := find_milvus(home)) and server.process.pid == pid and server.answers()
         ):
             process = find(pid)
-            if process is None and not started:  # it died as we looked at it
+            # The server that was found has died since.
+            if process is None and not started:
                 started, pid = True, _launch(home, log)
                 continue
             if process is None:
                 raise StackError(f"milvus: stopped while starting; log {log}:\n{tail(log)}")
             if time.monotonic() >= deadline:
+                # It has no clients yet, and without its record no later call would find it.
                 if started:
-                    process.kill()  # it served nobody yet, and without its record no later call would find it
+                    process.kill()
                 raise StackError(
                     f"milvus: pid {pid} does not answer after {timeout:g} s; log {log}:\n{tail(log)}"
                 )
@@ -85,9 +88,9 @@ def start_milvus(home: Path, *, timeout: float = 60) -> MilvusEndpoint:
 
 
 def stop_milvus(home: Path, timeout: float) -> bool:
-    """Stops it: running requests end, memory is written to disk. False if it did not run.
+    """Stop the server: running requests end, memory is written to disk. Return False if it did not run.
 
-    Past `timeout` it is killed; its next start mends what that left.
+    After `timeout` it is killed; its next start repairs the data.
     """
     with locked(home, "milvus", timeout) as deadline:
         server = find_milvus(home)
@@ -101,34 +104,34 @@ def stop_milvus(home: Path, timeout: float) -> bool:
 
 
 def running_milvus(home: Path) -> str | None:
-    """The URI of the server that serves this home now."""
+    """Return the URI of the server that serves this home, or None."""
     server = find_milvus(home)
     return server.uri if server and server.answers() else None
 
 
 def find_milvus(home: Path) -> Server | None:
-    """The live server of this home, whether it answers or not."""
-    recorded = _recorded(home)
+    """Return the live server of this home, whether it answers or not."""
+    record = _read_record(home)
     # By its folders, not its program: another checkout may have started it.
-    process = find(recorded.get("pid"), str(home / "milvus"), str(home / "run" / "milvus.json"))
-    return Server(process, recorded["port"]) if process else None
+    process = find(record.get("pid"), str(home / "milvus"), str(home / "run" / "milvus.json"))
+    return Server(process, record["port"]) if process else None
 
 
 def _launch(home: Path, log: Path) -> int:
-    """Starts the server process; returns its pid. It takes the port of last time where that is free."""
-    record = home / "run" / "milvus.json"
-    # Below the ports that systems give to outgoing connections, and spread by home: a URI that somebody kept should
-    # not lead to another project's data.
+    """Start the server process and return its pid. It takes its previous port if that is free."""
+    record_path = home / "run" / "milvus.json"
+    # Below the ports that systems give to outgoing connections, and spread by home: a URI that somebody kept must not
+    # lead to another project's data.
     base = 20_000 + int(hashlib.sha256(os.fsencode(home)).hexdigest(), 16) % 10_000
-    last = _recorded(home).get("port", base)
-    record.unlink(missing_ok=True)
+    last = _read_record(home).get("port", base)
+    record_path.unlink(missing_ok=True)
     ports = [str(port) for port in (last, *range(base, base + 20), 0)]
-    # -P: the folder of a script is not to be imported from.
-    argv = [sys.executable, "-P", milvus_server.__file__, str(home / "milvus"), str(record), *ports]
-    return spawn(argv, log)
+    # -P: Python must not import from the folder of the script.
+    argv = [sys.executable, "-P", milvus_server.__file__, str(home / "milvus"), str(record_path)]
+    return spawn([*argv, *ports], log)
 
 
-def _recorded(home: Path) -> dict[str, int]:
+def _read_record(home: Path) -> dict[str, int]:
     try:
         return json.loads((home / "run" / "milvus.json").read_text())
     except (OSError, ValueError):

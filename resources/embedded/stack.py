@@ -1,7 +1,7 @@
 """The embedded stack: PostgreSQL and Milvus Lite under one home folder (`RAG_HOME`).
 
-Everything here is idempotent and safe to call from several processes at once; servers keep running when their
-starter ends. All files lie under home: `postgres/`, `milvus/` (data), `run/` (locks, records), `logs/`; only the
+All functions are idempotent and safe to call from several processes at once; servers keep running when their starter
+ends. All files are under home: `postgres/`, `milvus/` (data), `run/` (locks, records), `logs/`; only the
 PostgreSQL socket moves to the temporary folder when the path of home is too long for one. POSIX systems only.
 """
 
@@ -33,7 +33,7 @@ __all__ = [
 
 
 def stop(home: Path, *, timeout: float = 30) -> list[str]:
-    """Stops what runs for this home, each within `timeout` seconds; returns the names of what was stopped."""
+    """Stop the servers of this home, each within `timeout` seconds. Return the names of those stopped."""
     home = home.expanduser().resolve()
     if not (home / "run").is_dir():
         return []
@@ -42,7 +42,7 @@ def stop(home: Path, *, timeout: float = 30) -> list[str]:
 
 
 def running(home: Path) -> dict[str, str]:
-    """What serves this home now, by name: `postgres` → URL, `milvus` → URI. Starts nothing; a few milliseconds."""
+    """Return the servers that run for this home: `postgres` → URL, `milvus` → URI. Takes a few milliseconds."""
     home = home.expanduser().resolve()
-    found = {"postgres": running_postgres(home), "milvus": running_milvus(home)}
-    return {name: url for name, url in found.items() if url}
+    urls = {"postgres": running_postgres(home), "milvus": running_milvus(home)}
+    return {name: url for name, url in urls.items() if url}

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 
 from resources.embedders.registry import create_embedder
 from resources.errors import RagError
-from resources.faults import passage
+from resources.fault_injection import fault_point
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         embedder = create_embedder(spec, **options)
         while True:
             texts, kinds = connection.recv()
-            passage("text embedding")
+            fault_point("text embedding")
             try:
                 answer = embedder.embed(texts, kinds)
             except RagError as error:

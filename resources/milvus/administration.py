@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rag_assets.pipeline.vectors import Kind
+from resources.milvus.client import MilvusConnection
 from resources.milvus.collections import (
     ALIASES,
     Comparison,
@@ -14,10 +15,9 @@ from resources.milvus.collections import (
     require_fields,
     scalars,
 )
-from resources.milvus.requests import MilvusServer
 
 
-class Administration(MilvusServer):
+class Administration(MilvusConnection):
     def ensure_collection(self, name: str, layout: Layout) -> str:
         """Makes the collection if there is none. Returns its identity (see `collections.create`).
 

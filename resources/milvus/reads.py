@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from rag_assets.pipeline.filters import literal, one_of
 from resources.errors import ConfigError
+from resources.milvus.client import KEYS, SCAN_TIMEOUT, MilvusConnection, parts
 from resources.milvus.collections import VECTOR_FIELD
-from resources.milvus.requests import KEYS, SCAN_TIMEOUT, MilvusServer, parts
 from resources.milvus.rows import EVERYTHING, Span, is_plain, span_filter, spans
 
 #: Bytes of vectors a read, well under the gRPC limit of Milvus (64 MiB); sparse ones take a few kilobytes each.
@@ -29,7 +29,7 @@ BUCKET_ROWS = 16_384
 BUCKET_FILL = 0.85
 
 
-class Reads(MilvusServer):
+class Reads(MilvusConnection):
     def fingerprints(self, name: str, ids: Sequence[str]) -> dict[str, str]:
         """id -> row_fingerprint of the rows that exist, by key under Strong consistency."""
         rows = self.by_key(name, ids, ["row_fingerprint"])

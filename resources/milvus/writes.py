@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from rag_assets.pipeline.filters import one_of
 from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.errors import StoreUnavailable, VectorError
-from resources.faults import passage
+from resources.fault_injection import fault_point
+from resources.milvus.client import KEYS, parts
 from resources.milvus.collections import VECTOR_FIELD, is_lite
 from resources.milvus.reads import Reads
-from resources.milvus.requests import KEYS, parts
 from resources.milvus.rows import RowFields, checked, is_plain, row_ids
 
 #: Rows an upsert: measured best on Milvus Lite between 100 and 500 (3,500 dense rows/s; 2,700 at 1,000).
@@ -151,10 +151,10 @@ class Writes(Reads):
         self._read_back(name, sample)
 
     def _upsert(self, name: str, rows: list[dict[str, Any]], fence: Fence) -> None:
-        passage("upsert-sent")
+        fault_point("upsert-sent")
         fence()
         answer = self._call(f"upsert {len(rows)} rows into {name}", "upsert", name, rows)
-        passage("upsert-answered")
+        fault_point("upsert-answered")
         if answer.get("upsert_count") != len(rows):
             raise StoreUnavailable(
                 f"{name}: expected {len(rows)} rows upserted, found {answer.get('upsert_count')}."

@@ -1,8 +1,8 @@
 """Parsing: the bytes of one document become repaired text with a title and a language.
 
-`document` assembles; `formats` decides what the bytes are; `decoding`, `structured` and `extraction` turn them into
-text; `language` names the language; `workers` sets the limits of time and memory. No network, no OCR, no store. Heavy
-libraries load at the first document.
+`document` assembles the result; `formats` detects the format; `decoding`, `structured` and `extraction` turn bytes into
+text; `front_matter` reads YAML fields; `language` detects the language; `workers` limits time and memory. No network,
+no OCR, no store. Heavy libraries load with the first document.
 """
 
 from resources.parsing.document import JSON, PARSER_VERSION, ParsedDocument, parse_document

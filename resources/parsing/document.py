@@ -1,7 +1,7 @@
-"""One document: its bytes and its key → `ParsedDocument`, or ParseError with a reason that a person understands.
+"""The bytes and the key of one document → `ParsedDocument`, or ParseError with a reason for people.
 
-Chooses the reader by the format, then finds title, author and language. How formats are told apart, decoded and
-extracted is next door; what happens to the text afterwards (chunks, vectors) is elsewhere.
+Selects the reader by the format, then finds title, author, category, tags and language. The neighbouring modules detect
+formats, decode and extract; chunks and vectors are made elsewhere.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from resources.errors import ParseError
 from resources.parsing.decoding import clean, decode
 from resources.parsing.extraction import extract, extract_html
 from resources.parsing.formats import Format, detect_format
+from resources.parsing.front_matter import Fields, FrontMatter, read_front_matter
 from resources.parsing.language import detect_language
 from resources.parsing.pages import page_starts
 from resources.parsing.structured import json_text, subtitles_text, table_text, xml_text
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
-#: Raised when our own reading changes; the libraries' versions follow because their output is the text.
+#: Increase this when a change here changes a document's output. The libraries' versions are added: they change it too.
 _REVISION = 3
 PARSER_VERSION: str = ";".join(
     [
@@ -43,13 +44,13 @@ MAX_TITLE, MAX_AUTHOR, MAX_CATEGORY, MAX_TAG = 1000, 255, 100, 255
 
 @dataclass(frozen=True, slots=True)
 class ParsedDocument:
-    """A document as text.
+    """The text of a document and its properties.
 
-    `title` is never empty, at most 1000 characters. `text` is NFC, not blank, without control characters besides
-    newline and tab; `markdown` says that its headings mean something. `language` is ISO 639-1, None where there is
-    too little prose. `category` and `tags` are what the front matter says, empty where it does not, None where there is
-    none. `encoding` is the codec a text file was decoded with. `metadata` is small: pages, sheets, dates,
-    and of a PDF `page_starts`, the offset in the text of each of its pages.
+    `title` has 1 to 1000 characters. `text` is NFC, not blank, without control characters besides newline and tab;
+    `markdown` is true if it is Markdown. `language` is ISO 639-1, None if there is too little prose. `category` and
+    `tags` come from front matter: empty if it does not state them, None without front matter. `encoding` is the codec
+    of a text file. `metadata` is small: counts of pages and sheets, dates, and for a PDF `page_starts`, the offset in
+    the text of each page.
     """
 
     title: str
@@ -64,79 +65,72 @@ class ParsedDocument:
     metadata: dict[str, JSON]
 
 
-class _Read(NamedTuple):
+class _Content(NamedTuple):
     text: str
     markdown: bool
     encoding: str | None
-    about: Mapping[str, Any]
+    properties: Mapping[str, Any]
     pages: Sequence[str] = ()
 
 
 def parse_document(
-    data: bytes, key: str, *, language: str | None = None, found: Format | None = None
+    data: bytes, key: str, *, language: str | None = None, file_format: Format | None = None
 ) -> ParsedDocument:
-    """Parses one document; `key` is its name in its source, `language` (ISO 639-1) forces the language, `found` is
-    its format where that is known already.
+    """Parse one document; `key` is its name in its source.
 
-    Safe to call from several threads. ParseError: empty, encrypted, damaged, without text, or of a kind that is not
-    read (images, archives, media, executables).
+    `language` (ISO 639-1) replaces language detection, `file_format` replaces format detection. Thread-safe. Raises
+    ParseError if the file is empty, encrypted, damaged, without text, or of an unsupported kind (images, archives,
+    media, executables).
     """
-    found = found or detect_format(data, key)
-    read = _read(data, found)
-    text = clean(read.text).strip("\n")
+    file_format = file_format or detect_format(data, key)
+    content = _read_content(data, file_format)
+    text = clean(content.text).strip("\n")
     if not text.strip():
-        raise ParseError(_without_text(found))
-    found_front = _FRONT_MATTER.match(text) if read.markdown else None
-    front = found_front and found_front[1]
+        raise ParseError(_no_text_reason(file_format))
+    front_matter = read_front_matter(text) if content.markdown else None
+    fields = front_matter.fields if front_matter else {}
     return ParsedDocument(
-        title=_title(read, found, text, key),
+        title=_title(content, file_format, text, front_matter, key),
         text=text,
-        markdown=read.markdown,
+        markdown=content.markdown,
         language=language or detect_language(text),
-        author=_author(read, front),
-        category=None if front is None else _category(front),
-        tags=None if front is None else _listed(front, "tags?", MAX_TAG),
-        mime_type=found.mime_type,
-        encoding=read.encoding,
-        metadata=_metadata(read, text),
+        author=_author(content.properties, fields),
+        category=_category(fields) if front_matter else None,
+        tags=_tags(fields) if front_matter else None,
+        mime_type=file_format.mime_type,
+        encoding=content.encoding,
+        metadata=_metadata(content, text),
     )
 
 
-def _read(data: bytes, found: Format) -> _Read:
-    if found.reader == "extract":
-        content, about, pages = extract(data, found)
-        return _Read(content, True, None, about, pages)
+def _read_content(data: bytes, file_format: Format) -> _Content:
+    if file_format.reader == "extract":
+        markdown, properties, pages = extract(data, file_format)
+        return _Content(markdown, True, None, properties, pages)
     text, encoding = decode(data)
-    match found.reader:
+    match file_format.reader:
         case "html":
-            content, about, _ = extract_html(clean(text), found)
-            return _Read(content, True, encoding, about)
+            markdown, properties, _ = extract_html(clean(text), file_format)
+            return _Content(markdown, True, encoding, properties)
         case "table":
-            return _Read(
-                table_text(text, delimiter="\t" if found.kind == "TSV" else None),
-                False,
-                encoding,
-                {},
-            )
+            delimiter = "\t" if file_format.kind == "TSV" else None
+            return _Content(table_text(text, delimiter=delimiter), False, encoding, {})
         case "json":
-            return _Read(json_text(text), False, encoding, {})
+            return _Content(json_text(text), False, encoding, {})
         case "xml":
-            return _Read(xml_text(text), False, encoding, {})
+            return _Content(xml_text(text), False, encoding, {})
         case "subtitles":
-            return _Read(subtitles_text(clean(text)), False, encoding, {})
+            return _Content(subtitles_text(clean(text)), False, encoding, {})
         case _:
-            return _Read(text, found.reader == "markdown", encoding, {})
+            return _Content(text, file_format.reader == "markdown", encoding, {})
 
 
-def _without_text(found: Format) -> str:
-    if found.kind == "PDF":
+def _no_text_reason(file_format: Format) -> str:
+    if file_format.kind == "PDF":
         return "the PDF has no text layer (a scan?): its pages are images, which are not read"
-    return f"the {found.kind} file holds no text"
+    return f"the {file_format.kind} file contains no text"
 
 
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
-_FIELD = r"^%s[ \t]*+:[ \t]*+(\S[^\n]*)$"
-_LIST = r"^%s[ \t]*+:[ \t]*+\n((?:[ \t]*+-(?:[ \t][^\n]*+)?(?:\n|\Z))++)"
 _FENCED = re.compile(r"^(```|~~~).*?(?:^\1|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(
     r"^ {0,3}\#{1,6}[ \t]++(?P<atx>\S[^\n]*)$"
@@ -144,7 +138,7 @@ _HEADING = re.compile(
     r"|^[ \t]*<h1\b[^<>]*>(?P<html>.*?)</h1>",
     re.MULTILINE,
 )
-_HEADINGS_ELSEWHERE = {
+_OTHER_HEADINGS = {
     "reStructuredText": re.compile(
         r"^(?:([=\-~^\"#*+])\1{2,}\n)?[ \t]*(?P<title>\S.*)\n([=\-~^\"#*+])\3{2,}[ \t]*$",
         re.MULTILINE,
@@ -154,8 +148,8 @@ _HEADINGS_ELSEWHERE = {
     "XML": re.compile(r"^(?:[\w-]*title|dc:title): (?P<title>.+)$", re.MULTILINE | re.IGNORECASE),
 }
 _INLINE = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|\{[#:.][^}]*\}|<[^<>]*>|[`*]+|\\(?=[^\w\s])")
-#: What programs write as a title when their user gave none; and what says nothing (a number, broken RTF escapes).
-_NO_TITLE = re.compile(
+#: Default titles of programs, and meaningless ones (a number, broken RTF escapes).
+_USELESS_TITLE = re.compile(
     r"(?:untitled.*|unbenannt.*|sans titre.*|无标题.*|無題.*|title|document\d*|book\d*|slide \d+|presentation\d*|"
     r"sheet ?\d+|feuil\d+|tabelle\d+|click to edit master .*|\W*\w?\W*|[\W\d]*|.*\\'.*|"
     r"powerpoint presentation|powerpoint-präsentation|microsoft (?:word|powerpoint|excel) - .*|.*\.(?:docx?|xlsx?|pptx?"
@@ -164,63 +158,69 @@ _NO_TITLE = re.compile(
 )
 
 
-def _title(read: _Read, found: Format, text: str, key: str) -> str:
-    for title in (_own_title(read, found, text), _file_title(key), key):
-        if title := " ".join(clean(title).split())[:MAX_TITLE].strip():
+def _title(
+    content: _Content, file_format: Format, text: str, front_matter: FrontMatter | None, key: str
+) -> str:
+    title_in_file = _title_in_file(content, file_format, text, front_matter)
+    for candidate in (title_in_file, _title_from_key(key), key):
+        if title := _clean_line(candidate, MAX_TITLE):
             return title
     return "untitled"
 
 
-def _own_title(read: _Read, found: Format, text: str) -> str:
-    for name in ("title", "subject") if found.kind in ("mail", "Outlook message") else ("title",):
-        stated = html.unescape(str(read.about.get(name) or "")[:MAX_TITLE]).strip()
-        if stated and not _NO_TITLE.fullmatch(stated):
+def _title_in_file(
+    content: _Content, file_format: Format, text: str, front_matter: FrontMatter | None
+) -> str:
+    is_mail = file_format.kind in ("mail", "Outlook message")
+    for name in ("title", "subject") if is_mail else ("title",):
+        stated = html.unescape(str(content.properties.get(name) or "")[:MAX_TITLE]).strip()
+        if stated and not _USELESS_TITLE.fullmatch(stated):
             return stated
-    if read.markdown:
-        body, front = text[:20_000], _FRONT_MATTER.match(text)
-        if front:
-            if stated := _field(front[1], "title"):
+    head = text[:20_000]
+    if content.markdown:
+        if front_matter:
+            if stated := next(iter(_values(front_matter.fields.get("title"))), ""):
                 return stated
-            body = body[front.end() :]
-        for heading in _HEADING.finditer(_FENCED.sub("", body)):
+            head = head[front_matter.end :]
+        for heading in _HEADING.finditer(_FENCED.sub("", head)):
             stated = next(filter(None, heading.groups()))[: 4 * MAX_TITLE].rstrip()
-            if heading["atx"] and (open_ended := stated.rstrip("#"))[-1:].isspace():
-                stated = open_ended  # a heading may be closed with the marks that opened it
-            named = html.unescape(_INLINE.sub(r"\1", stated)).strip()
-            if named and (found.reader == "markdown" or not _NO_TITLE.fullmatch(named)):
-                return named
-    elif (pattern := _HEADINGS_ELSEWHERE.get(found.kind)) and (
-        heading := pattern.search(text[:20_000])
-    ):
+            # The marks that open a heading may also close it.
+            if heading["atx"] and (unclosed := stated.rstrip("#"))[-1:].isspace():
+                stated = unclosed
+            title = html.unescape(_INLINE.sub(r"\1", stated)).strip()
+            if title and (file_format.reader == "markdown" or not _USELESS_TITLE.fullmatch(title)):
+                return title
+    elif (pattern := _OTHER_HEADINGS.get(file_format.kind)) and (heading := pattern.search(head)):
         return heading["title"]
     return ""
 
 
-def _field(front_matter: str, name: str) -> str:
-    stated = re.search(_FIELD % name, front_matter, re.MULTILINE | re.IGNORECASE)
-    value = stated[1].rstrip() if stated else ""
-    return "" if value in ("|", ">", "|-", ">-") else value.strip("\"'")
+def _category(fields: Fields) -> str:
+    """Return the category, or the first of several; empty if none is stated."""
+    stated = [*_values(fields.get("category")), *_split(fields.get("categories"))]
+    return next(filter(None, (_clean_line(value, MAX_CATEGORY) for value in stated)), "")
 
 
-def _category(front_matter: str) -> str:
-    """The category, or the first of several; empty where none is stated."""
-    stated = " ".join(clean(_field(front_matter, "category")).split())[:MAX_CATEGORY].strip()
-    return stated or next(iter(_listed(front_matter, "categories", MAX_CATEGORY)), "")
+def _tags(fields: Fields) -> list[str]:
+    stated = _split(fields.get("tags") or fields.get("tag"))
+    return [tag for value in stated if (tag := _clean_line(value, MAX_TAG))]
 
 
-def _listed(front_matter: str, name: str, longest: int) -> list[str]:
-    """The values of `name: [a, b]`, `name: a, b`, or `name:` and lines `- a`."""
-    if stated := _field(front_matter, name):
-        values = stated.strip("[]").split(",")
-    else:
-        below = re.search(_LIST % name, front_matter, re.MULTILINE | re.IGNORECASE)
-        values = [line.strip().removeprefix("-") for line in below[1].splitlines()] if below else []
-    cleaned = (" ".join(clean(value).strip(" \t\"'").split())[:longest] for value in values)
-    return [value.strip() for value in cleaned if value]
+def _values(field: str | list[str] | None) -> list[str]:
+    return [field] if isinstance(field, str) else field or []
 
 
-def _file_title(key: str) -> str:
-    """The file name without suffix, with spaces; of an index page, the name of its folder."""
+def _split(field: str | list[str] | None) -> list[str]:
+    """Return the values of a list, or of text that separates them with commas."""
+    return field.split(",") if isinstance(field, str) else field or []
+
+
+def _clean_line(text: str, max_length: int) -> str:
+    return " ".join(clean(text).split())[:max_length].strip()
+
+
+def _title_from_key(key: str) -> str:
+    """Return the file name without suffix and with spaces, or for an index page the name of its folder."""
     path = PurePosixPath(unquote(key).rstrip("/"))
     stem = path.stem
     if stem.lower() in ("index", "readme", "_index") and path.parent.name:
@@ -228,34 +228,29 @@ def _file_title(key: str) -> str:
     return re.sub(r"[_\s]+|(?<=\w)-+(?=\w)", " ", stem)
 
 
-def _author(read: _Read, front: str | None) -> str | None:
-    about = read.about
-    stated = (
-        about.get("authors")
-        or about.get("author")
-        or about.get("from_name")
-        or about.get("from_email")
-    )
-    if not stated and front:
-        stated = _field(front, "authors?").strip("[]")
-    names = stated if isinstance(stated, list | tuple) else [stated or ""]
-    # Of a sender, `"Name" <address>`, the name.
+def _author(properties: Mapping[str, Any], fields: Fields) -> str | None:
+    names = ("authors", "author", "from_name", "from_email")
+    stated = next(filter(None, map(properties.get, names)), None)
+    stated = stated or fields.get("author") or fields.get("authors") or ""
+    authors = stated if isinstance(stated, list | tuple) else [stated]
+    # A sender is `"Name" <address>`: take the name.
     author = ", ".join(
         next(filter(None, parseaddr(name)), "") if "<" in name else name
-        for name in (str(name)[:MAX_AUTHOR] for name in names)
+        for name in (str(name)[:MAX_AUTHOR] for name in authors)
     )
-    return " ".join(clean(author).split())[:MAX_AUTHOR].strip() or None
+    return _clean_line(author, MAX_AUTHOR) or None
 
 
-def _metadata(read: _Read, text: str) -> dict[str, JSON]:
-    kept: dict[str, JSON] = {}
-    about = read.about
-    for name in ("page_count", "sheet_count", "slide_count"):
-        if isinstance(about.get(name), int):
-            kept["pages" if name == "page_count" else name.replace("_count", "s")] = about[name]
+def _metadata(content: _Content, text: str) -> dict[str, JSON]:
+    metadata: dict[str, JSON] = {}
+    properties = content.properties
+    counts = {"page_count": "pages", "sheet_count": "sheets", "slide_count": "slides"}
+    for name, key in counts.items():
+        if isinstance(properties.get(name), int):
+            metadata[key] = properties[name]
     for name in ("created_at", "modified_at", "date", "from_email", "canonical_url"):
-        if isinstance(stated := about.get(name), str) and stated.strip():
-            kept[name] = clean(stated)[:MAX_TITLE]
-    if read.pages:
-        kept["page_starts"] = [*page_starts(text, [clean(page) for page in read.pages])]
-    return kept
+        if isinstance(value := properties.get(name), str) and value.strip():
+            metadata[name] = clean(value)[:MAX_TITLE]
+    if content.pages:
+        metadata["page_starts"] = [*page_starts(text, [clean(page) for page in content.pages])]
+    return metadata

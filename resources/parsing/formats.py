@@ -1,6 +1,6 @@
-"""What a file is: by its first bytes, then by its suffix. What cannot be read is refused here, with the reason.
+"""File formats, detected by the first bytes, then by the suffix. Unsupported kinds raise ParseError with the reason.
 
-Nothing is decoded, extracted or unpacked here: of a ZIP only its list of members and two small entries are read.
+Nothing is decoded, extracted or unpacked here: of a ZIP file, only the list of members and two small entries are read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Reader = Literal["text", "markdown", "table", "json", "subtitles", "xml", "html"
 
 
 class Format(NamedTuple):
-    """A kind of file, for messages; its MIME type; and who reads it."""
+    """A file format: its name in messages, its MIME type, and the reader for it."""
 
     kind: str
     mime_type: str
@@ -69,7 +69,7 @@ _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".adoc", ".asciidoc"), Format("AsciiDoc", "text/asciidoc", "text")),
     ".tex": Format("LaTeX", "application/x-tex", "text"),
 }
-#: Suffixes whose content must begin with a signature: with plain text inside, the name is wrong, and text wins.
+#: Suffixes whose content must begin with a signature. Plain text under such a name is read as text.
 _SIGNED = (
     ".pdf",
     ".docx",
@@ -84,54 +84,39 @@ _SIGNED = (
     ".msg",
 )
 
-_REFUSED: tuple[tuple[bytes, str], ...] = (
-    *(
-        (magic, "images are not read: {}")
-        for magic in (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+#: Reason -> the signatures of unsupported formats. No signature begins with another one.
+_UNSUPPORTED: dict[str, tuple[bytes, ...]] = {
+    "images are not read: {}": (
+        *(b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a"),
+        *(b"II*\0", b"MM\0*", b"\0\0\1\0", b"8BPS", b"\0\0\0\x0cjP  "),
     ),
-    *(
-        (magic, "images are not read: {}")
-        for magic in (b"II*\0", b"MM\0*", b"\0\0\1\0", b"8BPS", b"\0\0\0\x0cjP  ")
+    "archives are not read: {}": (
+        *(b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"7z\xbc\xaf\x27\x1c"),
+        *(b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x1f\x9d", b"MSCF\0"),
     ),
-    *(
-        (magic, "archives are not read: {}")
-        for magic in (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"7z\xbc\xaf\x27\x1c")
+    "archives in parts are not read: {}": (b"PK\x07\x08", b"PK00"),
+    "audio and video are not read: {}": (
+        *(b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"FLV\1"),
+        *(b"\xff\xfb", b"\xff\xf3", b"\0\0\1\xba"),
     ),
-    *(
-        (magic, "archives are not read: {}")
-        for magic in (b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd", b"\x1f\x9d", b"MSCF\0")
+    "executables are not read: {}": (
+        *(b"\x7fELF", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe"),
+        *(b"\0asm", b"MZ\x90\0", b"dex\n035"),
     ),
-    *((magic, "archives in parts are not read: {}") for magic in (b"PK\x07\x08", b"PK00")),
-    *(
-        (magic, "audio and video are not read: {}")
-        for magic in (b"ID3", b"OggS", b"fLaC", b"\x1aE\xdf\xa3", b"FLV\1")
-    ),
-    *(
-        (magic, "audio and video are not read: {}")
-        for magic in (b"\xff\xfb", b"\xff\xf3", b"\0\0\1\xba")
-    ),
-    *(
-        (magic, "executables are not read: {}")
-        for magic in (b"\x7fELF", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe")
-    ),
-    *((magic, "executables are not read: {}") for magic in (b"\0asm", b"MZ\x90\0", b"dex\n035")),
-    *(
-        (magic, "data files are not read: {}")
-        for magic in (b"SQLite format 3\0", b"PAR1", b"\x89HDF", b"GRIB")
-    ),
-    *((magic, "fonts are not read: {}") for magic in (b"wOFF", b"wOF2", b"\0\1\0\0\0", b"OTTO\0")),
-    (b"ITSF", "compiled help is not read: {}"),
-    (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d", "OneNote is not read: {}"),
-)
-#: The same for suffixes without a signature that could be told from text.
-_REFUSED_SUFFIX = {
+    "data files are not read: {}": (b"SQLite format 3\0", b"PAR1", b"\x89HDF", b"GRIB"),
+    "fonts are not read: {}": (b"wOFF", b"wOF2", b"\0\1\0\0\0", b"OTTO\0"),
+    "compiled help is not read: {}": (b"ITSF",),
+    "OneNote is not read: {}": (b"\xe4\x52\x5c\x7b\x8c\xd8\xa7\x4d",),
+}
+#: Reasons by suffix, for unsupported formats that their first bytes do not identify.
+_UNSUPPORTED_SUFFIXES = {
     ".svg": "images are not read: {}",
     ".one": "OneNote is not read: {}",
     **dict.fromkeys((".tar", ".zip", ".rar", ".7z"), "archives are not read: {}"),
     ".exe": "executables are not read: {}",
     ".dll": "executables are not read: {}",
 }
-#: Streams of an OLE container, in the order in which they decide (a message may hold a Word file).
+#: Streams of OLE containers and their formats. The first match decides: a message may contain a Word file.
 _OLE: tuple[tuple[str, Format], ...] = (
     ("__properties_version1.0", MSG),
     ("PowerPoint Document", PPT),
@@ -147,10 +132,10 @@ _HTML_START = re.compile(
 _DOCBOOK_ROOT = re.compile(rb"<(?:book|article)\b[^>]*docbook\.org", re.IGNORECASE)
 
 
-#: MIME type -> format, as `detect_format` names them; any other text/… is plain text.
+#: MIME type -> format, for the types that `detect_format` returns; any other text/… is plain text.
 _BY_MIME = {
-    found.mime_type: found
-    for found in (
+    file_format.mime_type: file_format
+    for file_format in (
         *(PDF, DOCX, PPTX, XLSX, XLSB, ODT, ODS, EPUB, DOC, PPT, XLS, MSG, RTF),
         *_BY_SUFFIX.values(),
     )
@@ -158,12 +143,12 @@ _BY_MIME = {
 
 
 def format_of(mime_type: str) -> Format:
-    """The format whose documents have this MIME type."""
+    """Return the format of documents with this MIME type."""
     return _BY_MIME.get(mime_type, TEXT._replace(mime_type=mime_type))
 
 
 def detect_format(data: bytes, key: str) -> Format:
-    """The format of `data`. ParseError: empty, encrypted, damaged, or of a kind that is not read."""
+    """Return the format of `data`. Raises ParseError if it is empty, encrypted, damaged or unsupported."""
     suffix = PurePosixPath(key.lower()).suffix
     if not data.strip(b"\0 \t\r\n"):
         raise ParseError("the file is empty")
@@ -175,23 +160,23 @@ def detect_format(data: bytes, key: str) -> Format:
         return _ole_format(data, suffix)
     if data.startswith(b"{\\rtf"):
         return RTF
-    if reason := _refusal(data, suffix):
+    if reason := _unsupported_reason(data, suffix):
         raise ParseError(reason.format(suffix or "no suffix"))
     if suffix == ".nxml" or b"//NLM//DTD J" in data[:1024]:
         return JATS
     if _DOCBOOK_ROOT.search(data[:4096]) and suffix in (".xml", ".dbk"):
         return DOCBOOK
-    known = _BY_SUFFIX.get(suffix)
-    # A name that says text (md, csv, json …) is believed; xml, txt and unknown ones may hold a web page.
-    if (known is None or known is XML) and _HTML_START.match(data[:4096]):
+    by_suffix = _BY_SUFFIX.get(suffix)
+    # The suffixes of text formats (md, csv, json …) are trusted; .xml, .txt and unknown suffixes may be a web page.
+    if (by_suffix is None or by_suffix is XML) and _HTML_START.match(data[:4096]):
         return HTML
-    if known is None and data[:100].lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<?xml"):
+    if by_suffix is None and data[:100].lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<?xml"):
         return XML
     if suffix in _SIGNED and b"\0" in data[:4096]:
         raise ParseError(
-            f"the file is named {suffix} but does not begin like one: damaged, or older than 1997"
+            f"the file is named {suffix} but lacks the signature of this format: damaged, or older than 1997"
         )
-    return known or TEXT._replace(mime_type=_text_mime(key))
+    return by_suffix or TEXT._replace(mime_type=_text_mime(key))
 
 
 def _text_mime(key: str) -> str:
@@ -199,9 +184,9 @@ def _text_mime(key: str) -> str:
     return mime if mime.startswith("text/") else TEXT.mime_type
 
 
-def _refusal(data: bytes, suffix: str) -> str | None:
-    for magic, reason in _REFUSED:
-        if data.startswith(magic):
+def _unsupported_reason(data: bytes, suffix: str) -> str | None:
+    for reason, signatures in _UNSUPPORTED.items():
+        if data.startswith(signatures):
             return reason
     if data[4:8] == b"ftyp" or (data[:4] == b"RIFF" and data[8:12] in (b"WAVE", b"AVI ")):
         return "audio and video are not read: {}"
@@ -211,14 +196,14 @@ def _refusal(data: bytes, suffix: str) -> str | None:
         return "images are not read: {}"
     if data[257:262] == b"ustar":
         return "archives are not read: {}"
-    return _REFUSED_SUFFIX.get(suffix)
+    return _UNSUPPORTED_SUFFIXES.get(suffix)
 
 
 def _zip_format(data: bytes, suffix: str) -> Format:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = set(archive.namelist())
-            kind = _member(archive, "mimetype").strip().decode("ascii", "replace")
+            mime_type = _member(archive, "mimetype").strip().decode("ascii", "replace")
             manifest = _member(archive, "META-INF/manifest.xml")
     except (
         zipfile.BadZipFile,
@@ -231,19 +216,19 @@ def _zip_format(data: bytes, suffix: str) -> Format:
         raise ParseError("the file is damaged: its ZIP container cannot be opened") from error
     if b"encryption-data" in manifest:
         raise ParseError(_ENCRYPTED)
-    for found in (ODT, ODS, EPUB):
-        if kind.startswith(found.mime_type):
-            return found
-    for folder, found in (("word/", DOCX), ("ppt/", PPTX), ("xl/", XLSX)):
+    for file_format in (ODT, ODS, EPUB):
+        if mime_type.startswith(file_format.mime_type):
+            return file_format
+    for folder, file_format in (("word/", DOCX), ("ppt/", PPTX), ("xl/", XLSX)):
         if "[Content_Types].xml" in names and any(name.startswith(folder) for name in names):
-            return XLSB if "xl/workbook.bin" in names else found
-    if kind.startswith(_ODF):
-        raise ParseError(f"OpenDocument {kind.removeprefix(_ODF)}s are not read: {suffix}")
+            return XLSB if "xl/workbook.bin" in names else file_format
+    if mime_type.startswith(_ODF):
+        raise ParseError(f"OpenDocument {mime_type.removeprefix(_ODF)}s are not read: {suffix}")
     raise ParseError(f"archives are not read: {suffix or 'no suffix'}")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The first 64 KiB of a member (a bomb never unfolds), empty where there is none."""
+    """Return the first 64 KiB of a member, empty if it is absent. The limit stops ZIP bombs."""
     if name not in archive.namelist():
         return b""
     with archive.open(name) as member:
@@ -256,12 +241,12 @@ def _ole_format(data: bytes, suffix: str) -> Format:
         or "EncryptedSummary".encode("utf-16-le") in data
     ):
         raise ParseError(_ENCRYPTED)
-    # The Word stream, most often the first sector: its magic number, and the flag fEncrypted.
+    # The Word stream is usually the first sector: check its magic number and the flag fEncrypted.
     if data[512:514] == b"\xec\xa5" and data[512 + 11] & 1:
         raise ParseError(_ENCRYPTED)
-    for name, found in _OLE:
+    for name, file_format in _OLE:
         if name.encode("utf-16-le") in data or (
             name == "Workbook" and "WORKBOOK".encode("utf-16-le") in data
         ):
-            return found
+            return file_format
     raise ParseError(f"OLE containers of this kind are not read: {suffix or 'no suffix'}")

@@ -1,11 +1,11 @@
-"""The commonest function words of the languages that share an alphabet, whether others of them have a word too or not.
+"""The most frequent function words of the languages that share an alphabet; a word may stand in several lists.
 
-Nothing but words is here: a word that is missing costs time, one that is not of the language costs a right answer.
+Words only; `language` uses them. A missing word costs time; a word of another language costs a correct result.
 """
 
 from __future__ import annotations
 
-_COMMONEST = {
+_FREQUENT_WORDS = {
     "ar": "في من على إلى عن مع هذا هذه ذلك التي الذي الذين أن إن أو ثم لا لم لن ما كما كان كانت "
     "قد بعد قبل بين كل أي هو هي وهو وهي حتى عند إذا غير حيث ولا وقد خلال أيضا تم يتم ومن مثل دون "
     "بها أنها حول منها لها به فيها عليها و لكن فقط عليه",
@@ -123,4 +123,4 @@ _COMMONEST = {
 }
 
 #: ISO 639-1 code → function words.
-FUNCTION_WORDS = {language: frozenset(words.split()) for language, words in _COMMONEST.items()}
+FUNCTION_WORDS = {language: frozenset(words.split()) for language, words in _FREQUENT_WORDS.items()}

@@ -1,7 +1,7 @@
-"""Where the pages of a document begin in its text, found again by what stands on them.
+"""Offsets of a document's pages in its text, located by the pages' plain texts.
 
-The reader gives the plain text of each page, and Markdown for the whole without pages in it: its tables, lists and
-paragraphs differ in marks and blanks, but hardly in letters. So both are compared as letters and digits alone.
+The reader returns the plain text of each page, and Markdown of the whole document without page breaks. The two differ
+in marks and blanks, but hardly in letters, so only letters and digits are compared.
 """
 
 from __future__ import annotations
@@ -11,41 +11,45 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-#: Letters compared at a time, and how often, from the top of a page: running heads may not be in the text.
+#: Letters in a probe, and probes from the top of a page: the first ones may be a running head that the text lacks.
 _PROBE, _PROBES = 24, 40
-#: How far from its expected place, in letters, a page is looked for, beside half of the page before it.
+#: Letters before and after the expected place in which a page is searched, plus half of the previous page.
 _SLACK = 1000
 _WORD = re.compile(r"[^\W_]+")
 
 
 def page_starts(text: str, pages: Sequence[str]) -> list[int]:
-    """Offsets in `text` where each of `pages` (their plain texts) begins.
+    """Return the offset in `text` where each page begins; `pages` are their plain texts.
 
-    A page that is not found begins where the next one does: its text then counts as that of the page before.
+    A page that is not found begins where the next one does: its text then counts for the previous page.
     """
     words = list(_WORD.finditer(text))
     letters = "".join(word[0] for word in words)
     ends = list(accumulate(len(word[0]) for word in words))
     starts: list[int | None] = []
-    cursor, before = 0, 0
+    cursor, previous_length = 0, 0
     for page in pages:
-        wanted = "".join(_WORD.findall(page))
-        found = _nearest(letters, wanted, cursor, cursor + before, before // 2 + _SLACK)
-        starts.append(found)
-        cursor, before = (cursor, before + len(wanted)) if found is None else (found, len(wanted))
-    offsets: list[int] = []
-    following = len(letters)
+        page_letters = "".join(_WORD.findall(page))
+        expected, slack = cursor + previous_length, previous_length // 2 + _SLACK
+        start = _nearest(letters, page_letters, cursor, expected, slack)
+        starts.append(start)
+        if start is None:
+            previous_length += len(page_letters)
+        else:
+            cursor, previous_length = start, len(page_letters)
+    places: list[int] = []
+    next_place = len(letters)
     for start in reversed(starts):
-        following = following if start is None else start
-        offsets.append(following)
-    return [0, *_offsets(text, words, ends, offsets[::-1][1:])] if pages else []
+        next_place = next_place if start is None else start
+        places.append(next_place)
+    return [0, *_offsets(text, words, ends, places[::-1][1:])] if pages else []
 
 
-def _nearest(letters: str, wanted: str, first: int, expected: int, slack: int) -> int | None:
-    """Where `wanted` begins in `letters`: near `expected`, and not before `first`."""
+def _nearest(letters: str, page: str, first: int, expected: int, slack: int) -> int | None:
+    """Return the place nearest to `expected`, and not before `first`, where `page` begins in `letters`, or None."""
     last = expected + slack
-    for skipped in range(0, min(len(wanted), _PROBE * _PROBES), _PROBE):
-        probe = wanted[skipped : skipped + _PROBE]
+    for skipped in range(0, min(len(page), _PROBE * _PROBES), _PROBE):
+        probe = page[skipped : skipped + _PROBE]
         if len(probe) < _PROBE and skipped:
             break
         middle = max(expected, first) + skipped
@@ -55,8 +59,8 @@ def _nearest(letters: str, wanted: str, first: int, expected: int, slack: int) -
         )
         if near := [place for place in places if place >= 0]:
             place = min(near, key=lambda place: abs(place - skipped - expected))
-            # What was skipped may be there in part: a running head is not, the line below it is.
-            while skipped and place > first and letters[place - 1] == wanted[skipped - 1]:
+            # The skipped letters may be present in part: not the running head, but the line below it.
+            while skipped and place > first and letters[place - 1] == page[skipped - 1]:
                 place, skipped = place - 1, skipped - 1
             return place
     return None
@@ -65,12 +69,14 @@ def _nearest(letters: str, wanted: str, first: int, expected: int, slack: int) -
 def _offsets(
     text: str, words: Sequence[re.Match[str]], ends: Sequence[int], places: Sequence[int]
 ) -> list[int]:
-    """The offsets in the text of the words at these letters; of a line that opens with one, its begin."""
+    """Return the offsets in the text of the words at these letters; for the first word of a line, that of the line."""
     offsets: list[int] = []
     for place in places:
-        index = bisect_right(ends, place)  # the word that holds this letter
+        # The index of the word that contains this letter.
+        index = bisect_right(ends, place)
+        # Inside a word: by chance, the previous page ends like the skipped letters. Take the next word.
         if index and index < len(words) and ends[index] - len(words[index][0]) < place:
-            index += 1  # not its first one: by chance, the end of the page before ends like what was skipped
+            index += 1
         if index == len(words):
             offsets.append(len(text))
             continue

@@ -1,7 +1,7 @@
 """Tables, JSON, XML and subtitles → text that can be split and searched.
 
-A table's row and a JSON record become one line or paragraph that names its columns: a chunk cut out of the middle
-then still says what its numbers are, which a Markdown table, whose header stays behind in the first chunk, does not.
+A table row and a JSON record become one line or paragraph that names its columns, so every chunk shows the column of
+each value. A Markdown table would leave its header in the first chunk.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TAG = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
 
 
 def table_text(text: str, *, delimiter: str | None = None) -> str:
-    """One line a row: `column: value; column: value`, without empty values; rows without a header are `a | b`."""
+    """Return one line a row: `column: value; column: value` without empty values, or `a | b` without a header."""
     rows = _rows(text, delimiter)
     captions: list[str] = []
     while rows and len(rows) > 1 and len(rows[0]) > 1 and sum(map(bool, rows[0])) == 1:
@@ -31,7 +31,7 @@ def table_text(text: str, *, delimiter: str | None = None) -> str:
     if not rows:
         return "\n".join(captions)
     header = rows[0]
-    named = (
+    has_header = (
         len(rows) > 1
         and len(set(header)) == len(header)
         and all(header)
@@ -39,7 +39,7 @@ def table_text(text: str, *, delimiter: str | None = None) -> str:
     )
     lines = (
         [_row(header, row) for row in rows[1:]]
-        if named
+        if has_header
         else [" | ".join(filter(None, row)) for row in rows]
     )
     return "\n".join([*captions, *lines])
@@ -48,24 +48,23 @@ def table_text(text: str, *, delimiter: str | None = None) -> str:
 def _rows(text: str, delimiter: str | None) -> list[list[str]]:
     if delimiter is None:
         head = text[:20_000].splitlines()[:20]
-        # The delimiter that most lines hold, and hold equally often.
+        # The delimiter in most lines; in a tie, the one with the fewest different counts a line.
         delimiter = max(
             ",;\t|",
             key=lambda d: (sum(d in line for line in head), -len({line.count(d) for line in head})),
         )
     try:
         rows = list(csv.reader(io.StringIO(text), delimiter=delimiter))
-    except (
-        csv.Error
-    ):  # a field above 128 KiB, most often an unclosed quote: read the lines as they are
+    except csv.Error:
+        # A field above 128 KiB, usually an unclosed quote: split the plain lines.
         rows = [line.split(delimiter) for line in text.splitlines()]
     cells = ([" ".join(cell.split()) for cell in row] for row in rows)
     return [row for row in cells if any(row)]
 
 
 def _row(header: list[str], row: list[str]) -> str:
-    named = [f"{name}: {value}" for name, value in zip(header, row, strict=False) if value]
-    return "; ".join([*named, *filter(None, row[len(header) :])])
+    cells = [f"{name}: {value}" for name, value in zip(header, row, strict=False) if value]
+    return "; ".join([*cells, *filter(None, row[len(header) :])])
 
 
 def _is_number(cell: str) -> bool:
@@ -73,7 +72,10 @@ def _is_number(cell: str) -> bool:
 
 
 def json_text(text: str) -> str:
-    """`path: value` lines; the records of a list are paragraphs. ParseError: neither JSON nor JSON lines."""
+    """Return `path: value` lines, with a paragraph for each record of a list.
+
+    Raises ParseError if the text is neither JSON nor JSON lines.
+    """
     try:
         values = [json.loads(text)]
     except (ValueError, RecursionError) as error:
@@ -87,7 +89,8 @@ def json_text(text: str) -> str:
 
 
 def _json_lines(root: object, path: str) -> Iterator[str]:
-    stack = [(root, path)]  # no recursion: the depth is the document's
+    # No recursion: the document determines the depth.
+    stack = [(root, path)]
     while stack:
         value, path = stack.pop()
         if isinstance(value, dict):
@@ -96,8 +99,8 @@ def _json_lines(root: object, path: str) -> Iterator[str]:
             stack.extend((v, path) for v in reversed(value))
         elif isinstance(value, list):
             yield from _json_lines(", ".join(_scalar(v) for v in value), path)
-        elif (shown := _scalar(value)).strip():
-            yield f"{path}: {shown}" if path else shown
+        elif (scalar := _scalar(value)).strip():
+            yield f"{path}: {scalar}" if path else scalar
 
 
 def _scalar(value: object) -> str:
@@ -107,19 +110,19 @@ def _scalar(value: object) -> str:
 
 
 def subtitles_text(text: str) -> str:
-    """What is said, a line a cue line, without numbers, times, styles and immediate repetitions."""
+    """Return the spoken lines, without numbers, times, styles and immediate repetitions."""
     lines: list[str] = []
     for line in _CUE_BLOCK.sub("", text).split("\n"):
-        spoken = _CUE_TAG.sub("", line).strip()
-        if spoken and not _CUE.match(line) and spoken != (lines[-1] if lines else ""):
-            lines.append(spoken)
+        speech = _CUE_TAG.sub("", line).strip()
+        if speech and not _CUE.match(line) and speech != (lines[-1] if lines else ""):
+            lines.append(speech)
     return "\n".join(lines)
 
 
 def xml_text(text: str) -> str:
-    """Leaves as `element: text` lines, mixed content as paragraphs. Broken XML: its text without the tags.
+    """Return leaves as `element: text` lines and mixed content as paragraphs; for invalid XML, its text without tags.
 
-    External entities are never followed: expat reports them as errors here.
+    External entities are never loaded: expat reports them as errors here.
     """
     try:
         root = ElementTree.fromstring(_XML_DECLARATION.sub("", text).strip())
@@ -129,12 +132,13 @@ def xml_text(text: str) -> str:
     stack: list[ElementTree.Element | None] = [root]
     while stack:
         element = stack.pop()
-        if element is None:  # the end of an element that held others: a paragraph's end
+        # None marks the end of an element with children, which ends a paragraph.
+        if element is None:
             if lines and lines[-1]:
                 lines.append("")
         elif len(element) == 0:
-            if said := " ".join((element.text or "").split()):
-                lines.append(f"{_name(element)}: {_TAG.sub(' ', said) if '</' in said else said}")
+            if leaf := " ".join((element.text or "").split()):
+                lines.append(f"{_name(element)}: {_TAG.sub(' ', leaf) if '</' in leaf else leaf}")
         elif (element.text or "").strip() or any((child.tail or "").strip() for child in element):
             lines += [" ".join("".join(element.itertext()).split()), ""]
         else:

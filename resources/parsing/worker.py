@@ -11,7 +11,7 @@ import sys
 from multiprocessing.connection import Connection
 
 from resources.errors import ParseError
-from resources.faults import passage
+from resources.fault_injection import fault_point
 from resources.parsing.document import ParsedDocument, parse_document
 from resources.parsing.formats import Format
 
@@ -46,7 +46,7 @@ def main() -> None:
         except (EOFError, ConnectionError):
             return
         signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
-        passage("document parsing")
+        fault_point("document parsing")
         found = answer(data, key, language)
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send(found)

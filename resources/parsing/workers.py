@@ -1,7 +1,7 @@
-"""Parsing under a time limit and a memory limit: risky files in processes that may hang, swell or die.
+"""Parsing under a time limit and a memory limit: risky files are parsed in processes that may hang, grow or crash.
 
-What is done in this process, and why it may be, says `_format_here`; what a worker does is in `worker`. Libraries of
-process pools limit the time of a task, but not its memory.
+`_in_process_format` selects the files that this process parses itself; `worker` is the code of a worker process.
+Libraries of process pools limit the time of a task, but not its memory.
 """
 
 from __future__ import annotations
@@ -16,29 +16,28 @@ from resources.child_process import ChildProcess
 from resources.errors import ParseError
 from resources.parsing.document import ParsedDocument
 from resources.parsing.formats import Format, detect_format
-from resources.parsing.worker import answer
+from resources.parsing.worker import try_parse
 
-#: Up to this size, formats that are read by our own code stay in this process. The worst text of this size that we
-#: know (32,000 combining marks) takes 1.3 s, the worst of 400 KiB half a minute; a page of Markdown 0.2 ms.
-HERE_BYTES = 64 * 1024
-_HERE_READERS = frozenset(("text", "markdown", "table", "json", "subtitles", "xml"))
-#: How office files begin: to tell their kind is already reading them.
+#: Up to this size, this process parses the formats of our own readers. The worst known text of this size (32,000
+#: combining marks) takes 1.3 s, the worst of 400 KiB half a minute; a page of Markdown 0.2 ms.
+IN_PROCESS_BYTES = 64 * 1024
+_IN_PROCESS_READERS = frozenset(("text", "markdown", "table", "json", "subtitles", "xml"))
+#: Signatures of office files: format detection already reads their content.
 _CONTAINERS = (b"PK", b"\xd0\xcf\x11\xe0")
-#: Seconds between two looks at a busy worker. Memory can grow by about 100 MiB between them.
-_LOOK = 0.05
-#: For Python and the libraries to load, which takes 0.3 s on an idle machine.
+#: Interval between checks of a busy worker. Memory can grow by about 100 MiB in it.
+_POLL_SECONDS = 0.05
+#: Limit for Python and the libraries to load, which takes 0.3 s on an idle machine.
 _START_SECONDS = 60
 
 
 class LimitExceeded(ParseError):
-    """A document that took too long or too much memory: it may be read under other limits."""
+    """A document took too long or too much memory; higher limits may allow it."""
 
 
 class ParserPool:
-    """Parses documents; safe to call from several threads, with at most one worker process for each.
+    """A context manager that parses documents; thread-safe, with at most one worker process for each calling thread.
 
-    Workers start when they are needed and end with the pool, which is a context manager; also those that are busy, so
-    that an interrupted run need not wait for them.
+    Workers start on demand. The pool kills them when it closes, even busy ones, so an interrupted run does not wait.
     """
 
     def __init__(self, *, seconds: float = 60, memory_mib: int = 1024) -> None:
@@ -64,17 +63,18 @@ class ParserPool:
                 worker.kill()
 
     def parse(self, data: bytes, key: str, *, language: str | None = None) -> ParsedDocument:
-        """As `parse_document`. ParseError too when the parser fails, crashes (twice) or exceeds a limit."""
-        if format_here := _format_here(data, key):
-            found = answer(data, key, language, format_here)
+        """Parse like `parse_document`. Raises ParseError also if the parser fails, crashes twice or exceeds a limit."""
+        if file_format := _in_process_format(data, key):
+            result = try_parse(data, key, language, file_format)
         else:
-            # An innocent worker may be killed from outside: only who dies a second time is at fault.
-            found = self._in_worker(data, key, language) or self._in_worker(data, key, language, 2)
-        if isinstance(found, ParsedDocument):
-            return found
-        raise ParseError(found)
+            # The first crash may have an outside cause, such as a kill: try again once.
+            result = self._parse_in_worker(data, key, language)
+            result = result or self._parse_in_worker(data, key, language, attempt=2)
+        if isinstance(result, ParsedDocument):
+            return result
+        raise ParseError(result)
 
-    def _in_worker(
+    def _parse_in_worker(
         self, data: bytes, key: str, language: str | None, attempt: int = 1
     ) -> ParsedDocument | str | None:
         with self._lock:
@@ -82,18 +82,18 @@ class ParserPool:
                 raise RuntimeError("the parser pool is closed")
             worker = self._idle.pop() if self._idle else _Worker()
             self._busy.add(worker)
-        sound = False
+        reusable = False
         try:
-            found = worker.ask((data, key, language, self.seconds), self.seconds, self.memory_mib)
-            # What a worker keeps of this file must not count against the next one.
-            sound = worker.memory_mib() < self.memory_mib / 2
-            return found
+            result = worker.ask((data, key, language, self.seconds), self.seconds, self.memory_mib)
+            # Memory that a worker retains must not count against the next file.
+            reusable = worker.memory_mib() < self.memory_mib / 2
+            return result
         except (EOFError, ConnectionError):
             return None if attempt == 1 else f"the parser crashed ({worker.kill()})"
         finally:
             with self._lock:
                 self._busy.remove(worker)
-                if sound and not self._closed:
+                if reusable and not self._closed:
                     self._idle.append(worker)
                 else:
                     worker.kill()
@@ -101,19 +101,19 @@ class ParserPool:
 
 class _Worker(ChildProcess):
     def __init__(self) -> None:
-        # Parsers warn; what matters comes as an answer.
+        # Parsers print warnings; the results come through the connection.
         super().__init__("resources.parsing.worker")
         self._ready = False
 
     def ask(self, request: object, seconds: float, memory_mib: int) -> ParsedDocument | str:
-        """The answer. LimitExceeded; EOFError or ConnectionError where the worker died."""
+        """Return the worker's result. Raises LimitExceeded, or EOFError or ConnectionError if the worker died."""
         if not self._ready:
             if not self.connection.poll(_START_SECONDS):
                 raise LimitExceeded(f"the parser did not start within {_START_SECONDS} s")
             self._ready = self.connection.recv()
         started = time.monotonic()
         self.connection.send(request)
-        while not self.connection.poll(_LOOK):
+        while not self.connection.poll(_POLL_SECONDS):
             if time.monotonic() - started > seconds:
                 raise LimitExceeded(
                     f"parsing took longer than {seconds:g} s; RAG_PARSE_SECONDS allows more"
@@ -131,12 +131,12 @@ class _Worker(ChildProcess):
             return 0.0
 
 
-def _format_here(data: bytes, key: str) -> Format | None:
-    """The format of a file that can neither hang nor swell: small, and read by code of ours, linear in its size.
+def _in_process_format(data: bytes, key: str) -> Format | None:
+    """Return the format of a file that is safe to parse in this process, else None.
 
-    ParseError: of a kind that is not read, as its first bytes say.
+    Safe files are small and read by our own code, in linear time. Raises ParseError if the format is unsupported.
     """
-    if len(data) > HERE_BYTES or data.startswith(_CONTAINERS):
+    if len(data) > IN_PROCESS_BYTES or data.startswith(_CONTAINERS):
         return None
-    found = detect_format(data, key)
-    return found if found.reader in _HERE_READERS else None
+    file_format = detect_format(data, key)
+    return file_format if file_format.reader in _IN_PROCESS_READERS else None

@@ -1,1 +1,1 @@
-"""Source types: what can be listed and fetched."""
+"""Source types: each lists entries and fetches their contents."""

@@ -1,7 +1,7 @@
-"""Which addresses may be connected to: only public ones, unless a source says otherwise.
+"""Connections to public addresses only, unless the source allows private ones.
 
-A name is judged by the address that the connection is then made to, at every hop: a redirect, a name that resolves to
-the metadata service, or one that resolves differently the second time (DNS rebinding) leads nowhere.
+The address of the connection itself is checked, at every hop. This stops a redirect to the inside, a name that
+resolves to the metadata service, and a name that resolves differently the second time (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -17,47 +17,48 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
-    """False for private, loopback, link-local (cloud metadata), reserved and multicast addresses, in any notation."""
-    found = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo and found.teredo[1])
-        if inner is None and found in _NAT64:
-            inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
+    """Return False for private, loopback, link-local (cloud metadata), reserved and multicast addresses."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address):
+        inner = parsed.ipv4_mapped or parsed.sixtofour or (parsed.teredo and parsed.teredo[1])
+        if inner is None and parsed in _NAT64:
+            inner = ipaddress.ip_address(int(parsed) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-        if int(found) >> 32 == 0:  # ::a.b.c.d, deprecated, and :: and ::1
+        # ::a.b.c.d (deprecated), :: and ::1.
+        if int(parsed) >> 32 == 0:
             return False
-    return found.is_global and not found.is_multicast
+    return parsed.is_global and not parsed.is_multicast
 
 
-def allow(address: str, host: str, allow_private: bool) -> None:
-    """Raises SourceError for an address that must not be connected to."""
+def check_address(address: str, host: str, allow_private: bool) -> None:
+    """Raises SourceError if a connection to the address is not allowed."""
     if not allow_private and not is_public(address):
         raise SourceError(
             f"{host} is at {address}, which is not a public address. "
-            "If it is meant, set allow_private_addresses to true."
+            "If this is intended, set allow_private_addresses to true."
         )
 
 
 def connect(
     host: str, port: int, *, timeout: float | None, allow_private: bool, options: Any = ()
 ) -> socket.socket:
-    """A socket connected to a checked address of `host`: looked up once, and connected to what was checked."""
-    reason: OSError | None = None
+    """Return a socket connected to an address of `host`: looked up once, checked, and used for the connection."""
+    failure: OSError | None = None
     for family, kind, protocol, address in _resolve(host, port):
-        allow(str(address[0]), host, allow_private)
-        found = socket.socket(family, kind, protocol)
+        check_address(str(address[0]), host, allow_private)
+        connection = socket.socket(family, kind, protocol)
         try:
             for option in options or ():
-                found.setsockopt(*option)
-            found.settimeout(timeout)
-            found.connect(address)
+                connection.setsockopt(*option)
+            connection.settimeout(timeout)
+            connection.connect(address)
         except OSError as error:
-            found.close()
-            reason = error
+            connection.close()
+            failure = error
         else:
-            return found
-    raise reason or SourceUnavailable(f"{host} has no address")
+            return connection
+    raise failure or SourceUnavailable(f"{host} has no address")
 
 
 def _resolve(host: str, port: int) -> Iterator[tuple[int, int, int, tuple[Any, ...]]]:

@@ -1,4 +1,4 @@
-"""What a source type is: it lists entries, and fetches one. What changed is decided by those who ask."""
+"""The interface of a source type: it lists entries, and fetches one. Its callers decide what changed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that a source holds now.
+    """One item that a source contains now.
 
-    `key` names it within the source, for ever. `locator` is what `fetch` needs. `change_token` differs from the last
-    one when the entry may have changed (a cheap sign: size and mtime, an ETag, a blob's id); the content's hash
-    decides. None: only fetching tells. `position` is its place in the listing of this sync, where there is one.
+    `key` identifies it within the source and never changes. `locator` is the address for `fetch`. `change_token` is
+    cheap (size and mtime, an ETag, a blob's id) and differs if the content may have changed; the content's hash
+    decides. It is None if only a fetch can tell. `position` is the place in the listing of this sync, if any.
     """
 
     key: str
@@ -26,9 +26,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a fetch brought. `about`: what the source says of the document beside its text (see `envelope`).
+    """The result of a fetch. `about` is the source's metadata of the document (see `envelope`).
 
-    `change_token` is the sign to compare with next time, where the listing has none.
+    `change_token` is the token for the next fetch, for sources whose listing has none.
     """
 
     data: bytes
@@ -37,26 +37,26 @@ class Content:
 
 
 class Source(ABC):
-    """Errors: SourceError with a reason that a person understands, SourceUnavailable where a retry may help."""
+    """Methods raise SourceError with a reason that a person understands, SourceUnavailable where a retry may help."""
 
-    #: Fetching one by one costs much more than fetching what `prefetch` names.
+    #: Fetching one by one costs much more than fetching a batch that `prefetch` names.
     batched: bool = False
 
     @abstractmethod
     def list(self) -> Iterator[Entry]:
-        """Every entry, each key once. Raises when the listing is not complete: half a listing would delete."""
+        """Yield every entry, each key once. Raises if the listing is incomplete: missing entries would be deleted."""
 
     def look(self) -> Iterator[Entry]:
-        """The listing for a sensor, which has seconds: what would take longer than that is left to the sync, and an
-        entry that `list` does not have stands for it."""
+        """Yield a listing for a sensor, within seconds. One entry unknown to `list` may stand for changes that only the
+        sync has the time to list."""
         return self.list()
 
     @abstractmethod
-    def fetch(self, entry: Entry, known: str | None = None) -> Content | None:
-        """The entry's content; called from several threads. None: what was fetched under the token `known` is right."""
+    def fetch(self, entry: Entry, previous_token: str | None = None) -> Content | None:
+        """Return the content; called from several threads. None if the content of `previous_token` is still current."""
 
-    def prefetch(self, entries: Sequence[Entry]) -> None:  # noqa: B027  (most sources have nothing to do)
-        """Told once, by one thread, which entries are fetched next: a batch of bounded size, in listing order."""
+    def prefetch(self, entries: Sequence[Entry]) -> None:  # noqa: B027
+        """Prepare for the next fetches: a batch of bounded size, in listing order, from one thread. Optional."""
 
     def close(self) -> None:  # noqa: B027
-        """Gives connections back."""
+        """Release connections."""

@@ -1,4 +1,4 @@
-"""Documents that are rows: which column is the text, the title, and so on. Where rows come from is elsewhere."""
+"""Documents from rows: the columns of the text, the title, and so on. `rows` and `sql` read the rows."""
 
 from __future__ import annotations
 
@@ -21,16 +21,18 @@ _SUFFIXES = {"text": ".txt", "markdown": ".md", "html": ".html"}
 
 
 class ColumnsConfig(SourceConfig):
-    """`key` names a row for ever; without it a row is known by its number, so that one more in the middle moves all."""
+    """`key` identifies a row. Without it the row's number does, and an inserted row renumbers all later rows."""
 
     key: Column | None = Field(default=None, description="column of the key; else the row's number")
     text: Column | list[Column] = Field(description="column of the text, or a list to join")
     format: Literal["text", "markdown", "html"] = Field(
-        default="text", description="what the text is: text, markdown or html"
+        default="text", description="format of the text: text, markdown or html"
     )
     title: Column | None = Field(default=None, description="column of the title")
     author: Column | None = Field(default=None, description="column of the author")
-    url_column: Column | None = Field(default=None, description="column of the address to show")
+    url_column: Column | None = Field(
+        default=None, description="column of the address shown with the document"
+    )
     language_column: Column | None = Field(
         default=None, description="column of the language's ISO 639-1 code"
     )
@@ -39,7 +41,7 @@ class ColumnsConfig(SourceConfig):
         default=None, description="column of tags: a list, a JSON list, or separated by commas"
     )
     metadata: list[Column] | Literal["*"] = Field(
-        default=[], description="columns to keep beside the document, or * for all others"
+        default=[], description="columns to keep as metadata of the document, or * for all others"
     )
 
     @cached_property
@@ -48,7 +50,7 @@ class ColumnsConfig(SourceConfig):
 
     @cached_property
     def columns(self) -> frozenset[str]:
-        """Every column that is named."""
+        """Every column named in the configuration."""
         single = (
             self.key, self.title, self.author, self.url_column, self.language_column, self.category, self.tags
         )  # fmt: skip
@@ -59,12 +61,12 @@ class ColumnsConfig(SourceConfig):
 def document_of(
     config: ColumnsConfig, key: str, row: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
-    """(text, what the row says beside it: see `envelope`). Raises SourceError where there is no text."""
+    """Return (text, metadata as in `envelope`). Raises SourceError if the row has no text."""
     texts = [str(row[name]) for name in config.text_columns if row.get(name) not in (None, "")]
     text = "\n\n".join(texts)
     if not text.strip():
         raise SourceError(f"no text in {', '.join(config.text_columns)}")
-    kept = sorted(set(row) - config.columns) if config.metadata == "*" else config.metadata
+    others = sorted(set(row) - config.columns) if config.metadata == "*" else config.metadata
     about: dict[str, Any] = {
         "name": key + _SUFFIXES[config.format],
         **{
@@ -77,7 +79,7 @@ def document_of(
             )
             if column and row.get(column) not in (None, "")
         },
-        "metadata": {name: plain(row[name]) for name in kept if row.get(name) is not None},
+        "metadata": {name: json_value(row[name]) for name in others if row.get(name) is not None},
     }
     if config.category:
         about["category"] = str(row.get(config.category) or "")
@@ -87,15 +89,16 @@ def document_of(
 
 
 def raw_row(config: ColumnsConfig, key: str, row: Mapping[str, Any]) -> bytes:
-    """What a row gives, to be hashed."""
+    """Return the raw bytes of a row's document, whose hash is its change token."""
     try:
         return wrap(*document_of(config, key, row))
-    except SourceError as error:  # it has no text: its fetch says so
+    except SourceError as error:
+        # The row has no text; its fetch raises the same error.
         return str(error).encode()
 
 
-def plain(value: Any) -> Any:
-    """As JSON can hold it."""
+def json_value(value: Any) -> Any:
+    """Return the value in a form that JSON can represent."""
     if isinstance(value, decimal.Decimal):
         return str(value)
     if isinstance(value, datetime.date | datetime.time):
@@ -105,9 +108,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
+        return {str(name): json_value(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
@@ -117,5 +120,5 @@ def _tags(value: Any) -> list[str]:
             value = json.loads(value) if value.lstrip().startswith("[") else value.split(",")
         except ValueError:
             value = value.split(",")
-    found = value if isinstance(value, list | tuple) else []
-    return [tag for tag in (str(item).strip() for item in found) if tag]
+    items = value if isinstance(value, list | tuple) else []
+    return [tag for tag in (str(item).strip() for item in items) if tag]

@@ -1,4 +1,4 @@
-"""Every `connection_config`: what the types have in common, and one message for all that is wrong with one."""
+"""Every `connection_config`: the settings common to all types, and one message for all problems of one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ class SourceConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     language: Annotated[str, Field(pattern="^[a-z]{2}$")] | None = Field(
-        default=None, description="ISO 639-1 code of all documents, such as ja; else detected"
+        default=None, description="ISO 639-1 code of all documents, such as ja; detected if not set"
     )
-    max_bytes: int = Field(default=64 * MIB, gt=0, description="a larger document is not read")
+    max_bytes: int = Field(
+        default=64 * MIB, gt=0, description="maximum bytes of a document; a larger one fails"
+    )
     shards: int = Field(
-        default=1, ge=1, le=MAX_SHARDS, description="parts that are synced side by side"
+        default=1, ge=1, le=MAX_SHARDS, description="parts that are synced in parallel"
     )
 
 
@@ -32,15 +34,15 @@ C = TypeVar("C", bound=SourceConfig)
 
 
 def validated(kind: str, model: type[C], config: Mapping[str, Any]) -> C:
-    """Raises ConfigError that lists every problem: what was expected and what was found, never a secret."""
+    """Return the settings. Raises ConfigError with every problem, its expected and found value, and no secrets."""
     try:
         return model.model_validate(dict(config))
     except ValidationError as error:
         problems = [_problem(kind, model, dict(problem)) for problem in error.errors()]
     raise ConfigError(
-        f"This cannot be a source of type {kind}:\n  "
+        f"These are not valid settings of a source of type {kind}:\n  "
         + "\n  ".join(problems)
-        + f"\nIts settings are explained by: rag sources types {kind}"
+        + f"\nThe settings of this type are listed by: rag sources types {kind}"
     )
 
 
@@ -51,10 +53,10 @@ def _problem(kind: str, model: type[SourceConfig], problem: Mapping[str, Any]) -
         return f"{name}: not a setting of {kind}; expected one of {names}"
     if problem["type"] == "missing":
         return f"{name}: missing; expected {model.model_fields[name].description}"
-    said = str(problem["msg"]).removeprefix("Value error, ")
+    message = str(problem["msg"]).removeprefix("Value error, ")
     if not problem["loc"]:
-        return said
-    return f"{name}: {said[:1].lower()}{said[1:]}, found {_shown(name, problem['input'])}"
+        return message
+    return f"{name}: {message[:1].lower()}{message[1:]}, found {_shown(name, problem['input'])}"
 
 
 def _shown(name: str, value: object) -> str:
@@ -67,9 +69,9 @@ def _shown(name: str, value: object) -> str:
 
 def _without_credentials(url: str) -> str:
     if without_secrets(url) != url:
-        raise ValueError("expected no user, password or token in it (give it as a credential)")
+        raise ValueError("expected no user, password or token in the URL (set it as a credential)")
     return url
 
 
-#: A URL whose secrets are elsewhere: `connection_config` is shown and stored as it is.
+#: A URL without secrets: `connection_config` is shown and stored unchanged.
 PlainUrl = Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)]

@@ -1,9 +1,9 @@
-"""What a source says of a document, kept with its bytes: one file in the raw store, under one hash.
+"""The source's metadata of a document, stored with its bytes: one file in the raw store, under one hash.
 
-So an edit of a row's title is a change like any other: parsed again, and since the text is equal, nothing is embedded.
-Files carry no envelope: their raw bytes are kept as they are. Fields of `about`, all optional: `name` (a file name that
-tells the format), title, author, url, language, category, tags (a list), and `metadata` (what else there is). An empty
-category or list of tags says that there is none; where nothing is said, what stands in the table stays.
+So an edit of a row's title is a change like any other: the document is parsed again, and since its text is equal,
+nothing is embedded. Files have no envelope: their raw bytes are stored unchanged. Fields of `about`, all optional:
+`name` (a file name whose suffix is the format), title, author, url, language, category, tags (a list), and `metadata`
+(all other fields). An empty category or list of tags removes the value in the table; an absent one keeps it.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Any
 
 from resources.parsing.decoding import clean
 
-#: A file that begins so gets an empty envelope: what it says of itself is not what its source says.
+#: A file that begins with these bytes gets an empty envelope, so that its contents never count as metadata.
 _MAGIC = b"\0rag-document\0"
 
 
 def wrap(data: bytes, about: Mapping[str, Any] | None) -> bytes:
     if about is None and not data.startswith(_MAGIC):
         return data
-    said = {name: value for name, value in (about or {}).items() if value not in (None, {})}
+    fields = {name: value for name, value in (about or {}).items() if value not in (None, {})}
     # Sorted, and JSON escapes line ends: the same document gives the same bytes.
-    return _MAGIC + json.dumps(said, sort_keys=True, default=str).encode() + b"\n" + data
+    return _MAGIC + json.dumps(fields, sort_keys=True, default=str).encode() + b"\n" + data
 
 
 def unwrap(raw: bytes) -> tuple[dict[str, Any], bytes]:
-    """(what the source said, the document)."""
+    """Return (`about`, the document)."""
     if not raw.startswith(_MAGIC):
         return {}, raw
-    said, _, data = raw.removeprefix(_MAGIC).partition(b"\n")
-    return json.loads(said), data
+    header, _, data = raw.removeprefix(_MAGIC).partition(b"\n")
+    return json.loads(header), data
 
 
 @dataclass(frozen=True, slots=True)
-class Stated:
-    """What a source said, as the columns of `documents` can hold it."""
+class SourceFields:
+    """The source's metadata in the form of the columns of table `documents`."""
 
     name: str | None = None
     title: str | None = None
@@ -50,9 +50,10 @@ class Stated:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
-def stated(about: Mapping[str, Any]) -> Stated:
+def source_fields(about: Mapping[str, Any]) -> SourceFields:
+    """Return `about` cleaned and cut to the lengths of the columns; invalid values become None."""
     language = str(about.get("language", "")).strip().lower()[:2]
-    return Stated(
+    return SourceFields(
         name=about.get("name"),
         title=_line(about.get("title"), 1000),
         author=_line(about.get("author"), 255),
@@ -66,12 +67,12 @@ def stated(about: Mapping[str, Any]) -> Stated:
     )
 
 
-def _line(value: Any, most: int) -> str | None:
-    return " ".join(clean(str(value or "")).split())[:most].strip() or None
+def _line(value: Any, max_chars: int) -> str | None:
+    return " ".join(clean(str(value or "")).split())[:max_chars].strip() or None
 
 
 def _cleaned(value: Any) -> Any:
-    """Without the characters that PostgreSQL cannot hold."""
+    """Return the value without the characters that PostgreSQL cannot store."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """Source type `files`: the objects below a URL that fsspec opens (S3, Google, Azure, HTTP, …), or a single one.
 
-The change sign is the ETag or version that the store lists: nothing is read to see that nothing changed.
+The change token is the ETag or version in the store's listing, so an unchanged object is never read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from resources.errors import SourceError
 from resources.sources.base import Content, Entry, Source
 from resources.sources.config import SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
-from resources.sources.stores import StoreOptions, StoreUrl, answering, open_store, version_of
+from resources.sources.stores import StoreOptions, StoreUrl, open_store, store_errors, version_of
 
 
 class FilesConfig(SourceConfig):
@@ -24,7 +24,7 @@ class FilesConfig(SourceConfig):
     exclude: Exclude = Field(default=[])
     options: StoreOptions = Field(default={})
     allow_private_addresses: bool = Field(
-        default=False, description="http and https: servers in private networks too"
+        default=False, description="http and https: allow servers in private networks"
     )
 
 
@@ -32,7 +32,7 @@ class FilesSource(Source):
     def __init__(self, config: FilesConfig, credentials: Mapping[str, str]) -> None:
         self.config = config
         self._credentials = credentials
-        self._wanted = KeyFilter(config.include, config.exclude)
+        self._key_filter = KeyFilter(config.include, config.exclude)
 
     @cached_property
     def _store(self) -> tuple[Any, str]:
@@ -45,7 +45,7 @@ class FilesSource(Source):
 
     def list(self) -> Iterator[Entry]:
         store, root = self._store
-        with answering(self.config.url):
+        with store_errors(self.config.url):
             top = {"type": "directory"} if self.config.url.endswith("/") else store.info(root)
         if top["type"] == "file":
             yield self._entry(root.rsplit("/", 1)[-1], root, top)
@@ -54,69 +54,71 @@ class FilesSource(Source):
         walk = self._pages if self.config.url.startswith("s3") else self._walk
         for path, info in walk(prefix.rstrip("/")):
             key = path.removeprefix(prefix)
-            if self._wanted(key):
+            if self._key_filter(key):
                 yield self._entry(key, path, info)
 
     def _entry(self, key: str, path: str, info: Mapping[str, Any]) -> Entry:
         if version_of(info) is None:
-            # A web server's index has names only.
-            with answering(path):
+            # The index of a web server contains names only.
+            with store_errors(path):
                 info = self._store[0].info(path)
         return Entry(key, path, version_of(info), info.get("size"))
 
     def _pages(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """S3's listing page by page: a folder there may hold millions."""
+        """Yield S3's listing page by page: a folder there may contain millions of objects."""
         store, _ = self._store
         bucket, _, prefix = folder.partition("/")
-        wanted = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+        request = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
         while True:
-            with answering(folder):
-                page = store.call_s3("list_objects_v2", **wanted)
+            with store_errors(folder):
+                page = store.call_s3("list_objects_v2", **request)
             for item in page.get("Contents", ()):
-                if not item["Key"].endswith("/"):  # the marker of a folder
+                # A key that ends with a slash is the marker of a folder.
+                if not item["Key"].endswith("/"):
                     yield f"{bucket}/{item['Key']}", {**item, "size": item["Size"]}
             if not page.get("IsTruncated"):
                 return
-            wanted["ContinuationToken"] = page["NextContinuationToken"]
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
     def _walk(self, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Folder by folder, so that one folder's names are in memory. fsspec's own walk leaves out what fails."""
+        """Yield folder by folder, with one folder's names in memory. fsspec's own walk skips folders that fail."""
         store, _ = self._store
         stack = [folder]
         while stack:
             current = stack.pop()
-            # A web server's index is found with the slash only.
-            named = current + "/" if current.startswith("http") else current
-            with answering(current):
-                listed = store.ls(named, detail=True)
-            for info in sorted(listed, key=lambda info: info["name"]):
+            # A web server returns an index only for a URL with a final slash.
+            url = current + "/" if current.startswith("http") else current
+            with store_errors(current):
+                infos = store.ls(url, detail=True)
+            for info in sorted(infos, key=lambda info: info["name"]):
                 path = info["name"].rstrip("/")
+                # Skip the marker of the folder itself, and links to other folders.
                 if path == current or not path.startswith(current + "/"):
-                    continue  # the marker of the folder itself; a link that leads elsewhere
+                    continue
                 if info["type"] == "directory":
                     stack.append(path)
                 else:
                     yield path, info
 
-    def fetch(self, entry: Entry, known: str | None = None) -> Content:
-        most = self.config.max_bytes
+    def fetch(self, entry: Entry, previous_token: str | None = None) -> Content:
+        max_bytes = self.config.max_bytes
         if entry.size == 0:
             return Content(b"")
-        if (entry.size or 0) > most:
-            raise SourceError(f"larger than {most:,} bytes: {entry.size:,}")
-        with answering(entry.key):
-            data = self._read(entry, most)
-        if len(data) > most:
-            raise SourceError(f"larger than {most:,} bytes")
+        if (entry.size or 0) > max_bytes:
+            raise SourceError(f"larger than {max_bytes:,} bytes: {entry.size:,}")
+        with store_errors(entry.key):
+            data = self._read(entry, max_bytes)
+        if len(data) > max_bytes:
+            raise SourceError(f"larger than {max_bytes:,} bytes")
         return Content(data)
 
-    def _read(self, entry: Entry, most: int) -> bytes:
+    def _read(self, entry: Entry, max_bytes: int) -> bytes:
         store, _ = self._store
         if not entry.locator.startswith("http"):
-            return store.cat_file(entry.locator, start=0, end=most + 1)
+            return store.cat_file(entry.locator, start=0, end=max_bytes + 1)
         blocks, count = [], 0
         with store.open(entry.locator, "rb", block_size=0) as file:
-            while count <= most and (block := file.read(1 << 20)):
+            while count <= max_bytes and (block := file.read(1 << 20)):
                 blocks.append(block)
                 count += len(block)
         return b"".join(blocks)

@@ -1,6 +1,6 @@
 """Source type `folder`: the files below a directory of this machine.
 
-Hidden files and folders are left out unless asked for; symbolic links are followed only to files that stay inside.
+Hidden files and folders are skipped unless configured; symbolic links are followed only to files inside the folder.
 Keys are paths relative to the folder with "/" between the parts, in NFC, so that the same tree gives the same keys on
 every machine.
 """
@@ -23,39 +23,41 @@ from resources.sources.config import MIB, SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
 
 
-def _absolute(path: str) -> str:
+def _check_path(path: str) -> str:
     if not os.path.isabs(path):
         raise ValueError("expected an absolute path")
     return path
 
 
 class FolderConfig(SourceConfig):
-    path: Annotated[str, AfterValidator(_absolute)] = Field(description="the folder to read")
+    path: Annotated[str, AfterValidator(_check_path)] = Field(description="the folder to read")
     include: Include = Field(default=[])
     exclude: Exclude = Field(default=[])
-    hidden: bool = Field(default=False, description="hidden files and folders too")
-    max_bytes: int = Field(default=512 * MIB, gt=0, description="a larger document is not read")
+    hidden: bool = Field(default=False, description="read hidden files and folders too")
+    max_bytes: int = Field(
+        default=512 * MIB, gt=0, description="maximum bytes of a document; a larger one fails"
+    )
 
 
 class FolderSource(Source):
     def __init__(self, config: FolderConfig) -> None:
         self.config = config
         self.path = Path(config.path)
-        self._wanted = KeyFilter(config.include, config.exclude)
+        self._key_filter = KeyFilter(config.include, config.exclude)
 
     @cached_property
     def _root(self) -> str:
         return os.path.realpath(self.path)
 
     def list(self) -> Iterator[Entry]:
-        """Raises SourceError when the folder, or one below it, cannot be read: half a listing would delete."""
+        """Raises SourceError if a folder cannot be read: the entries missing from the listing would be deleted."""
         root = self._root
         if not os.path.isdir(root):
-            raise SourceError(f"{self.path} is not a folder that can be read; is it mounted?")
+            raise SourceError(f"{self.path} is not a readable folder; is it mounted?")
         seen: dict[str, str] = {}
         for path, info in self._walk(root, root):
             key = _key(os.path.relpath(path, root))
-            if not self._wanted(key):
+            if not self._key_filter(key):
                 continue
             if key in seen:
                 raise SourceError(
@@ -69,14 +71,14 @@ class FolderSource(Source):
                 info.st_size,
             )
 
-    def fetch(self, entry: Entry, known: str | None = None) -> Content:
+    def fetch(self, entry: Entry, previous_token: str | None = None) -> Content:
         if (entry.size or 0) > self.config.max_bytes:
             raise SourceError(f"larger than {self.config.max_bytes:,} bytes: {entry.size:,}")
         path = os.path.join(os.fsencode(self._root), unquote_to_bytes(entry.locator))
         try:
-            with open(path, "rb", opener=_without_waiting) as file:
-                # Asked again here: since it was listed, a link may have come to point out of the folder.
-                if not _inside(_opened(file.fileno(), path), os.fsencode(self._root)):
+            with open(path, "rb", opener=_open_without_waiting) as file:
+                # Checked again: since the listing, a link may have changed to point out of the folder.
+                if not _inside(_real_path(file.fileno(), path), os.fsencode(self._root)):
                     raise SourceError("a symbolic link out of the folder")
                 data = file.read(self.config.max_bytes + 1)
         except OSError as error:
@@ -98,26 +100,28 @@ class FolderSource(Source):
                     continue
                 if entry.is_symlink():
                     target = os.path.realpath(entry.path)
+                    # Outside, broken, or a folder, which is listed at its own place.
                     if not _inside(target, root) or not os.path.isfile(target):
-                        continue  # out of the folder, broken, or a folder (which is listed where it is)
+                        continue
                 try:
                     if entry.is_dir(follow_symlinks=False):
                         stack.append(entry.path)
                     elif entry.is_file():
                         yield entry.path, entry.stat()
                 except FileNotFoundError:
-                    continue  # gone since the folder was read
+                    # Deleted since the folder was read.
+                    continue
                 except OSError as error:
                     raise SourceError(f"{entry.path} cannot be read: {error.strerror}") from error
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """For what may be a pipe or a terminal by now."""
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a path that may have become a pipe or a terminal."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def _opened(descriptor: int, path: bytes) -> bytes:
-    """The path of an open file without links, of which Linux knows each; elsewhere as they lead now."""
+def _real_path(descriptor: int, path: bytes) -> bytes:
+    """Return the path of an open file without links. Only Linux records it; elsewhere the links are resolved now."""
     try:
         return os.readlink(b"/proc/self/fd/%d" % descriptor)
     except OSError:
@@ -130,6 +134,6 @@ def _inside(path: str | bytes, root: str | bytes) -> bool:
 
 
 def _key(relative: str) -> str:
-    """A file name need not be UTF-8: other bytes are written as \\xNN."""
+    """Return the key of a path. Bytes of the name that are not UTF-8 are written as \\xNN."""
     text = os.fsencode(relative).decode("utf-8", "backslashreplace")
     return unicodedata.normalize("NFC", text.replace(os.sep, "/"))

@@ -1,7 +1,7 @@
-"""Source type `git`: the files of a repository at a branch, read from its objects; no git program and no checkout.
+"""Source type `git`: the files of a repository at a branch, read from its objects without a git program or checkout.
 
-The change sign is the blob's id, so a commit is compared without reading a file. A repository on this machine is read
-where it lies; of another one the branch's newest commit (without its history) is kept in the user's cache folder.
+The change token is the blob's id, so a commit is compared without reading a file. A repository on this machine is read
+in place. Of a remote one, the branch's newest commit (without its history) is kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -30,52 +30,55 @@ if TYPE_CHECKING:
 
 #: Seconds that a server may take for a part of an answer.
 TIMEOUT = 60.0
-#: ... when a sensor looks, which asks once: a tick of Dagster's has 60 s for all sources.
+#: The same for a sensor, which tries once: a Dagster tick has 60 s for all sources.
 LOOK_TIMEOUT = 4.0
 _IMPATIENT_SSH = (
     "-o BatchMode=yes -o ConnectTimeout=4 -o ServerAliveInterval=4 -o ServerAliveCountMax=1"
 )
-#: Each fetch adds a pack to the copy; with so many it is made anew.
+#: Each fetch adds a pack to the copy; a copy with more packs is deleted and fetched again.
 MAX_PACKS = 50
 _LFS = b"version https://git-lfs.github.com/spec/"
 
 
-def _repository(url: str) -> str:
+def _check_url(url: str) -> str:
     if not re.match(r"(https?|ssh|git|file)://|/|[\w.-]+@[\w.-]+:", url):
         raise ValueError("expected https://…, ssh://…, user@host:path or an absolute path")
     return url
 
 
 class GitConfig(SourceConfig):
-    url: Annotated[PlainUrl, AfterValidator(_repository)] = Field(
-        description="the repository: https://…, ssh://…, user@host:path or a path of this machine"
+    url: Annotated[PlainUrl, AfterValidator(_check_url)] = Field(
+        description="the repository: https://…, ssh://…, user@host:path or a path on this machine"
     )
-    branch: str | None = Field(default=None, min_length=1, description="else the default branch")
+    branch: str | None = Field(
+        default=None, min_length=1, description="the branch; the default branch if not set"
+    )
     include: Include = Field(default=[])
     exclude: Exclude = Field(default=[])
-    hidden: bool = Field(default=False, description="hidden files and folders too")
+    hidden: bool = Field(default=False, description="read hidden files and folders too")
 
 
 class GitSource(Source):
     def __init__(self, config: GitConfig, credentials: Mapping[str, str]) -> None:
         self.config = config
         self._credentials = credentials
-        self._wanted = KeyFilter(config.include, config.exclude)
-        self._lock = threading.Lock()  # one reader: packs are read by seeking
-        self._opened: Repo | None = None
+        self._key_filter = KeyFilter(config.include, config.exclude)
+        # One reader at a time: packs are read by seeking.
+        self._lock = threading.Lock()
+        self._repository: Repo | None = None
 
     def list(self) -> Iterator[Entry]:
-        with self._reading():
-            yield from self._entries(*self._newest())
+        with self._translated_errors():
+            yield from self._entries(*self._open_newest())
 
     def look(self) -> Iterator[Entry]:
-        """Fetches nothing: a commit that the copy lacks stands for its files."""
+        """Yield the files without fetching. A commit that the copy lacks stands for its files."""
         if self._path is not None:
             yield from self.list()
             return
-        with self._reading():
-            _, newest = self._remote(looking=True)
-            if (repository := self._copy_with(newest)) is not None:
+        with self._translated_errors():
+            _, newest = self._query_remote(for_sensor=True)
+            if (repository := self._copy_containing(newest)) is not None:
                 yield from self._entries(repository, newest)
             else:
                 yield Entry(newest.decode(), "", newest.decode(), None)
@@ -85,70 +88,76 @@ class GitSource(Source):
         from dulwich.objects import Commit
 
         self.close()
-        self._opened = repository
+        self._repository = repository
         commit = repository[commit_id]
         if not isinstance(commit, Commit):
             raise SourceError(f"{self.config.url}: the branch is not at a commit")
         for item in iter_tree_contents(repository.object_store, commit.tree):
             key = _key(item.path or b"")
-            # Regular files; no links, and no submodules, whose commits are elsewhere.
+            # Regular files only: no links, and no submodules, whose commits are in other repositories.
             if item.sha is None or item.mode not in (0o100644, 0o100755, 0o100664):
                 continue
             if not self.config.hidden and any(p.startswith(".") for p in key.split("/")):
                 continue
-            if self._wanted(key):
+            if self._key_filter(key):
                 blob = item.sha.decode()
                 yield Entry(key, blob, blob, None)
 
-    def fetch(self, entry: Entry, known: str | None = None) -> Content:
-        with self._lock, self._reading():
-            if self._opened is None:
-                self._opened = self._newest()[0]
+    def fetch(self, entry: Entry, previous_token: str | None = None) -> Content:
+        with self._lock, self._translated_errors():
+            if self._repository is None:
+                self._repository = self._open_newest()[0]
             try:
-                data = self._opened.object_store[entry.locator.encode()].as_raw_string()  # pyright: ignore[reportArgumentType]
+                data = self._repository.object_store[entry.locator.encode()].as_raw_string()  # pyright: ignore[reportArgumentType]
             except KeyError:
-                raise SourceError("not in the repository any more") from None
+                raise SourceError("no longer in the repository") from None
         if len(data) > self.config.max_bytes:
             raise SourceError(f"larger than {self.config.max_bytes:,} bytes: {len(data):,}")
         if data.startswith(_LFS):
-            raise SourceError("kept in Git LFS: the repository holds only a pointer to it")
+            raise SourceError("stored in Git LFS: the repository contains only a pointer to it")
         return Content(data)
 
     def close(self) -> None:
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        if self._repository is not None:
+            self._repository.close()
+            self._repository = None
 
     @property
     def _path(self) -> str | None:
-        """Where the repository is on this machine."""
+        """The path of a repository on this machine; None for a remote one."""
         path = self.config.url.removeprefix("file://")
         return path if path.startswith("/") else None
 
     @property
     def _folder(self) -> Path:
-        """Where the copy of one elsewhere is."""
+        """The folder of the copy of a remote repository."""
         return _cache() / sha256(self.config.url.encode()).hexdigest()[:32]
 
-    def _newest(self) -> tuple[Repo, bytes]:
-        """The repository, and the newest commit of the branch, which is in it."""
+    def _open_newest(self) -> tuple[Repo, bytes]:
+        """Return the opened repository and the newest commit of the branch, which it contains."""
         from dulwich.repo import Repo
 
         if self._path is None:
-            return self._copied()
+            return self._updated_copy()
         repository = Repo(self._path)
-        return repository, self._branch(dict(repository.get_refs()), repository.refs.get_symrefs())
+        return repository, self._branch_head(
+            dict(repository.get_refs()), repository.refs.get_symrefs()
+        )
 
-    def _remote(self, *, looking: bool = False) -> tuple[Callable[[Repo, bytes], Any], bytes]:
-        """How a commit is fetched, and the newest one of the branch."""
+    def _query_remote(
+        self, *, for_sensor: bool = False
+    ) -> tuple[Callable[[Repo, bytes], Any], bytes]:
+        """Return a function that fetches a commit, and the newest commit of the branch."""
         from dulwich.client import default_urllib3_manager, get_transport_and_path
         from dulwich.config import ConfigDict
         from urllib3 import Retry
 
         config = ConfigDict()
-        pools: Any = default_urllib3_manager(config, timeout=LOOK_TIMEOUT if looking else TIMEOUT)
+        pools: Any = default_urllib3_manager(
+            config, timeout=LOOK_TIMEOUT if for_sensor else TIMEOUT
+        )
         ssh = None
-        if looking:
+        if for_sensor:
             pools.connection_pool_kw["retries"] = Retry(connect=0, read=0, redirect=3, other=0)
             ssh = f"{os.environ.get('GIT_SSH_COMMAND', 'ssh')} {_IMPATIENT_SSH}"
         client, path = get_transport_and_path(
@@ -159,20 +168,20 @@ class GitSource(Source):
             ssh_command=ssh,
             pool_manager=pools,
         )
-        listed = client.get_refs(path.encode())
-        found = {name: commit for name, commit in listed.refs.items() if commit}
+        listing = client.get_refs(path.encode())
+        refs = {name: commit for name, commit in listing.refs.items() if commit}
 
         def fetch(repository: Repo, commit: bytes) -> Any:
             return client.fetch(path, repository, lambda *_, **__: [commit], depth=1)  # pyright: ignore[reportArgumentType]
 
-        return fetch, self._branch(found, listed.symrefs)
+        return fetch, self._branch_head(refs, listing.symrefs)
 
-    def _copied(self) -> tuple[Repo, bytes]:
+    def _updated_copy(self) -> tuple[Repo, bytes]:
         from dulwich.repo import Repo
 
-        fetch, newest = self._remote()
+        fetch, newest = self._query_remote()
         folder = self._folder
-        with _alone(folder):
+        with _exclusive(folder):
             try:
                 if len(list(folder.glob("objects/pack/*.pack"))) > MAX_PACKS:
                     shutil.rmtree(folder)
@@ -181,36 +190,39 @@ class GitSource(Source):
                     fetch(repository, newest)
                 return repository, newest
             except Exception:
-                # Whatever is wrong with the copy goes with it; the next run fetches it whole.
+                # Any fault of the copy is deleted with it; the next run fetches the commit again.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
 
-    def _copy_with(self, commit: bytes) -> Repo | None:
-        """The copy, if it has this commit and nobody is writing it."""
+    def _copy_containing(self, commit: bytes) -> Repo | None:
+        """Return the copy if it has this commit and no other process is writing it."""
         from dulwich.errors import NotGitRepository
         from dulwich.repo import Repo
 
-        with suppress(BlockingIOError, NotGitRepository), _alone(self._folder, wait=False):
+        with suppress(BlockingIOError, NotGitRepository), _exclusive(self._folder, wait=False):
             repository = Repo(str(self._folder))
             if commit in repository.object_store:  # pyright: ignore[reportOperatorIssue]
                 return repository
             repository.close()
         return None
 
-    def _branch(self, refs: Mapping[Any, bytes], symbolic: Mapping[Any, bytes]) -> bytes:
-        name = self.config.branch
-        wanted = f"refs/heads/{name}".encode() if name else symbolic.get(b"HEAD", b"HEAD")
-        if wanted in refs or (name is None and b"HEAD" in refs):
-            return refs.get(wanted) or refs[b"HEAD"]
+    def _branch_head(self, refs: Mapping[Any, bytes], symbolic: Mapping[Any, bytes]) -> bytes:
+        branch = self.config.branch
+        ref = f"refs/heads/{branch}".encode() if branch else symbolic.get(b"HEAD", b"HEAD")
+        if ref in refs or (branch is None and b"HEAD" in refs):
+            return refs.get(ref) or refs[b"HEAD"]
+        prefix = b"refs/heads/"
         heads = [
-            ref[11:].decode("utf-8", "replace") for ref in refs if ref.startswith(b"refs/heads/")
+            name.removeprefix(prefix).decode("utf-8", "replace")
+            for name in refs
+            if name.startswith(prefix)
         ]
         raise SourceError(
-            f"{self.config.url} has no branch {name or 'HEAD'!r}; it has: {', '.join(sorted(heads)) or 'none'}"
+            f"{self.config.url} has no branch {branch or 'HEAD'!r}; it has: {', '.join(sorted(heads)) or 'none'}"
         )
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         from dulwich.client import HTTPUnauthorized
         from dulwich.errors import NotGitRepository
 
@@ -247,8 +259,8 @@ def _bare(folder: Path) -> Repo:
 
 
 @contextmanager
-def _alone(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """A sensor and a sync may want the same copy. Without `wait`: raises BlockingIOError while another one has it."""
+def _exclusive(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Lock a copy against other processes. Without `wait`: raises BlockingIOError if it is locked."""
     import fcntl
 
     with open(f"{folder}.lock", "w") as file:

@@ -1,4 +1,4 @@
-"""Globs over keys: `**/` spans folders, `*` and `?` stay in one, and a glob without "/" matches a name at any depth."""
+"""Globs for keys: `**/` spans folders, `*` and `?` stay in one, and a glob without "/" matches a name at any depth."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 
 def compile_globs(globs: Sequence[str]) -> re.Pattern[str] | None:
-    """One expression for several globs; None for none."""
+    """Return one expression for all globs; None for no globs."""
     if not globs:
         return None
     alternatives = (_translate(unicodedata.normalize("NFC", glob)) for glob in globs)
@@ -19,7 +19,7 @@ def compile_globs(globs: Sequence[str]) -> re.Pattern[str] | None:
 
 
 class KeyFilter:
-    """An empty `include` takes everything; `exclude` wins."""
+    """A filter of keys. An empty `include` accepts all keys; `exclude` wins over `include`."""
 
     def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._included = compile_globs(include)
@@ -31,17 +31,18 @@ class KeyFilter:
         )
 
 
-def _valid(glob: str) -> str:
+def _check_glob(glob: str) -> str:
     try:
         compile_globs((glob,))
-    except re.error as error:  # a range such as [z-a]
+    except re.error as error:
+        # Raised for a range such as [z-a].
         raise ValueError(f"expected a glob ({error})") from error
     return glob
 
 
-Glob = Annotated[str, Field(min_length=1), AfterValidator(_valid)]
-Include = Annotated[list[Glob], Field(description="globs of what to read, such as **/*.md")]
-Exclude = Annotated[list[Glob], Field(description="globs of what to leave out")]
+Glob = Annotated[str, Field(min_length=1), AfterValidator(_check_glob)]
+Include = Annotated[list[Glob], Field(description="globs of the keys to read, such as **/*.md")]
+Exclude = Annotated[list[Glob], Field(description="globs of the keys to skip")]
 
 
 def _translate(glob: str) -> str:
@@ -50,11 +51,11 @@ def _translate(glob: str) -> str:
     if glob.endswith("/"):
         glob += "**"
     parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?[^\]]+\])", glob.removeprefix("/"))
-    meaning = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    patterns = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return (
         "(?:"
         + "".join(
-            meaning.get(part) or (_character_class(part) if index % 2 else re.escape(part))
+            patterns.get(part) or (_character_class(part) if index % 2 else re.escape(part))
             for index, part in enumerate(parts)
         )
         + ")"
@@ -62,7 +63,7 @@ def _translate(glob: str) -> str:
 
 
 def _character_class(part: str) -> str:
-    """`[a-z]` or `[!a-z]`, of which "/" is never a member."""
+    """Translate `[a-z]` or `[!a-z]`; "/" is never a member."""
     negated = part.startswith("[!")
     members = re.sub(r"([\\\[\]^&~|])", r"\\\1", part[2 if negated else 1 : -1])
     return f"(?!/)[{'^' if negated else ''}{members}]"

@@ -1,7 +1,7 @@
-"""A careful HTTP client for addresses that others wrote: bounded in size, time, redirects and rate; checked addresses.
+"""An HTTP client for untrusted addresses: bounded in size, time, redirects and rate, with checked addresses.
 
-Only http and https; each hop is connected to the address that was checked (`addresses`). Credentials go to the hosts
-they were given for and nowhere else. Cookies are not kept.
+Only http and https; each hop connects to the address that was checked (`addresses`). Credentials are sent only to the
+origins they are configured for. Cookies are not kept.
 """
 
 from __future__ import annotations
@@ -26,16 +26,18 @@ DEADLINE = 300.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    url: str  # after redirects
-    status: int  # 200 or 304
+class Response:
+    #: After redirects.
+    url: str
+    #: 200 or 304.
+    status: int
     headers: Mapping[str, str]
     data: bytes
 
 
 @dataclass
-class Pace:
-    """Lets requests through at intervals; threads wait in turn."""
+class RateLimiter:
+    """A limiter that lets one request through per interval; threads wait in turn."""
 
     interval: float
     _next: float = 0.0
@@ -44,9 +46,9 @@ class Pace:
     def wait(self) -> None:
         with self._lock:
             now = time.monotonic()
-            at = max(self._next, now)
-            self._next = at + self.interval
-        time.sleep(at - now)
+            start = max(self._next, now)
+            self._next = start + self.interval
+        time.sleep(start - now)
 
 
 @dataclass
@@ -55,84 +57,91 @@ class HttpClient:
     timeout: float
     redirects: int
     allow_private: bool
-    pace: Pace
+    rate_limiter: RateLimiter
     authorization: str | None = None
-    trusted: frozenset[str] = frozenset()  # origins that get the authorization
+    #: Origins that receive the authorization.
+    trusted: frozenset[str] = frozenset()
 
     def get(
         self,
         url: str,
         *,
-        most: int,
+        max_bytes: int,
         headers: Mapping[str, str] | None = None,
-        permitted: Callable[[str], None] = lambda url: None,
-    ) -> Answer:
-        """GET with redirects; `permitted` raises for an address that must not be asked. Errors: see `Source`."""
+        check: Callable[[str], None] = lambda url: None,
+    ) -> Response:
+        """GET with redirects; `check` raises for an address that must not be requested. Errors: see `Source`."""
         for _ in range(self.redirects + 1):
-            permitted(url)
-            answer = self._patiently(url, most, headers or {})
-            if answer.status in (200, 304):
-                return answer
+            check(url)
+            response = self._request_with_retries(url, max_bytes, headers or {})
+            if response.status in (200, 304):
+                return response
             try:
-                url = urljoin(url, answer.headers.get("location", ""))
+                url = urljoin(url, response.headers.get("location", ""))
             except ValueError as error:
-                raise SourceError(f"redirected to what is not an address ({error})") from None
+                raise SourceError(f"redirected to an invalid address: {error}") from None
             url = normalised(url)
         raise SourceError(f"more than {self.redirects} redirects, the last to {url}")
 
-    def _patiently(self, url: str, most: int, headers: Mapping[str, str]) -> Answer:
+    def _request_with_retries(
+        self, url: str, max_bytes: int, headers: Mapping[str, str]
+    ) -> Response:
         for last in (False,) * (TRIES - 1) + (True,):
-            self.pace.wait()
+            self.rate_limiter.wait()
             try:
-                return self._once(url, most, headers)
+                return self._request(url, max_bytes, headers)
             except _Busy as busy:
                 if last:
                     raise SourceUnavailable(str(busy)) from None
                 time.sleep(min(busy.wait, LONGEST_WAIT))
         raise AssertionError("unreachable")
 
-    def _once(self, url: str, most: int, headers: Mapping[str, str]) -> Answer:
+    def _request(self, url: str, max_bytes: int, headers: Mapping[str, str]) -> Response:
         import urllib3
         from urllib3.exceptions import DecodeError, HTTPError, LocationParseError, SSLError
 
-        sent = {"User-Agent": self.user_agent, "Accept-Encoding": "gzip, deflate", **headers}
+        request_headers = {
+            "User-Agent": self.user_agent,
+            "Accept-Encoding": "gzip, deflate",
+            **headers,
+        }
         if self.authorization and origin(url) in self.trusted:
-            sent["Authorization"] = self.authorization
+            request_headers["Authorization"] = self.authorization
         deadline = time.monotonic() + DEADLINE
         try:
-            response = self._pools.request(
+            raw = self._pools.request(
                 "GET",
                 url,
-                headers=sent,
+                headers=request_headers,
                 redirect=False,
                 retries=False,
                 preload_content=False,
                 timeout=urllib3.Timeout(connect=min(10.0, self.timeout), read=self.timeout),
             )
             try:
-                found = {name.lower(): value for name, value in response.headers.items()}
-                self._judge(response.status, found, url)
+                response_headers = {name.lower(): value for name, value in raw.headers.items()}
+                self._check_status(raw.status, response_headers, url)
                 data = bytearray()
-                if response.status == 200:
-                    if _length(found) > most:
-                        raise SourceError(f"larger than {most:,} bytes: {_length(found):,}")
-                    for block in response.stream(1 << 16, decode_content=True):
+                if raw.status == 200:
+                    if (length := _content_length(response_headers)) > max_bytes:
+                        raise SourceError(f"larger than {max_bytes:,} bytes: {length:,}")
+                    for block in raw.stream(1 << 16, decode_content=True):
                         data += block
-                        if len(data) > most:
-                            raise SourceError(f"larger than {most:,} bytes")
+                        if len(data) > max_bytes:
+                            raise SourceError(f"larger than {max_bytes:,} bytes")
                         if time.monotonic() > deadline:
                             raise _Busy(f"the answer took longer than {DEADLINE:.0f} s", 0)
-                return Answer(url, response.status, found, bytes(data))
+                return Response(url, raw.status, response_headers, bytes(data))
             finally:
-                # What was not read to its end is not read on for another request.
-                response.close()
-                response.release_conn()
+                # The next request must not read the rest of an unfinished answer from this connection.
+                raw.close()
+                raw.release_conn()
         except (DecodeError, LocationParseError, SSLError) as error:
             raise SourceError(f"{urlsplit(url).netloc}: {reason(error)}") from None
         except HTTPError as error:
             raise _Busy(f"{urlsplit(url).netloc} does not answer: {reason(error)}", 0.5) from None
 
-    def _judge(self, status: int, headers: Mapping[str, str], url: str) -> None:
+    def _check_status(self, status: int, headers: Mapping[str, str], url: str) -> None:
         if status in (200, 304):
             return
         if status in (301, 302, 303, 307, 308) and headers.get("location"):
@@ -149,7 +158,7 @@ class HttpClient:
 
         allow_private = self.allow_private
 
-        def checked(connection: Any) -> Any:
+        def checked_connection(connection: Any) -> Any:
             try:
                 return connect(
                     connection._dns_host,
@@ -165,11 +174,11 @@ class HttpClient:
 
         class Http(HTTPConnection):
             def _new_conn(self) -> Any:
-                return checked(self)
+                return checked_connection(self)
 
         class Https(HTTPSConnection):
             def _new_conn(self) -> Any:
-                return checked(self)
+                return checked_connection(self)
 
         class HttpPool(HTTPConnectionPool):
             ConnectionCls = Http  # pyright: ignore[reportAssignmentType]
@@ -187,7 +196,7 @@ class HttpClient:
 
 
 class _Busy(Exception):
-    """The server cannot answer now; `wait` is what it asks for, in seconds."""
+    """The server cannot answer now; `wait` is the seconds until the next try."""
 
     def __init__(self, message: str, wait: float) -> None:
         super().__init__(message)
@@ -195,25 +204,25 @@ class _Busy(Exception):
 
 
 def normalised(url: str) -> str:
-    """The address without its fragment, user and default port. Raises SourceError for what is not http or https."""
+    """Return the URL without fragment and default port. Raises SourceError unless it is http or https without a user."""
     try:
         parts = urlsplit(url.strip())
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port
     except ValueError as error:
-        raise SourceError(f"not an address: {url[:200]!r} ({error})") from None
+        raise SourceError(f"not a valid address: {url[:200]!r} ({error})") from None
     if parts.scheme not in ("http", "https") or not host:
         raise SourceError(f"not an http or https address: {url[:200]!r}")
     if parts.username is not None or parts.password is not None:
-        raise SourceError("an address with a user in it")
+        raise SourceError("the address contains a user; expected none")
     if ":" in host:
         host = f"[{host}]"
-    default = {"http": 80, "https": 443}[parts.scheme]
-    netloc = host if port in (None, default) else f"{host}:{port}"
+    default_port = {"http": 80, "https": 443}[parts.scheme]
+    netloc = host if port in (None, default_port) else f"{host}:{port}"
     return urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
 
 
-def basic(user: str, password: str) -> str:
-    """The value of the header Authorization."""
+def basic_authorization(user: str, password: str) -> str:
+    """Return the value of the header Authorization."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
@@ -222,6 +231,6 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _length(headers: Mapping[str, str]) -> int:
+def _content_length(headers: Mapping[str, str]) -> int:
     length = headers.get("content-length", "")
     return int(length) if is_number(length) else 0

@@ -1,4 +1,4 @@
-"""Which source types there are, and how each is made from its `connection_config` and its credentials."""
+"""The source types, and how each is made from its `connection_config` and its credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resources.sources.web import WebConfig, WebSource
 
 @dataclass(frozen=True)
 class SourceType:
-    """`credentials`: the names it takes; None: any. `watched`: its listing is cheap enough for a sensor's looks."""
+    """`credentials`: the accepted names; None accepts any. `watched`: a sensor may list it, since that is cheap."""
 
     summary: str
     config: type[SourceConfig]
@@ -30,7 +30,7 @@ class SourceType:
 
 SOURCE_TYPES: Mapping[str, SourceType] = {
     "folder": SourceType(
-        "files below a directory of this machine",
+        "files below a directory on this machine",
         FolderConfig,
         lambda config, _: FolderSource(config),
         watched=True,
@@ -52,14 +52,18 @@ SOURCE_TYPES: Mapping[str, SourceType] = {
         ("username", "password", "token"),
     ),
     "sql": SourceType(
-        "rows of a query against PostgreSQL or another database",
+        "rows of a query in PostgreSQL or another database, one document each",
         SqlConfig,
         SqlSource,
         ("username", "password"),
     ),
-    "jsonl": SourceType("a document a line of a JSON lines file", JsonlConfig, RowsSource, None),
-    "csv": SourceType("a document a row of a CSV file", CsvConfig, RowsSource, None),
-    "parquet": SourceType("a document a row of a Parquet file", ParquetConfig, RowsSource, None),
+    "jsonl": SourceType(
+        "lines of a JSON Lines file, one document each", JsonlConfig, RowsSource, None
+    ),
+    "csv": SourceType("rows of a CSV file, one document each", CsvConfig, RowsSource, None),
+    "parquet": SourceType(
+        "rows of a Parquet file, one document each", ParquetConfig, RowsSource, None
+    ),
 }
 
 
@@ -67,18 +71,18 @@ def source_type(name: str) -> SourceType:
     if name not in SOURCE_TYPES:
         raise ConfigError(
             f"Unknown source type {name!r}; expected one of {', '.join(SOURCE_TYPES)}. "
-            "They are explained by: rag sources types"
+            "They are listed by: rag sources types"
         )
     return SOURCE_TYPES[name]
 
 
 def check_config(name: str, config: Mapping[str, Any]) -> SourceConfig:
-    """Raises ConfigError when the type is unknown or its configuration has problems (all are listed)."""
+    """Return the settings. Raises ConfigError if the type is unknown or settings are invalid (all are listed)."""
     return validated(name, source_type(name).config, config)
 
 
 def open_source(
     name: str, config: Mapping[str, Any], credentials: Mapping[str, str] | None = None
 ) -> Source:
-    """A source to list and fetch from; nothing is connected to yet. Raises ConfigError as `check_config` does."""
+    """Return a source, not connected yet. Raises ConfigError as `check_config` does."""
     return source_type(name).make(check_config(name, config), credentials or {})

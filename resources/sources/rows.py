@@ -1,7 +1,7 @@
-"""Source types `jsonl`, `csv` and `parquet`: a row a document, of a file on this machine or in a store.
+"""Source types `jsonl`, `csv` and `parquet`: one document per row of a file on this machine or in a store.
 
-A row is the same when its key is; its change sign is the hash of what is taken from it. The file is read once to list
-and, where rows changed, once more to fetch: rows are asked for in the order in which they were listed.
+The key identifies a row; its change token is the hash of its document. The file is read once to list and, if rows
+changed, once more to fetch: rows are requested in the order of the listing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from resources.errors import SourceError
 from resources.sources.base import Content, Entry, Source
 from resources.sources.columns import ColumnsConfig, document_of, raw_row
 from resources.sources.envelope import wrap
-from resources.sources.stores import StoreOptions, answering, open_store, remote_url
+from resources.sources.stores import StoreOptions, open_store, remote_url, store_errors
 
-#: csv's own limit, 128 KiB a field, is less than a document may have.
+#: Maximum bytes of a CSV field. The default of module csv, 128 KiB, is too small for documents.
 FIELD_BYTES = 256 * 1024 * 1024
 
 
@@ -43,7 +43,7 @@ class RowsConfig(ColumnsConfig):
     )
     options: StoreOptions = Field(default={})
     allow_private_addresses: bool = Field(
-        default=False, description="http and https: servers in private networks too"
+        default=False, description="http and https: allow servers in private networks"
     )
 
 
@@ -53,9 +53,14 @@ class JsonlConfig(RowsConfig):
 
 class CsvConfig(RowsConfig):
     kind = "csv"
-    delimiter: str = Field(default=",", min_length=1, max_length=1, description="between fields")
+    delimiter: str = Field(
+        default=",", min_length=1, max_length=1, description="separator of the fields"
+    )
     encoding: Literal["utf-8", "utf-16", "latin-1", "cp1252", "shift_jis", "gb18030", "euc_kr"] = (
-        Field(default="utf-8", description="of the file; utf-8 with or without a mark")
+        Field(
+            default="utf-8",
+            description="encoding of the file; utf-8 with or without a byte order mark",
+        )
     )
 
 
@@ -70,7 +75,8 @@ class RowsSource(Source):
         self.config = config
         self._credentials = credentials
         self._rows: Iterator[tuple[int, Mapping[str, Any]]] = iter(())
-        self._next = -1  # the number of the row that `_rows` gives next; -1: not opened
+        #: Number of the next row of `_rows`; -1 if the file is not open.
+        self._next = -1
         self._fetched: dict[str, Content | SourceError] = {}
         self._lock = threading.Lock()
 
@@ -81,31 +87,31 @@ class RowsSource(Source):
             yield Entry(key, "", content_hash(raw), len(raw))
 
     def column_names(self) -> list[str]:
-        """Of the first row."""
+        """Return the names of the columns of the first row."""
         return list(next(self._read(), (0, {}))[1])
 
     def prefetch(self, entries: Sequence[Entry]) -> None:
-        """One way through the file serves all batches of a sync; a row without a position is looked for by its key."""
+        """Read the rows: all batches of a sync share one pass over the file. A row without a position is found by key."""
         self._fetched = {}
         self._find(entries)
 
     def _find(self, entries: Sequence[Entry]) -> None:
-        wanted = {entry.key: entry for entry in entries}
+        missing = {entry.key: entry for entry in entries}
         positions = [entry.position for entry in entries if entry.position is not None]
-        last = max(positions, default=0) if len(positions) == len(wanted) else None
+        last = max(positions, default=0) if len(positions) == len(missing) else None
         if self._next < 0 or last is None or min(positions, default=0) < self._next:
             self._rows, self._next = self._read(), 0
-        while wanted and (last is None or self._next <= last):
+        while missing and (last is None or self._next <= last):
             number, row = next(self._rows, (-1, {}))
             self._next = number + 1
             if number < 0:
                 self._next = -1
                 break
             key = self._key(number, row)
-            if key in wanted:
-                self._fetched[key] = self._content(wanted.pop(key), row)
-        for key in wanted:
-            self._fetched[key] = SourceError("gone since it was listed")
+            if key in missing:
+                self._fetched[key] = self._content(missing.pop(key), row)
+        for key in missing:
+            self._fetched[key] = SourceError("deleted since the listing")
 
     def _content(self, entry: Entry, row: Mapping[str, Any]) -> Content | SourceError:
         try:
@@ -118,14 +124,14 @@ class RowsSource(Source):
             return SourceError(f"larger than {self.config.max_bytes:,} bytes: {len(text):,}")
         return Content(text, about=about)
 
-    def fetch(self, entry: Entry, known: str | None = None) -> Content:
+    def fetch(self, entry: Entry, previous_token: str | None = None) -> Content:
         with self._lock:
             if entry.key not in self._fetched:
                 self._find([entry])
-            found = self._fetched[entry.key]
-        if isinstance(found, SourceError):
-            raise found
-        return found
+            content = self._fetched[entry.key]
+        if isinstance(content, SourceError):
+            raise content
+        return content
 
     def _key(self, number: int, row: Mapping[str, Any]) -> str:
         if self.config.key is None:
@@ -133,14 +139,14 @@ class RowsSource(Source):
         value = row.get(self.config.key)
         if value is None or value == "":
             raise SourceError(
-                f"Row {number + 1} of {self.config.path} has no {self.config.key!r}: without its key a row cannot be "
-                f"told from a deleted one. Nothing was changed. Its fields: {', '.join(map(str, row))}"
+                f"Row {number + 1} of {self.config.path} has no {self.config.key!r}: without a key it would count as "
+                f"deleted. Nothing was changed. Its fields: {', '.join(map(str, row))}"
             )
         return str(value).encode("utf-8", "backslashreplace").decode().replace("\0", "")
 
     def _read(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
         reader = {"jsonl": self._json_lines, "csv": self._csv, "parquet": self._parquet}
-        with answering(self.config.path), self._open() as file:
+        with store_errors(self.config.path), self._open() as file:
             yield from enumerate(reader[self.config.kind](file))
 
     @contextmanager
@@ -157,19 +163,21 @@ class RowsSource(Source):
             yield io.BufferedReader(file, 1 << 20)
 
     def _json_lines(self, file: BinaryIO) -> Iterator[Mapping[str, Any]]:
-        most = self.config.max_bytes * 2 + 65536  # escapes
+        # JSON escapes lengthen the text.
+        max_bytes = self.config.max_bytes * 2 + 65536
         number = 0
-        while line := file.readline(most + 1):
+        while line := file.readline(max_bytes + 1):
             number += 1
-            if len(line) > most:
+            if len(line) > max_bytes:
                 raise SourceError(
-                    f"Line {number} of {self.config.path} is longer than {most:,} bytes"
+                    f"Line {number} of {self.config.path} is longer than {max_bytes:,} bytes"
                 )
             if not line.strip():
                 continue
             try:
                 row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            except (ValueError, RecursionError) as error:  # nested deeper than Python's stack
+            # RecursionError: the value is nested deeper than Python's stack.
+            except (ValueError, RecursionError) as error:
                 raise SourceError(
                     f"Line {number} of {self.config.path} is not JSON ({error}). Nothing was changed."
                 ) from None
@@ -185,11 +193,11 @@ class RowsSource(Source):
         reader = csv.DictReader(
             io.TextIOWrapper(file, encoding=encoding, newline=""), delimiter=config.delimiter
         )
-        self._has_columns(reader.fieldnames or ())
+        self._require_columns(reader.fieldnames or ())
         for row in reader:
             if None in row or None in row.values():
                 raise SourceError(
-                    f"The row that ends in line {reader.line_num} of {config.path} has not the "
+                    f"The row that ends in line {reader.line_num} of {config.path} does not have the "
                     f"{len(reader.fieldnames or ())} fields of the header. Nothing was changed."
                 )
             yield row
@@ -197,13 +205,13 @@ class RowsSource(Source):
     def _parquet(self, file: BinaryIO) -> Iterator[Mapping[str, Any]]:
         import pyarrow.parquet as parquet
 
-        opened = parquet.ParquetFile(file)
-        self._has_columns(opened.schema_arrow.names)
+        reader = parquet.ParquetFile(file)
+        self._require_columns(reader.schema_arrow.names)
         columns = sorted(self.config.columns) if self.config.metadata != "*" else None
-        for batch in opened.iter_batches(batch_size=1024, columns=columns or None):
+        for batch in reader.iter_batches(batch_size=1024, columns=columns or None):
             yield from batch.to_pylist()
 
-    def _has_columns(self, names: Sequence[str]) -> None:
+    def _require_columns(self, names: Sequence[str]) -> None:
         if missing := sorted(self.config.columns - set(names)):
             raise SourceError(
                 f"{self.config.path} has no {', '.join(missing)}; its columns: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Sitemaps: XML (also compressed) or a text of addresses → the addresses in it. Nothing unfolds without bounds."""
+"""Sitemaps: XML (also compressed) or a text of addresses → the addresses. Decompression and entities are bounded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from resources.errors import SourceError
 
-#: What a sitemap may hold, decompressed (sitemaps.org).
+#: Maximum bytes of a sitemap, decompressed (sitemaps.org).
 MAX_BYTES = 50 * 1024 * 1024
 
 
 def locations(data: bytes, url: str) -> Iterator[tuple[bool, str]]:
-    """(whether it is a sitemap itself, address). Raises SourceError for what is no sitemap, or half of one."""
+    """Yield (whether it is a sitemap, address). Raises SourceError if `data` is not a complete sitemap."""
     data = _decompressed(data, url)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         for line in data.decode("utf-8-sig", "replace").splitlines():
@@ -41,7 +41,7 @@ def locations(data: bytes, url: str) -> Iterator[tuple[bool, str]]:
             elif name in ("url", "sitemap"):
                 element.clear()
     except (ParseError, DefusedXmlException) as error:
-        raise SourceError(f"{url} is not a sitemap that can be read: {error}") from None
+        raise SourceError(f"{url} is not a readable sitemap: {error}") from None
 
 
 def _decompressed(data: bytes, url: str) -> bytes:
@@ -49,9 +49,11 @@ def _decompressed(data: bytes, url: str) -> bytes:
         return data
     unzip = zlib.decompressobj(wbits=31)
     try:
-        found = unzip.decompress(data, MAX_BYTES + 1)
+        plain = unzip.decompress(data, MAX_BYTES + 1)
     except zlib.error as error:
         raise SourceError(f"{url} cannot be decompressed: {error}") from None
-    if len(found) > MAX_BYTES or not unzip.eof:
-        raise SourceError(f"{url} holds more than {MAX_BYTES:,} bytes, or less than it should")
-    return found
+    if len(plain) > MAX_BYTES:
+        raise SourceError(f"{url} contains more than {MAX_BYTES:,} bytes")
+    if not unzip.eof:
+        raise SourceError(f"{url} is incomplete: its compressed data ends early")
+    return plain

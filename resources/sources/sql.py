@@ -1,7 +1,7 @@
-"""Source type `sql`: the rows of a query, a document each, from any database that SQLAlchemy speaks to.
+"""Source type `sql`: one document per row of a query, from any database that SQLAlchemy supports.
 
-With `updated_at` a listing reads keys and times only, else whole rows, of which it keeps a hash. Rows that changed are
-read by key, many at once. The query is a subquery of ours, and PostgreSQL is told to refuse writes.
+With `updated_at` a listing reads keys and times only; otherwise it reads whole rows and keeps a hash of each. Changed
+rows are read by key, many at once. The query runs as a subquery; on PostgreSQL and MySQL, in a read-only transaction.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pydantic import AfterValidator, Field
 from rag_assets.pipeline.identity import content_hash
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources.base import Content, Entry, Source
-from resources.sources.columns import Column, ColumnsConfig, document_of, plain, raw_row
+from resources.sources.columns import Column, ColumnsConfig, document_of, json_value, raw_row
 from resources.sources.config import PlainUrl
 from resources.urls import without_secrets
 
-#: Rows in memory while they stream, and keys in one question.
+#: Rows in memory during a stream, and keys per query.
 ROWS, KEYS = 500, 500
 
 
-def _database(url: str) -> str:
+def _check_url(url: str) -> str:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -40,21 +40,23 @@ def _database(url: str) -> str:
     return url
 
 
-def _select(query: str) -> str:
-    found = query.strip().rstrip(";").strip()
-    if not re.match(r"(select|with)\b", found, re.IGNORECASE):
+def _check_query(query: str) -> str:
+    statement = query.strip().rstrip(";").strip()
+    if not re.match(r"(select|with)\b", statement, re.IGNORECASE):
         raise ValueError("expected a SELECT")
-    return found
+    return statement
 
 
 class SqlConfig(ColumnsConfig):
-    url: Annotated[PlainUrl, AfterValidator(_database)] = Field(
+    url: Annotated[PlainUrl, AfterValidator(_check_url)] = Field(
         description="the database, such as postgresql://user@host/database; the password is a credential"
     )
-    key: Column = Field(description="column that names a row for ever")  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
-    query: Annotated[str, AfterValidator(_select)] = Field(description="a SELECT, a row a document")
+    key: Column = Field(description="column that identifies a row")  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    query: Annotated[str, AfterValidator(_check_query)] = Field(
+        description="a SELECT that returns one row per document"
+    )
     updated_at: Column | None = Field(
-        default=None, description="column that changes when the row does; else its hash"
+        default=None, description="column that changes with the row; a hash of the row if not set"
     )
 
 
@@ -91,7 +93,7 @@ class SqlSource(Source):
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
-        """A connection that streams; errors become ours, without what was sent."""
+        """Yield a connection that streams. Database errors become SourceErrors, without the statement."""
         import sqlalchemy as sa
         from sqlalchemy import exc
 
@@ -103,20 +105,20 @@ class SqlSource(Source):
             return
         except (exc.OperationalError, exc.InterfaceError) as error:
             lost = error.connection_invalidated or "connect" in str(error.orig).lower()
-            refused = any(
+            denied = any(
                 w in str(error.orig).lower() for w in ("password", "authentication", "no such")
             )
-            kind = SourceUnavailable if lost and not refused else SourceError
-            problem = kind(_said(error))
+            kind = SourceUnavailable if lost and not denied else SourceError
+            problem = kind(_database_message(error))
         except exc.SQLAlchemyError as error:
-            problem = SourceError(_said(error))
+            problem = SourceError(_database_message(error))
         raise problem from None
 
     @cached_property
     def _query(self) -> Any:
         import sqlalchemy as sa
 
-        # Its colons are its own: text() would take them for parameters.
+        # Escaped, since text() takes colons for parameters.
         return sa.text(f"({self.config.query.replace(':', chr(92) + ':')}) AS documents")
 
     def list(self) -> Iterator[Entry]:
@@ -124,18 +126,18 @@ class SqlSource(Source):
 
         config = self.config
         if config.updated_at is None:
-            wanted: list[Any] = [sa.text("*")]
+            columns: list[Any] = [sa.text("*")]
         else:
             names = [config.key, config.updated_at]
             lengths = [sa.func.char_length(sa.column(name)) for name in config.text_columns]
-            wanted = [*map(sa.column, names), *lengths]
+            columns = [*map(sa.column, names), *lengths]
         with self._connection() as connection:
-            for row in connection.execute(sa.select(*wanted).select_from(self._query)):
+            for row in connection.execute(sa.select(*columns).select_from(self._query)):
                 yield self._entry(row) if config.updated_at else self._hashed(row._mapping)
 
     def _entry(self, row: Any) -> Entry:
-        value, changed, *lengths = row
-        token = None if changed is None else str(plain(changed))
+        value, updated_at, *lengths = row
+        token = None if updated_at is None else str(json_value(updated_at))
         return Entry(self._key(value), "", token, sum(4 * (length or 0) for length in lengths))
 
     def _hashed(self, row: Mapping[str, Any]) -> Entry:
@@ -150,10 +152,10 @@ class SqlSource(Source):
     def _key(self, value: Any) -> str:
         if value is None or value == "":
             raise SourceError(
-                f"A row of the query has no {self.config.key}: without its key it cannot be told from a deleted one. "
+                f"A row of the query has no {self.config.key}: without a key it would count as deleted. "
                 "Nothing was changed."
             )
-        return str(plain(value)).replace("\0", "")
+        return str(json_value(value)).replace("\0", "")
 
     def prefetch(self, entries: Sequence[Entry]) -> None:
         self._fetched = {}
@@ -166,22 +168,21 @@ class SqlSource(Source):
         config = self.config
         key = sa.column(config.key)
         query = sa.select(sa.text("*")).select_from(self._query)
-        wanted = set(keys)
+        requested = set(keys)
         with self._connection() as connection:
-            if kind := self._key_type(connection):
-                with suppress(
-                    ValueError
-                ):  # SQLite: one column, several types; then they are looked for
-                    query = query.where(key.in_([kind(value) for value in keys]))
+            if key_type := self._key_type(connection):
+                # SQLite may have several types in one column: then all rows are scanned for the keys.
+                with suppress(ValueError):
+                    query = query.where(key.in_([key_type(value) for value in keys]))
             for row in connection.execute(query):
-                found = self._key(row._mapping[config.key])
-                if found in wanted:
-                    self._fetched[found] = self._content(found, row._mapping)
-        for missing in set(keys) - self._fetched.keys():
-            self._fetched[missing] = SourceError("gone since it was listed")
+                row_key = self._key(row._mapping[config.key])
+                if row_key in requested:
+                    self._fetched[row_key] = self._content(row_key, row._mapping)
+        for missing in requested - self._fetched.keys():
+            self._fetched[missing] = SourceError("deleted since the listing")
 
     def _key_type(self, connection: Any) -> Any:
-        """The type of keys that are written in one way, so that an index serves; None: they are looked for."""
+        """Return the type of the keys if each value has one notation, so that an index works; None: all rows are scanned."""
         import sqlalchemy as sa
 
         row = connection.execute(
@@ -198,21 +199,21 @@ class SqlSource(Source):
             return SourceError(f"larger than {self.config.max_bytes:,} bytes: {len(text):,}")
         return Content(text, "", about)
 
-    def fetch(self, entry: Entry, known: str | None = None) -> Content:
+    def fetch(self, entry: Entry, previous_token: str | None = None) -> Content:
         with self._lock:
             if entry.key not in self._fetched:
                 self._read([entry.key])
-            found = self._fetched[entry.key]
-        if isinstance(found, SourceError):
-            raise found
-        return found
+            content = self._fetched[entry.key]
+        if isinstance(content, SourceError):
+            raise content
+        return content
 
     def close(self) -> None:
         if "_engine" in self.__dict__:
             self._engine.dispose()
 
 
-def _said(error: Any) -> str:
-    """The database's own words; SQLAlchemy's add the statement."""
-    said = str(getattr(error, "orig", None) or error).strip()
-    return "The database answers: " + without_secrets(" ".join(said.split())[:400])
+def _database_message(error: Any) -> str:
+    """Return the message of the database itself; SQLAlchemy's contains the statement too."""
+    message = str(getattr(error, "orig", None) or error).strip()
+    return "The database answers: " + without_secrets(" ".join(message.split())[:400])

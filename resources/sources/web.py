@@ -1,7 +1,7 @@
 """Source type `web`: the pages of a list of addresses or of a sitemap.
 
-Each page is asked for with what it was last known by (ETag, Last-Modified): unchanged, it is not sent again. A page
-that answers with neither is compared by its content's hash. robots.txt is respected at every hop.
+Each page is requested with its last ETag and Last-Modified, so that the server does not send an unchanged page again.
+A page without either is compared by its content's hash. robots.txt is respected at every hop.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from resources.errors import SourceError
 from resources.sources.base import Content, Entry, Source
 from resources.sources.config import MIB, PlainUrl, SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
-from resources.sources.http import HttpClient, Pace, basic, normalised, origin
+from resources.sources.http import HttpClient, RateLimiter, basic_authorization, normalised, origin
 from resources.sources.sitemaps import MAX_BYTES, locations
 
-#: Bytes of a robots.txt that are read (RFC 9309 asks for at least this many).
+#: Maximum bytes of a robots.txt (RFC 9309 requires at least this many).
 ROBOTS_BYTES = 512 * 1024
-#: Seconds. A robots.txt that asks for longer pauses is not followed: a sync would take days.
+#: Maximum seconds of a crawl delay. A sync with longer delays would take days.
 LONGEST_DELAY = 60.0
 MAX_SITEMAPS = 1000
 
 
-def _address(url: str) -> str:
+def _check_url(url: str) -> str:
     try:
         return normalised(url)
     except SourceError as error:
         raise ValueError(str(error)) from None
 
 
-WebUrl = Annotated[PlainUrl, AfterValidator(_address)]
+WebUrl = Annotated[PlainUrl, AfterValidator(_check_url)]
 
 
 class WebConfig(SourceConfig):
@@ -44,24 +44,34 @@ class WebConfig(SourceConfig):
     sitemap: WebUrl | None = Field(
         default=None, validate_default=True, description="a sitemap, or an index of sitemaps"
     )
-    hosts: list[str] = Field(default=[], description="other hosts whose pages the sitemap may list")
+    hosts: list[str] = Field(
+        default=[], description="other hosts that the sitemap may list pages of"
+    )
     include: Include = Field(default=[])
     exclude: Exclude = Field(default=[])
-    depth: int = Field(default=3, ge=0, le=10, description="sitemaps inside one another, at most")
-    max_pages: int = Field(default=10_000, gt=0, description="more than these are refused")
-    requests_per_second: float = Field(default=4.0, gt=0, description="at most")
+    depth: int = Field(default=3, ge=0, le=10, description="maximum depth of nested sitemaps")
+    max_pages: int = Field(
+        default=10_000, gt=0, description="maximum pages; a listing of more fails"
+    )
+    requests_per_second: float = Field(default=4.0, gt=0, description="maximum rate")
     timeout: float = Field(default=30.0, gt=0, le=600, description="seconds to wait for an answer")
-    redirects: int = Field(default=5, ge=0, le=20, description="redirects of a page, at most")
-    max_bytes: int = Field(default=32 * MIB, gt=0, description="a larger document is not read")
-    user_agent: str = Field(default="rag-assets", min_length=1, description="the name to show")
-    ignore_robots: bool = Field(default=False, description="for sites of your own only")
+    redirects: int = Field(default=5, ge=0, le=20, description="maximum redirects per page")
+    max_bytes: int = Field(
+        default=32 * MIB, gt=0, description="maximum bytes of a document; a larger one fails"
+    )
+    user_agent: str = Field(
+        default="rag-assets", min_length=1, description="the name sent to servers"
+    )
+    ignore_robots: bool = Field(
+        default=False, description="ignore robots.txt; only for sites that you own"
+    )
     allow_private_addresses: bool = Field(
-        default=False, description="servers in private networks and on this machine too"
+        default=False, description="allow servers in private networks and on this machine"
     )
 
     @field_validator("sitemap", mode="after")
     @classmethod
-    def _something(cls, sitemap: str | None, info: ValidationInfo) -> str | None:
+    def _require_pages(cls, sitemap: str | None, info: ValidationInfo) -> str | None:
         if sitemap is None and info.data.get("urls") == []:
             raise ValueError("expected a sitemap to read, or pages in urls")
         return sitemap
@@ -70,29 +80,29 @@ class WebConfig(SourceConfig):
 class WebSource(Source):
     def __init__(self, config: WebConfig, credentials: Mapping[str, str]) -> None:
         self.config = config
-        self._wanted = KeyFilter(config.include, config.exclude)
+        self._key_filter = KeyFilter(config.include, config.exclude)
         self._robots = Robots(config.user_agent)
-        given = [*config.urls, *filter(None, [config.sitemap])]
-        self._hosts = {urlsplit(url).hostname for url in given} | set(config.hosts)
+        urls = [*config.urls, *filter(None, [config.sitemap])]
+        self._hosts = {urlsplit(url).hostname for url in urls} | set(config.hosts)
         self._client = HttpClient(
             config.user_agent,
             config.timeout,
             config.redirects,
             config.allow_private_addresses,
-            Pace(1 / config.requests_per_second),
+            RateLimiter(1 / config.requests_per_second),
             _authorization(credentials),
-            frozenset(map(origin, given)),
+            frozenset(map(origin, urls)),
         )
 
     def list(self) -> Iterator[Entry]:
         seen: set[str] = set()
         for url in self._addresses():
-            if url in seen or not self._wanted(unquote(urlsplit(url).path).lstrip("/")):
+            if url in seen or not self._key_filter(unquote(urlsplit(url).path).lstrip("/")):
                 continue
             seen.add(url)
             if len(seen) > self.config.max_pages:
                 raise SourceError(
-                    f"More than {self.config.max_pages:,} pages; raise max_pages, or choose with include and exclude."
+                    f"More than {self.config.max_pages:,} pages; raise max_pages, or select with include and exclude."
                 )
             yield Entry(url, url, None, None)
 
@@ -109,48 +119,48 @@ class WebSource(Source):
             raise SourceError(
                 f"Sitemaps nested deeper than {self.config.depth}, or too many: {url}"
             )
-        answer = self._client.get(url, most=MAX_BYTES, permitted=self._permitted)
-        for nested, location in locations(answer.data, url):
-            found = normalised(location)
-            if urlsplit(found).hostname not in self._hosts:
+        response = self._client.get(url, max_bytes=MAX_BYTES, check=self._check_robots)
+        for nested, location in locations(response.data, url):
+            address = normalised(location)
+            if urlsplit(address).hostname not in self._hosts:
                 raise SourceError(
-                    f"{url} lists {found}, which is on another host. If it is meant, add it to hosts."
+                    f"{url} lists {address}, which is on another host. If this is intended, add it to hosts."
                 )
             if nested:
-                yield from self._sitemap(found, depth + 1, read)
+                yield from self._sitemap(address, depth + 1, read)
             else:
-                yield found
+                yield address
 
-    def fetch(self, entry: Entry, known: str | None = None) -> Content | None:
-        answer = self._client.get(
+    def fetch(self, entry: Entry, previous_token: str | None = None) -> Content | None:
+        response = self._client.get(
             entry.locator,
-            most=self.config.max_bytes,
-            headers=_conditions(known),
-            permitted=self._permitted,
+            max_bytes=self.config.max_bytes,
+            headers=_conditions(previous_token),
+            check=self._check_robots,
         )
-        if answer.status == 304 and known:
+        if response.status == 304 and previous_token:
             return None
-        token = f"{answer.headers.get('etag', '')}\n{answer.headers.get('last-modified', '')}"
-        about = {"name": _file_name(entry.key, answer.headers), "url": entry.key}
-        return Content(answer.data, token if token != "\n" else "", about)
+        token = f"{response.headers.get('etag', '')}\n{response.headers.get('last-modified', '')}"
+        about = {"name": _file_name(entry.key, response.headers), "url": entry.key}
+        return Content(response.data, token if token != "\n" else "", about)
 
-    def _permitted(self, url: str) -> None:
+    def _check_robots(self, url: str) -> None:
         if not self.config.ignore_robots:
-            self._robots.permit(self._client, url)
+            self._robots.check(self._client, url)
 
     def close(self) -> None:
         self._client.close()
 
 
 class Robots:
-    """What each site's robots.txt says, asked for once. One that cannot be read for now forbids all (RFC 9309)."""
+    """The rules of each site's robots.txt, read once. While a robots.txt is unavailable, all pages are forbidden (RFC 9309)."""
 
     def __init__(self, user_agent: str) -> None:
         self._agent = user_agent
         self._rules: dict[str, Any] = {}
         self._lock = threading.Lock()
 
-    def permit(self, client: HttpClient, url: str) -> None:
+    def check(self, client: HttpClient, url: str) -> None:
         """Raises SourceError for a forbidden page, SourceUnavailable while the rules cannot be read."""
         with self._lock:
             site = origin(url)
@@ -158,22 +168,23 @@ class Robots:
                 self._rules[site] = self._read(client, site)
             rules = self._rules[site]
         if not rules.can_fetch(url, self._agent):
-            raise SourceError(f"{site}/robots.txt forbids this page to {self._agent}")
+            raise SourceError(f"{site}/robots.txt forbids this page to user agent {self._agent}")
 
     def _read(self, client: HttpClient, site: str) -> Any:
         from protego import Protego
 
         try:
-            text = client.get(f"{site}/robots.txt", most=ROBOTS_BYTES).data.decode(
+            text = client.get(f"{site}/robots.txt", max_bytes=ROBOTS_BYTES).data.decode(
                 "utf-8", "replace"
             )
         except SourceError as error:
             if error.transient or not str(error).startswith("HTTP 4"):
                 raise
-            text = ""  # none: all is allowed
+            # Without a robots.txt all pages are allowed.
+            text = ""
         rules = Protego.parse(text)
         delay = float(rules.crawl_delay(self._agent) or 0)
-        client.pace.interval = max(client.pace.interval, min(delay, LONGEST_DELAY))
+        client.rate_limiter.interval = max(client.rate_limiter.interval, min(delay, LONGEST_DELAY))
         return rules
 
 
@@ -181,12 +192,12 @@ def _authorization(credentials: Mapping[str, str]) -> str | None:
     if token := credentials.get("token"):
         return f"Bearer {token}"
     if user := credentials.get("username"):
-        return basic(user, credentials.get("password", ""))
+        return basic_authorization(user, credentials.get("password", ""))
     return None
 
 
-def _conditions(known: str | None) -> dict[str, str]:
-    etag, _, modified = (known or "").partition("\n")
+def _conditions(previous_token: str | None) -> dict[str, str]:
+    etag, _, modified = (previous_token or "").partition("\n")
     return {
         **({"If-None-Match": etag} if etag else {}),
         **({"If-Modified-Since": modified} if modified else {}),
@@ -194,7 +205,7 @@ def _conditions(known: str | None) -> dict[str, str]:
 
 
 def _file_name(url: str, headers: Mapping[str, str]) -> str:
-    """A name whose suffix says what the server says the page is."""
+    """Return a file name whose suffix fits the server's Content-Type."""
     parts = urlsplit(url)
     name = unquote(parts.path).strip("/") or parts.hostname or ""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -203,7 +214,7 @@ def _file_name(url: str, headers: Mapping[str, str]) -> str:
     )
     if not suffix or kind == "application/octet-stream":
         return name
-    stated = PurePosixPath(name).suffix.lower()
-    if stated and (kind == "text/plain" or mimetypes.guess_type(name)[0] == kind):
+    url_suffix = PurePosixPath(name).suffix.lower()
+    if url_suffix and (kind == "text/plain" or mimetypes.guess_type(name)[0] == kind):
         return name
     return name + suffix

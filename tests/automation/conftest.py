@@ -17,7 +17,7 @@ from dagster._grpc.impl import get_external_schedule_execution, get_external_sen
 from rag_assets.definitions import build_definitions
 from rag_assets.partitions import SOURCES
 from tests.conftest import World
-from tests.folders import servers_folder
+from tests.support.folders import servers_folder
 
 _ORIGIN = RegisteredCodeLocationOrigin("rag-assets")
 

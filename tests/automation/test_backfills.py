@@ -14,11 +14,11 @@ import dagster as dg
 import pytest
 
 from rag_assets.definitions import build_definitions
-from resources.postgres.idle import listable_sources
-from resources.postgres.sources import get_source
+from resources.postgres.idle_sources import listable_sources
+from resources.postgres.registry.sources import get_source
 from tests.conftest import World
 from tests.faults import driver
-from tests.oracle import disagreements
+from tests.support.oracle import disagreements
 
 TEXT = (
     "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"

@@ -10,7 +10,7 @@ import pytest
 from rag_assets.definitions import build_definitions, build_resources
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.vectors import KINDS
-from rag_assets.settings import Settings
+from rag_assets.settings.load import Settings
 
 #: asset -> what it is made from. Section 2 of the design.
 GRAPH = {

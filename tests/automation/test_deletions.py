@@ -7,7 +7,7 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from rag_assets.partitions import PARTITION_TAG
 from tests.automation.conftest import DaemonWorld
-from tests.oracle import disagreements
+from tests.support.oracle import disagreements
 
 QUERY = "when does the observatory open"
 

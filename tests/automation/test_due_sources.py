@@ -170,7 +170,7 @@ def test_a_failing_source_is_not_also_asked_for_by_the_folder_sensor(source: Dae
 
 
 def test_a_sync_is_complete_when_everything_is_indexed(daemon: DaemonWorld) -> None:
-    world = daemon.configured(embedder="tests.embedders:Missing")
+    world = daemon.configured(embedder="tests.support.embedders:Missing")
     daemon.write({"a.md": TEXT}, "a")
     daemon.add("a")
     with dg.DagsterInstance.ephemeral() as instance:
@@ -182,7 +182,7 @@ def test_a_sync_is_complete_when_everything_is_indexed(daemon: DaemonWorld) -> N
         "failed",
         1,
     )  # one run, whatever its retries
-    assert "tests.embedders:Missing" in now["last_error"]
+    assert "tests.support.embedders:Missing" in now["last_error"]
     assert now["last_sync_at"] is None
     assert now["total_documents"] == 1
 
@@ -287,8 +287,8 @@ def test_a_look_that_takes_long_ends_and_the_next_one_goes_on(
         daemon.add(name)
     clock = iter(range(1000))
     ticking = SimpleNamespace(monotonic=lambda: next(clock))
-    monkeypatch.setattr("rag_assets.automation.sensors.time", ticking)
-    monkeypatch.setattr("rag_assets.automation.sensors.TICK_SECONDS", 2)  # two looks
+    monkeypatch.setattr("rag_assets.automation.sensors.changed_folders.time", ticking)
+    monkeypatch.setattr("rag_assets.automation.sensors.changed_folders.TICK_SECONDS", 2)  # two looks
     cursor, asked = None, []
     for _ in range(3):
         data = daemon.tick(CHANGED, cursor)

@@ -8,17 +8,17 @@ from typing import Any
 from dagster import DagsterRunStatus
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from rag_assets.automation.failed_checks import ATTEMPT_TAG
-from rag_assets.automation.requests import FIRST_RETRY, LAST_RETRY
+from rag_assets.automation.run_requests import FIRST_RETRY, LAST_RETRY
+from rag_assets.automation.sensors.failed_checks import ATTEMPT_TAG
 from rag_assets.partitions import PARTITION_TAG
-from resources.postgres.check_results import (
+from resources.postgres.consistency.check_results import (
     CheckResult,
     Finding,
     last_results,
     record_findings,
     record_repair,
 )
-from resources.postgres.sources import get_source
+from resources.postgres.registry.sources import get_source
 from tests.automation.conftest import DaemonWorld
 from tests.automation.test_sensors_and_schedules import in_progress, two_synced_sources
 

@@ -12,11 +12,11 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.utils import make_new_run_id
 from dulwich.repo import Repo
 
-from rag_assets.automation.requests import FIRST_RETRY
+from rag_assets.automation.run_requests import FIRST_RETRY
 from rag_assets.partitions import PARTITION_TAG
-from resources.runs import HOST_TAG, PID_TAG, own_run_tags
+from resources.run_processes import HOST_TAG, PID_TAG, own_run_tags
 from tests.automation.conftest import DaemonWorld
-from tests.repositories import commit
+from tests.support.repositories import commit
 
 TEXT = (
     "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"

@@ -21,7 +21,7 @@ from tests.benchmarks.claims import Measured
 from tests.benchmarks.memory import write_corpus
 from tests.benchmarks.rag_command import fresh_home, rag
 from tests.benchmarks.report import finish, parser
-from tests.tiny_bge_m3 import REAL, Shape, make_tiny_bge_m3
+from tests.support.tiny_bge_m3 import REAL, Shape, make_tiny_bge_m3
 
 MAX_LENGTH = 512
 

@@ -96,7 +96,10 @@ def disagreements(home: Path) -> list[str]:
     """What the oracle finds, in a process of its own."""
     arguments = [start_postgres(home).url, start_milvus(home).uri, VECTORS]
     said = subprocess.run(
-        [sys.executable, "-m", "tests.oracle", *arguments], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "tests.support.oracle", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     return (said.stdout + said.stderr).splitlines() if said.returncode else []
 

@@ -28,7 +28,7 @@ import psutil
 from rag_assets.pipeline.vectors import Kind
 from tests.benchmarks.claims import Measured
 from tests.benchmarks.report import finish, parser, say
-from tests.tiny_bge_m3 import CORPUS, REAL, Shape, make_tiny_bge_m3
+from tests.support.tiny_bge_m3 import CORPUS, REAL, Shape, make_tiny_bge_m3
 
 SEED = 20240203
 KINDS: tuple[Kind, ...] = ("dense", "sparse")

@@ -25,7 +25,7 @@ from pymilvus import MilvusClient
 
 from rag_assets.pipeline.chunking import ChunkingConfig, split
 from rag_assets.pipeline.identity import chunk_id, document_id, text_hash
-from rag_assets.settings import EMBEDDED_INDEX
+from rag_assets.settings.load import EMBEDDED_INDEX
 from resources.embedding_files import ROW_GROUP_ROWS, to_table
 from resources.milvus.collections import VECTOR_FIELD, Layout, create
 from resources.milvus.rows import RowFields

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rag_assets.checks.consistency import compare_collection
+from rag_assets.consistency.comparison import compare_collection
 from resources.embedded.stack import running
 from resources.milvus.reads import BUCKET_ROWS, buckets
 from resources.milvus.rows import span_filter
 from resources.milvus.store import MilvusStore
-from resources.postgres.collections import collections
 from resources.postgres.connection import Postgres
-from resources.postgres.sources import get_source
+from resources.postgres.registry.sources import get_source
+from resources.postgres.vectors.collections import collections
 from tests.benchmarks.claims import Measured
 from tests.benchmarks.memory import write_corpus
 from tests.benchmarks.rag_command import fresh_home, rag

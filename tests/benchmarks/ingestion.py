@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.table import Column, Table
 
-from tests.benchmarks import rivals, unsafe
+from tests.benchmarks import baselines, unsafe
 from tests.benchmarks.claims import Measured
 from tests.benchmarks.memory import write_corpus
 from tests.benchmarks.rag_command import RAG, ROOT, fresh_home, rag
@@ -39,7 +39,7 @@ Figures = dict[str, Any]
 
 OURS, UNSAFE, FLOORS = "rag-assets", "without safety", "floors"
 #: In the order of their turns.
-SIDES = (OURS, UNSAFE, *rivals.RIVALS, FLOORS)
+SIDES = (OURS, UNSAFE, *baselines.RIVALS, FLOORS)
 #: Row -> (figure of ours, other side, figure of it).
 ROWS = {
     "1": ("cold", "LangChain", "cold"),
@@ -60,9 +60,11 @@ def side(name: str, corpus: Path, files: int | None) -> Figures:
     elif name == UNSAFE:
         found = ours(corpus, files, safe=False)
     elif name == FLOORS:
-        found = rivals.measure(sys.executable, "floors", corpus, files)
+        found = baselines.measure(sys.executable, "floors", corpus, files)
     else:
-        found = rivals.measure(rivals.python_of(name), rivals.RIVALS[name][1], corpus, files)
+        found = baselines.measure(
+            baselines.python_of(name), baselines.RIVALS[name][1], corpus, files
+        )
     if not found["quiet"]:
         say(f"{name}: the machine was not quiet; these figures are of little worth")
     say(f"{name}: {json.dumps(found)}")
@@ -149,8 +151,8 @@ def measure(
     turns: dict[str, list[Figures]] = {}
     failed = {
         name: reason
-        for name in {ROWS[row][1] for row in rows} & rivals.RIVALS.keys()
-        if (reason := rivals.missing(name))
+        for name in {ROWS[row][1] for row in rows} & baselines.RIVALS.keys()
+        if (reason := baselines.missing(name))
     }
     for number in range(rounds):
         wanted = {row: ROWS[row] for row in rows if ROWS[row][1] not in failed}
@@ -174,7 +176,7 @@ def conditions(turns: Mapping[str, Sequence[Figures]]) -> dict[str, str]:
     """How many chunks each side made of the files, versions of the rivals' packages, the floors one by one."""
     chunks = (f"{name} {figures[-1]['chunks']:,}" for name, figures in turns.items())
     said = {"chunks": ", ".join(chunks)}
-    for name in turns.keys() & rivals.RIVALS.keys():
+    for name in turns.keys() & baselines.RIVALS.keys():
         versions = turns[name][-1]["versions"].items()
         said[name] = ", ".join(f"{package} {version}" for package, version in versions)
     if FLOORS in turns:

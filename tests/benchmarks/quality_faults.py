@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rag_assets.deployment import failures
-from rag_assets.known_items import build_set
+from rag_assets.evaluation.known_items import build_set
 from resources.embedded.stack import start_milvus, start_postgres, stop
 from resources.embedders.lexical import LexicalEmbedder
 from resources.postgres.schema import migrate

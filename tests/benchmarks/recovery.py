@@ -25,7 +25,7 @@ from resources.embedded.stack import running
 from tests.benchmarks.memory import write_corpus
 from tests.benchmarks.rag_command import command, fresh_home, rag
 from tests.benchmarks.workload import edit_one_percent, until_quiet
-from tests.oracle import disagreements
+from tests.support.oracle import disagreements
 
 VICTIMS = ("step", "milvus", "postgres", "all")
 

@@ -29,7 +29,7 @@ from rich.table import Column, Table
 from rag_assets.pipeline.relevance import query_scores
 from resources.embedded.stack import running
 from resources.parsing.decoding import clean
-from resources.postgres.retrieval_sets import get_set, queries_of, relevant_of
+from resources.postgres.evaluation.retrieval_sets import get_set, queries_of, relevant_of
 from tests.benchmarks.rag_command import ROOT, fresh_home, rag
 
 SETS = ROOT.parent / "shared" / "data" / "qa"

@@ -27,13 +27,13 @@ from rich.console import Console
 from rich.table import Table
 
 from rag_assets.deployment import Deployment
-from rag_assets.known_items import questions
+from rag_assets.evaluation.known_items import questions
 from rag_assets.pipeline.filters import Filters
-from rag_assets.searcher import Searcher
+from rag_assets.search.searcher import Searcher
 from resources.postgres.connection import Connection
-from resources.postgres.counts import count_everything
-from resources.postgres.hydration import hydrate
-from resources.postgres.sources import get_source
+from resources.postgres.consistency.counts import count_everything
+from resources.postgres.registry.sources import get_source
+from resources.postgres.search.hydration import hydrate
 from tests.benchmarks.ingestion import CORPUS
 from tests.benchmarks.rag_command import fresh_home, rag
 

@@ -22,7 +22,7 @@ from statistics import median
 import psycopg
 
 from resources.embedded.stack import running
-from resources.postgres.sources import list_sources
+from resources.postgres.registry.sources import list_sources
 from resources.sources.registered import open_registered
 from tests.benchmarks.memory import words
 from tests.benchmarks.rag_command import fresh_home, rag

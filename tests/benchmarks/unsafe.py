@@ -17,7 +17,7 @@ import psycopg
 
 from resources.embedded.stack import running
 from resources.postgres.connection import Connection, Postgres, Writer
-from resources.postgres.parts import Part
+from resources.postgres.scope import SyncScope
 
 #: Chunks that were deleted since their rows were.
 _gone: set[uuid.UUID] = set()
@@ -61,7 +61,7 @@ def main() -> None:
     from rag_assets.assets import document_chunks, vectors
     from rag_assets.cli.main import main as rag
     from resources.milvus.store import MilvusStore
-    from resources.postgres.collections import collections
+    from resources.postgres.vectors.collections import collections
 
     write = document_chunks.write_chunks
 
@@ -77,7 +77,7 @@ def main() -> None:
         _gone.update({chunk for (chunk,) in before} - {row[0] for row in rows})
         return write(connection, batch, rows, chunker)
 
-    def drain(writer: Writer, store: MilvusStore, part: Part, kind: Any) -> int:
+    def drain(writer: Writer, store: MilvusStore, part: SyncScope, kind: Any) -> int:
         deleted = len(_gone)
         for collection in collections(writer.connection, kind=kind) if deleted else ():
             store.delete_chunks(collection.name, kind, dict.fromkeys(_gone))

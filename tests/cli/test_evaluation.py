@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.assets.test_evaluation import page
-from tests.cli.rag import Rag, deployment
+from tests.evaluation.test_evaluation import page
+from tests.support.rag import Rag, deployment
 
 
 @pytest.fixture(scope="module")

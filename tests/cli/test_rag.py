@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.cli.rag import EXECUTABLE, Rag, deployment
+from tests.support.rag import EXECUTABLE, Rag, deployment
 
 HOME = "ein langer Pfad mit Leerzeichen/" + "天文台のとても長い名前のフォルダ" * 4 + "/کاشانه"
 STAGES = ["source_documents", "documents", "document_chunks", "chunk_embeddings"]

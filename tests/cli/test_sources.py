@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.cli.rag import Rag, deployment
-from tests.servers import S3, Web
+from tests.support.rag import Rag, deployment
+from tests.support.servers import S3, Web
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 

@@ -13,17 +13,17 @@ import psutil
 import psycopg
 
 from rag_assets.definitions import build_resources
-from rag_assets.settings import Settings
+from rag_assets.settings.load import Settings
 from resources.embedded.milvus import find_milvus
 from resources.embedded.postgres import postmaster
 from resources.embedded.process import ended
 from resources.embedded.stack import start_milvus, start_postgres, stop
+from resources.postgres.registry.sources import add_source
 from resources.postgres.schema import migrate
-from resources.postgres.sources import add_source
-from tests import invariants, oracle
 from tests.faults import corpus, driver
-from tests.folders import servers_folder
-from tests.processes import context
+from tests.support import invariants, oracle
+from tests.support.folders import servers_folder
+from tests.support.processes import context
 
 Server = Literal["milvus", "postgres"]
 
@@ -157,7 +157,7 @@ def deployed(**settings: Any) -> Iterator[Deployed]:
                 Settings(
                     **{
                         "home": home,
-                        "embedder": "tests.embedders:CountingEmbedder",
+                        "embedder": "tests.support.embedders:CountingEmbedder",
                         "vectors": ("dense", "sparse"),
                         "lock_timeout": 20,
                         **settings,

@@ -24,29 +24,30 @@ from rag_assets.assets import chunk_embeddings, vectors
 from rag_assets.assets.chunk_embeddings import embed_texts
 from rag_assets.assets.document_chunks import sync_chunks
 from rag_assets.assets.documents import sync_documents
+from rag_assets.assets.run_stage import Stage
 from rag_assets.assets.source_documents import sync_source_documents
-from rag_assets.assets.stage import Stage
 from rag_assets.assets.vectors import sync_vectors
-from rag_assets.compaction import compact as compact_files
 from rag_assets.definitions import build_resources
-from rag_assets.forget import forget as forget_document
-from rag_assets.rebuild import Rebuilder
-from rag_assets.repair import repair_source
-from rag_assets.settings import Settings
-from resources import faults
+from rag_assets.ingestion.compaction import compact as compact_files
+from rag_assets.operations.erasure import forget as forget_document
+from rag_assets.operations.rebuild import Rebuilder
+from rag_assets.operations.repair import repair_source
+from rag_assets.settings.load import Settings
+from resources import fault_injection
 from resources.embedded.milvus import running_milvus
 from resources.errors import RagError
 from resources.milvus import writes
-from resources.postgres import chunks, documents, sources
-from resources.postgres import vectors as outbox
-from resources.postgres.forgotten import (
+from resources.postgres.documents import chunks, documents
+from resources.postgres.documents.erasures import (
     find_document,
     find_request,
     request,
     unfinished_requests,
 )
-from resources.postgres.sources import get_source
-from tests.oracle import traces
+from resources.postgres.registry import sources
+from resources.postgres.registry.sources import get_source
+from resources.postgres.vectors import vectors as outbox
+from tests.support.oracle import traces
 
 SOURCE = "docs"
 
@@ -235,10 +236,10 @@ def run(
     shrink_batches()
     os.environ["RAG_FAULT_SIGNAL"] = signal
     if fault:
-        faults.arm(fault)
+        fault_injection.arm(fault)
     try:
-        answer.send(("done", WORK[work](settings), dict(faults.passages)))
+        answer.send(("done", WORK[work](settings), dict(fault_injection.passages)))
     except RagError as error:
-        answer.send(("failed", f"{type(error).__name__}: {error}", dict(faults.passages)))
+        answer.send(("failed", f"{type(error).__name__}: {error}", dict(fault_injection.passages)))
     except BaseException:
-        answer.send(("broke", traceback.format_exc(), dict(faults.passages)))
+        answer.send(("broke", traceback.format_exc(), dict(fault_injection.passages)))

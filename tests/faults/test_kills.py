@@ -17,7 +17,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 
 from resources.embedded.process import ended
-from tests.cli.rag import Rag, deployment
+from tests.support.rag import Rag, deployment
 
 ROUNDS = int(os.environ.get("RAG_FAULT_ROUNDS", "2"))
 SEED = int(os.environ.get("RAG_FAULT_SEED", "20240607"))

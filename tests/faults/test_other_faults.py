@@ -14,8 +14,8 @@ import psycopg
 import pytest
 
 from resources.embedded.process import ended
-from tests import invariants, oracle
 from tests.faults.deployed import Deployed, deployed, finish
+from tests.support import invariants, oracle
 
 
 @pytest.fixture(scope="module")

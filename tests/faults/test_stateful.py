@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from resources import faults
-from tests.assets.test_repair import repair
+from resources import fault_injection
 from tests.conftest import World, _empty
-from tests.embedders import CountingEmbedder
 from tests.faults.points import POINTS
-from tests.oracle import disagreements
+from tests.operations.test_repair import repair
+from tests.support.embedders import CountingEmbedder
+from tests.support.oracle import disagreements
 
 EXAMPLES, STEPS = map(int, os.environ.get("RAG_STATEFUL", "2,10").split(","))
 KEYS = [f"{n}.md" for n in range(4)]
@@ -137,7 +137,7 @@ class Sync(RuleBasedStateMachine):
     def crash(self, data: st.DataObject, point: str, nth: int, version: int) -> None:
         key = data.draw(st.sampled_from(sorted(self.files)))
         self._put(key, (self.files[key][0], version))
-        armed = faults._pass
+        armed = fault_injection._pass
         passed = 0
 
         def die(at: str) -> None:
@@ -146,8 +146,8 @@ class Sync(RuleBasedStateMachine):
             if passed == nth:
                 raise Crash(point)
 
-        faults.arm("crash:0")
-        faults._pass = die
+        fault_injection.arm("crash:0")
+        fault_injection._pass = die
         try:
             self.at_work.sync()
         except Crash:
@@ -157,8 +157,8 @@ class Sync(RuleBasedStateMachine):
         finally:
             type(self).tried += 1
             type(self).died += passed >= nth
-            faults._pass = armed
-            faults.arm("")
+            fault_injection._pass = armed
+            fault_injection.arm("")
         # What was embedded and not yet in Parquet is embedded again, and nothing else.
         self.at_work.sync()
         self.model.texts = min(self.model.texts, self._texts())

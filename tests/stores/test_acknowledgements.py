@@ -7,7 +7,7 @@ import pytest
 from rag_assets.assets import vectors
 from resources.errors import ConfigError
 from tests.conftest import World
-from tests.oracle import disagreements
+from tests.support.oracle import disagreements
 
 
 def test_an_edit_that_is_reverted_after_a_crash_is_written_again(

@@ -1,6 +1,6 @@
 """BGE-M3's embedder against FlagEmbedding's own output, and what becomes of bad texts.
 
-The model has the real shape and random weights (`tests.tiny_bge_m3`); it goes through the real
+The model has the real shape and random weights (`tests.support.tiny_bge_m3`); it goes through the real
 library. The one fake is a hook that makes the model's forward pass fail.
 """
 
@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tiny_bge_m3 import CORPUS, MAX_LENGTH, make_tiny_bge_m3
+from tests.support.tiny_bge_m3 import CORPUS, MAX_LENGTH, make_tiny_bge_m3
 
 if find_spec("FlagEmbedding") is None:  # an import would cost each test process seconds
     pytest.skip("the extra bge-m3 is not installed", allow_module_level=True)

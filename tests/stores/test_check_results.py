@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from resources.postgres.check_results import (
+from resources.postgres.connection import Connection
+from resources.postgres.consistency.check_results import (
     CheckResult,
     Finding,
     last_results,
     record_findings,
     record_repair,
 )
-from resources.postgres.connection import Connection
-from resources.postgres.sources import SourceRow
-from tests.stores.rows import new_source
+from resources.postgres.registry.sources import SourceRow
+from tests.support.rows import new_source
 
 PASSED = Finding("docs", "dense_vectors", "rows_match", "full", "passed", "All is well.", "", "", 0)
 FAILED = replace(

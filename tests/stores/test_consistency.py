@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rag_assets.checks import consistency
-from rag_assets.checks.consistency import chunk_of, compare_collection
+from rag_assets.consistency import comparison
+from rag_assets.consistency.comparison import chunk_of, compare_collection
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.milvus import reads as reads_module
 from resources.milvus.collections import Layout
 from resources.milvus.rows import EVERYTHING, RowFields, Span, row_ids
 from resources.milvus.store import MilvusStore
-from resources.postgres.collections import Collection, register_collection
 from resources.postgres.connection import Connection
-from resources.postgres.sources import SourceRow
-from resources.postgres.vectors import FINGERPRINT
-from tests.stores.milvus_rows import DENSE, MULTI, SPARSE, foreign, vectors
-from tests.stores.rows import (
+from resources.postgres.registry.sources import SourceRow
+from resources.postgres.vectors.collections import Collection, register_collection
+from resources.postgres.vectors.vectors import FINGERPRINT
+from tests.support.milvus_rows import DENSE, MULTI, SPARSE, foreign, vectors
+from tests.support.rows import (
     chunks_of,
     collection_of,
     new_acknowledgement,
@@ -168,7 +168,7 @@ def test_each_class_is_reported_exactly(index: Index, monkeypatch: pytest.Monkey
     index.assert_drift(**expected)
     # The same in many small buckets.
     monkeypatch.setattr(reads_module, "BUCKET_ROWS", 10)
-    monkeypatch.setattr(consistency, "JUDGED_ROWS", 5)
+    monkeypatch.setattr(comparison, "JUDGED_ROWS", 5)
     index.assert_drift(**expected)
     index.delete(*orphaned[:4], *strangers)
     index.write([index.chunks[n] for n in (1, 2, 5)], acknowledge=False)

@@ -28,7 +28,7 @@ from resources.embedded.stack import (
     stop,
 )
 from resources.errors import StackError
-from tests.folders import servers_folder
+from tests.support.folders import servers_folder
 
 REPOSITORY = Path(__file__).parents[2]
 

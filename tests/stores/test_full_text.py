@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resources.postgres.connection import Connection
-from tests.stores.rows import new_document, new_source
+from tests.support.rows import new_document, new_source
 
 TEXTS = {
     "ja": "東京タワーの近くで猫を二匹見ました。人々は写真を撮っていた。",

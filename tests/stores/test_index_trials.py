@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rag_assets import progress
-from rag_assets.index_trials import K, compare, measure
+from rag_assets.evaluation.index_trials import K, compare, measure
+from rag_assets.pipeline import progress
 from rag_assets.pipeline.index_kinds import KINDS
 from resources.milvus.store import MilvusStore
 from resources.milvus.trials import PREFIX, TrialStore

@@ -6,17 +6,10 @@ from pymilvus import DataType
 
 from resources.milvus.collections import Layout
 from resources.milvus.store import MilvusStore
-from resources.postgres.collections import register_collection
 from resources.postgres.connection import Connection
-from tests.stores.milvus_rows import (
-    DENSE,
-    MULTI,
-    SPARSE,
-    fields,
-    scanned,
-    vectors,
-)
-from tests.stores.rows import (
+from resources.postgres.vectors.collections import register_collection
+from tests.support.milvus_rows import DENSE, MULTI, SPARSE, fields, scanned, vectors
+from tests.support.rows import (
     chunks_of,
     collection_of,
     new_acknowledgement,

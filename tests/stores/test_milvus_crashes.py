@@ -13,18 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rag_assets.settings import EMBEDDED_INDEX
+from rag_assets.settings.load import EMBEDDED_INDEX
 from resources.embedded import milvus_server
 from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
 from resources.errors import StoreUnavailable
 from resources.milvus.store import MilvusStore
-from tests.folders import servers_folder
-from tests.stores.milvus_rows import (
-    DENSE,
-    fields,
-    scanned,
-    vectors,
-)
+from tests.support.folders import servers_folder
+from tests.support.milvus_rows import DENSE, fields, scanned, vectors
 
 
 @pytest.fixture

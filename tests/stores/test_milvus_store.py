@@ -23,15 +23,7 @@ from resources.milvus.rows import (
     spans,
 )
 from resources.milvus.store import MilvusStore
-from tests.stores.milvus_rows import (
-    DENSE,
-    MULTI,
-    SPARSE,
-    fields,
-    foreign,
-    scanned,
-    vectors,
-)
+from tests.support.milvus_rows import DENSE, MULTI, SPARSE, fields, foreign, scanned, vectors
 
 FOREIGN = ["zzz", "!x", "f!", "F0", "~", 'quo"te', "it's", "back\\slash", "új", "東京", "00"]
 

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymilvus.exceptions import MilvusException
 
-from rag_assets.assets.stage import Stage
-from rag_assets.checks.consistency import compare_collection
+from rag_assets.assets.run_stage import Stage
+from rag_assets.consistency.comparison import compare_collection
+from rag_assets.operations.repair import mend
 from rag_assets.pipeline.drift import Drift
-from rag_assets.repair import mend
 from resources.errors import StoreUnavailable
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from rag_assets.definitions import build_definitions, build_resources, without_secrets
-from rag_assets.settings import load_settings
+from rag_assets.settings.load import load_settings
 from resources.embedders import openai_server
 from resources.embedders.lexical import LexicalEmbedder
 from resources.embedders.registry import create_embedder
 from resources.errors import ConfigError, EmbedderUnavailable
 from tests.conftest import World
-from tests.embedding_server import EmbeddingServer, embedding_server
-from tests.oracle import disagreements
+from tests.support.embedding_server import EmbeddingServer, embedding_server
+from tests.support.oracle import disagreements
 
 TEXTS = [f"the observatory opens at {n} {'and closes late ' * (n % 5)}" for n in range(23)]
 KEY = "sk-hush"

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 
 from rag_assets.partitions import partition_key
-from resources import stores
+from resources import open_stores
 from resources.errors import ConfigError, StoreUnavailable
-from resources.postgres.collections import register_collection
 from resources.postgres.connection import Connection
 from resources.postgres.schema import HEAD, migrate
-from tests.stores.rows import (
+from resources.postgres.vectors.collections import register_collection
+from tests.support.rows import (
     chunks_of,
     collection_of,
     new_acknowledgement,
@@ -65,7 +65,7 @@ def test_a_process_asks_for_the_schema_at_intervals(
     """Seen by what it does where the schema is gone: nothing at first, and after the interval it is made."""
 
     def opened() -> bool:
-        stores.open_postgres(empty_url, tmp_path, lock_timeout=1)
+        open_stores.open_postgres(empty_url, tmp_path, lock_timeout=1)
         with psycopg.connect(empty_url) as connection:
             row = connection.execute("SELECT to_regclass('rag_alembic_version')").fetchone()
         return row != (None,)
@@ -75,7 +75,7 @@ def test_a_process_asks_for_the_schema_at_intervals(
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
     assert not opened()
-    monkeypatch.setattr(stores, "SCHEMA_SECONDS", 0.0)
+    monkeypatch.setattr(open_stores, "SCHEMA_SECONDS", 0.0)
     assert opened()
 
 

@@ -10,7 +10,7 @@ from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources.base import Source
 from resources.sources.files import FilesConfig, FilesSource
 from resources.sources.registry import open_source
-from tests.servers import S3, Page, Web, web_server
+from tests.support.servers import S3, Page, Web, web_server
 
 
 def on_s3(s3: S3, url: str = "s3://bucket/docs", **config: Any) -> Source:

@@ -19,7 +19,7 @@ from resources.sources import git
 from resources.sources.base import Entry, Source
 from resources.sources.git import GitConfig, GitSource
 from resources.sources.registry import open_source
-from tests.repositories import commit
+from tests.support.repositories import commit
 
 FILES = {
     "a.md": b"# A",

@@ -14,7 +14,7 @@ import pytest
 from resources.errors import ConfigError, SourceError
 from resources.sources.base import Entry, Source
 from resources.sources.registry import open_source
-from tests.servers import S3
+from tests.support.servers import S3
 
 ROWS: list[dict[str, Any]] = [
     {

@@ -15,7 +15,7 @@ from resources.sources import http
 from resources.sources.addresses import is_public
 from resources.sources.base import Content, Source
 from resources.sources.registry import open_source
-from tests.servers import Page, Web
+from tests.support.servers import Page, Web
 
 
 def site(web: Web, *paths: str, credentials: dict[str, str] | None = None, **config: Any) -> Source:

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from resources.errors import Fenced, StoreUnavailable
-from resources.postgres.collections import register_collection
 from resources.postgres.connection import Connection, Postgres, Writer, writing
-from tests.stores.rows import chunks_of, collection_of, new_document, new_source
+from resources.postgres.vectors.collections import register_collection
+from tests.support.rows import chunks_of, collection_of, new_document, new_source
 
 REPOSITORY = Path(__file__).parents[2]
 

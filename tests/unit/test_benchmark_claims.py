@@ -1,4 +1,4 @@
-"""What is said of a benchmark's figures: medians of ratios, spread, verdict, and rows that were not run."""
+"""Claims about a benchmark's figures: medians of ratios, spread, verdict, and rows that were not run."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ PAIRS = [(10.0, 20.0), (30.0, 20.0), (12.0, 100.0)]
         ({"target": 0.49}, "no"),
         ({"target": 0.5, "relation": "≥"}, "yes"),
         ({"target": 0.51, "relation": "≥"}, "no"),
-        ({"target": 0.5, "relation": "="}, "no"),  # not each round's
+        # The ratio must be equal in each round.
+        ({"target": 0.5, "relation": "="}, "no"),
     ],
 )
 def test_the_median_of_the_rounds_ratios_is_judged(claim: dict[str, Any], reached: str) -> None:
-    found = cells(Claim("1", "m", "a", "b", **claim), Measured({"1": PAIRS}))
+    row = cells(Claim("1", "m", "a", "b", **claim), Measured({"1": PAIRS}))
     # Not 12 / 20, the ratio of the medians.
-    assert found[3:7] == ("12.0 s", "20.0 s", "0.500", "0.120 to 1.50")
-    assert found[8] == reached
+    assert row[3:7] == ("12.0 s", "20.0 s", "0.500", "0.120 to 1.50")
+    assert row[8] == reached
 
 
-def test_equal_means_in_every_round() -> None:
+def test_an_equality_must_be_true_in_every_round() -> None:
     claim = Claim("10", "m", "a", "b", 1, "=", "")
     assert cells(claim, Measured({"10": [(657, 657), (660, 660)]}))[8] == "yes"
     assert cells(claim, Measured({"10": [(657, 657), (660, 661), (1, 1)]}))[8] == "no"
 
 
-def test_a_row_that_was_not_run_stands_there_with_its_reason() -> None:
+def test_a_row_that_was_not_run_shows_the_reason() -> None:
     claims = (Claim("1", "m", "a", "b", 0.6), Claim("2", "m", "a", "c", 0.6))
     lines = markdown(claims, Measured({"1": PAIRS}, {"2": "no interpreter"})).splitlines()
     assert [line.count("|") for line in lines] == [len(COLUMNS) + 1] * 4
     assert lines[3] == "| 2 | a | c |  |  |  |  | ≤ 0.6 | not run: no interpreter |"
 
 
-def test_figures_have_the_digits_that_matter() -> None:
+def test_figures_show_three_significant_digits() -> None:
     assert [number(value) for value in (0.046, 1.049, 12.34, 1234.5)] == ["0.046", "1.05", "12.3", "1,234"]  # fmt: skip
 
 

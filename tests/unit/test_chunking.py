@@ -1,4 +1,4 @@
-"""Chunking: nothing is lost, nothing is too long, structure is kept, and an edit changes its neighbourhood only."""
+"""Chunking: nothing is lost, nothing is too long, structure is kept, and an edit changes only its neighbourhood."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def contents(text: str, *, markdown: bool = True) -> list[str]:
     return [chunk.content for chunk in split(text, markdown=markdown)]
 
 
-# --- what holds for every text ---------------------------------------------------------------------------------------
+# --- properties of every text -----------------------------------------------------------------------------------------
 
 FRAGMENTS = [
     "# One", "## Two", "###### Six ##", "Title\n=====", "Title\n---", "```py\n# no heading\n\nx = 1\n```", "~~~", "```",
@@ -79,13 +79,14 @@ def test_line_ends_do_not_matter(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n\t\r\n ", "\ufeff", "---\ntitle: x\n---\n"])
-def test_nothing_comes_of_nothing(text: str) -> None:
+def test_a_blank_text_has_no_chunks(text: str) -> None:
     assert split(text, markdown=True) == []
 
 
 @pytest.mark.parametrize("line", ["a", "漢字", "|", ".", "`", "# ", '."'])
 def test_a_very_long_line_is_cut_in_linear_time(line: str) -> None:
-    text = line * (1_000_000 // len(line))  # what is quadratic takes minutes here
+    # A quadratic cut would take minutes here.
+    text = line * (1_000_000 // len(line))
     parts = contents(text)
     assert squeezed("".join(parts)) == squeezed(text)
     assert max(map(len, parts)) <= 1000
@@ -135,13 +136,13 @@ def test_a_long_title_is_cut() -> None:
         "```\n# no",
     ],
 )
-def test_headings_inside_code_and_comments_are_none(opaque: str) -> None:
+def test_lines_inside_code_and_comments_are_no_headings(opaque: str) -> None:
     filler = "x " * 350
     chunks = split(f"# Yes\n\n{filler}\n\n{opaque}\n\n{filler}", markdown=True)
     assert {chunk.section_title for chunk in chunks} == {"Yes"}
 
 
-def test_front_matter_is_dropped_only_where_it_is_one() -> None:
+def test_only_real_front_matter_is_dropped() -> None:
     front_matter = '---\nid: a.md\n"title": b\ntags:\n  - c\n- d\n\n# note\n---\n\n'
     assert contents(front_matter + "Text.") == ["Text."]
     prose = "---\nA rule, then text: with a colon\nand a line\n---\n\nText."
@@ -171,7 +172,7 @@ def test_a_chunk_has_the_type_of_its_blocks(text: str, kind: str) -> None:
     assert [chunk.chunk_type for chunk in split(text, markdown=True)] == [kind]
 
 
-def test_code_is_kept_whole_where_it_fits_and_else_cut_at_line_ends() -> None:
+def test_code_is_kept_whole_where_it_fits_and_cut_at_line_ends_otherwise() -> None:
     lines = [f"    value_{n} = compute({n})" for n in range(200)]
     whole = "```python\n" + "\n\n".join(lines[:30]) + "\n```"
     text = "A paragraph. " * 30 + "\n\n" + whole + "\n\n" + "A paragraph. " * 30
@@ -182,7 +183,7 @@ def test_code_is_kept_whole_where_it_fits_and_else_cut_at_line_ends() -> None:
     assert "\n".join(part.content for part in parts).split("\n") == ["```python", *lines, "```"]
 
 
-def test_a_table_that_is_cut_repeats_its_header() -> None:
+def test_every_part_of_a_cut_table_repeats_the_header() -> None:
     header = "| key | value |\n|-----|-------|\n"
     rows = [f"| {n} | {'v' * (n % 50)} |" for n in range(150)]
     chunks = split("# Table\n\n" + header + "\n".join(rows), markdown=True)
@@ -194,7 +195,8 @@ def test_a_table_that_is_cut_repeats_its_header() -> None:
     assert [line for chunk in chunks for line in chunk.content.split("\n") if line in rows] == rows
 
     wide = "| " + "k" * 700 + " |\n|---|\n" + "\n".join("| " + "v" * 200 + " |" for _ in range(9))
-    assert squeezed("".join(contents(wide))) == squeezed(wide)  # no room for a header
+    # The header is too long to be repeated.
+    assert squeezed("".join(contents(wide))) == squeezed(wide)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +216,7 @@ def test_a_long_paragraph_is_cut_at_sentence_ends(unit: str, ends: str, markdown
     assert all(part.endswith(ends) for part in parts)
 
 
-def test_neighbours_that_fit_are_joined_and_sections_with_substance_are_not() -> None:
+def test_neighbours_that_fit_are_joined_and_long_sections_are_not() -> None:
     paragraph = "Some words of a paragraph. " * 4
     for parts in (
         contents("\n\n".join([paragraph] * 40)),
@@ -237,7 +239,7 @@ def test_neighbours_that_fit_are_joined_and_sections_with_substance_are_not() ->
         ("カタカナ", 4),
     ],
 )
-def test_tokens_are_words_and_spaceless_characters(text: str, tokens: int) -> None:
+def test_tokens_are_words_and_characters_of_spaceless_scripts(text: str, tokens: int) -> None:
     assert split(text, markdown=False)[0].token_count == tokens
 
 
@@ -264,7 +266,7 @@ CASES: dict[str, tuple[Callable[[random.Random], str], str, bool]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_an_edit_changes_the_chunks_next_to_it_only(case: str) -> None:
+def test_an_edit_changes_only_the_chunks_next_to_it(case: str) -> None:
     make, glue, markdown = CASES[case]
     rng = random.Random(case)
     changed: list[int] = []
@@ -293,7 +295,7 @@ def test_an_edit_changes_the_chunks_next_to_it_only(case: str) -> None:
     assert changed[-1] <= 6
 
 
-def test_a_paragraph_edited_further_on_than_its_opening_changes_three_chunks_at_most() -> None:
+def test_an_edit_after_the_opening_of_a_paragraph_changes_at_most_three_chunks() -> None:
     rng = random.Random("within")
     words, sizes = [], []
     for _ in range(2):
@@ -304,7 +306,8 @@ def test_a_paragraph_edited_further_on_than_its_opening_changes_three_chunks_at_
             opening, rest = blocks[index][:30], blocks[index][30:]
             place = rng.randrange(len(rest))
             for changed, counts in (
-                (rest[:place] + "*" + rest[place + 1 :], words),  # as long as before
+                # Same length as before.
+                (rest[:place] + "*" + rest[place + 1 :], words),
                 (rest + " " + sentence(rng, 4, 20), sizes),
                 (rest[:place], sizes),
             ):
@@ -317,8 +320,8 @@ def test_a_paragraph_edited_further_on_than_its_opening_changes_three_chunks_at_
     assert max(sizes) <= 5
 
 
-def test_chunks_are_those_of_this_version() -> None:
-    """Fails when chunks change: raise CHUNKER_VERSION with it, or documents keep the chunks of the old rules."""
+def test_chunks_change_only_with_the_version() -> None:
+    """If chunks change, raise CHUNKER_VERSION too; otherwise documents keep the chunks of the old rules."""
     rng = random.Random("golden")
     text = "\n\n".join(markdown_blocks(rng) for _ in range(200)) + "\n\n" + "これは文です。" * 300
     digest = hashlib.blake2b("\0".join(contents(text)).encode(), digest_size=8).hexdigest()
@@ -328,7 +331,7 @@ def test_chunks_are_those_of_this_version() -> None:
 # --- configuration ---------------------------------------------------------------------------------------------------
 
 
-def test_the_fingerprint_tells_configurations_apart() -> None:
+def test_different_configurations_have_different_fingerprints() -> None:
     configs = [
         ChunkingConfig(),
         ChunkingConfig(max_chars=1001),
@@ -340,7 +343,7 @@ def test_the_fingerprint_tells_configurations_apart() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(0, 0), (100, 101), (100, -1)])
-def test_sizes_that_cannot_work_are_refused(sizes: tuple[int, int]) -> None:
+def test_invalid_sizes_are_rejected(sizes: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"max_chars={sizes[0]}, min_chars={sizes[1]}"):
         ChunkingConfig(*sizes)
 
@@ -349,7 +352,7 @@ def test_sizes_that_cannot_work_are_refused(sizes: tuple[int, int]) -> None:
     "sentence_without_spaces",
     ["これは文です。", "这是一句话！", "នេះជាប្រយោគមួយ។", "ဒါကစာကြောင်းတစ်ကြောင်း။", "ይህዓረፍተነገርነው።"],
 )
-def test_scripts_without_spaces_are_cut_at_the_ends_of_sentences(
+def test_scripts_without_spaces_are_cut_at_sentence_ends(
     sentence_without_spaces: str,
 ) -> None:
     parts = contents(sentence_without_spaces * 400, markdown=False)
@@ -358,7 +361,7 @@ def test_scripts_without_spaces_are_cut_at_the_ends_of_sentences(
 
 
 @pytest.mark.skipif(not (SHARED / "corpora").is_dir(), reason=f"no third-party corpora at {SHARED}")
-def test_code_of_real_documents_is_whole_where_it_fits() -> None:
+def test_code_of_real_documents_is_kept_whole_where_it_fits() -> None:
     whole = cut = 0
     for path in sorted((SHARED / "corpora/fastapi-docs/en").rglob("*.md")):
         text = path.read_text(encoding="utf-8")
@@ -366,7 +369,7 @@ def test_code_of_real_documents_is_whole_where_it_fits() -> None:
         fences = re.finditer(r"^```[^\n`]*\n.*?\n```[ \t]*$", text, re.MULTILINE | re.DOTALL)
         for block in fences:
             if len(block[0]) <= 900:
-                found = any(block[0] in part for part in parts)
-                whole, cut = whole + found, cut + (not found)
+                is_whole = any(block[0] in part for part in parts)
+                whole, cut = whole + is_whole, cut + (not is_whole)
     assert whole > 100
     assert cut <= 0.01 * whole, (whole, cut)

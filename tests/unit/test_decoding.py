@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from resources.parsing import parse_document
 from resources.parsing.decoding import clean, decode
-from tests.unit.parsed import (
-    TEXTS,
-)
+from tests.support.parsed import TEXTS
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Drift: `suspects` and `judge` against a plain model of the writers' protocol, read at five moments while it goes on.
+"""Drift: `suspects` and `judge` against a plain model of the writers' protocol, read at five moments during the writes.
 
-The model knows what Milvus and PostgreSQL truly hold at each moment; the judge sees only what its reads returned.
+The model knows the true rows of Milvus and PostgreSQL at each moment; the judge sees only the results of its reads.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ IDS = ["a", "b", "c"]
 
 @dataclass
 class Chunk:
-    """One chunk as PostgreSQL has it, and the rows that Milvus has of it (one, unless somebody meddled)."""
+    """One chunk in PostgreSQL, and its rows in Milvus (one, unless somebody tampered with them)."""
 
     live: bool = False
-    wanted: int = 0
+    current: int = 0
     acknowledged: int | None = None
     acknowledged_at: int = -1
-    written: int | None = None  # upserted since the last acknowledgement
+    #: Upserted since the last acknowledgement.
+    written: int | None = None
     leaving: bool = False
     drained: bool = False
     rows: list[int] = field(default_factory=list)
@@ -36,7 +37,7 @@ class Chunk:
         steps = {
             "create": not self.live,
             "edit": self.live,
-            "void": self.live and self.acknowledged not in (None, self.wanted),
+            "void": self.live and self.acknowledged not in (None, self.current),
             "upsert": self.live and self.acknowledged is None and not self.leaving,
             "acknowledge": self.live and self.written is not None,
             "delete": self.live,
@@ -47,13 +48,13 @@ class Chunk:
 
     def step(self, step: str, now: int) -> None:
         if step == "create":
-            self.live, self.wanted = True, now
+            self.live, self.current = True, now
         elif step == "edit":
-            self.wanted = now
+            self.current = now
         elif step == "void":
             self.acknowledged = None
         elif step == "upsert":
-            self.rows, self.written = [self.wanted], self.wanted
+            self.rows, self.written = [self.current], self.current
         elif step == "acknowledge":
             self.acknowledged, self.acknowledged_at, self.written = self.written, now, None
         elif step == "delete":
@@ -75,7 +76,7 @@ class Chunk:
 
 
 class Stores:
-    """The two stores, while the writers go on between the reads of one comparison."""
+    """The two stores; writers continue between the reads of one comparison."""
 
     def __init__(self, steps: Iterable[tuple[str, int]]) -> None:
         self.chunks = {row_id: Chunk() for row_id in IDS}
@@ -109,7 +110,7 @@ class Stores:
 
 @st.composite
 def misread(draw: st.DrawFn, rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What a scan of a real server may make of rows: some dropped, some repeated, in any order."""
+    """A scan of these rows by a real server: some dropped, some repeated, in any order."""
     times = draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
     return draw(st.permutations([row for row, n in zip(rows, times) for _ in range(n)]))
 
@@ -117,45 +118,45 @@ def misread(draw: st.DrawFn, rows: list[tuple[str, str]]) -> list[tuple[str, str
 def compare(
     stores: Stores, data: st.DataObject, *, gaps: bool, misreads: bool
 ) -> tuple[Drift, list[tuple[str, str]]]:
-    """The comparison in the order of its reads, with writers' steps between them. Returns what the scan showed too."""
+    """Run the comparison in the order of its reads, with writers' steps between them. Returns the scanned rows too."""
 
-    def others_work(steps: int = 6) -> None:
-        """Between the last reads two steps at most: a whole life of a chunk does not fit there (see `_judge`)."""
+    def writers_work(steps: int = 6) -> None:
+        """At most two steps between the last reads: a whole life of a chunk does not fit there (see `_judge`)."""
         if gaps:
             stores.advance(data.draw(st.integers(0, steps)))
 
     started = stores.now
     expected = stores.expected()
-    others_work()
+    writers_work()
     scanned = stores.scan()
     if misreads:
         scanned = data.draw(misread(scanned))
-    suspicious, twice = suspects(expected, scanned)
-    others_work()
-    found = stores.read(suspicious)
-    copies = Counter(row_id for row_id, _ in stores.scan() if row_id in twice)
-    others_work()
+    suspicious, repeated = suspects(expected, scanned)
+    writers_work()
+    fingerprints = stores.read(suspicious)
+    copies = Counter(row_id for row_id, _ in stores.scan() if row_id in repeated)
+    writers_work()
     claims = {row_id: chunk.claim(started) for row_id, chunk in stores.chunks.items()}
-    drift = judge(suspicious, twice, found, copies, claims)
-    others_work(2)
-    there = stores.read(drift.orphaned)
-    others_work(2)
+    drift = judge(suspicious, repeated, fingerprints, copies, claims)
+    writers_work(2)
+    existing = stores.read(drift.orphaned)
+    writers_work(2)
     claims = {row_id: chunk.claim(started) for row_id, chunk in stores.chunks.items()}
     drift.orphaned = [
         row_id
         for row_id in drift.orphaned
-        if row_id in there and not claims[row_id].live and not claims[row_id].leaving
+        if row_id in existing and not claims[row_id].live and not claims[row_id].leaving
     ]
     return drift, scanned
 
 
-#: Whose turn it is, and which of its possible steps it takes.
+#: The chunk that changes next, and the choice among its possible steps.
 STEPS = st.lists(st.tuples(st.sampled_from(IDS), st.integers(0, 11)), min_size=20, max_size=40)
 
 
 @settings(max_examples=300, deadline=None)
 @given(STEPS, st.integers(0, 20), st.data())
-def test_writers_at_work_are_never_drift(
+def test_active_writers_never_cause_drift(
     steps: list[tuple[str, int]], before: int, data: st.DataObject
 ) -> None:
     stores = Stores(steps)
@@ -166,7 +167,7 @@ def test_writers_at_work_are_never_drift(
 
 @settings(max_examples=300, deadline=None)
 @given(STEPS, st.integers(0, 20), st.data())
-def test_a_scan_that_misreads_is_never_drift(
+def test_a_misreading_scan_never_causes_drift(
     steps: list[tuple[str, int]], before: int, data: st.DataObject
 ) -> None:
     stores = Stores(steps)
@@ -175,8 +176,8 @@ def test_a_scan_that_misreads_is_never_drift(
     assert sum(drift.counts.values()) == 0, drift
 
 
-def settle(stores: Stores) -> None:
-    """Every chunk acknowledged long ago, whatever it went through."""
+def finish(stores: Stores) -> None:
+    """Bring every chunk to an old acknowledgement, whatever its state."""
     for chunk in stores.chunks.values():
         for step in ("create", "drain", "confirm", "void", "upsert", "acknowledge"):
             if step in chunk.possible():
@@ -191,14 +192,14 @@ def settle(stores: Stores) -> None:
     st.booleans(),
     st.data(),
 )
-def test_what_somebody_did_to_milvus_is_found_and_named(
-    steps: list[tuple[str, int]], meddled: dict[str, str], misreads: bool, data: st.DataObject
+def test_tampering_with_milvus_is_found_and_classified(
+    steps: list[tuple[str, int]], tampering: dict[str, str], misreads: bool, data: st.DataObject
 ) -> None:
     stores = Stores(steps)
     stores.advance(len(steps))
-    settle(stores)
+    finish(stores)
     true: dict[str, set[str]] = {name: set() for name in DRIFT_CLASSES}
-    for row_id, deed in meddled.items():
+    for row_id, deed in tampering.items():
         chunk = stores.chunks[row_id]
         if deed == "lose":
             chunk.rows = []
@@ -218,21 +219,22 @@ def test_what_somebody_did_to_milvus_is_found_and_named(
     if not misreads:
         assert {name: set(getattr(drift, name)) for name in DRIFT_CLASSES} == true
         assert drift.contradictions == []
-        assert drift.verdict == ("drifted" if meddled else "consistent")
+        assert drift.verdict == ("drifted" if tampering else "consistent")
     seen = {row_id for row_id, _ in scanned}
-    told = {row_id for name in DRIFT_CLASSES for row_id in getattr(drift, name)}
+    reported = {row_id for name in DRIFT_CLASSES for row_id in getattr(drift, name)}
     for row_id in true["stale"] | true["missing"] | (true["orphaned"] & seen):
-        assert row_id in told | set(drift.contradictions)
+        assert row_id in reported | set(drift.contradictions)
     if set(Counter(scanned).values()) - {1} or seen != {row_id for row_id, _ in stores.scan()}:
-        # The scan misread something that has been there all along: nothing may be called consistent.
-        only_orphans_were_dropped = {row_id for row_id, _ in stores.scan()} - seen <= true[
-            "orphaned"
-        ] and not set(Counter(scanned).values()) - {1}
+        # The scan misread a row that was there all along: the verdict must not be consistent.
+        dropped = {row_id for row_id, _ in stores.scan()} - seen
+        only_orphans_were_dropped = dropped <= true["orphaned"] and not set(
+            Counter(scanned).values()
+        ) - {1}
         assert only_orphans_were_dropped or drift.verdict != "consistent"
 
 
 @pytest.mark.parametrize(
-    ("found", "claim", "classes"),
+    ("fingerprint", "claim", "classes"),
     [
         (None, Claim("a"), ["missing"]),
         (None, Claim("a", settled=False), []),
@@ -249,16 +251,15 @@ def test_what_somebody_did_to_milvus_is_found_and_named(
         ("a", None, ["orphaned"]),
     ],
 )
-def test_each_case_of_one_suspect(
-    found: str | None, claim: Claim | None, classes: list[str]
+def test_a_suspect_is_classified_by_its_row_and_its_claim(
+    fingerprint: str | None, claim: Claim | None, classes: list[str]
 ) -> None:
-    drift = judge(
-        ["x"], [], {"x": found} if found else {}, {}, {"x": claim} if claim is not None else {}
-    )
+    fingerprints = {"x": fingerprint} if fingerprint else {}
+    drift = judge(["x"], [], fingerprints, {}, {"x": claim} if claim is not None else {})
     assert [name for name in (*DRIFT_CLASSES, "contradictions") if getattr(drift, name)] == classes
 
 
-def test_contradictions_make_the_verdict_undetermined_and_parts_add_up() -> None:
+def test_contradictions_make_the_verdict_undetermined_and_drifts_add_up() -> None:
     drift = Drift(checked=2, missing=["a"])
     assert drift.verdict == "drifted"
     drift.add(Drift(checked=3, contradictions=["b"], stale=["c"]))
@@ -270,7 +271,7 @@ def test_contradictions_make_the_verdict_undetermined_and_parts_add_up() -> None
     assert Drift().verdict == "consistent"
 
 
-def test_rows_that_are_counted_and_not_shown_forbid_only_consistent() -> None:
+def test_a_different_count_only_rules_out_consistent() -> None:
     drift = Drift(uncounted=2)
     assert drift.verdict == "undetermined"
     drift.add(Drift(missing=["a"], uncounted=1))
@@ -281,16 +282,16 @@ def test_rows_that_are_counted_and_not_shown_forbid_only_consistent() -> None:
     st.dictionaries(st.text(max_size=3), st.text(max_size=2)),
     st.lists(st.tuples(st.text(max_size=3), st.text(max_size=2))),
 )
-def test_suspects_are_what_the_scan_does_not_confirm(
+def test_suspects_are_the_ids_that_the_scan_does_not_confirm(
     expected: dict[str, str], scanned: list[tuple[str, str]]
 ) -> None:
-    suspicious, twice = suspects(expected, scanned)
+    suspicious, repeated = suspects(expected, scanned)
     times = Counter(row_id for row_id, _ in scanned)
-    assert twice == {row_id for row_id, n in times.items() if n > 1}
+    assert repeated == {row_id for row_id, n in times.items() if n > 1}
     confirmed = {
         row_id
         for row_id in expected
         if times[row_id] == 1 and (row_id, expected[row_id]) in scanned
     }
     everything = set(expected) | set(times)
-    assert everything - confirmed == (suspicious | twice)
+    assert everything - confirmed == (suspicious | repeated)

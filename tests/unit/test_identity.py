@@ -1,4 +1,4 @@
-"""Ids and fingerprints: derived from what they name, never from where it stands."""
+"""Ids and fingerprints: derived from the thing that they name, never from its place."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ from rag_assets.pipeline.identity import (
     text_hash,
     vector_id,
 )
-from resources.postgres.chunks import ToChunk, chunk_rows
+from resources.postgres.documents.chunks import ToChunk, chunk_rows
 
-ANY_TEXT = st.text(st.characters(), max_size=8)  # lone surrogates too
+#: Lone surrogates included.
+ANY_TEXT = st.text(st.characters(), max_size=8)
 PARTS = st.lists(ANY_TEXT, max_size=4)
 
 
 @given(PARTS, PARTS)
-def test_fingerprints_are_of_the_parts_and_not_of_what_they_join_to(
+def test_fingerprints_depend_on_the_parts_and_not_on_their_concatenation(
     first: list[str], second: list[str]
 ) -> None:
     assert (fingerprint(*first) == fingerprint(*second)) == (first == second)
 
 
 @given(ANY_TEXT, st.integers(0, 8))
-def test_a_text_that_is_cut_elsewhere_has_another_fingerprint(text: str, cut: int) -> None:
+def test_a_text_that_is_split_elsewhere_has_another_fingerprint(text: str, cut: int) -> None:
     for other in range(len(text) + 1):
         if other != min(cut, len(text)):
             assert fingerprint(text[:cut], text[cut:]) != fingerprint(text[:other], text[other:])
     assert fingerprint(text) not in (fingerprint(text, ""), fingerprint("", text), fingerprint())
 
 
-def test_fingerprints_stay_what_they_are() -> None:
-    """Changing one of these orphans everything that users have stored."""
+def test_fingerprints_never_change() -> None:
+    """A change of one of these orphans everything that users have stored."""
     assert fingerprint("ab", "c") == hashlib.sha256(b"2:ab1:c").hexdigest()[:FINGERPRINT_DIGITS]
     assert text_hash("東京") == hashlib.sha256(b"6:" + "東京".encode()).hexdigest()[:32]
     assert content_hash(b"x") == hashlib.sha256(b"x").hexdigest()
@@ -57,7 +58,7 @@ def test_fingerprints_stay_what_they_are() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=4), st.text(max_size=4)), st.randoms())
-def test_a_model_is_named_by_its_identity_in_any_order(identity: dict[str, str], random) -> None:
+def test_a_model_fingerprint_depends_on_the_identity_in_any_order(identity: dict[str, str], random) -> None:
     items = list(identity.items())
     random.shuffle(items)
     name = model_fingerprint(dict(items))
@@ -93,10 +94,10 @@ TEXTS = st.lists(st.sampled_from(["a", "b", "c", "東京", "x" * 50]), max_size=
 
 
 @given(st.uuids(), TEXTS, TEXTS, st.integers(0, 8))
-def test_chunks_keep_their_ids_when_others_come_and_go(
+def test_chunks_keep_their_ids_when_other_chunks_come_and_go(
     document: uuid.UUID, texts: list[str], inserted: list[str], at: int
 ) -> None:
-    """The ids are those of the bag of texts: how often each text occurs, and nothing else."""
+    """The ids depend on the bag of texts, that is, on how often each text occurs, and on nothing else."""
     before = ids_of(document, texts)
     assert len(set(before)) == len(texts)
     longer = texts[:at] + inserted + texts[at:]
@@ -115,7 +116,7 @@ def test_chunks_keep_their_ids_when_others_come_and_go(
 
 @given(st.uuids(), st.uuids(), TEXTS)
 def test_equal_texts_in_two_documents_are_different_chunks(
-    one: uuid.UUID, two: uuid.UUID, texts: list[str]
+    first: uuid.UUID, second: uuid.UUID, texts: list[str]
 ) -> None:
-    ids = [row_id for document in (one, two) for row_id in ids_of(document, texts)]
-    assert len(set(ids)) == len(texts) * len({one, two})
+    ids = [row_id for document in (first, second) for row_id in ids_of(document, texts)]
+    assert len(set(ids)) == len(texts) * len({first, second})

@@ -1,4 +1,4 @@
-"""Choosing an index: the front of what was measured, and the rules of recommendations."""
+"""Choice of an index: the Pareto front of the measurements, and the rules of recommendation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from rag_assets.pipeline.index_choice import (
     USABLE,
+    IndexRequirements,
     Trial,
-    Wanted,
     choose,
     options,
     pareto,
@@ -26,7 +26,7 @@ POINTS = st.lists(
 
 
 @given(POINTS)
-def test_the_front_is_what_nothing_dominates(points: list[tuple[float, float]]) -> None:
+def test_the_front_contains_the_points_that_nothing_dominates(points: list[tuple[float, float]]) -> None:
     best = pareto(points)
     front = [point for point, on_it in zip(points, best) if on_it]
     assert front
@@ -39,19 +39,22 @@ def test_the_front_is_what_nothing_dominates(points: list[tuple[float, float]]) 
         assert on_it == (not better)
 
 
-def test_the_cheapest_that_finds_enough_is_chosen() -> None:
-    found = {16: 0.8, 32: 0.96, 64: 0.99, 128: 0.99}
-    trials = [Trial({"ef": ef}, recall, 1.0, 2.0) for ef, recall in found.items()]
+def test_the_cheapest_trial_with_enough_recall_is_chosen() -> None:
+    recalls = {16: 0.8, 32: 0.96, 64: 0.99, 128: 0.99}
+    trials = [Trial({"ef": ef}, recall, 1.0, 2.0) for ef, recall in recalls.items()]
     assert choose(trials, 0.95).search == {"ef": 32}
-    assert choose(trials, 0.999).search == {"ef": 64}  # none does: the most, for the least
+    # No trial reaches it: the cheapest with the highest recall.
+    assert choose(trials, 0.999).search == {"ef": 64}
 
 
 GIB = 2.0**30
-WANTED = Wanted(rows=1_000_000, dimension=1024, memory=16 * GIB, latency_ms=20, recall=0.95)
+NEEDS = IndexRequirements(
+    rows=1_000_000, dimension=1024, memory=16 * GIB, latency_ms=20, recall=0.95
+)
 
 
-def recommended(wanted: Wanted) -> str | None:
-    return next((each.kind.name for each in options(wanted) if not each.against), None)
+def recommended(needs: IndexRequirements) -> str | None:
+    return next((option.kind.name for option in options(needs) if not option.objections), None)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +76,8 @@ def recommended(wanted: Wanted) -> str | None:
         ({"latency_ms": 0.5}, None),
     ],
 )
-def test_the_rules(changes: dict[str, object], expected: str | None) -> None:
-    assert recommended(replace(WANTED, **changes)) == expected  # pyright: ignore[reportArgumentType]
+def test_the_recommended_kind_follows_from_the_requirements(changes: dict[str, object], expected: str | None) -> None:
+    assert recommended(replace(NEEDS, **changes)) == expected  # pyright: ignore[reportArgumentType]
 
 
 @given(
@@ -83,18 +86,18 @@ def test_the_rules(changes: dict[str, object], expected: str | None) -> None:
     st.floats(0.5, 1),
     st.sampled_from(["lite", "2.3", "current"]),
 )
-def test_what_is_recommended_fits_and_can_be_configured(
+def test_recommended_indexes_fit_and_can_be_configured(
     rows: int, dimension: int, recall: float, server: str
 ) -> None:
-    wanted = replace(
-        WANTED, rows=rows, dimension=dimension, recall=recall, server=server, latency_ms=1e9
+    needs = replace(
+        NEEDS, rows=rows, dimension=dimension, recall=recall, server=server, latency_ms=1e9
     )
-    for each in options(wanted):
-        assert index_problems(each.index, dimension=dimension) == []
-        assert search_problems(each.index, each.search) == []
-        if not each.against:
-            assert server in each.kind.servers
-            assert each.memory_bytes <= wanted.memory * USABLE
+    for option in options(needs):
+        assert index_problems(option.index, dimension=dimension) == []
+        assert search_problems(option.index, option.search) == []
+        if not option.objections:
+            assert server in option.kind.servers
+            assert option.memory_bytes <= needs.memory * USABLE
 
 
 def test_a_plot_has_every_point() -> None:
@@ -103,8 +106,9 @@ def test_a_plot_has_every_point() -> None:
         "FLAT <&>": [Point(1.0, 250.0, "")],
     }
     drawing = ElementTree.fromstring(curves("A & B", "recall", "ms", series))
-    circles = [each for each in drawing.iter() if each.tag.endswith("circle")]
-    assert len(circles) == 3 + len(series)  # and the legend's
+    circles = [element for element in drawing.iter() if element.tag.endswith("circle")]
+    # Three points, and one circle per name in the legend.
+    assert len(circles) == 3 + len(series)
     for circle in circles:
         assert 0 <= float(circle.attrib["cx"]) <= 900 and 0 <= float(circle.attrib["cy"]) <= 480
     assert curves("one", "x", "y", {"a": [Point(0.0, 5.0, "")]})

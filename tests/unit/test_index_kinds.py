@@ -1,4 +1,4 @@
-"""Kinds of index as data: what is described is consistent with itself, and with what Milvus Lite can build."""
+"""Kinds of index as data: the descriptions are consistent with themselves and with the kinds that Milvus Lite builds."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_defaults_and_trials_are_within_the_limits(
     for search in (kind.search_defaults(params), *trials):
         assert search_problems(index, search) == []
         assert wide_enough(search, 10) == search
-    assert len({str(each) for each in trials}) == len(trials) > 0
+    assert len({str(trial) for trial in trials}) == len(trials) > 0
 
 
 @given(ANY, st.integers(-5, 70_000))
-def test_a_number_is_refused_exactly_outside_of_its_limits(kind: IndexKind, value: int) -> None:
+def test_a_number_is_rejected_exactly_outside_its_limits(kind: IndexKind, value: int) -> None:
     for parameter in kind.build:
         index = {
             "index_type": kind.name,
@@ -49,8 +49,8 @@ def test_a_number_is_refused_exactly_outside_of_its_limits(kind: IndexKind, valu
         assert within or f"{parameter.name}: expected {parameter.expected}" in problems[0]
 
 
-def test_what_a_row_costs() -> None:
-    """By hand, for 1,024 numbers."""
+def test_bytes_per_row_match_a_calculation_by_hand() -> None:
+    """For vectors of 1,024 numbers."""
     cost = {
         name: kind.bytes_per_row(1024, kind.build_defaults(100_000, 1024))
         for name, kind in KINDS.items()
@@ -72,7 +72,7 @@ def test_what_a_row_costs() -> None:
     assert KINDS["IVF_FLAT"].build_defaults(100_000, 1024) == {"nlist": 1024}
 
 
-def test_parameters_that_do_not_fit_the_dimension_are_refused() -> None:
+def test_parameters_that_do_not_fit_the_dimension_are_rejected() -> None:
     index = {"index_type": "IVF_PQ", "metric_type": "IP", "params": {"nlist": 8, "m": 7}}
     assert index_problems(index, dimension=64) == [
         "m: expected a divisor of the dimension, 64, found 7"
@@ -82,12 +82,12 @@ def test_parameters_that_do_not_fit_the_dimension_are_refused() -> None:
 
 
 @EVERY
-def test_milvus_lite_has_the_kinds_that_it_is_said_to_have(kind: IndexKind) -> None:
+def test_milvus_lite_builds_exactly_the_kinds_described_for_it(kind: IndexKind) -> None:
     vectors = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
     spec = IndexSpec("vector", kind.name, "IP", kind.build_defaults(300, 8), {})
     try:
         build_index_from_spec(spec, vectors)
-        there = True
+        built = True
     except (NotImplementedError, ValueError):
-        there = False
-    assert there == ("lite" in kind.servers)
+        built = False
+    assert built == ("lite" in kind.servers)

@@ -12,14 +12,7 @@ from resources.parsing import language as languages
 from resources.parsing import parse_document
 from resources.parsing.function_words import FUNCTION_WORDS
 from resources.parsing.language import detect_language, own_language
-from tests.unit.parsed import (
-    ENGLISH,
-    SHARED,
-    TEXTS,
-    needs_shared,
-    parse,
-    shared_texts,
-)
+from tests.support.parsed import ENGLISH, SHARED, TEXTS, needs_shared, parse, shared_texts
 
 
 @pytest.mark.parametrize("language", TEXTS)

@@ -1,4 +1,4 @@
-"""Shingles and signatures: what is the same text, what is not, and how well 128 numbers tell."""
+"""Shingles and signatures: equal and different texts, and the accuracy of 128 numbers."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from rag_assets.pipeline.near_duplicates import (
     shingles,
     signature,
 )
-from tests.near_texts import edited, text
+from tests.support.near_texts import edited, text
 
 
-def similarity(one: str, other: str) -> float:
-    a, b = signature(one), signature(other)
+def similarity(first: str, second: str) -> float:
+    a, b = signature(first), signature(second)
     assert a is not None
     assert b is not None
     return sum(x == y for x, y in zip(a, b)) / PERMUTATIONS
 
 
-def jaccard(one: str, other: str) -> float:
-    a, b = set(shingles(one).tolist()), set(shingles(other).tolist())
+def jaccard(first: str, second: str) -> float:
+    a, b = set(shingles(first).tolist()), set(shingles(second).tolist())
     return len(a & b) / len(a | b)
 
 
 @given(st.text(max_size=60))
-def test_shingles_are_the_runs_of_six_bytes_of_any_text(some: str) -> None:
-    data = " ".join(unicodedata.normalize("NFKC", some).casefold().split()).encode()
+def test_shingles_are_the_runs_of_six_bytes_of_any_text(sample: str) -> None:
+    data = " ".join(unicodedata.normalize("NFKC", sample).casefold().split()).encode()
     runs = [data[n : n + SHINGLE] for n in range(len(data) - SHINGLE + 1)]
-    assert [int.from_bytes(run, "little") for run in runs] == shingles(some).tolist()
+    assert [int.from_bytes(run, "little") for run in runs] == shingles(sample).tolist()
 
 
-def test_case_width_and_white_space_make_no_other_text() -> None:
+def test_case_width_and_white_space_do_not_change_the_shingles() -> None:
     same = "The observatory  opens\n\nat NINE; ﾃﾞｰﾀ １２"
     assert shingles(same).tolist() == shingles("the observatory opens at nine; データ 12").tolist()
     assert shingles(same).tolist() != shingles("the observatory opens at ten; データ 12").tolist()
 
 
-def test_a_short_text_has_no_signature_and_of_a_long_one_the_beginning_is_signed() -> None:
+def test_a_short_text_has_no_signature_and_only_the_beginning_of_a_long_one_is_signed() -> None:
     assert signature("") is None
     assert signature("a" * (MIN_SHINGLES + SHINGLE - 2)) is None
     assert signature("a" * (MIN_SHINGLES + SHINGLE - 1)) is not None
@@ -56,20 +56,20 @@ def test_a_short_text_has_no_signature_and_of_a_long_one_the_beginning_is_signed
 
 
 def test_a_signature_is_the_same_in_every_process_and_fits_a_smallint() -> None:
-    """Stored ones are compared with new ones: another library or machine must not give others."""
-    found = signature(text("en", "stable", 200))
-    assert found is not None
-    assert len(found) == PERMUTATIONS
-    assert found[:4] == [28075, -30954, -15305, 20194]
-    assert all(-(2**15) <= row < 2**15 for row in found)
+    """Stored signatures are compared with new ones: another library or machine must compute equal ones."""
+    rows = signature(text("en", "stable", 200))
+    assert rows is not None
+    assert len(rows) == PERMUTATIONS
+    assert rows[:4] == [28075, -30954, -15305, 20194]
+    assert all(-(2**15) <= row < 2**15 for row in rows)
 
 
 @pytest.mark.parametrize("language", ["en", "ja", "zh", "ko", "fa"])
-def test_edited_texts_are_similar_and_others_are_not(language: str) -> None:
+def test_edited_texts_are_similar_and_different_texts_are_not(language: str) -> None:
     rng = random.Random(language)
     near = [
-        similarity(one, edited(one, 0.05, rng))
-        for one in (text(language, f"{n}", 300) for n in range(30))
+        similarity(original, edited(original, 0.05, rng))
+        for original in (text(language, f"{n}", 300) for n in range(30))
     ]
     far = [
         similarity(text(language, f"{n}", 300), text(language, f"other {n}", 300))
@@ -83,8 +83,8 @@ def test_the_estimate_is_unbiased() -> None:
     rng = random.Random(1)
     errors = []
     for n in range(60):
-        one = text("en", f"{n}", 250)
-        other = edited(one, rng.choice([0.02, 0.1, 0.3]), rng)
-        errors.append(similarity(one, other) - jaccard(one, other))
+        original = text("en", f"{n}", 250)
+        copy = edited(original, rng.choice([0.02, 0.1, 0.3]), rng)
+        errors.append(similarity(original, copy) - jaccard(original, copy))
     assert abs(np.mean(errors)) < 0.015
     assert np.sqrt(np.mean(np.square(errors))) < 0.05

@@ -1,4 +1,4 @@
-"""Workers: a document that hangs, swells or crashes its parser fails with a reason, and the others go on."""
+"""Workers: a document that hangs, exhausts memory or crashes its parser fails with a reason; the others succeed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytest
 
 from resources.errors import ParseError
 from resources.parsing import LimitExceeded, ParserPool, parse_document
-from resources.parsing.workers import HERE_BYTES
+from resources.parsing.workers import IN_PROCESS_BYTES
 
 PAGE = b"<html><body><h1>A page</h1><p>Its text is read by a worker.</p></body></html>"
-#: Normalising a run of combining marks is quadratic: this takes minutes.
+#: Takes minutes: normalising a run of combining marks is quadratic.
 HANGS = ("a" + "\u0301\u0323" * 1_000_000).encode()
-#: Fifty bytes of memory for each byte.
-SWELLS = b"[" + b",".join([b'{"a":{}}'] * 2_000_000) + b"]"
+#: Needs fifty bytes of memory for each byte.
+NEEDS_MEMORY = b"[" + b",".join([b'{"a":{}}'] * 2_000_000) + b"]"
 
 
 def workers() -> list[psutil.Process]:
@@ -32,7 +32,7 @@ def workers() -> list[psutil.Process]:
     ]
 
 
-def test_what_a_worker_reads_is_what_is_read_here() -> None:
+def test_a_worker_returns_the_result_of_parse_document() -> None:
     with ParserPool() as pool:
         assert pool.parse(PAGE, "a.html") == parse_document(PAGE, "a.html")
         with pytest.raises(ParseError, match="PDF file is damaged"):
@@ -41,7 +41,7 @@ def test_what_a_worker_reads_is_what_is_read_here() -> None:
     assert not workers()
 
 
-def test_a_document_that_takes_too_long_fails_and_the_others_go_on() -> None:
+def test_a_document_that_takes_too_long_fails_and_the_others_succeed() -> None:
     with ParserPool(seconds=4) as pool, ThreadPoolExecutor(2) as threads:
         started = time.monotonic()
         hanging = threads.submit(pool.parse, HANGS, "hangs.txt")
@@ -56,7 +56,7 @@ def test_a_document_that_takes_too_long_fails_and_the_others_go_on() -> None:
 def test_a_document_that_takes_too_much_memory_fails() -> None:
     with ParserPool(memory_mib=256) as pool:
         with pytest.raises(LimitExceeded, match="more than 256 MiB; RAG_PARSE_MEMORY"):
-            pool.parse(SWELLS, "swells.json")
+            pool.parse(NEEDS_MEMORY, "needs_memory.json")
         assert pool.parse(PAGE, "a.html").title == "A page"
 
 
@@ -70,15 +70,16 @@ def test_a_parser_that_crashes_twice_fails_its_document(monkeypatch: pytest.Monk
         assert pool.parse(PAGE, "a.html").title == "A page"
 
 
-def test_a_worker_killed_from_outside_is_not_the_document_s_fault(
+def test_a_document_survives_a_worker_that_is_killed_from_outside(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("RAG_FAULT", "document parsing:2")  # each worker dies of its second one
+    # Each worker dies of its second document.
+    monkeypatch.setenv("RAG_FAULT", "document parsing:2")
     with ParserPool() as pool:
         assert [pool.parse(PAGE, "a.html").title for _ in range(4)] == ["A page"] * 4
 
 
-def test_an_interrupted_pool_waits_for_nobody() -> None:
+def test_a_pool_closes_without_waiting_for_busy_workers() -> None:
     with ThreadPoolExecutor(1) as threads:
         with ParserPool() as pool:
             hanging = threads.submit(pool.parse, HANGS, "hangs.txt")
@@ -92,14 +93,14 @@ def test_an_interrupted_pool_waits_for_nobody() -> None:
 
 
 def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    """One waits for its next document, one is busy with a document that would take minutes."""
+    """One worker is idle; the other is busy with a document that takes minutes."""
     script = f"""
 import sys, threading, time, psutil
 from resources.parsing import ParserPool
 pool = ParserPool(seconds=5)
 hangs = ("a" + "\\u0301\\u0323" * 1_000_000).encode()
-threading.Thread(target=lambda: pool._in_worker(hangs, "hangs.txt", None), daemon=True).start()
-pool._in_worker({PAGE!r}, "a.html", None)
+threading.Thread(target=lambda: pool._parse_in_worker(hangs, "hangs.txt", None), daemon=True).start()
+pool._parse_in_worker({PAGE!r}, "a.html", None)
 print(*(child.pid for child in psutil.Process().children()), flush=True)
 time.sleep(60)
 """
@@ -119,31 +120,32 @@ time.sleep(60)
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.md", "# a" + " " * HERE_BYTES + "b"),
-        ("a.md", "# " + "![" * HERE_BYTES),
-        ("a.md", "---\ntitle: a" + " " * HERE_BYTES + "b\n---\nx"),
-        ("a.md", "---\nauthor: " + "(" * HERE_BYTES + "<\n---\nx"),
-        ("a.md", "[a](" * HERE_BYTES),
-        ("a.md", "```\n~~~\n" * HERE_BYTES),
-        ("a.txt", "<!--" * HERE_BYTES),
-        ("a.txt", "<script " * HERE_BYTES),
-        ("a.txt", "Ã©" * HERE_BYTES),
-        ("a.txt", "a" + "\u0301\u0323" * HERE_BYTES),
-        ("a.vtt", "<" * HERE_BYTES),
-        ("a.vtt", "{\\" * HERE_BYTES),
-        ("a.csv", '"a""' * HERE_BYTES),
-        ("a.json", "[" * HERE_BYTES),
-        ("a.xml", "<a>" * HERE_BYTES),
+        ("a.md", "# a" + " " * IN_PROCESS_BYTES + "b"),
+        ("a.md", "# " + "![" * IN_PROCESS_BYTES),
+        ("a.md", "---\ntitle: a" + " " * IN_PROCESS_BYTES + "b\n---\nx"),
+        ("a.md", "---\nauthor: " + "(" * IN_PROCESS_BYTES + "<\n---\nx"),
+        ("a.md", "[a](" * IN_PROCESS_BYTES),
+        ("a.md", "```\n~~~\n" * IN_PROCESS_BYTES),
+        ("a.txt", "<!--" * IN_PROCESS_BYTES),
+        ("a.txt", "<script " * IN_PROCESS_BYTES),
+        ("a.txt", "Ã©" * IN_PROCESS_BYTES),
+        ("a.txt", "a" + "\u0301\u0323" * IN_PROCESS_BYTES),
+        ("a.vtt", "<" * IN_PROCESS_BYTES),
+        ("a.vtt", "{\\" * IN_PROCESS_BYTES),
+        ("a.csv", '"a""' * IN_PROCESS_BYTES),
+        ("a.json", "[" * IN_PROCESS_BYTES),
+        ("a.xml", "<a>" * IN_PROCESS_BYTES),
         ("a.xml", f'<!DOCTYPE r [<!ENTITY a "{"x" * 30_000}">]><r>{"&a;" * 10_000}</r>'),
     ],
     ids=lambda value: value[:14],
 )
-def test_what_is_parsed_in_this_process_cannot_hang_it(name: str, text: str) -> None:
-    data = text.encode()[:HERE_BYTES].decode(errors="ignore").encode()
+def test_a_document_that_this_process_parses_cannot_hang_it(name: str, text: str) -> None:
+    data = text.encode()[:IN_PROCESS_BYTES].decode(errors="ignore").encode()
     started = time.monotonic()
     with ParserPool(seconds=0.001) as pool:
         try:
             pool.parse(data, name)
         except ParseError as error:
             assert not isinstance(error, LimitExceeded)
-    assert time.monotonic() - started < 8  # on a busy machine; 1.4 s at most on an idle one
+    # For a busy machine; on an idle one it takes 1.4 s at most.
+    assert time.monotonic() - started < 8

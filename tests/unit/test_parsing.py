@@ -1,5 +1,6 @@
-"""Parsing: formats, titles and reasons, on files made here and, where it is there, on the shared corpora. Whether
-libraries read every feature of their formats is not asked here.
+"""Parsing: formats, titles, front matter and error reasons, on handmade files and, if present, the shared corpora.
+
+Not whether the libraries read every feature of their formats.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +21,7 @@ from resources.errors import ParseError
 from resources.parsing import PARSER_VERSION, parse_document
 from resources.parsing.pages import page_starts
 from resources.parsing.right_to_left import is_visual, logical
-from tests.unit.parsed import (
+from tests.support.parsed import (
     ENGLISH,
     OLE,
     SHARED,
@@ -33,7 +35,7 @@ from tests.unit.parsed import (
 )
 
 
-def test_markdown_keeps_its_text_and_gives_its_title() -> None:
+def test_markdown_keeps_its_text_and_provides_the_title() -> None:
     text = "```sh\n# not a title\n```\n\n# The *real* [title](x.md) {#anchor}\n\n" + ENGLISH
     document = parse(text, "docs/some_file.md")
     assert (document.title, document.text, document.markdown) == ("The real title", text, True)
@@ -63,16 +65,25 @@ def test_markdown_keeps_its_text_and_gives_its_title() -> None:
         ("# " + "long " * 500, "a.md", ("long " * 500)[:1000].strip()),
     ],
 )
-def test_title(text: str, key: str, title: str) -> None:
+def test_title_comes_from_front_matter_heading_or_key(text: str, key: str, title: str) -> None:
     assert parse(text, key).title == title
 
 
-def test_front_matter_names_the_author() -> None:
-    assert parse("---\ntitle: T\nauthor: Ada\n---\ntext", "a.md").author == "Ada"
+@pytest.mark.parametrize(
+    ("front_matter", "author"),
+    [
+        ("title: T\nauthor: Ada", "Ada"),
+        ('authors: [Ada, "Babbage, Charles"]', "Ada, Babbage, Charles"),
+        ("authors:\n  - Ada\n  - Bob <bob@example.org>", "Ada, Bob"),
+        ("author:\n  name: Ada", None),
+    ],
+)
+def test_front_matter_states_the_author(front_matter: str, author: str | None) -> None:
+    assert parse(f"---\n{front_matter}\n---\ntext", "a.md").author == author
 
 
 @pytest.mark.parametrize(
-    ("front", "category", "tags"),
+    ("front_matter", "category", "tags"),
     [
         ("category: Research, Development\ntags: [a, 'b c', \"d\"]", "Research, Development", ["a", "b c", "d"]),
         ("tags: a, b", "", ["a", "b"]),
@@ -82,12 +93,62 @@ def test_front_matter_names_the_author() -> None:
         (f"tags: {'x' * 300}\ncategory: {'y' * 300}", "y" * 100, ["x" * 255]),
     ],
 )  # fmt: skip
-def test_front_matter_names_category_and_tags(front: str, category: str, tags: list[str]) -> None:
-    document = parse(f"---\n{front}\n---\ntext", "a.md")
+def test_front_matter_states_category_and_tags(
+    front_matter: str, category: str, tags: list[str]
+) -> None:
+    document = parse(f"---\n{front_matter}\n---\ntext", "a.md")
     assert (document.category, document.tags) == (category, tags)
 
 
-def test_without_front_matter_nothing_is_said_of_category_and_tags() -> None:
+@pytest.mark.parametrize(
+    ("front_matter", "title", "tags"),
+    [
+        ("title: 2024-01-31\ntags: [1, 2.50, yes, null, 0x1F]", "2024-01-31", ["1", "2.50", "yes", "null", "0x1F"]),
+        ("title: >-\n  two\n  lines\ntags:\n  - a\n  -   # empty\n  - b", "two lines", ["a", "b"]),
+        ("Title: 'It''s' # comment\nTAGS: a", "It's", ["a"]),
+        ('title: "bell \\a, nul \\0"\ntags: "a, b"', "bell , nul", ["a", "b"]),
+        ("title: T\ntags: [a, [nested], {b: c}, d]\nauthor: {name: {first: Ada}}", "T", ["a", "d"]),
+        ("title: &name T\ntags: !custom [a]", "T", ["a"]),
+        ("title: T\n? [a, b]\n: c", "Heading", []),
+        ("title: &name T\nauthor: *name\ntags: [a]", "Heading", []),
+        ("title: first: second\ntags: [a]", "Heading", []),
+        ("- title: T\n- tags: [a]", "Heading", []),
+        ("only text", "Heading", []),
+        ("# only a comment", "Heading", []),
+    ],
+)  # fmt: skip
+def test_front_matter_is_yaml_and_has_no_fields_if_it_is_invalid(
+    front_matter: str, title: str, tags: list[str]
+) -> None:
+    document = parse(f"---\n{front_matter}\n---\n# Heading\n", "a.md")
+    assert (document.title, document.category, document.tags) == (title, "", tags)
+
+
+@pytest.mark.parametrize("has_libyaml", [True, False])
+@pytest.mark.parametrize(
+    "front_matter",
+    [
+        "\n".join(["a0: &a0 [x]", *(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 10}]" for n in range(1, 30))]),
+        "a: &a [*a]",
+        "a: " + "[" * 50_000 + "]" * 50_000,
+        "a: " + "{" * 50_000,
+        "- " * 50_000,
+        "? " * 50_000,
+    ],
+    ids=lambda value: str(value)[:12],
+)
+def test_front_matter_that_could_exhaust_memory_or_the_stack_has_no_fields(
+    front_matter: str, has_libyaml: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_libyaml:
+        monkeypatch.delattr(yaml, "CBaseLoader", raising=False)
+    start = time.process_time()
+    document = parse(f"---\n{front_matter}\n---\n# Heading\n", "a.md")
+    assert (document.title, document.category, document.tags) == ("Heading", "", [])
+    assert time.process_time() - start < 3
+
+
+def test_without_front_matter_category_and_tags_are_none() -> None:
     document = parse("# Title\n\ntags: [a]\n", "a.md")
     assert (document.category, document.tags) == (None, None)
 
@@ -111,7 +172,7 @@ def test_json_becomes_lines_that_name_their_path() -> None:
         parse("{ nonsense", "x.json")
 
 
-def test_xml_keeps_text_and_follows_nothing(tmp_path: Path) -> None:
+def test_xml_keeps_text_and_loads_no_external_entity(tmp_path: Path) -> None:
     document = parse("<r><title>Feed</title><p>Some <b>mixed</b> text</p></r>", "a.xml")
     assert (document.text, document.title) == ("title: Feed\nSome mixed text", "Feed")
     secret = tmp_path / "secret.txt"
@@ -121,12 +182,12 @@ def test_xml_keeps_text_and_follows_nothing(tmp_path: Path) -> None:
     assert "broken but here" in parse("<r><a>broken but here</r>", "a.xml").text
 
 
-def test_subtitles_are_what_is_said() -> None:
+def test_subtitles_become_the_spoken_lines() -> None:
     text = "WEBVTT\n\nNOTE by me\n\n1\n00:00:01.000 --> 00:00:02.000 align:start\n<v Ann>Hello there\n\n2\n00:03.000 --> 00:04.000\nBye"
     assert parse(text, "a.vtt").text == "Hello there\nBye"
 
 
-def test_menus_of_links_go_and_links_in_sentences_stay() -> None:
+def test_menus_of_links_are_removed_and_links_in_sentences_stay() -> None:
     menu = "".join(f"<li><a href='/{n}'>Topic number {n}</a></li>" for n in range(20))
     prose = f"<p>{ENGLISH} <a href='/fox'>Foxes</a> jump.</p>" * 8
     page = parse(f"<html><body><ul>{menu}</ul>{prose}</body></html>", "a.html").text
@@ -135,12 +196,13 @@ def test_menus_of_links_go_and_links_in_sentences_stay() -> None:
     assert "Topic number 7" in parse(f"<html><body><ul>{menu}</ul></body></html>", "a.html").text
 
 
-def test_html_is_its_main_content() -> None:
+def test_html_is_reduced_to_its_main_content() -> None:
     page = f"""<!doctype html><html lang="en"><head><title>A &amp; B</title><meta name="author" content="Ada">
     <script>var x = "hidden"</script></head><body><nav>Menu</nav><main><h1>Head</h1><p>{ENGLISH}</p>
     <pre><code>a = b_c
 # same block</code></pre><img src="http://127.0.0.1:9/pixel.png" alt="a picture"></main><footer>Imprint</footer></body>"""
-    document = parse(page, "page")  # no suffix: decided by content
+    # Without a suffix, the content decides.
+    document = parse(page, "page")
     assert (document.title, document.author, document.mime_type) == ("A & B", "Ada", "text/html")
     assert (
         document.markdown and "# Head" in document.text and "a = b_c\n# same block" in document.text
@@ -180,16 +242,15 @@ def test_html_furniture_may_be_nested_or_never_closed() -> None:
         ("Ã©" * 100_000, "a.txt"),
     ],
 )
-def test_nothing_takes_quadratic_time(data: str, key: str) -> None:
+def test_no_input_takes_quadratic_time(data: str, key: str) -> None:
     start = time.process_time()
     with contextlib.suppress(ParseError):
         parse(data, key)
-    assert (
-        time.process_time() - start < 3
-    )  # measured: below 0.5 s; quadratic ones took 18 and 140 s
+    # Measured: below 0.5 s; quadratic parsers took 18 and 140 s.
+    assert time.process_time() - start < 3
 
 
-def test_word_gives_headings_title_and_author() -> None:
+def test_word_provides_headings_title_and_author() -> None:
     data = docx(paragraph("Chapter", "Heading1") + paragraph(ENGLISH), "A Report")
     for key in ("a.docx", "named-wrongly.doc", "no-suffix"):
         document = parse_document(data, key)
@@ -202,13 +263,13 @@ def test_word_gives_headings_title_and_author() -> None:
     assert parse_document(docx(paragraph(ENGLISH), "Untitled"), "my_notes.docx").title == "my notes"
 
 
-def test_pdf_text_and_pages() -> None:
+def test_pdf_provides_text_and_page_count() -> None:
     document = parse_document(pdf(f"BT /F1 12 Tf 20 700 Td ({ENGLISH}) Tj ET"), "paper.pdf")
     assert ENGLISH in document.text
     assert document.metadata["pages"] == 1
 
 
-def test_pages_are_found_again_in_the_text() -> None:
+def test_pages_are_located_in_the_text() -> None:
     pages = [
         f"Running head\nPage {n}: the {n * 7} stones of quarry {n * 13} were counted."
         for n in range(1, 9)
@@ -216,33 +277,37 @@ def test_pages_are_found_again_in_the_text() -> None:
     text = "\n\n".join(f"**Page {n}:** {page[21:]}" for n, page in enumerate(pages, 1))
     starts = page_starts(text, pages)
     assert [text[start:].split(":")[0] for start in starts] == [f"**Page {n}" for n in range(1, 9)]
-    lost = [*pages[:3], "A page of which nothing is in the text at all", *pages[3:]]
-    assert page_starts(text, lost) == [*starts[:3], starts[3], *starts[3:]]
+    with_absent_page = [*pages[:3], "A page of which nothing is in the text at all", *pages[3:]]
+    assert page_starts(text, with_absent_page) == [*starts[:3], starts[3], *starts[3:]]
     assert page_starts(text, []) == [] and page_starts("", pages) == [0] * 8
 
 
-def test_lines_drawn_from_left_to_right_are_read_from_right_to_left() -> None:
-    read = "تعتبر لغة Python و R من الأدوات القوية، وهي سريعة.\nتحسين الإنتاجية في 2024 ممكن."
-    drawn = ".سريعة وهي ،القوية الأدوات من R و Python لغة تعتبر\n.ممكن 2024 في الإنتاجية تحسين"
-    assert is_visual([drawn]) and not is_visual([read]) and not is_visual([ENGLISH])
-    assert logical(drawn) == read.replace("Python و R", "Python و R")
+def test_lines_in_visual_order_become_lines_in_logical_order() -> None:
+    logical_order = (
+        "تعتبر لغة Python و R من الأدوات القوية، وهي سريعة.\nتحسين الإنتاجية في 2024 ممكن."
+    )
+    visual_order = (
+        ".سريعة وهي ،القوية الأدوات من R و Python لغة تعتبر\n.ممكن 2024 في الإنتاجية تحسين"
+    )
+    assert is_visual([visual_order])
+    assert not is_visual([logical_order]) and not is_visual([ENGLISH])
+    assert logical(visual_order) == logical_order.replace("Python و R", "Python و R")
 
 
-def test_rtf_names_its_code_page_by_its_fonts() -> None:
-    said = "日本語の文書".encode("cp932")
-    escaped = "".join(f"\\'{byte:02x}" for byte in said)
+def test_rtf_is_decoded_by_the_charset_of_its_fonts() -> None:
+    escaped = "".join(f"\\'{byte:02x}" for byte in "日本語の文書".encode("cp932"))
     rtf = f"{{\\rtf1\\ansi\\deff0{{\\fonttbl{{\\f0\\fnil\\fcharset128 Gothic;}}}}\\f0 {escaped}\\par}}"
     assert parse(rtf, "a.rtf").text == "日本語の文書"
 
 
-def test_mail_is_headed_by_its_subject() -> None:
+def test_the_title_of_a_mail_is_its_subject() -> None:
     mail = f"From: Ada <ada@example.org>\nTo: Bob <bob@example.org>\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\n\n{ENGLISH}\n"
     document = parse(mail, "a.eml")
     assert (document.title, document.author) == ("Grüße", "Ada")
     assert ENGLISH in document.text
 
 
-def test_unknown_suffix_with_text_is_text() -> None:
+def test_text_with_an_unknown_suffix_is_plain_text() -> None:
     assert parse(ENGLISH, "LICENSE").mime_type == "text/plain"
     assert parse(ENGLISH, "thing.xyz").text == ENGLISH
 
@@ -265,7 +330,7 @@ def test_unknown_suffix_with_text_is_text() -> None:
         (b"PK\x07\x08" + bytes(40), "a.zip", "archives in parts"),
         (OLE + b"\xec\xa5" + bytes(9) + b"\x01" + bytes(500), "a.doc", "encrypted: a password"),
         (docx(paragraph(ENGLISH))[:300], "a.docx", "damaged"),
-        (b"PK\x05\x06 but no more" + bytes(20), "a.docx", "does not begin like one"),
+        (b"PK\x05\x06 but no more" + bytes(20), "a.docx", "lacks the signature"),
         (b"%PDF-1.4\n" + b"nonsense " * 50, "a.pdf", "PDF file is damaged"),
         (pdf("0 0 m 10 10 l S"), "scan.pdf", "no text layer"),
         (docx(""), "a.docx", "no text"),
@@ -282,7 +347,9 @@ def test_unknown_suffix_with_text_is_text() -> None:
         ),
     ],
 )
-def test_what_cannot_be_read_says_why(data: bytes, key: str, reason: str) -> None:
+def test_the_error_of_an_unreadable_file_states_the_reason(
+    data: bytes, key: str, reason: str
+) -> None:
     with pytest.raises(ParseError, match=reason) as caught:
         parse_document(data, key)
     assert "\n" not in str(caught.value) and "Error:" not in str(caught.value)
@@ -292,7 +359,7 @@ def test_what_cannot_be_read_says_why(data: bytes, key: str, reason: str) -> Non
     st.binary(max_size=400),
     st.sampled_from(("a.md", "a.csv", "a.json", "a.xml", "a.html", "a.eml", "a.rtf", "x")),
 )
-def test_any_bytes_give_a_document_or_a_reason(data: bytes, key: str) -> None:
+def test_any_bytes_yield_a_document_or_a_reason(data: bytes, key: str) -> None:
     try:
         document = parse_document(data, key)
     except ParseError as error:
@@ -301,40 +368,40 @@ def test_any_bytes_give_a_document_or_a_reason(data: bytes, key: str) -> None:
         assert document.text.strip() and document.title and "\0" not in document.text
 
 
-def test_threads_give_what_one_thread_gives() -> None:
+def test_several_threads_yield_the_results_of_one_thread() -> None:
     inputs = [(text * 3).encode() for text in TEXTS.values()] * 8
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(lambda data: parse_document(data, "a.md"), inputs))
-    assert together == [parse_document(data, "a.md") for data in inputs]
+        documents = list(pool.map(lambda data: parse_document(data, "a.md"), inputs))
+    assert documents == [parse_document(data, "a.md") for data in inputs]
 
 
-def test_import_is_light_and_the_version_names_the_libraries() -> None:
+def test_import_loads_no_heavy_library_and_the_version_names_them() -> None:
     heavy = ("kreuzberg", "ftfy", "lingua", "charset_normalizer")
     script = f"import sys, resources.parsing; print([m for m in {heavy} if m in sys.modules])"
-    shown = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.strip() == "[]"
+    assert process.stdout.strip() == "[]"
     assert all(name.split("_")[0] in PARSER_VERSION for name in heavy)
 
 
 @needs_shared
-def test_every_office_file_is_parsed_or_refused_with_a_reason() -> None:
-    parsed, refused = 0, {}
+def test_every_office_file_is_parsed_or_fails_with_a_reason() -> None:
+    parsed, reasons = 0, {}
     for path in sorted((SHARED / "corpora/office-pdf-mixed").rglob("*.*")):
         try:
             document = parse_document(path.read_bytes(), path.name)
         except ParseError as error:
-            refused[path.name] = str(error)
+            reasons[path.name] = str(error)
         else:
             parsed += 1
             assert document.text.strip() and document.title
-    assert parsed >= 315, refused
-    assert not [reason for reason in refused.values() if "Error" in reason]
+    assert parsed >= 315, reasons
+    assert not [reason for reason in reasons.values() if "Error" in reason]
 
 
 @needs_shared
-def test_hostile_files_never_do_anything_else() -> None:
+def test_every_hostile_file_is_parsed_or_fails_with_a_reason() -> None:
     for path in sorted((SHARED / "hostile").rglob("*.*")):
         try:
             parse_document(path.read_bytes(), path.name)

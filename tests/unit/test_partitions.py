@@ -1,4 +1,4 @@
-"""Partition keys: the names of sources, in every script, and nothing that a filter expression could trip over."""
+"""Partition keys: the names of sources, in every script, without characters that could break a filter expression."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = ["a", "docs", "my docs", "a.b-c_d", "資料", "مستندات", "문서 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_are_keys_and_back(name: str) -> None:
+def test_names_become_keys_and_names_again(name: str) -> None:
     assert source_name(partition_key(name)) == name
 
 
@@ -23,10 +23,10 @@ def test_names_are_keys_and_back(name: str) -> None:
     "name",
     ["", " ", " a", "a ", ".a", "a.", "a/b", "a\\b", 'a"b', "a'b", "a\n", "a\tb", "a,b", "a*", "x" * 101],
 )  # fmt: skip
-def test_what_cannot_be_a_key_is_refused_by_name(name: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+def test_an_invalid_key_is_rejected_and_named(name: str) -> None:
+    with pytest.raises(ConfigError) as error:
         partition_key(name)
-    assert repr(name) in str(caught.value)
+    assert repr(name) in str(error.value)
 
 
 @given(st.text(max_size=101))
@@ -40,7 +40,7 @@ def test_no_key_breaks_out_of_a_filter(name: str) -> None:
     assert of_source(source_name(key)) == f'source == "{name}"'
 
 
-def test_partitions_that_stand_side_by_side_are_synced_together() -> None:
-    known = ["a", "b", "paused", "c", "big", "big/01-of-02", "big/02-of-02", "d", "e"]
-    assert ranges(known, {"e", "a", "c", "b", "d"}) == [["a", "b"], ["c"], ["d", "e"]]
-    assert ranges(known, set()) == []
+def test_adjacent_partitions_are_synced_together() -> None:
+    partitions = ["a", "b", "paused", "c", "big", "big/01-of-02", "big/02-of-02", "d", "e"]
+    assert ranges(partitions, {"e", "a", "c", "b", "d"}) == [["a", "b"], ["c"], ["d", "e"]]
+    assert ranges(partitions, set()) == []

@@ -1,4 +1,4 @@
-"""Fusion and late interaction against implementations that a reader can check by eye."""
+"""Fusion and late interaction, compared with implementations that a reader can check by eye."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_fusion_is_the_sum_of_reciprocal_ranks(rankings: list[list[int]], k: int
 
 
 @given(st.lists(st.integers(), unique=True))
-def test_one_ranking_stays_as_it_is(ranking: list[int]) -> None:
+def test_fusion_of_one_ranking_does_not_change_it(ranking: list[int]) -> None:
     assert [key for key, _ in reciprocal_rank_fusion([ranking])] == ranking
 
 
-def test_fusion_prefers_what_both_found_and_keeps_the_first_of_equals() -> None:
+def test_fusion_prefers_keys_of_both_rankings_and_keeps_the_order_of_ties() -> None:
     assert RRF_K == 60
     assert [key for key, _ in reciprocal_rank_fusion([["a", "b"], ["c", "b"]])] == ["b", "a", "c"]
     assert reciprocal_rank_fusion([]) == []
@@ -56,14 +56,14 @@ def test_maxsim_is_the_mean_of_the_best_products(q: int, t: int, d: int, seed: i
     query = random.standard_normal((q, d)).astype(np.float32)
     document = random.standard_normal((t, d)).astype(np.float32)
     assert maxsim(query, document) == pytest.approx(slow_maxsim(query, document), abs=1e-4)
-    # The order of a document's tokens does not matter: the collection returns them in none.
+    # The order of a document's tokens does not matter: the collection returns them in any order.
     shuffled = random.permutation(document)
     assert maxsim(query, shuffled) == pytest.approx(maxsim(query, document), abs=1e-5)
 
 
-def test_maxsim_of_nothing_is_nothing() -> None:
-    empty, one = np.zeros((0, 3), np.float32), np.ones((1, 3), np.float32)
-    assert maxsim(empty, one) == maxsim(one, empty) == maxsim(empty, empty) == 0.0
+def test_maxsim_without_tokens_is_zero() -> None:
+    empty, full = np.zeros((0, 3), np.float32), np.ones((1, 3), np.float32)
+    assert maxsim(empty, full) == maxsim(full, empty) == maxsim(empty, empty) == 0.0
 
 
 def test_documents_are_ranked_by_maxsim() -> None:

@@ -1,4 +1,4 @@
-"""Retrieval sets: files that people bring, and questions made of texts."""
+"""Retrieval sets: files that users provide, and questions generated from texts."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def test_files_in_beirs_layout_are_read() -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        ([], "expected a query a line, found none"),
+        ([], "expected one query per line, found none"),
         (["not json"], 'line 1: expected {"_id": …, "text": …}, found \'not json\''),
         (['{"_id": "q", "text": " "}'], "line 1: expected"),
         (['["q"]'], "line 1: expected"),
-        (['{"_id": 1, "text": "a"}', '{"_id": 1, "text": "b"}'], "line 2: query 1 is there twice"),
+        (['{"_id": 1, "text": "a"}', '{"_id": 1, "text": "b"}'], "line 2: query 1 occurs twice"),
         (["x"] * 30, "and 20 more"),
     ],
 )
-def test_a_wrong_query_is_named_with_its_line(lines: list[str], expected: str) -> None:
+def test_an_invalid_query_is_named_with_its_line(lines: list[str], expected: str) -> None:
     with pytest.raises(ValueError) as error:
         read_queries(lines)
     assert expected in str(error.value)
@@ -47,7 +47,7 @@ def test_a_wrong_query_is_named_with_its_line(lines: list[str], expected: str) -
         (["query-id\tcorpus-id\tscore\tstart\tend", "q1\ta.md\t1\t9\t9"], "start < end"),
     ],
 )
-def test_a_wrong_judgement_is_named_with_its_line(lines: list[str], expected: str) -> None:
+def test_an_invalid_judgement_is_named_with_its_line(lines: list[str], expected: str) -> None:
     with pytest.raises(ValueError) as error:
         read_judgements(lines, QUERIES)
     assert expected in str(error.value)
@@ -61,16 +61,15 @@ def test_a_wrong_judgement_is_named_with_its_line(lines: list[str], expected: st
         ("رصدخانه هر شب ساعت نه باز است.", "سنجاب‌ها نگهبان حوض جیوه هستند."),
     ],
 )
-def test_the_rarest_sentence_asks_for_a_text(common: str, rare: str) -> None:
+def test_the_rarest_sentence_of_a_text_is_its_question(common: str, rare: str) -> None:
     texts = [f"{common} {common}"] * 20 + [f"# Notes\n\n{common} {rare}\n{common}"]
-    known = frequencies(texts)
-    query = known_item_query(texts[-1], known, len(texts))
+    query = known_item_query(texts[-1], frequencies(texts), len(texts))
     assert query is not None
     assert query in rare
     assert len(query) > len(rare) * 0.8
 
 
-def test_a_long_sentence_is_cut_and_nothing_is_asked_of_too_little() -> None:
+def test_a_long_sentence_is_cut_and_too_short_a_text_has_no_question() -> None:
     query = known_item_query("word " * 80 + "one two three", frequencies([]), 1)
     assert query is None or len(query) <= LONGEST
     long = " ".join(f"word{n}" for n in range(80))

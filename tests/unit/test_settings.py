@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rag_assets.definitions import build_resources, without_secrets
-from rag_assets.settings import Settings, load_settings, settings_file, write_setting
+from rag_assets.settings.load import Settings, load_settings, settings_file, write_setting
 from resources.errors import ConfigError
 
 
@@ -154,6 +154,6 @@ def test_dagster_finds_secrets_of_the_settings_file(
 
 def test_settings_without_schedules_are_read_without_dagster() -> None:
     """Its import is most of what a command like `rag status` would take."""
-    code = "import sys; from rag_assets.settings import load_settings; load_settings(); print('dagster' in sys.modules)"
+    code = "import sys; from rag_assets.settings.load import load_settings; load_settings(); print('dagster' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"

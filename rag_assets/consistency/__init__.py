@@ -1,0 +1,1 @@
+"""Comparison of PostgreSQL, Parquet and Milvus; findings as data. No Dagster."""

@@ -1,0 +1,1 @@
+"""Measurements of retrieval and of indexes, and their judgement. No Dagster."""

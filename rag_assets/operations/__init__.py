@@ -1,0 +1,1 @@
+"""Operations on a deployment: repair, rebuild, erasure, lineage, source specifications. No Dagster."""

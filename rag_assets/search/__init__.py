@@ -1,0 +1,1 @@
+"""Search: a typed request, candidates from Milvus, texts from PostgreSQL. No Dagster."""

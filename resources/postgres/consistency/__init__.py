@@ -1,0 +1,1 @@
+"""Queries of checks and repairs, and the table of check results."""

@@ -1,0 +1,1 @@
+"""Tables of documents, chunks and their history."""

@@ -1,0 +1,236 @@
+"""Table `documents`: parsed texts. What is to be parsed is what the entries say and the documents do not."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, LiteralString, NamedTuple
+
+from rag_assets.pipeline.identity import fingerprint
+from resources.parsing import PARSER_VERSION
+from resources.postgres.bulk_copy import copy_rows
+from resources.postgres.connection import Connection, Writer
+from resources.postgres.registry.sources import SourceRow
+from resources.postgres.scope import SyncScope, in_scope
+from resources.postgres.work_table import fill_work_table
+
+#: Raw bytes parsed at a time, with 64 KiB more for each document: at most 512 documents.
+BATCH_BYTES = 32 * 1024 * 1024
+DOCUMENT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ToParse:
+    key: str
+    document_id: uuid.UUID
+    locator: str
+    content_hash: str | None
+    error: str | None
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRow:
+    """A document as parsed, or (with `error`) as it could not be; `limited`: for want of time or memory."""
+
+    id: uuid.UUID
+    key: str
+    raw_hash: str | None
+    error: str | None = None
+    limited: bool = False
+    title: str = ""
+    content: str = ""
+    author: str | None = None
+    language: str | None = None
+    mime_type: str | None = None
+    is_markdown: bool = False
+    word_count: int = 0
+    metadata: str = "{}"  # JSON
+    source_url: str | None = None
+    # None: neither source nor document says, and what stands there stays. Empty: they say that there is none.
+    category: str | None = None
+    tags: Sequence[str] | None = None
+    signature: list[int] | None = (
+        None  # see pipeline/near_duplicates.py; written by write_signatures
+    )
+
+
+class ParserFingerprints(NamedTuple):
+    """Of what determines texts; and, with the limits of time and memory, of what determines that one failed by them."""
+
+    parser: str
+    limited: str
+
+    @classmethod
+    def of(cls, language: str | None, seconds: float, memory_mib: int) -> ParserFingerprints:
+        """Of the parser as it is now, for a source that prescribes this language, or none."""
+        read = (PARSER_VERSION, language or "")
+        return cls(fingerprint(*read), fingerprint(*read, str(seconds), str(memory_mib)))
+
+
+def entries_to_parse(
+    source: LiteralString, parser: LiteralString, limited: LiteralString
+) -> LiteralString:
+    """Entries `e` of a source whose document `d` is not what these fingerprints would make of them."""
+    return f"""FROM source_entries e LEFT JOIN documents d ON d.id = e.document_id
+           WHERE {in_scope(source, "e.source_id", "e.document_id")} AND (d.id IS NULL
+             OR d.raw_hash IS DISTINCT FROM e.content_hash
+             OR coalesce(d.parser_fingerprint, '') NOT IN ({parser}, {limited})
+             OR (e.error IS NOT NULL AND d.error_message IS DISTINCT FROM e.error))
+             AND (d.id IS NOT NULL OR e.removed_hash IS NULL OR e.removed_hash <> e.content_hash)"""
+
+
+def gone_documents(source: LiteralString) -> LiteralString:
+    """Documents `d` of a source whose entry is gone."""
+    return f"""FROM documents d WHERE {in_scope(source, "d.source_uuid", "d.id")} AND NOT EXISTS (
+                       SELECT FROM source_entries e WHERE e.source_id = {source} AND e.key = d.source_key)"""
+
+
+def plan_parsing(writer: Writer, part: SyncScope, fingerprints: ParserFingerprints) -> int:
+    """Leaves the entries to parse in `pg_temp.todo`. Returns the number of batches."""
+    return fill_work_table(
+        writer.connection,
+        f"""SELECT e.key, e.document_id, e.locator, e.content_hash, e.error, d.id IS NULL AS is_new,
+             (sum(coalesce(e.size, 0) + %(document_bytes)s) OVER (ORDER BY e.key))::bigint / %(batch_bytes)s AS batch
+           {entries_to_parse("%(source)s", "%(parser)s", "%(limited)s")}""",
+        {
+            **part.parameters(),
+            **fingerprints._asdict(),
+            "document_bytes": DOCUMENT_BYTES,
+            "batch_bytes": BATCH_BYTES,
+        },
+    )
+
+
+def batch_to_parse(connection: Connection, batch: int) -> list[ToParse]:
+    rows = connection.execute(
+        "SELECT key, document_id, locator, content_hash, error, is_new FROM pg_temp.todo WHERE batch = %s ORDER BY key",
+        [batch],
+    )
+    return [ToParse(*row) for row in rows]
+
+
+_PARSED_COLUMNS = {
+    "id": "uuid",
+    "key": "text",
+    "raw_hash": "text",
+    "error": "text",
+    "limited": "bool",
+    "title": "text",
+    "content": "text",
+    "author": "text",
+    "language": "text",
+    "mime_type": "text",
+    "is_markdown": "bool",
+    "word_count": "int4",
+    "metadata": "text",
+    "source_url": "text",
+    "category": "text",
+    "tags": "text[]",
+}
+
+
+#: Another raw content or text is another version. The trigger finds other changes, at the price of a second update.
+_NEXT_VERSION = """
+  version = documents.version + (documents.raw_hash IS DISTINCT FROM excluded.raw_hash
+    OR (excluded.error_message IS NULL AND documents.content <> excluded.content))::int,
+  versioned_at = CASE WHEN documents.raw_hash IS DISTINCT FROM excluded.raw_hash
+    OR (excluded.error_message IS NULL AND documents.content <> excluded.content)
+    THEN clock_timestamp() ELSE documents.versioned_at END"""
+
+
+def write_documents(
+    connection: Connection,
+    source: SourceRow,
+    rows: Iterable[DocumentRow],
+    fingerprints: ParserFingerprints,
+) -> None:
+    """Upserts a batch. A document whose text is unchanged keeps its chunks; a failed one keeps its last good text."""
+    copy_rows(
+        connection,
+        "parsed",
+        _PARSED_COLUMNS,
+        ([getattr(row, name) for name in _PARSED_COLUMNS] for row in rows),
+    )
+    parameters: dict[str, Any] = {
+        "source": source.id,
+        "type": source.source_type,
+        "name": source.name,
+        **fingerprints._asdict(),
+    }
+    connection.execute(
+        f"""INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, source_url,
+             author, language, word_count, char_count, raw_hash, parser_fingerprint, mime_type, is_markdown, metadata,
+             category, tags, processing_status, parsed_run)
+           SELECT id, title, content, %(type)s, %(name)s || '/' || key, %(source)s, key, source_url, author, language,
+             word_count, length(content), raw_hash, %(parser)s, mime_type, is_markdown, metadata::jsonb,
+             CASE WHEN category IS NULL THEN (SELECT d.category FROM documents d WHERE d.id = parsed.id)
+               ELSE nullif(category, '') END,
+             coalesce(tags, (SELECT d.tags FROM documents d WHERE d.id = parsed.id)), 'pending', rag_run()
+           FROM parsed WHERE error IS NULL
+           ON CONFLICT (id) DO UPDATE SET title = excluded.title, content = excluded.content,
+             source_url = excluded.source_url, author = excluded.author, language = excluded.language,
+             word_count = excluded.word_count, char_count = excluded.char_count, raw_hash = excluded.raw_hash,
+             parser_fingerprint = excluded.parser_fingerprint, mime_type = excluded.mime_type,
+             is_markdown = excluded.is_markdown, metadata = excluded.metadata, error_message = NULL,
+             category = excluded.category, tags = excluded.tags,
+             updated_at = now(), parsed_run = excluded.parsed_run, {_NEXT_VERSION},
+             chunker_fingerprint = CASE WHEN documents.content = excluded.content
+               AND documents.is_markdown = excluded.is_markdown THEN documents.chunker_fingerprint END,
+             processing_status = CASE WHEN documents.content = excluded.content
+               AND documents.is_markdown = excluded.is_markdown AND documents.chunker_fingerprint IS NOT NULL
+               THEN 'completed' ELSE 'pending' END""",
+        parameters,
+    )
+    connection.execute(
+        f"""INSERT INTO documents (id, title, content, source_type, source_id, source_uuid, source_key, language,
+             raw_hash, parser_fingerprint, processing_status, indexing_status, error_message, parsed_run)
+           SELECT id, title, '', %(type)s, %(name)s || '/' || key, %(source)s, key, NULL, raw_hash,
+             CASE WHEN limited THEN %(limited)s ELSE %(parser)s END, 'failed', 'failed', error, rag_run()
+           FROM parsed WHERE error IS NOT NULL
+           ON CONFLICT (id) DO UPDATE SET raw_hash = excluded.raw_hash,
+             parser_fingerprint = excluded.parser_fingerprint, processing_status = 'failed',
+             error_message = excluded.error_message, updated_at = now(), parsed_run = excluded.parsed_run,
+             {_NEXT_VERSION}""",
+        parameters,
+    )
+
+
+def delete_gone_documents(writer: Writer, part: SyncScope, *, limit: int = 500) -> int:
+    """Deletes the documents whose entry is gone, `limit` a transaction; triggers queue their vectors' deletion."""
+    total = 0
+    while True:
+        with writer.transaction() as connection:
+            count = connection.execute(
+                f"""DELETE FROM documents WHERE id IN (
+                     SELECT d.id {gone_documents("%(source)s")} LIMIT %(limit)s)""",
+                {**part.parameters(), "limit": limit},
+            ).rowcount
+        total += count
+        if count < limit:
+            return total
+
+
+def count_documents(connection: Connection, part: SyncScope) -> int:
+    row = connection.execute(
+        f"SELECT count(*) FROM documents WHERE {in_scope('%(source)s', 'source_uuid', 'id')}",
+        part.parameters(),
+    ).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def failed_documents(
+    connection: Connection, source_id: uuid.UUID, *, limit: int | None = None
+) -> Sequence[tuple[str, str]]:
+    """(key, reason) of the documents that could not be read or embedded."""
+    return connection.execute(
+        """SELECT source_key, coalesce(error_message, (
+             SELECT embedding_error FROM document_chunks c WHERE c.document_id = d.id
+             AND embedding_error IS NOT NULL ORDER BY position LIMIT 1), 'unknown')
+           FROM documents d
+           WHERE source_uuid = %s AND (processing_status = 'failed' OR indexing_status = 'failed')
+           ORDER BY source_key LIMIT %s""",
+        [source_id, limit],
+    ).fetchall()

@@ -1,0 +1,1 @@
+"""Queries of a search, and its counts."""

@@ -1,0 +1,1 @@
+"""Tables of embeddings, vector rows and collections."""

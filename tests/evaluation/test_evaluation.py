@@ -1,0 +1,380 @@
+"""Evaluations on real stores: what is measured, what turns a check red, and that nothing else does.
+
+One corpus for the module. What a test breaks in Milvus, it puts back.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from rag_assets.evaluation.known_items import build_set
+from rag_assets.pipeline.retrieval_sets import Judgement
+from resources.errors import ConfigError
+from resources.milvus.store import MilvusStore
+from resources.postgres.evaluation.evaluations import (
+    Evaluation,
+    accept,
+    evaluations,
+    latest_and_accepted,
+)
+from resources.postgres.evaluation.retrieval_sets import add_set, get_set, remove_set
+from resources.postgres.registry.sources import get_source
+from tests.conftest import World, empty_world
+from tests.operations.test_rebuild import physical, rebuild
+
+CHUNKS, QUERIES = 200, 50
+QUALITY, INDEXES, ITEMS = (
+    "retrieval_quality_is_kept",
+    "indexes_find_nearest_neighbours",
+    "known_items_are_found",
+)
+
+
+def page(number: int) -> str:
+    """Some forty words of a language of syllables, of which no two pages have many in common."""
+    chance = random.Random(number)
+
+    def word() -> str:
+        syllables = ("ka", "lo", "mi", "ru", "te", "so", "ni", "va", "pe", "du", "shi", "gor")
+        return "".join(chance.choice(syllables) for _ in range(chance.randint(2, 4)))
+
+    sentences = [
+        " ".join([word().capitalize(), *(word() for _ in range(9))]) + "." for _ in range(5)
+    ]
+    return f"# Page {number}\n\n" + " ".join(sentences) + "\n"
+
+
+def flush(store: MilvusStore) -> None:
+    """Milvus Lite flushes and builds its indexes by itself too, once it has been idle for a second."""
+    for name in store.client.list_collections():
+        store.client.flush(name)
+    time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    home: Path, postgres_url: str, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("evaluation")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        empty_world(home, postgres_url, milvus_uri, folder) as world,
+    ):
+        patch.setattr(MilvusStore, "rest", flush)  # which waits 2 s before each measurement
+        world.write({f"{n:03}.md": page(n) for n in range(CHUNKS)})
+        world.add()
+        world.sync()
+        yield world
+
+
+@pytest.fixture(scope="module")
+def accepted(whole: World) -> int:
+    """The evaluation of set `known` that every test begins with."""
+    build_set(whole.connection, "known", "docs", QUERIES)
+    assert red(whole) == set()
+    return last(whole).id
+
+
+@pytest.fixture
+def world(whole: World, accepted: int) -> Iterator[World]:
+    yield whole
+    whole.connection.execute("DELETE FROM retrieval_sets WHERE name <> 'known'")
+    whole.connection.execute("DELETE FROM retrieval_evaluations WHERE id > %s", [accepted])
+
+
+def evaluate(world: World, name: str = "") -> dict[str, dg.AssetCheckEvaluation]:
+    """Measures; check -> what it says."""
+    config = {"retrieval_evaluation": {"retrieval_set": name}} if name else {}
+    result = world.run("evaluate_retrieval", ops=config)
+    return {found.check_name: found for found in result.get_asset_check_evaluations()}
+
+
+def red(world: World) -> set[str]:
+    return {name for name, found in evaluate(world).items() if not found.passed}
+
+
+def last(world: World, name: str = "known") -> Evaluation:
+    return evaluations(world.connection, name)[0]
+
+
+# What is measured -------------------------------------------------------------------------------------------------
+
+
+def test_an_evaluation_is_kept_and_shown(world: World) -> None:
+    before = world.one("SELECT sum(search_count) FROM document_chunks")
+    result = world.run("evaluate_retrieval")
+    (materialization,) = result.asset_materializations_for_node("retrieval_evaluation")
+    shown = {name: value.value for name, value in materialization.metadata.items()}
+    found = last(world)
+    first, *_ = reversed(evaluations(world.connection, "known"))
+    assert (first.accepted_at is not None, found.accepted_at) == (True, None)
+    assert found.run_id == result.run_id
+    assert found.model == world.resources["embedder"].fingerprint()
+    assert (found.queries, found.outdated) == (QUERIES, 0)
+    assert set(found.modes) == {"dense", "sparse", "hybrid"}
+    for mode, of in found.modes.items():
+        measures = of.measures
+        assert ("ANN recall@10" in measures) == (mode != "hybrid")
+        for name in ("recall@1", "recall@10", "nDCG@10", "MRR@10"):
+            measure = measures[name]
+            assert measure.lower is not None and measure.upper is not None
+            assert 0.9 < measure.lower <= measure.value <= measure.upper <= 1
+            assert shown[f"known/{mode}/{name}"] == pytest.approx(measure.value)
+        assert 0 < measures["p50 ms"].value <= measures["p95 ms"].value <= measures["p99 ms"].value
+    image = re.fullmatch(r"!\[.*\]\(data:image/svg\+xml;base64,(.*)\)", str(shown["known/plot"]))
+    assert image is not None
+    assert b"</svg>" in base64.b64decode(image[1])
+    assert world.one("SELECT sum(search_count) FROM document_chunks") == before
+
+
+def test_measures_are_those_of_what_the_searcher_finds(world: World) -> None:
+    """By documents: the rank of the right page, from the searcher, and the formulas for one relevant document."""
+    queries, judgements = {}, []
+    for n in range(0, CHUNKS, 7):
+        queries[f"q{n}"] = " ".join(
+            page(n).split()[5:8]
+        )  # three of its words, of the first sentence
+        judgements.append(Judgement(f"q{n}", f"{n:03}.md", 1))
+    add_set(world.connection, "words", get_source(world.connection, "docs"), queries, judgements)
+    evaluate(world, "words")
+    searcher = world.searcher()
+    for mode, of in last(world, "words").modes.items():
+        ranks = []
+        for judgement in judgements:
+            hits = searcher.search(queries[judgement.query], mode=mode, k=10)
+            keys = [hit.key for hit in hits]
+            ranks.append(keys.index(judgement.document) + 1 if judgement.document in keys else 99)
+        for k in (1, 5, 10):
+            expected = sum(rank <= k for rank in ranks) / len(ranks)
+            assert of.measures[f"recall@{k}"].value == pytest.approx(expected)
+        assert (
+            0
+            < sum(1 / rank for rank in ranks if rank < 99) / len(ranks)
+            == pytest.approx(of.measures["MRR@10"].value)
+        )
+
+
+def test_passages_are_found_by_the_chunks_that_overlap_them(world: World) -> None:
+    """A passage's place moves with edits above it; once its text is gone, what asked for it is outdated."""
+    paragraphs = [f"{page(n + 1000)[12:]}{page(n + 2000)[12:]}" for n in range(6)]
+    text = "# Long\n\n" + "\n\n".join(paragraphs)
+    world.write({"long.md": text, "copy.md": page(5)})
+    world.sync()
+    start = text.index(paragraphs[3])
+    spans = {"q3": (start, start + 150), "gone": (text.index(paragraphs[5]), len(text) - 1)}
+    add_set(
+        world.connection,
+        "passages",
+        get_source(world.connection, "docs"),
+        {"q3": paragraphs[3][:80], "gone": paragraphs[5][:80]},
+        [Judgement(query, "long.md", 1, span) for query, span in spans.items()],
+    )
+    evaluate(world, "passages")
+    assert last(world, "passages").modes["sparse"].measures["recall@1"].value == 1
+    world.write({"long.md": "# Long\n\nA new opening.\n\n" + "\n\n".join(paragraphs[1:5])})
+    world.sync()
+    evaluate(world, "passages")
+    found = last(world, "passages")
+    assert (found.queries, found.outdated) == (1, 1)
+    assert found.modes["sparse"].measures["recall@1"].value == 1
+    for name in ("long.md", "copy.md"):
+        (world.folder / "docs" / name).unlink()
+    world.sync()
+    with pytest.raises(dg.Failure, match="has nothing of what its 2 queries ask for"):
+        evaluate(world, "passages")
+
+
+def test_an_equal_text_elsewhere_is_as_good(world: World) -> None:
+    world.write({"copies/005.md": page(5)})
+    world.sync()
+    question = " ".join(page(5).split()[4:12])
+    source = get_source(world.connection, "docs")
+    for n, key in enumerate(("005.md", "copies/005.md")):
+        add_set(world.connection, f"copy{n}", source, {"q": question}, [Judgement("q", key, 1)])
+        evaluate(world, f"copy{n}")
+        assert last(world, f"copy{n}").modes["sparse"].measures["recall@1"].value == 1
+    (world.folder / "docs" / "copies/005.md").unlink()
+    world.sync()
+
+
+def test_a_set_is_built_the_same_each_time(world: World) -> None:
+    build_set(world.connection, "again", "docs", QUERIES)
+    questions = [
+        world.connection.execute(
+            """SELECT query_id, text FROM retrieval_queries q JOIN retrieval_sets s ON s.id = q.set_id
+               WHERE s.name = %s ORDER BY 1""",
+            [name],
+        ).fetchall()
+        for name in ("known", "again")
+    ]
+    assert questions[0] == questions[1]
+    assert get_set(world.connection, "again").queries == QUERIES
+    build_set(world.connection, "all", "docs", 10_000)
+    assert get_set(world.connection, "all").queries == CHUNKS
+
+
+def test_what_does_not_fit_the_source_is_refused(world: World) -> None:
+    source = get_source(world.connection, "docs")
+    wrong: list[tuple[list[Judgement], str]] = [
+        ([Judgement("q", "nowhere.md", 1)], "'nowhere.md': expected the key of a document of docs"),
+        ([Judgement("q", "001.md", 1, (0, 99999))], "expected a passage within its"),
+        ([Judgement("q", "001.md", 1, (0, 5)), Judgement("q", "002.md", 1)], "in every judgement"),
+    ]
+    for judgements, expected in wrong:
+        with pytest.raises(ConfigError) as error:
+            add_set(world.connection, "wrong", source, {"q": "text"}, judgements)
+        assert expected in str(error.value)
+    with pytest.raises(ConfigError, match="already"):
+        build_set(world.connection, "known", "docs", 5)
+    with pytest.raises(ConfigError, match="expected 1 to 100 characters, found 101"):
+        build_set(world.connection, "x" * 101, "docs", 5)
+    with pytest.raises(ConfigError, match="known: known"):
+        remove_set(world.connection, "wrong")
+
+
+# What turns red ---------------------------------------------------------------------------------------------------
+
+
+def test_a_clean_system_stays_green(world: World) -> None:
+    for _ in range(2):
+        world.sync()
+        assert red(world) == set()
+    first, *_ = reversed(evaluations(world.connection, "known"))
+    pairs = latest_and_accepted(world.connection, "docs")
+    assert [accepted.id for _, accepted in pairs] == [first.id]
+
+
+Rows = list[dict[str, Any]]
+
+
+def swap(rows: Rows) -> Rows:
+    """A tenth of the rows, each with the vector of another one of them."""
+    changed = rows[:: len(rows) // (CHUNKS // 10)]
+    moved = [*changed[1:], changed[0]]
+    return [{**row, "vector": other["vector"]} for row, other in zip(changed, moved)]
+
+
+def truncate(rows: Rows) -> Rows:
+    """The four terms of the least weight are left of each."""
+    return [
+        {**row, "vector": dict(sorted(row["vector"].items(), key=lambda item: item[1])[:4])}
+        for row in rows
+    ]
+
+
+def scale(rows: Rows) -> Rows:
+    """Vectors as a model gives them without normalisation: of lengths from 1 to 8."""
+    return [
+        {**row, "vector": [value * (1 + n % 8) for value in row["vector"]]}
+        for n, row in enumerate(rows)
+    ]
+
+
+def all_rows(world: World, kind: str) -> Rows:
+    """In the order of their documents' keys: a test is the same each time, though ids are not."""
+    found = world.store.client.query(
+        f"{kind}_collection", filter='id >= ""', output_fields=["*"], limit=1000
+    )
+    keys = dict(world.connection.execute("SELECT id::text, source_key FROM documents").fetchall())
+    return sorted((dict(row) for row in found), key=lambda row: keys[row["document_id"]])
+
+
+def upsert(world: World, kind: str, rows: Rows) -> None:
+    for start in range(0, len(rows), 100):
+        world.store.client.upsert(f"{kind}_collection", rows[start : start + 100])
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage", "expected"),
+    [
+        ("sparse", swap, {QUALITY, INDEXES, ITEMS}),
+        ("sparse", truncate, {INDEXES}),
+        ("dense", scale, {INDEXES}),
+    ],
+)
+def test_wrong_vectors_turn_a_check_red(
+    world: World, kind: str, damage: Callable[[Rows], Rows], expected: set[str]
+) -> None:
+    rows = all_rows(world, kind)
+    try:
+        upsert(world, kind, damage(rows))
+        assert red(world) >= expected
+    finally:
+        upsert(world, kind, rows)
+
+
+def test_lost_rows_turn_a_check_red(world: World) -> None:
+    kind = "dense"
+    rows = all_rows(world, kind)
+    gone = rows[::20]
+    try:
+        world.store.client.delete(f"{kind}_collection", ids=[row["id"] for row in gone])
+        found = evaluate(world)
+        assert not found[ITEMS].passed
+        table = found[ITEMS].metadata["evidence"]
+        assert isinstance(table, dg.TableMetadataValue)
+        lost = {str(record.data["query (its chunk)"]) for record in table.records}
+        assert lost <= {row["id"].split("_")[0] for row in gone}
+    finally:
+        upsert(world, kind, gone)
+
+
+def test_what_is_accepted_is_the_new_measure(world: World) -> None:
+    rows = all_rows(world, "sparse")
+    try:
+        upsert(world, "sparse", swap(rows))
+        assert QUALITY in red(world)
+        accept(world.connection, last(world).id)
+        assert red(world) == {INDEXES}  # that is not a matter of what was before
+    finally:
+        upsert(world, "sparse", rows)
+
+
+# What may serve ---------------------------------------------------------------------------------------------------
+
+
+def test_a_rebuild_in_which_less_is_found_does_not_serve(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids and fingerprints are right, so that the full comparison sees nothing: the vectors are each other's."""
+    before = physical(world)
+    write = MilvusStore.upsert_dense
+
+    def shuffled(self: MilvusStore, name: str, rows: Any, vectors: Any, *rest: Any) -> list[int]:
+        return write(self, name, rows, vectors[::-1].copy(), *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MilvusStore, "upsert_dense", shuffled)
+        answer = rebuild(world, success=False)
+    assert "retrieval set known" in answer["message"]
+    assert "exact neighbours" in answer["message"]
+    assert physical(world) == before
+    assert set(world.store.client.list_collections()) == set(before.values())
+    rebuild(world)
+    assert physical(world) != before
+    assert red(world) == set()
+
+
+def test_a_new_model_that_finds_less_does_not_serve(world: World) -> None:
+    """Its vectors are consistent, and of another model: random ones, in which nothing is found by its words."""
+    before = physical(world)
+    other = world.configured(embedder="tests.support.embedders:CountingEmbedder")
+    other.sync()
+    assert physical(world) == before
+    assert red(world) == set()
+    remove_set(world.connection, "known")
+    other.write({"new.md": page(3000)})
+    other.sync()
+    assert all(after != before[kind] for kind, after in physical(world).items())
+    (world.folder / "docs" / "new.md").unlink()
+    world.sync()
+    assert physical(world).keys() == before.keys()

@@ -1,0 +1,153 @@
+"""What a source, a table or a disk holds that nobody should have put there: one document fails, nothing stops."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from rag_assets.assets import chunk_embeddings
+from rag_assets.deployment import failures
+from rag_assets.ingestion.garbage import drain_removed_sources
+from resources.embedders.lexical import LexicalEmbedder
+from resources.errors import ConfigError
+from resources.milvus import writes
+from resources.sources.envelope import wrap
+from tests.conftest import World
+from tests.ingestion.test_sync import ENGLISH, JAPANESE, assert_equal, long_text
+from tests.support.servers import Web
+
+
+def documents(world: World) -> dict[str, str | None]:
+    return dict(
+        world.connection.execute("SELECT source_key, error_message FROM documents").fetchall()
+    )
+
+
+def test_rows_that_no_table_or_json_can_hold(world: World) -> None:
+    rows = [
+        {"id": "k" * 1500, "text": ""},
+        {"id": "endless", "text": ENGLISH, "meta": {"most": 1e999, "least": [-1e999]}},
+    ]
+    lines = "\n".join(json.dumps(row) for row in rows)
+    path = world.write({"rows.jsonl": lines}) / "rows.jsonl"
+    config = {"path": str(path), "key": "id", "text": "text", "metadata": ["meta"]}
+    world.register("docs", "jsonl", config)
+    world.sync()
+    found = documents(world)
+    assert found["k" * 1500] and found["endless"] is None
+    assert world.one("SELECT metadata->'meta' FROM documents WHERE source_key = 'endless'") == {
+        "most": None,
+        "least": [None],
+    }
+    assert_equal(world)
+
+
+def test_a_file_does_not_say_what_its_source_says(world: World) -> None:
+    forged = wrap(b"Not by Ada at all, this text.", {"author": "Ada"})
+    broken = forged[:20]
+    world.write({"forged.txt": forged, "broken.txt": broken, "good.md": ENGLISH})
+    world.add()
+    world.sync()
+    assert set(documents(world)) == {"forged.txt", "broken.txt", "good.md"}
+    assert world.one("SELECT count(*) FROM documents WHERE author IS NOT NULL") == 0
+    assert_equal(world)
+
+
+def test_what_postgres_refuses_is_the_failure_of_its_source(world: World) -> None:
+    world.write({"a.md": "# bad\n\nA text."})
+    world.add()
+    world.connection.execute("ALTER TABLE documents ADD CONSTRAINT t CHECK (title <> 'bad')")
+    try:
+        result = world.run("sync_source", raise_on_error=False)
+    finally:
+        world.connection.execute("ALTER TABLE documents DROP CONSTRAINT t")
+    assert [step for step, _ in failures(result)] == ["documents"]
+    status, reason = world.connection.execute(
+        "SELECT sync_status, last_error FROM sources"
+    ).fetchall()[0]
+    assert status == "failed" and "PostgreSQL refused" in reason
+    world.sync()
+    assert_equal(world)
+
+
+def test_a_document_deleted_in_sql_stays_away_when_its_page_fails_once(
+    world: World, web: Web
+) -> None:
+    for name in ("a", "b"):
+        web.put(f"/{name}", f"<p>The page {name} tells of {name} and of what stands beside it.</p>")
+    urls = [web.url("/a"), web.url("/b")]
+    world.register("docs", "web", {"urls": urls, "allow_private_addresses": True})
+    world.sync()
+    world.connection.execute("DELETE FROM documents WHERE source_key LIKE '%/a'")
+    web.fault = lambda _, path: 404 if path == "/a" else None
+    world.sync()
+    web.fault = None
+    world.sync()
+    assert [key[-2:] for key in documents(world)] == ["/b"]
+
+
+def test_a_damaged_page_of_a_parquet_file_is_said_with_what_mends_it(
+    world: World, tmp_path: Path
+) -> None:
+    world.write({"a.md": long_text("x", 6)})
+    world.add()
+    world.sync()
+    for path in (tmp_path / "storage" / "embeddings").rglob("*.parquet"):
+        group, data = pq.read_metadata(path).row_group(0), bytearray(path.read_bytes())
+        for column in range(group.num_columns):
+            at = group.column(column).data_page_offset
+            data[at : at + 8] = bytes(255 - value for value in data[at : at + 8])
+        path.write_bytes(data)
+    world.connection.execute("UPDATE documents SET language = 'de'")
+    result = world.run("sync_source", raise_on_error=False)
+    assert [message for _, message in failures(result) if "rag rebuild parquet" in message]
+
+
+def test_what_was_on_its_way_to_milvus_when_its_source_was_removed_leaves_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write({"a.md": ENGLISH, "b.md": JAPANESE})
+    world.add()
+
+    def removed(point: str) -> None:
+        if point == "upsert-sent":  # and its deletions are carried out before that arrives
+            world.connection.execute("DELETE FROM sources")
+            drain_removed_sources(world.postgres, world.store)
+
+    monkeypatch.setattr(writes, "passage", removed)
+    assert not world.run("sync_source", raise_on_error=False).success
+    monkeypatch.undo()
+    world.run("purge_removed_sources", None)
+    names = world.store.collection_names()
+    assert names
+    for name in names:
+        assert [row for part in world.store.scan(name) for row in part] == []
+
+
+def test_what_was_embedded_before_the_embedder_failed_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1000)
+    world.write({"a.md": long_text("house", 12)})
+    world.add()
+    embed, calls = LexicalEmbedder.embed, itertools.count()
+
+    def failing(self: LexicalEmbedder, texts: list[str], kinds: Any) -> Any:
+        if next(calls) == 2:
+            raise ConfigError("No credit is left.")
+        return embed(self, texts, kinds)
+
+    monkeypatch.setattr(LexicalEmbedder, "embed", failing)
+    assert not world.run("sync_source", raise_on_error=False).success
+    kept = world.one("SELECT count(*) FROM embeddings")
+    assert kept > 0
+    assert world.sync()["chunk_embeddings"]["inserted"] > 0
+    assert world.one("SELECT sum(row_count) FROM embedding_files") == world.one(
+        "SELECT count(DISTINCT text_hash) FROM document_chunks"
+    )
+    assert_equal(world)

@@ -1,0 +1,324 @@
+"""Near-duplicate documents are marked, whatever source and language, and the marks follow what documents become."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import pytest
+
+from rag_assets.pipeline.near_duplicates import signature
+from resources.postgres.documents import near_duplicates as signatures
+from resources.postgres.documents.near_duplicates import (
+    near_duplicates,
+    similar_documents,
+    write_signatures,
+)
+from tests.conftest import World
+from tests.support.near_texts import edited, text
+
+
+def marks(world: World) -> dict[str, str]:
+    """source/key -> source/key of what it is a near-duplicate of."""
+    return {
+        f"{each.source}/{each.key}": f"{each.other_source}/{each.other_key}"
+        for each in near_duplicates(world.connection)
+    }
+
+
+def document(world: World, key: str) -> Any:
+    return world.one("SELECT id FROM documents WHERE source_key = %s", key)
+
+
+def copy_of(one: str, share: float = 0.03, seed: int = 1) -> str:
+    return edited(one, share, random.Random(seed))
+
+
+ONE, OTHER = text("en", "one"), text("en", "other")
+
+
+@pytest.fixture
+def docs(world: World) -> World:
+    """a.md, its edited copy b.md and an unrelated c.md, synced."""
+    world.write({"a.md": ONE, "b.md": copy_of(ONE), "c.md": OTHER})
+    world.add()
+    world.sync()
+    assert marks(world) == {"docs/b.md": "docs/a.md"}
+    return world
+
+
+@pytest.mark.parametrize("language", ["en", "ja", "zh", "ko", "fa"])
+def test_edited_copies_in_the_same_and_in_another_source_are_marked(
+    world: World, language: str
+) -> None:
+    one = text(language, "one")
+    world.write(
+        {"a.md": one, "b.md": copy_of(one), "c.md": text(language, "c"), "d.md": text("en", "d")}
+    )
+    world.write({"x.md": copy_of(one, seed=2), "same.md": one, "y.md": text(language, "y")}, "more")
+    world.add()
+    world.add("more")
+    result = world.run("sync_source")
+    (metadata,) = (
+        event.step_materialization_data.materialization.metadata
+        for event in result.all_events
+        if event.is_step_materialization
+        and event.step_materialization_data.materialization.asset_key.path == ["documents"]
+    )
+    assert metadata["near_duplicates"].value == 1
+    assert marks(world) == {"docs/b.md": "docs/a.md"}
+    world.sync("more")
+    assert marks(world) == {
+        "docs/b.md": "docs/a.md",
+        "more/x.md": "docs/a.md",
+        "more/same.md": "docs/a.md",
+    }
+    assert [each.key for each in near_duplicates(world.connection, "more")] == ["same.md", "x.md"]
+    # Nothing is dropped: each is a document with its chunks, in search as any other.
+    assert world.one("SELECT count(*) FROM documents WHERE indexing_status = 'completed'") == 7
+
+
+def test_what_a_document_is_similar_to_is_told_of_both(docs: World) -> None:
+    (a,) = similar_documents(docs.connection, document(docs, "a.md"))
+    (b,) = similar_documents(docs.connection, document(docs, "b.md"))
+    assert (a["key"], a["marked"], b["key"], b["marked"]) == ("b.md", "other", "a.md", "this")
+    assert 0.8 <= a["similarity"] == b["similarity"] < 1
+    assert similar_documents(docs.connection, document(docs, "c.md")) == []
+
+
+def test_a_sync_without_changes_signs_and_marks_nothing(
+    docs: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "SELECT xmin, document_id, ordinal, duplicate_of FROM document_signatures ORDER BY 2"
+    before = docs.connection.execute(query).fetchall()
+    docs.connection.execute("UPDATE documents SET parser_fingerprint = 'older'")
+    assert docs.sync()["documents"]["replaced"] == 3  # and their texts are the same
+
+    def never(*_: object) -> None:
+        raise AssertionError("a document was compared")
+
+    monkeypatch.setattr(signatures, "_mark", never)
+    docs.sync()
+    assert docs.connection.execute(query).fetchall() == before
+
+
+@pytest.mark.parametrize("how", ["deleted", "rewritten", "rewritten by hand", "deleted by hand"])
+def test_the_mark_leaves_with_what_it_names(docs: World, how: str) -> None:
+    root = docs.folder / "docs"
+    if how == "deleted":
+        (root / "a.md").unlink()
+    elif how == "rewritten":
+        (root / "a.md").write_text(text("en", "something else"))
+    elif how == "rewritten by hand":
+        docs.connection.execute(
+            "UPDATE documents SET content = %s WHERE source_key = 'a.md'",
+            [text("en", "something else")],
+        )
+    else:
+        docs.connection.execute("DELETE FROM documents WHERE source_key = 'a.md'")
+    if how in ("rewritten by hand", "deleted by hand"):
+        assert marks(docs) == {}  # at once, not at the next sync only
+    docs.sync()
+    assert marks(docs) == {}
+    gone = docs.one("SELECT count(*) FROM gone_signatures")
+    bands = docs.one(
+        """SELECT count(*) FROM signature_bands b
+           WHERE NOT EXISTS (SELECT FROM document_signatures s WHERE s.ordinal = b.ordinal)"""
+    )
+    assert (gone, bands) == (0, 0)
+    signed = docs.one("SELECT count(*) FROM document_signatures")
+    assert signed == docs.one("SELECT count(*) FROM documents")
+
+
+def test_the_mark_leaves_when_the_marked_one_is_rewritten_and_comes_back(docs: World) -> None:
+    root = docs.folder / "docs"
+    (root / "b.md").write_text(text("en", "something else"))
+    docs.sync()
+    assert marks(docs) == {}
+    (root / "c.md").write_text(copy_of(ONE, seed=3))
+    docs.sync()
+    assert marks(docs) == {"docs/c.md": "docs/a.md"}
+
+
+def test_those_left_behind_find_another_in_whatever_source(world: World) -> None:
+    world.write({"a.md": ONE, "z.md": OTHER})
+    world.write({f"{n}.md": copy_of(ONE, 0.01, n) for n in range(3)}, "more")
+    world.add()
+    world.add("more")
+    world.sync()
+    world.sync("more")
+    assert marks(world) == {f"more/{n}.md": "docs/a.md" for n in range(3)}
+    (world.folder / "docs" / "a.md").unlink()
+    world.sync()
+    assert marks(world) == {"more/1.md": "more/0.md", "more/2.md": "more/0.md"}
+    world.connection.execute("DELETE FROM sources WHERE name = 'more'")
+    world.sync()
+    assert marks(world) == {}
+    assert world.one("SELECT count(*) FROM signature_bands") == 16
+
+
+def test_one_that_somebody_is_deleting_is_left_for_the_next_sync(world: World) -> None:
+    """Waiting for it would be a deadlock where that one waits for its turn to mark."""
+    world.write({"a.md": ONE, "z.md": OTHER})
+    world.write({"b.md": copy_of(ONE, 0.01), "c.md": copy_of(ONE, 0.01, 2)}, "more")
+    world.add()
+    world.add("more")
+    world.sync()
+    world.sync("more")
+    (world.folder / "docs" / "a.md").unlink()
+    with world.postgres.connect() as other:
+        other.execute("DELETE FROM documents WHERE source_key = 'b.md'")
+        world.sync()
+        # c.md was compared with b.md, which is still there for whoever asks now.
+        assert marks(world) == {"more/c.md": "more/b.md"}
+        assert world.one("SELECT count(*) FROM gone_signatures") == 1
+        other.rollback()
+    world.sync()
+    assert marks(world) == {"more/c.md": "more/b.md"}
+    assert world.one("SELECT count(*) FROM gone_signatures") == 0
+
+
+def test_two_that_are_written_at_once_are_compared(world: World) -> None:
+    """Neither transaction sees what the other has not committed: the second waits for its turn."""
+    sources = [world.add(name) for name in ("docs", "more")]
+    for name, content in (("docs", ONE), ("more", copy_of(ONE))):
+        world.write({f"{name}.md": content, f"{name} too.md": text("en", name)}, name)
+        world.sync(name)
+    world.connection.execute("DELETE FROM document_signatures")
+    rows = [
+        [
+            signatures.Signed(id_, signature(content))
+            for id_, content in world.connection.execute(
+                "SELECT id, content FROM documents WHERE source_uuid = %s", [source.id]
+            )
+        ]
+        for source in sources
+    ]
+    second_wrote = Event()
+
+    def second() -> None:
+        with world.postgres.connect() as connection:
+            write_signatures(connection, sources[1], rows[1])
+        second_wrote.set()
+
+    with ThreadPoolExecutor(1) as pool, world.postgres.connect() as first:
+        write_signatures(first, sources[0], rows[0])
+        waiting = pool.submit(second)
+        assert not second_wrote.wait(0.5)
+        first.commit()
+        waiting.result(timeout=20)
+    assert marks(world) == {"more/more.md": "docs/docs.md"}
+
+
+def test_whatever_changes_the_marks_are_those_of_a_comparison_of_all_pairs(world: World) -> None:
+    rng = random.Random(7)
+    letters = [text("en", f"letter {n}", 120) for n in range(4)]
+    for name in ("docs", "more"):
+        world.write({f"{n}.md": copy_of(rng.choice(letters), 0.02, n) for n in range(12)}, name)
+        world.add(name)
+    for _ in range(6):
+        for name in ("docs", "more"):
+            root = world.folder / name
+            for path in rng.sample(sorted(root.iterdir()), 3):
+                path.unlink()
+            changed = copy_of(rng.choice(letters), 0.02, rng.randrange(10**6))
+            rng.choice(sorted(root.iterdir())).write_text(changed)
+            (root / f"{rng.randrange(10**6)}.md").write_text(copy_of(rng.choice(letters), 0.01))
+            (root / f"{rng.randrange(10**6)}.md").write_text(text("en", f"{rng.random()}", 120))
+            world.sync(name)
+        assert marks(world) == every_pair(world)
+
+
+def every_pair(world: World) -> dict[str, str]:
+    rows = world.connection.execute(
+        """SELECT d.source_id, d.content FROM documents d JOIN document_signatures s ON s.document_id = d.id
+           ORDER BY s.ordinal"""
+    ).fetchall()
+    signed = [(name, signature(content) or []) for name, content in rows]
+    found = {}
+    for later, (name, one) in enumerate(signed):
+        for earlier, other in signed[:later]:
+            bands = any(one[n : n + 8] == other[n : n + 8] for n in range(0, 128, 8))
+            if bands and sum(a == b for a, b in zip(one, other)) >= 0.8 * 128:
+                found.setdefault(name, earlier)
+    return found
+
+
+def test_documents_parsed_before_are_signed_by_the_next_sync(docs: World) -> None:
+    docs.connection.execute("DELETE FROM document_signatures")
+    docs.connection.execute("DELETE FROM gone_signatures")
+    assert marks(docs) == {}
+    plan = docs.sync()["documents"]
+    assert (plan["inserted"], plan["replaced"]) == (0, 0)
+    assert marks(docs) == {"docs/b.md": "docs/a.md"}
+    docs.connection.execute("UPDATE document_signatures SET algorithm = 'older'")
+    docs.sync()
+    assert marks(docs) == {"docs/b.md": "docs/a.md"}
+    assert docs.one("SELECT count(*) FROM signature_bands") == 3 * 16
+    assert docs.one("SELECT count(DISTINCT algorithm) FROM document_signatures") == 1
+
+
+def test_short_and_unreadable_documents_are_never_near_duplicates(world: World) -> None:
+    world.write({"a.md": "The door is closed.\n", "b.md": "The door is closed.\n"})
+    world.write(
+        {"broken.pdf": b"%PDF-1.7 nothing", "copy.pdf": b"%PDF-1.7 nothing", "empty.md": ""}
+    )
+    world.add()
+    world.sync()
+    world.sync()
+    assert marks(world) == {}
+    assert world.one("SELECT count(*) FROM signature_bands") == 0
+
+
+def test_a_document_that_breaks_keeps_its_text_and_its_mark(world: World) -> None:
+    page = "<html><body>{}</body></html>"
+    world.write({"a.html": page.format(ONE), "b.html": page.format(copy_of(ONE))})
+    world.add()
+    world.sync()
+    assert marks(world) == {"docs/b.html": "docs/a.html"}
+    (world.folder / "docs" / "a.html").write_bytes(b"")
+    world.sync()
+    kept = world.one("SELECT content <> '' FROM documents WHERE source_key = 'a.html'")
+    assert marks(world) == ({"docs/b.html": "docs/a.html"} if kept else {})
+
+
+def test_of_many_form_letters_each_is_compared_with_a_few(world: World) -> None:
+    """Not with all before it: the bands are the same, so four hundred would be eighty thousand pairs."""
+    world.write({f"{n:04}.md": f"{ONE} Number {n}." for n in range(400)})
+    world.add()
+    world.sync()
+    assert marks(world) == {f"docs/{n:04}.md": "docs/0000.md" for n in range(1, 400)}
+    fullest = world.one(
+        "SELECT count(*) FROM signature_bands GROUP BY band ORDER BY count(*) DESC LIMIT 1"
+    )
+    assert fullest > 350
+    compared = world.one(
+        f"""SELECT max(pairs) FROM (SELECT count(DISTINCT b.ordinal) AS pairs
+              FROM document_signatures d, rag_bands(d.signature) AS shared, LATERAL (
+                SELECT ordinal FROM signature_bands WHERE band = shared AND ordinal < d.ordinal
+                ORDER BY ordinal LIMIT {signatures.COMPARED}) AS b GROUP BY d.ordinal) AS counted"""
+    )
+    assert compared <= 16 * signatures.COMPARED
+    (world.folder / "docs" / "0000.md").unlink()
+    world.sync()
+    assert marks(world) == {f"docs/{n:04}.md": "docs/0001.md" for n in range(2, 400)}
+
+
+def test_a_text_without_a_signature_is_similar_to_nothing(world: World) -> None:
+    """PostgreSQL may compare any two rows before it looks whether they share a band: none may be an error."""
+    assert (
+        world.one(
+            f"""SELECT {signatures._SIMILARITY}
+                FROM (VALUES (NULL::smallint[])) AS d(signature), (VALUES ('{{1,2}}'::smallint[])) AS o(signature)"""
+        )
+        == 0
+    )
+    none = "(VALUES (NULL::smallint[]))"
+    assert (
+        world.one(
+            f"SELECT {signatures._SIMILARITY} FROM {none} AS d(signature), {none} AS o(signature)"
+        )
+        is None
+    )

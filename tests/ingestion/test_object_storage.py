@@ -1,0 +1,66 @@
+"""Everything that reads or writes files, on object storage: moto's server stands for S3."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+
+from rag_assets.assets import chunk_embeddings
+from tests.conftest import World
+from tests.ingestion.test_compaction import compact, places, texts_of
+from tests.ingestion.test_sync import assert_equal, long_text
+from tests.operations.test_erasure import ask, finish
+from tests.operations.test_rebuild import rebuild
+from tests.support.embedders import CountingEmbedder
+from tests.support.servers import S3
+
+
+def objects(s3: S3) -> set[str]:
+    return {name for name in s3.files.find("bucket/rag/embeddings") if name.endswith(".parquet")}
+
+
+def texts_in(s3: S3) -> set[str]:
+    found: set[str] = set()
+    for name in objects(s3):
+        with s3.files.open(name) as file:
+            found.update(pq.read_table(file, columns=["text_hash"])["text_hash"].to_pylist())
+    return found
+
+
+def test_a_deployment_on_object_storage(
+    world: World, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync, every check, compaction, a rebuild, a lost object, its repair, a forgetting, and what is swept up."""
+    monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1_500)
+    monkeypatch.setattr(chunk_embeddings, "FILE_BYTES", 1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.credentials["key"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.credentials["secret"])
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    counting = {"embedder": "tests.support.embedders:CountingEmbedder", "vectors": ("dense",)}
+    world = world.configured(storage_url="s3://bucket/rag", **counting)
+    world.write({f"{n}.md": long_text(f"town {n}", 4) for n in range(2)})
+    world.add()
+    world.sync()
+    texts, small = CountingEmbedder.texts, objects(s3)
+    assert len(small) > 1
+
+    assert compact(world)["files_written"] == 1
+    rebuild(world)
+    assert CountingEmbedder.texts == texts
+
+    (large,) = objects(s3) - small
+    s3.files.rm_file(large)
+    (report,) = world.run("repair_drift").output_for_node("repair")
+    assert report["clean"] and report["also_found"]["damaged_files"] == 1
+    assert CountingEmbedder.texts > texts
+
+    own = texts_of(world, "0.md")
+    assert own < texts_in(s3)
+    ask(world, "0.md")
+    assert finish(world, "0.md")["verified"]
+    assert not own & texts_in(s3)
+    world.connection.execute("UPDATE embedding_files SET retired_at = retired_at - interval '25 h'")
+    world.sync()
+    assert objects(s3) == {f"bucket/rag/{path}" for path, _ in places(world).values()}
+    assert_equal(world, ("dense",))

@@ -1,0 +1,245 @@
+"""Minimal recompute, as a contract: for each kind of change, how many texts are embedded and rows of Milvus written.
+
+Counted where it costs: texts given to the model, and rows in the requests to Milvus.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from resources.milvus.store import MilvusStore
+from tests.conftest import World
+from tests.support.embedders import CountingEmbedder
+from tests.support.oracle import disagreements
+
+
+class OtherModel(CountingEmbedder):
+    """Another identity, so another model fingerprint and other collections."""
+
+
+@dataclass
+class Cost:
+    """What one sync cost: texts embedded, rows upserted and deleted in all collections."""
+
+    texts: int = 0
+    upserted: int = 0
+    deleted: int = 0
+
+    @property
+    def free(self) -> bool:
+        return self == Cost()
+
+
+class Meter:
+    """A world whose syncs are counted. Rows are of one kind, dense: every kind has the same plan."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.cost = Cost()
+
+    def sync(self, source: str = "docs") -> Cost:
+        self.cost = Cost()
+        before = CountingEmbedder.texts + OtherModel.texts
+        self.world.sync(source)
+        self.cost.texts = CountingEmbedder.texts + OtherModel.texts - before
+        return self.cost
+
+    def chunks(self, key: str) -> dict[str, int]:
+        """chunk id -> position."""
+        return dict(
+            self.world.connection.execute(
+                """SELECT c.id::text, c.position FROM document_chunks c JOIN documents d ON d.id = c.document_id
+                   WHERE d.source_key = %s""",
+                [key],
+            ).fetchall()
+        )
+
+
+@pytest.fixture
+def meter(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
+    monkeypatch.setattr(CountingEmbedder, "texts", 0)
+    monkeypatch.setattr(OtherModel, "texts", 0, raising=False)
+    meter = Meter(
+        world.configured(vectors=("dense",), embedder="tests.support.embedders:CountingEmbedder")
+    )
+    request = MilvusStore._call
+
+    def counted(self: MilvusStore, what: str, method: str, *args: Any, **options: Any) -> Any:
+        if method == "upsert":
+            meter.cost.upserted += len(args[1])
+        if method == "delete":
+            meter.cost.deleted += len(options["ids"])
+        return request(self, what, method, *args, **options)
+
+    monkeypatch.setattr(MilvusStore, "_call", counted)
+    yield meter
+    found = disagreements(
+        meter.world.settings.postgres_url, meter.world.settings.milvus_uri, ("dense",)
+    )
+    assert found == []
+
+
+def paragraph(rng: random.Random, words: int = 90) -> str:
+    return " ".join(f"word{rng.randrange(5000)}" for _ in range(words))
+
+
+def text(seed: str, paragraphs: int = 12) -> str:
+    rng = random.Random(seed)
+    return f"# {seed}\n\n" + "\n\n".join(paragraph(rng) for _ in range(paragraphs)) + "\n"
+
+
+@pytest.fixture
+def docs(meter: Meter) -> Meter:
+    """Three documents of twelve chunks or so, synced."""
+    meter.world.write({f"{name}.md": text(name) for name in "abc"})
+    meter.world.add()
+    first = meter.sync()
+    assert first.texts == first.upserted == meter.world.one("SELECT count(*) FROM document_chunks")
+    assert first.texts > 30
+    return meter
+
+
+def test_nothing_a_touched_file_and_a_moved_source_cost_nothing(docs: Meter) -> None:
+    root = docs.world.folder / "docs"
+    assert docs.sync().free
+    (root / "a.md").touch()
+    (root / "b.md").write_text(text("b"))
+    assert docs.sync().free
+    moved = docs.world.folder / "elsewhere"
+    shutil.copytree(root, moved, copy_function=shutil.copyfile)  # new mtimes, the same keys
+    docs.world.connection.execute(
+        "UPDATE sources SET connection_config = jsonb_build_object('path', %s::text)", [str(moved)]
+    )
+    assert docs.sync().free
+
+
+def test_a_renamed_and_a_moved_file_embed_nothing_and_write_their_rows(docs: Meter) -> None:
+    root = docs.world.folder / "docs"
+    for old, new in (("a.md", "renamed.md"), ("b.md", "folder/b.md")):
+        rows = len(docs.chunks(old))
+        (root / new).parent.mkdir(exist_ok=True)
+        (root / old).rename(root / new)
+        assert docs.sync() == Cost(0, upserted=rows, deleted=rows)
+
+
+def test_edited_metadata_embeds_nothing_and_writes_its_rows_at_most(docs: Meter) -> None:
+    rows, many = len(docs.chunks("a.md")), ["é" * 200] * 5000
+    edits: tuple[tuple[dict[str, Any], int], ...] = (
+        ({"title": "Another title", "source_url": "https://example.org/a"}, 0),  # not in a row
+        ({"tags": ["new"]}, rows),
+        ({"author": "Somebody"}, rows),
+        ({"category": "news"}, rows),
+        ({"author": "é" * 255, "category": "é" * 100, "tags": many}, rows),
+        ({"tags": [*many, "one more"]}, 0),  # a row says the first 64
+        ({"language": "de"}, rows),
+    )
+    for edit, written in edits:
+        docs.world.connection.execute(
+            f"UPDATE documents SET {', '.join(f'{name} = %s' for name in edit)} WHERE source_key = 'a.md'",  # pyright: ignore[reportArgumentType, reportCallIssue]
+            list(edit.values()),
+        )
+        assert (docs.sync(), [*edit]) == (Cost(0, upserted=written), [*edit])
+
+
+def test_metadata_edited_in_the_source_embeds_nothing(docs: Meter) -> None:
+    root = docs.world.folder / "docs"
+    head = "---\ntitle: One title\ntags: [a]\n---\n"
+    (root / "d.md").write_text(head + text("d"))
+    docs.sync()
+    rows = len(docs.chunks("d.md"))
+    (root / "d.md").write_text("---\ntitle: Two titles\ntags: [b]\nauthor: Me\n---\n" + text("d"))
+    assert docs.sync() == Cost(0, upserted=rows)
+    written = "SELECT author, category, tags FROM documents WHERE source_key = 'd.md'"
+    assert docs.world.connection.execute(written).fetchone() == ("Me", None, ["b"])
+    (root / "d.md").write_text("---\ntitle: Two titles\ncategory: news\n---\n" + text("d"))
+    assert docs.sync() == Cost(0, upserted=rows)
+    assert docs.world.connection.execute(written).fetchone() == (None, "news", [])
+
+
+def test_a_paragraph_edited_among_a_thousand_chunks_costs_three_at_most(meter: Meter) -> None:
+    rng = random.Random("thousand")
+    paragraphs = [paragraph(rng, rng.randint(70, 100)) for _ in range(1000)]
+    root = meter.world.write({"long.md": "\n\n".join(paragraphs)})
+    meter.world.add()
+    assert meter.sync().texts >= 1000
+    for n in range(4):
+        index = rng.randrange(1000)
+        words = paragraphs[index].split()
+        if n % 2:
+            words.insert(rng.randrange(5, len(words)), "inserted")
+        else:
+            words[rng.randrange(5, len(words))] = "replaced"
+        paragraphs[index] = " ".join(words)
+        before = meter.chunks("long.md")
+        (root / "long.md").write_text("\n\n".join(paragraphs))
+        cost = meter.sync()
+        after = meter.chunks("long.md")
+        moved = sum(before[chunk] != after[chunk] for chunk in before.keys() & after.keys())
+        assert 1 <= cost.texts <= 3
+        assert cost.upserted <= 3 + moved
+        assert cost.deleted <= 3
+
+
+def test_a_reverted_edit_embeds_nothing_and_writes_its_rows(docs: Meter) -> None:
+    root = docs.world.folder / "docs"
+    (root / "a.md").write_text(text("a").replace("word", "wort", 1))
+    edited = docs.sync()
+    assert edited == Cost(1, upserted=1, deleted=1)
+    (root / "a.md").write_text(text("a"))
+    assert docs.sync() == Cost(0, upserted=1, deleted=1)
+
+
+def test_a_deleted_document_that_is_restored_embeds_nothing(docs: Meter) -> None:
+    root = docs.world.folder / "docs"
+    rows = len(docs.chunks("a.md"))
+    (root / "a.md").unlink()
+    assert docs.sync() == Cost(0, deleted=rows)
+    (root / "a.md").write_text(text("a"))
+    assert docs.sync() == Cost(0, upserted=rows)
+
+
+def test_the_same_document_in_a_second_source_embeds_nothing(docs: Meter) -> None:
+    docs.world.write({"copy.md": text("a")}, "more")
+    docs.world.add("more")
+    assert docs.sync("more") == Cost(0, upserted=len(docs.chunks("a.md")))
+
+
+def test_another_chunk_size_embeds_only_texts_not_seen_before(docs: Meter) -> None:
+    def now() -> dict[str, str]:
+        return dict(
+            docs.world.connection.execute(
+                "SELECT id::text, position || text_hash FROM document_chunks"
+            ).fetchall()
+        )
+
+    def seen() -> set[str]:
+        return {row[0] for row in docs.world.connection.execute("SELECT text_hash FROM embeddings")}
+
+    world = docs.world
+    for size in (700, 2000, 1000):
+        before, known = now(), seen()
+        docs.world = world.configured(chunk_max_chars=size)
+        cost = docs.sync()
+        after = now()
+        assert cost.texts == len(seen() - known)
+        assert cost.upserted == len(after.items() - before.items())
+        assert cost.deleted == len(before.keys() - after.keys())
+        if size == 1000:
+            assert cost.texts == 0  # back at the first size
+        else:
+            assert cost.texts > 0
+
+
+def test_another_model_embeds_and_writes_all_into_a_new_collection(docs: Meter) -> None:
+    before = docs.world.store.alias_target("dense")
+    texts = docs.world.one("SELECT count(DISTINCT text_hash) FROM document_chunks")
+    rows = docs.world.one("SELECT count(*) FROM document_chunks")
+    docs.world = docs.world.configured(embedder="tests.ingestion.test_recompute:OtherModel")
+    assert docs.sync() == Cost(texts, upserted=rows)
+    assert docs.world.store.alias_target("dense") != before

@@ -1,0 +1,176 @@
+"""A source in shards: the rows that one sync leaves, listed once, done when all of them are."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from rag_assets.partitions import SYNC_TAG, shard_keys, shard_of, source_name
+from rag_assets.pipeline.shards import Shard
+from resources.errors import ConfigError, StoreUnavailable
+from resources.postgres.registry import sources
+from resources.postgres.registry.sources import get_source, update_source
+from tests.conftest import World
+from tests.ingestion.test_sync import ENGLISH, assert_equal, long_text
+
+SHARDS = 3
+
+
+def together(name: str) -> dict[str, str]:
+    return {SYNC_TAG: name}
+
+
+def rows(world: World) -> list[Any]:
+    """What a sync leaves, but for when and by which run."""
+    return [
+        world.connection.execute(query).fetchall()
+        for query in (
+            "SELECT id, source_key, content, raw_hash, version, indexed_as FROM documents ORDER BY id",
+            "SELECT id, document_id, position, text_hash, embedding_status FROM document_chunks ORDER BY id",
+            "SELECT collection, chunk_id, row_count FROM vector_rows ORDER BY 1, 2",
+            "SELECT model_fingerprint, text_hash, kinds FROM embeddings ORDER BY 1, 2",
+            "SELECT total_documents, successful_documents, failed_documents, sync_status FROM sources",
+        )
+    ]
+
+
+def in_shards(world: World, shards: int) -> None:
+    row = get_source(world.connection, "docs")
+    world.connection.execute(
+        """UPDATE sources SET connection_config = connection_config || jsonb_build_object('shards', %s::int)
+           WHERE id = %s""",
+        [shards, row.id],
+    )
+    world.instance.add_dynamic_partitions("sources", shard_keys("docs", shards))
+
+
+def status(world: World) -> str:
+    return world.one("SELECT sync_status FROM sources")
+
+
+def test_shards_leave_the_rows_of_one_sync_and_list_once(world: World) -> None:
+    world.write({f"{n}.md": long_text(f"house {n % 9}", 3) for n in range(24)})
+    world.add()
+    world.sync()
+    before = rows(world)
+
+    # The same source once more, of nothing, in shards.
+    in_shards(world, SHARDS)
+    world.connection.execute("DELETE FROM source_entries")
+    world.connection.execute("DELETE FROM documents")
+    world.connection.execute("DELETE FROM embedding_files")
+    keys = shard_keys("docs", SHARDS)
+    plans = []
+    for done, key in enumerate([keys[2], keys[0], keys[1]]):
+        assert status(world) == ("running" if done else "completed")
+        plans.append(world.sync(key, together("first")))
+    assert rows(world) == before
+    assert [plan["source_documents"]["inserted"] for plan in plans] == [24, 0, 0]
+    sizes = [plan["documents"]["inserted"] for plan in plans]
+    assert sum(sizes) == 24
+    assert all(size > 0 for size in sizes)
+    chunks = sum(plan["dense_vectors"]["inserted"] for plan in plans)
+    assert chunks == world.one("SELECT count(*) FROM document_chunks")
+    assert_equal(world)
+
+    # An edit and a deletion cost what they change, in whatever order, each in its shard.
+    world.write({"1.md": ENGLISH})
+    (world.folder / "docs" / "2.md").unlink()
+    plans = [world.sync(key, together("second")) for key in reversed(keys)]
+    assert sum(plan["documents"]["replaced"] for plan in plans) == 1
+    assert sum(plan["documents"]["deleted"] for plan in plans) == 1
+    assert sum(plan["chunk_embeddings"]["inserted"] for plan in plans) == 1
+    assert status(world) == "completed"
+    assert_equal(world)
+    # The whole of it is in the source's own partition, too, with nothing left to do.
+    assert all(plan["inserted"] + plan["deleted"] == 0 for plan in world.sync().values())
+
+
+def test_a_sync_is_done_when_all_of_its_shards_are(world: World) -> None:
+    world.write({f"{n}.md": long_text(f"house {n}", 1) for n in range(12)})
+    world.add(shards=2)
+    first, second = shard_keys("docs", 2)
+    world.sync(first, together("a"))
+    assert status(world) == "running"
+    missing = world.folder / "docs"
+    missing.rename(world.folder / "away")
+    failed = world.run("sync_source", second, tags=together("b"), raise_on_error=False)
+    assert not failed.success
+    assert status(world) == "failed"
+    # A shard of the earlier sync that ends now does not undo that.
+    world.sync(second, together("a"))
+    assert status(world) == "failed"
+    (world.folder / "away").rename(missing)
+    world.sync(second, together("c"))
+    assert status(world) == "running"
+    world.sync(first, together("c"))
+    assert status(world) == "completed"
+    assert_equal(world)
+
+
+def test_another_number_of_shards_waits_for_those_that_are_synced(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "RESHARDING", 0.2)
+    world.write({"a.md": ENGLISH})
+    row = world.add(shards=2)
+    more = replace(row, config={**row.config, "shards": 3})
+    (key, _) = shard_keys("docs", 2)
+    with world.postgres.writer(key), pytest.raises(StoreUnavailable, match="docs is being written"):
+        update_source(world.connection, more)
+    update_source(world.connection, more)
+    failed = world.run("sync_source", key, raise_on_error=False)
+    (event,) = [event for event in failed.all_events if event.is_step_failure]
+    assert "which has 3 shards" in str(event.step_failure_data.user_failure_data)
+
+
+def test_shards_side_by_side_take_turns_at_listing(world: World) -> None:
+    world.write({f"{n}.md": long_text(f"house {n}", 1) for n in range(12)})
+    world.add(shards=2)
+    keys = shard_keys("docs", 2)
+    plans: dict[str, Any] = {}
+
+    def sync(key: str) -> None:
+        # An instance in memory is one SQLite session.
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_dynamic_partitions("sources", keys)
+            own = World(world.settings, world.folder, instance, world.connection)
+            plans[key] = own.sync(key, together("one"))
+
+    threads = [threading.Thread(target=sync, args=[key]) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(plans[key]["source_documents"]["inserted"] for key in keys) == [0, 12]
+    assert sum(plans[key]["documents"]["inserted"] for key in keys) == 12
+    assert status(world) == "completed"
+    assert_equal(world)
+
+
+@pytest.mark.parametrize("of", [2, 3, 7, 256])
+def test_every_document_is_in_one_shard(of: int) -> None:
+    shards = [Shard(number, of) for number in range(1, of + 1)]
+    ends = [(shard.first.int, shard.last.int) for shard in shards]
+    assert ends[0][0] == 0
+    assert ends[-1][1] == 2**128 - 1
+    assert all(last + 1 == first for (_, last), (first, _) in pairwise(ends))
+    keys = shard_keys("docs", of)
+    assert [shard_of(key) for key in keys] == shards
+    assert {source_name(key) for key in keys} == {"docs"}
+    assert shard_of("docs") is None
+
+
+def test_what_cannot_be_a_number_of_shards_is_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="shards"):
+        world.add(shards=0)
+    world.add("other", shards=2)
+    world.connection.execute(
+        'UPDATE sources SET connection_config = connection_config || \'{"shards": "many"}\''
+    )
+    assert get_source(world.connection, "other").shards == 1

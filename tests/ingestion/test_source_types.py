@@ -1,0 +1,247 @@
+"""Every source type through the whole pipeline, on real servers: what changes, what a dead server leaves behind."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.conftest import World
+from tests.support.oracle import disagreements
+from tests.support.servers import Web
+
+
+def text(number: int) -> str:
+    return (
+        f"# Hall {number}\n\nInstrument {number} was made in {1600 + number} and shows the sky.\n"
+    )
+
+
+def assert_equal(world: World) -> None:
+    assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
+
+
+def documents(world: World) -> dict[str, dict[str, Any]]:
+    names = ("title", "author", "source_url", "language", "category", "tags", "metadata", "status")
+    rows = world.connection.execute(
+        f"""SELECT source_key, {", ".join(names[:-1])}, processing_status FROM documents"""  # pyright: ignore
+    ).fetchall()
+    return {row[0]: dict(zip(names, row[1:])) for row in rows}
+
+
+def written(plan: dict[str, dict[str, int]], asset: str) -> int:
+    return sum(plan[asset][name] for name in ("inserted", "replaced", "deleted"))
+
+
+def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
+    world: World,
+) -> None:
+    row = {
+        "id": "a/1", "text": text(1), "name": "Hall of one", "by": "Ada", "at": "https://ex.org/1",
+        "lang": "en-GB", "tags": ["x", "y"], "year": 1601, "odd": "nul\u0000 and \ud800", "kind": "halls",
+    }  # fmt: skip
+    other = {**row, "id": "b", "text": text(2), "name": "Hall of two", "tags": None}
+    path = world.write({"rows.jsonl": ""}) / "rows.jsonl"
+
+    def write(*rows: dict[str, Any]) -> None:
+        path.write_text("\n".join(map(json.dumps, rows)))
+
+    write(row, other)
+    world.register(
+        "rows",
+        "jsonl",
+        {
+            "path": str(path), "key": "id", "text": "text", "format": "markdown", "title": "name", "author": "by",
+            "url_column": "at", "language_column": "lang", "tags": "tags", "category": "kind",
+            "metadata": ["year", "odd"],
+        },
+    )  # fmt: skip
+    world.sync("rows")
+    found = documents(world)
+    assert {name: value for name, value in found["a/1"].items() if name != "metadata"} == {
+        "title": "Hall of one", "author": "Ada", "source_url": "https://ex.org/1", "language": "en",
+        "category": "halls", "tags": ["x", "y"], "status": "completed",
+    }  # fmt: skip
+    assert found["a/1"]["metadata"]["year"] == 1601
+    assert found["a/1"]["metadata"]["odd"].startswith("nul")
+    assert found["b"]["tags"] == []
+    assert world.one("SELECT count(*) FROM document_chunks WHERE content LIKE '%%Hall of%%'") == 0
+    assert_equal(world)
+
+    before = world.one("SELECT updated_at FROM documents WHERE source_key = 'b'")
+    write({**row, "name": "The first hall"}, other)
+    plan = world.sync("rows")
+    assert documents(world)["a/1"]["title"] == "The first hall"
+    assert plan["documents"]["replaced"] == 1
+    assert all(
+        not written(plan, asset) for asset in plan if asset not in ("source_documents", "documents")
+    )
+    assert world.one("SELECT updated_at FROM documents WHERE source_key = 'b'") == before
+
+    write({**row, "name": "The first hall", "kind": "", "tags": "z"}, other)
+    plan = world.sync("rows")
+    assert (documents(world)["a/1"]["category"], documents(world)["a/1"]["tags"]) == (None, ["z"])
+    assert (plan["chunk_embeddings"]["inserted"], plan["dense_vectors"]["replaced"]) == (0, 1)
+
+    write(other)  # moved up, and one gone
+    plan = world.sync("rows")
+    assert plan["source_documents"] == {"inserted": 0, "replaced": 0, "deleted": 1, "kept": 1, "failed": 0}  # fmt: skip
+    assert_equal(world)
+    assert not any(written(world.sync("rows"), asset) for asset in plan)
+
+
+def test_lost_raw_rows_are_read_again(world: World) -> None:
+    path = world.write(
+        {"rows.csv": "id,text\n" + "".join(f"{n},text {n} of it\n" for n in range(9))}
+    )
+    world.register("rows", "csv", {"path": f"{path}/rows.csv", "key": "id", "text": "text"})
+    world.sync("rows")
+    for raw in (world.folder.parent / "storage" / "raw").rglob("*"):
+        if raw.is_file():
+            raw.unlink()
+    world.connection.execute("UPDATE documents SET parser_fingerprint = 'old'")
+    plan = world.sync("rows")
+    assert (plan["documents"]["replaced"], plan["documents"]["failed"]) == (9, 0)
+
+
+@pytest.fixture
+def served(world: World, web: Web) -> Web:
+    """A web folder of 40 documents, registered as `served`."""
+    index = "".join(f'<a href="{n:02}.md">{n}</a>' for n in range(40))
+    web.put("/docs/", index)
+    for number in range(40):
+        web.put(f"/docs/{number:02}.md", text(number))
+    world.register("served", "files", {"url": web.url("/docs/"), "allow_private_addresses": True})
+    return web
+
+
+@pytest.mark.parametrize(("fault", "late"), [(500, False), ("reset", False), ("reset", True)])
+def test_a_server_that_dies_halfway_loses_nothing_and_the_next_sync_finishes(
+    world: World, served: Web, fault: int | str, late: bool
+) -> None:
+    world.sync("served")
+    for number in range(0, 26, 2):
+        served.put(f"/docs/{number:02}.md", text(number) + "Edited.\n")
+    served.put("/docs/40.md", text(40))
+    # The new one is listed, one is gone, and after five documents the server answers no more.
+    served.put("/docs/", "".join(f'<a href="{n:02}.md">{n}</a>' for n in range(1, 41)))
+    asked: list[str] = []
+
+    def die(method: str, path: str) -> int | str | None:
+        if method == "HEAD" or path == "/docs/":
+            return None
+        if path not in asked:
+            asked.append(path)
+        number = asked.index(path) + 1
+        if late and number == 5:
+            # Its answer comes when others, asked for after it, have failed.
+            until(lambda: len(asked) >= 8)
+        elif late and number > 8:
+            time.sleep(0.2)
+        return fault if number > 5 else None
+
+    served.fault = die
+    result = world.run("sync_source", "served", raise_on_error=False)
+    assert not result.success
+    message = world.one("SELECT last_error FROM sources WHERE name = 'served'")
+    assert "stopped answering" in message and "nothing was deleted" in message
+    assert "rag ingest served" in message
+    assert world.one("SELECT count(*) FROM documents") == 40
+    assert world.one("SELECT count(*) FROM source_entries WHERE error IS NOT NULL") == 0
+
+    served.fault = None
+    served.requests.clear()
+    plan = world.sync("served")
+    assert plan["source_documents"]["deleted"] == 1
+    assert plan["source_documents"]["failed"] == 0
+    fetched = [path for method, path, _ in served.requests if method == "GET" and path != "/docs/"]
+    assert len(fetched) == 13 - 5  # what was fetched before the end was kept
+    assert world.one("SELECT count(*) FROM documents WHERE content LIKE '%%Edited%%'") == 12
+    assert world.one("SELECT count(*) FROM documents") == 40
+    assert_equal(world)
+
+
+def until(held: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not held() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def test_a_document_that_fails_alone_is_recorded_and_tried_again(world: World, served: Web) -> None:
+    served.fault = lambda method, path: 500 if (method, path) == ("GET", "/docs/07.md") else None
+    plan = world.sync("served")["source_documents"]
+    assert (plan["inserted"], plan["failed"]) == (39, 1)
+    assert "500" in world.one("SELECT error_message FROM documents WHERE source_key = '07.md'")
+    served.fault = None
+    plan = world.sync("served")
+    assert plan["source_documents"]["replaced"] == 1
+    assert world.one("SELECT count(*) FROM documents WHERE processing_status = 'completed'") == 40
+    assert_equal(world)
+
+
+def test_a_dead_server_at_the_listing_deletes_nothing(world: World, served: Web) -> None:
+    world.sync("served")
+    served.fault = lambda *_: 502
+    assert not world.run("sync_source", "served", raise_on_error=False).success
+    assert world.one("SELECT count(*) FROM documents") == 40
+
+
+def test_pages_of_a_sitemap_are_asked_for_with_what_they_were_known_by(
+    world: World, web: Web
+) -> None:
+    for number in range(5):
+        web.put(f"/{number}", f"<title>Hall {number}</title><p>{text(number)}</p>")
+
+    def listed(*numbers: int) -> None:
+        locations = "".join(f"<url><loc>{web.url(f'/{n}')}</loc></url>" for n in numbers)
+        web.put("/sitemap.xml", f"<urlset>{locations}</urlset>")
+
+    listed(0, 1, 2, 3)
+    config = {"sitemap": web.url("/sitemap.xml"), "allow_private_addresses": True}
+    world.register("site", "web", {**config, "requests_per_second": 100.0})
+    world.sync("site")
+    found = documents(world)[web.url("/1")]
+    assert (found["title"], found["source_url"]) == ("Hall 1", web.url("/1"))
+
+    web.requests.clear()
+    plan = world.sync("site")
+    assert not any(written(plan, asset) for asset in plan)
+    assert [status for _, path, status in web.requests if path[1:].isdigit()] == [304] * 4
+
+    web.put("/2", f"<title>Hall 2</title><p>{text(2)} Edited.</p>")
+    listed(0, 2, 3, 4)
+    plan = world.sync("site")
+    assert plan["source_documents"] == {"inserted": 1, "replaced": 1, "deleted": 1, "kept": 2, "failed": 0}  # fmt: skip
+    assert_equal(world)
+
+
+def test_rows_of_a_database_reach_milvus_and_leave_it(world: World) -> None:
+    world.connection.execute(
+        "CREATE TABLE pages (id int PRIMARY KEY, body text, changed timestamptz)"
+    )
+    try:
+        world.connection.execute(
+            "INSERT INTO pages SELECT n, 'Page ' || n || ' of the book', now() FROM generate_series(1, 9) n"
+        )
+        config = {
+            "url": world.settings.postgres_url,
+            "query": "SELECT * FROM pages",
+            "key": "id",
+            "text": "body",
+        }
+        world.register("pages", "sql", {**config, "updated_at": "changed"})
+        assert world.sync("pages")["documents"]["inserted"] == 9
+        world.connection.execute("DELETE FROM pages WHERE id = 1")
+        world.connection.execute(
+            "UPDATE pages SET body = body || '!', changed = now() WHERE id = 2"
+        )
+        plan = world.sync("pages")["source_documents"]
+        assert plan == {"inserted": 0, "replaced": 1, "deleted": 1, "kept": 7, "failed": 0}
+        assert_equal(world)
+        plan = world.sync("pages")
+        assert not any(written(plan, asset) for asset in plan)
+    finally:
+        world.connection.execute("DROP TABLE pages")

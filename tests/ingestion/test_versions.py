@@ -1,0 +1,153 @@
+"""Versions of documents: what is appended when, by whatever statement, and how months come and go."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from resources.postgres.documents.versions import drop_months, forget_versions, make_months
+from tests.conftest import World
+
+TEXT = "# Hours\n\nThe observatory opens at nine in the morning.\n"
+
+
+def versions(world: World) -> list[dict[str, Any]]:
+    with world.connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute("SELECT * FROM document_versions ORDER BY valid_to").fetchall()
+
+
+def current(world: World) -> dict[str, Any]:
+    with world.connection.cursor(row_factory=dict_row) as cursor:
+        found = cursor.execute("SELECT * FROM documents").fetchone()
+    assert found is not None
+    return found
+
+
+def test_what_is_replaced_and_deleted_is_kept_whole_with_the_runs_that_wrote_it(
+    world: World,
+) -> None:
+    root = world.write({"a.md": TEXT})
+    world.add()
+    first = world.run("sync_source")
+    world.sync()
+    (root / "a.md").touch()
+    world.sync()
+    assert versions(world) == []  # nothing was replaced
+    one = current(world)
+    assert one["version"] == 1
+    runs = {one[f"{what}_run"] for what in ("parsed", "chunked", "indexed")}
+    assert runs == {first.run_id}
+    assert world.one("SELECT run FROM embedding_files") == first.run_id
+    (root / "a.md").write_text(TEXT.replace("nine", "eight"))
+    second = world.run("sync_source")
+    two = current(world)
+    assert (two["version"], two["parsed_run"]) == (2, second.run_id)
+    (root / "a.md").unlink()
+    (root / "b.md").write_text(TEXT)
+    third = world.run("sync_source", ops={"source_documents": {"accept_deletions": True}})
+    old, deleted = versions(world)
+    shared = old.keys() & one.keys()
+    assert {
+        "title",
+        "content",
+        "raw_hash",
+        "chunk_count",
+        "indexing_status",
+        "parsed_run",
+    } <= shared
+    assert {name: old[name] for name in shared} == {name: one[name] for name in shared}
+    assert (old["ended_by"], old["ended_run"]) == ("replaced", second.run_id)
+    assert old["valid_from"] == one["created_at"]
+    assert old["valid_to"] == two["versioned_at"] == deleted["valid_from"]
+    assert (deleted["ended_by"], deleted["ended_run"]) == ("deleted", third.run_id)
+    assert (deleted["version"], "eight" in deleted["content"]) == (2, True)
+
+
+def test_edits_by_hand_are_versions_too_and_statuses_are_not(world: World) -> None:
+    world.write({"a.md": TEXT})
+    world.add()
+    world.sync()
+    for assignment in ("title = 'By hand'", "tags = '{x}'", "language = 'de'", "author = 'Me'"):
+        world.connection.execute(f"UPDATE documents SET {assignment}".encode())
+    world.connection.execute("UPDATE documents SET title = title, updated_at = now()")
+    world.connection.execute("UPDATE documents SET indexing_status = 'pending'")
+    world.sync()
+    found = versions(world)
+    assert [row["version"] for row in found] == [1, 2, 3, 4]
+    assert [row["title"] for row in found] == ["Hours", "By hand", "By hand", "By hand"]
+    assert all(row["ended_run"] is None for row in found)
+    assert all(row["valid_to"] <= later["valid_from"] for row, later in pairwise(found))
+    assert current(world)["version"] == 5
+
+
+def test_a_removed_source_leaves_its_history(world: World) -> None:
+    world.write({"a.md": TEXT, "b.md": TEXT})
+    world.add()
+    world.sync()
+    world.connection.execute("DELETE FROM sources")
+    assert {(row["source_key"], row["ended_by"]) for row in versions(world)} == {
+        ("a.md", "deleted"),
+        ("b.md", "deleted"),
+    }
+    document = versions(world)[0]["document_id"]
+    assert forget_versions(world.connection, document) == (1, 0)
+    assert len(versions(world)) == 1
+
+
+def test_months_are_made_once_take_over_what_waits_and_are_dropped_whole(world: World) -> None:
+    connection = world.connection
+    assert make_months(connection) == make_months(connection)
+    assert len(set(make_months(connection))) == 3
+    world.write({"a.md": TEXT})
+    world.add()
+    world.sync()
+    connection.execute("UPDATE documents SET title = 'x'")
+    connection.execute(
+        """INSERT INTO document_versions SELECT (jsonb_populate_record(v, jsonb_build_object('valid_to', t))).*
+           FROM document_versions v, unnest(%s::timestamptz[]) AS t""",
+        [[datetime(2001, 5, 31, 23, 59, 59, tzinfo=UTC), datetime(2001, 6, 1, tzinfo=UTC)]],
+    )
+    assert world.one("SELECT count(*) FROM document_versions_default") == 2  # an insert never fails
+    try:
+        for zone in ("UTC", "Asia/Tokyo"):
+            connection.execute(f"SET TIME ZONE '{zone}'".encode())
+            name = world.one("SELECT create_document_versions_month('2001-05-07')")
+            assert name == "document_versions_2001_05"
+        assert world.one("SELECT count(*) FROM document_versions_2001_05") == 1
+        assert world.one("SELECT count(*) FROM document_versions_default") == 1
+        keep = (datetime.now(UTC) - datetime(2001, 6, 1, tzinfo=UTC)).days
+        assert drop_months(connection, keep + 1) == []
+        assert world.one("SELECT count(*) FROM document_versions") == 3
+        assert drop_months(connection, keep - 1) == ["document_versions_2001_05"]
+        assert world.one("SELECT count(*) FROM document_versions") == 1
+    finally:
+        connection.execute("SET TIME ZONE 'UTC'")
+        connection.execute("DROP TABLE IF EXISTS document_versions_2001_05")
+
+
+def test_the_job_turns_the_months(world: World) -> None:
+    result = world.run("keep_history", None)
+    assert len(result.output_for_node("turn_months")["months"]) == 3
+
+
+def test_the_job_sweeps_raw_files_that_nothing_refers_to(world: World) -> None:
+    world.write({"a.md": "First.", "b.md": "It stays."})
+    world.add()
+    world.sync()
+    world.write({"a.md": "Second."})
+    world.sync()
+    folder = Path(world.settings.storage_url) / "raw"
+    kept = set(folder.rglob("*"))
+    (folder / "ab").mkdir(exist_ok=True)
+    whole, half, young = (folder / "ab" / ("ab" * 32 + end) for end in ("", ".1234abcd.tmp", "0"))
+    for path in (whole, half, young):
+        path.write_text("killed before it was recorded")
+    for path in {*folder.rglob("*")} - {young}:
+        os.utime(path, (0, 0))
+    assert world.run("keep_history", None).output_for_node("sweep_raw_files") == 2
+    assert set(folder.rglob("*")) == kept | {folder / "ab", young}

@@ -1,0 +1,92 @@
+"""The command `rag` as a user runs it: a process of its own on a home folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from pymilvus import MilvusClient
+
+from resources.embedded.stack import running, stop
+from tests.support.folders import servers_folder
+from tests.support.oracle import disagreements
+from tests.support.processes import run_rag
+
+EXECUTABLE = Path(sys.executable).with_name("rag")
+
+
+@dataclass(frozen=True)
+class Rag:
+    """One deployment. `env` is added to an environment without any RAG_* or DAGSTER_* variable of ours."""
+
+    home: Path
+    env: dict[str, str] = field(default_factory=lambda: {"RAG_VECTORS": "dense,sparse"})
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RAG_", "DAGSTER_"))
+        }
+        return inherited | {"RAG_HOME": str(self.home)} | self.env | changes
+
+    def __call__(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        return run_rag(arguments, self.environment(**changes))
+
+    def ok(self, *arguments: str) -> str:
+        """Standard output of a command that must succeed."""
+        done = self(*arguments)
+        assert done.returncode == 0, f"rag {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self.ok(*arguments, "--json"))
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The executable itself, on its way."""
+        return subprocess.Popen(
+            [EXECUTABLE, *arguments],
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return running(self.home)
+
+    @contextmanager
+    def sql(self) -> Iterator[psycopg.Connection]:
+        with psycopg.connect(self.urls["postgres"], autocommit=True) as connection:
+            yield connection
+
+    @contextmanager
+    def milvus(self) -> Iterator[MilvusClient]:
+        client = MilvusClient(self.urls["milvus"])
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def disagreements(self) -> list[str]:
+        return disagreements(self.urls["postgres"], self.urls["milvus"])
+
+
+@contextmanager
+def deployment(below: str = "home") -> Iterator[Rag]:
+    """A deployment in a new folder, gone afterwards."""
+    with servers_folder("rag-cli-") as folder:
+        rag = Rag(folder / below)
+        try:
+            yield rag
+        finally:
+            stop(rag.home)

@@ -1,0 +1,31 @@
+"""What a person says of sources and files: mistakes are named before anything is asked, written or measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rag_assets.cli.index import expect_writable
+from rag_assets.operations.source_specs import check_source, target_config
+from resources.errors import ConfigError
+
+
+def test_what_is_no_address_says_so() -> None:
+    with pytest.raises(ConfigError, match=r"http://u:\*\*\*@\[::1/x is not an address"):
+        target_config("http://u:hush@[::1/x")
+
+
+def test_a_schedule_that_its_column_cannot_hold_is_refused(tmp_path: Path) -> None:
+    schedule = ",".join(map(str, range(60))) + " * * * *"
+    (problem,) = check_source("folder", {"path": str(tmp_path)}, schedule, [])
+    assert "of 100 characters at most" in problem
+    assert check_source("folder", {"path": str(tmp_path)}, "*/5 * * * *", []) == []
+
+
+def test_a_plot_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    expect_writable(None)
+    expect_writable(tmp_path / "plot.svg")
+    for path in (tmp_path, tmp_path / "none" / "plot.svg"):
+        with pytest.raises(ConfigError, match="--plot: expected a file"):
+            expect_writable(path)
