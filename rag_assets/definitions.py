@@ -13,32 +13,33 @@ import dagster as dg
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
 from rag_assets.assets.compacted_embeddings import compacted_embeddings
-from rag_assets.assets.document_chunks import ChunkingResource, document_chunks
-from rag_assets.assets.documents import ParsingResource, documents
+from rag_assets.assets.document_chunks import document_chunks
+from rag_assets.assets.documents import documents
 from rag_assets.assets.retrieval_evaluation import retrieval_evaluation
-from rag_assets.assets.source_documents import GuardResource, source_documents
+from rag_assets.assets.source_documents import source_documents
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
-from rag_assets.automation.compaction import compact_embeddings, weekly_compaction
-from rag_assets.automation.forgetting import forget_documents
-from rag_assets.automation.history import daily_history, keep_history
 from rag_assets.automation.jobs import JOBS
-from rag_assets.automation.schedules import SCHEDULES
+from rag_assets.automation.schedules import build_schedules
 from rag_assets.automation.sensors.changed_folders import changed_folders_sensor
 from rag_assets.automation.sensors.due_sources import due_sources_sensor
 from rag_assets.automation.sensors.failed_checks import failed_checks_sensor
 from rag_assets.automation.sensors.sources_table import sources_table_sensor
-from rag_assets.automation.upkeep import UPKEEP_JOBS
+from rag_assets.automation.sensors.unpublished_collections import unpublished_collections_sensor
 from rag_assets.checks.embeddings import chunk_embeddings_are_in_parquet
-from rag_assets.checks.quick import QUICK_CHECKS
 from rag_assets.checks.retrieval import RETRIEVAL_CHECKS
+from rag_assets.checks.sample_checks import QUICK_CHECKS
 from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.checks.tables import TABLE_CHECKS
 from rag_assets.checks.vectors import VECTOR_CHECKS
+from rag_assets.dagster_internals import default_freshness_policy
 from rag_assets.settings.load import Settings, load_settings
 from resources.dagster_resources import (
+    ChunkingResource,
     EmbedderResource,
+    GuardResource,
     LimitsResource,
     MilvusResource,
+    ParsingResource,
     PostgresResource,
     RetrievalResource,
     StorageResource,
@@ -55,10 +56,33 @@ ASSETS = [
     retrieval_evaluation,
     compacted_embeddings,
 ]
+CHECKS = [
+    *TABLE_CHECKS,
+    chunk_embeddings_are_in_parquet,
+    *VECTOR_CHECKS,
+    *QUICK_CHECKS,
+    *RETRIEVAL_CHECKS,
+    synced_on_schedule,
+]
+SENSORS = [
+    sources_table_sensor,
+    changed_folders_sensor,
+    due_sources_sensor,
+    failed_checks_sensor,
+    unpublished_collections_sensor,
+]
+
+#: Fields of resources that may contain a secret -> the environment variable that Dagster shows and stores instead.
+SECRETS = {
+    "postgres": {"url": "RAG_POSTGRES_URL"},
+    "milvus": {"uri": "RAG_MILVUS_URI", "token": "RAG_MILVUS_TOKEN"},
+    "storage": {"url": "RAG_STORAGE_URL"},
+    "embedder": {"api_key": "RAG_OPENAI_API_KEY"},
+}
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
-    """The world as configured. Nothing is connected to yet."""
+    """Return the configured resources, unopened."""
     return {
         "postgres": PostgresResource(
             url=settings.postgres_url, home=str(settings.home), lock_timeout=settings.lock_timeout
@@ -98,52 +122,51 @@ def build_resources(settings: Settings) -> dict[str, Any]:
 
 
 def without_secrets(resources: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The same resources for Dagster, which shows and stores their configuration: what may hold a password is named
-    by its environment variable. One that the settings file has is put there for it."""
-    secrets = {
-        "postgres": {"url": "RAG_POSTGRES_URL"},
-        "milvus": {"uri": "RAG_MILVUS_URI", "token": "RAG_MILVUS_TOKEN"},
-        "storage": {"url": "RAG_STORAGE_URL"},
-        "embedder": {"api_key": "RAG_OPENAI_API_KEY"},
-    }
-    given: dict[str, dict[str, dg.EnvVar]] = {}
-    for name, fields in secrets.items():
+    """Return the resources with each secret replaced by the name of its environment variable.
+
+    Dagster shows and stores the configuration of resources. When a run begins, it reads the variable from the
+    environment of the run's process, where a value of the settings file is not; so such a value, and no other, is put
+    there. Every process that executes runs loads the definitions first, and so passes here.
+    """
+    variables: dict[str, dict[str, dg.EnvVar]] = {}
+    for name, fields in SECRETS.items():
         for field, variable in fields.items():
             if value := getattr(settings, variable.removeprefix("RAG_").lower()):
                 os.environ.setdefault(variable, str(value))
-                given.setdefault(name, {})[field] = dg.EnvVar(variable)
+                variables.setdefault(name, {})[field] = dg.EnvVar(variable)
     return {
-        name: type(resource)(**{**dict(resource), **given.get(name, {})})
+        name: type(resource)(**{**dict(resource), **variables.get(name, {})})
         for name, resource in resources.items()
     }
 
 
-def build_definitions(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+def build_definitions(
+    resources: Mapping[str, Any] | None = None, settings: Settings | None = None
+) -> dg.Definitions:
+    settings = settings or load_settings()
     if resources is None:
-        settings = load_settings()
         resources = without_secrets(build_resources(settings), settings)
+    freshness = default_freshness_policy(settings.sync_schedule, settings.timezone)
     return dg.Definitions(
-        assets=ASSETS,
-        asset_checks=[
-            *TABLE_CHECKS,
-            chunk_embeddings_are_in_parquet,
-            *VECTOR_CHECKS,
-            *QUICK_CHECKS,
-            *RETRIEVAL_CHECKS,
-            synced_on_schedule,
-        ],
-        jobs=[*JOBS, *UPKEEP_JOBS, compact_embeddings, forget_documents, keep_history],
-        schedules=[*SCHEDULES, daily_history, weekly_compaction],
-        sensors=[
-            sources_table_sensor,
-            changed_folders_sensor,
-            due_sources_sensor,
-            failed_checks_sensor,
-        ],
+        assets=dg.map_asset_specs(
+            lambda spec: (
+                spec.replace_attributes(freshness_policy=freshness)
+                if spec.key == source_documents.key
+                else spec
+            ),
+            ASSETS,
+        ),
+        asset_checks=CHECKS,
+        jobs=JOBS,
+        schedules=build_schedules(settings),
+        sensors=SENSORS,
         resources=resources,
-        # A step in its own process costs 1.4 s, one in the run's process 0.08 s; the steps follow one another anyway.
+        # A step in its own process costs 1.4 s, one in the run's process 0.08 s; the steps run one after another anyway.
         executor=dg.in_process_executor,
     )
 
 
-defs = build_definitions()
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The definitions as Dagster loads them. Importing this module changes no environment variable."""
+    return build_definitions()

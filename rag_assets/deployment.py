@@ -1,6 +1,6 @@
-"""The deployment that a command works with: its stack, its Dagster instance, and runs executed in this process.
+"""The deployment that a command works with: opens its stores and its Dagster instance, and executes jobs.
 
-Everything that changes data goes through Dagster, so that the UI shows what the command line did.
+Only assembly. Everything that changes data goes through a Dagster job, so that the UI shows what the command line did.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ import gc
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rag_assets.settings.load import PROJECT_ROOT, Settings, load_settings
+from rag_assets.settings.load import Settings, load_settings
+from rag_assets.settings.stores import PROJECT_ROOT
 from resources.embedded.stack import running
 from resources.open_stores import (
     milvus_uri,
@@ -31,15 +33,20 @@ from resources.postgres.schema import migrate
 if TYPE_CHECKING:
     import dagster as dg
 
+    from rag_assets.operations.lineage import LineageContext
     from rag_assets.pipeline.vectors import Embedder
     from rag_assets.search.searcher import Searcher
     from resources.files import FileStore
     from resources.milvus.store import MilvusStore
+    from resources.vector_stores import ModelTarget
 
 
 @dataclass
 class Deployment:
-    """One set of settings, and what they lead to. Dagster and pymilvus take seconds to import: where needed only."""
+    """The stores and the Dagster instance of one set of settings.
+
+    Dagster and pymilvus take seconds to import, so they are imported in the methods that need them.
+    """
 
     settings: Settings
 
@@ -52,34 +59,30 @@ class Deployment:
         return self.settings.home / "dagster"
 
     def start(self, *, dagster: bool = False) -> dict[str, str]:
-        """Starts what is embedded and not running, brings the schema to date. Returns name -> URL without secrets.
+        """Start the embedded servers that are not running, and migrate the schema. Returns name -> URL.
 
-        `dagster`: the command will run jobs; what that needs is imported while the servers start.
+        `dagster`: the command will run jobs; their modules are imported while the servers start.
         """
         settings = self.settings
         settings.home.mkdir(parents=True, exist_ok=True)
-        # Side by side: after a crash either server may need seconds to recover, and Dagster's modules need as many.
-        with ThreadPoolExecutor(2) as beside:
-            postgres = beside.submit(postgres_url, settings.postgres_url, settings.home)
-            milvus = beside.submit(milvus_uri, settings.milvus_uri, settings.home)
+        # Concurrently: after a crash either server may need seconds to recover, and importing Dagster takes as long.
+        with ThreadPoolExecutor(2) as pool:
+            postgres = pool.submit(postgres_url, settings.postgres_url, settings.home)
+            milvus = pool.submit(milvus_uri, settings.milvus_uri, settings.home)
             if dagster:
-                _import_dagster()
+                self._load_definitions()
         migrate(postgres.result())
         self.dagster_home.mkdir(exist_ok=True)
-        wanted, present = PROJECT_ROOT / "dagster.yaml", self.dagster_home / "dagster.yaml"
-        if not present.exists() or present.read_bytes() != wanted.read_bytes():
-            shutil.copyfile(wanted, present)
+        template, copy = PROJECT_ROOT / "dagster.yaml", self.dagster_home / "dagster.yaml"
+        if not copy.exists() or copy.read_bytes() != template.read_bytes():
+            shutil.copyfile(template, copy)
         return {"postgres": postgres.result(), "milvus": milvus.result()}
 
     def endpoints(self) -> dict[str, str]:
-        """Where PostgreSQL and Milvus are reached now, without starting anything; absent: not running."""
-        found = (
-            running(self.settings.home)
-            if not (self.settings.postgres_url and self.settings.milvus_uri)
-            else {}
-        )
+        """Return the URLs of the user's servers and of the running embedded ones. Starts nothing."""
         own = {"postgres": self.settings.postgres_url, "milvus": self.settings.milvus_uri}
-        return {**found, **{name: url for name, url in own.items() if url}}
+        embedded = {} if all(own.values()) else running(self.settings.home)
+        return {**embedded, **{name: url for name, url in own.items() if url}}
 
     def postgres(self) -> Postgres:
         settings = self.settings
@@ -106,32 +109,53 @@ class Deployment:
         return open_embedder(settings.embedder, settings.embedder_options, settings.openai_api_key)
 
     @property
+    def model_target(self) -> ModelTarget:
+        """The configured model and the kinds of its vectors that are kept."""
+        from resources.vector_stores import ModelTarget
+
+        return ModelTarget(self.embedder, self.settings.vectors)
+
+    @property
     def model(self) -> str:
-        """The fingerprint of the model in effect."""
+        """The fingerprint of the configured model."""
         from rag_assets.pipeline.identity import model_fingerprint
 
         return model_fingerprint(self.embedder.identity)
 
     def searcher(self) -> Searcher:
-        """Search on this deployment's stores with its embedder."""
+        """Return a searcher on this deployment's stores with its embedder."""
         from rag_assets.search.searcher import Searcher
 
-        return Searcher(
+        return Searcher.open(
             self.postgres(),
             self.milvus(),
             self.embedder,
             self.model,
             self.settings.vectors,
             self.settings.dense_search,
-            self.settings.search_limit,
-            self.settings.fusion,
-            self.settings.milvus_timeout,
+            limit=self.settings.search_limit,
+            fusion=self.settings.fusion,
+            timeout=self.settings.milvus_timeout,
             owns_milvus=True,
+        )
+
+    def lineage(self) -> LineageContext:
+        """Return the stores and settings that explain a document's life."""
+        from rag_assets.operations.lineage import LineageContext
+
+        return LineageContext(
+            postgres=self.postgres(),
+            open_files=self.files,
+            open_milvus=self.milvus,
+            model_fingerprint=lambda: self.model,
+            parse_seconds=self.settings.parse_seconds,
+            parse_memory_mib=self.settings.parse_memory_mib,
+            run_records=self.run_records,
         )
 
     @cached_property
     def instance(self) -> dg.DagsterInstance:
-        """Dagster's instance on the started stack. Runs of dead `rag` processes are failed first."""
+        """Dagster's instance on the started stack. Fails the runs of dead `rag` processes first."""
         import dagster as dg
 
         from rag_assets.automation.dead_runs import fail_dead_runs
@@ -141,26 +165,46 @@ class Deployment:
         fail_dead_runs(instance)
         return instance
 
+    @cached_property
+    def definitions(self) -> dg.Definitions:
+        """All jobs, under this deployment's settings."""
+        from rag_assets.definitions import build_definitions
+
+        return build_definitions(settings=self.settings)
+
+    def _load_definitions(self) -> None:
+        # Half a million objects that are never freed: if the garbage collector scans them again and again, this takes
+        # a quarter longer.
+        gc.disable()
+        try:
+            from rag_assets import dagster_storage  # noqa: F401
+
+            _ = self.definitions
+        finally:
+            gc.freeze()
+            gc.enable()
+
     def sync_partitions(self) -> list[str]:
-        """Makes Dagster's partitions equal to the table of sources. Returns those of whole sources."""
-        from rag_assets.partitions import SOURCES, partition_keys, shard_of
+        """Make Dagster's partitions equal to the table of sources. Returns the partitions of whole sources."""
+        from rag_assets.partitions import SOURCES
+        from resources.partition_keys import partition_keys, shard_of
         from resources.postgres.registry.sources import list_sources
 
         with self.postgres().connect(autocommit=True) as connection:
-            wanted = [
+            keys = [
                 key for s in list_sources(connection) for key in partition_keys(s.name, s.shards)
             ]
         name = SOURCES.name or ""
-        known = set(self.instance.get_dynamic_partitions(name))
-        if missing := [key for key in wanted if key not in known]:
+        existing = set(self.instance.get_dynamic_partitions(name))
+        if missing := [key for key in keys if key not in existing]:
             self.instance.add_dynamic_partitions(name, missing)
-        for key in known - set(wanted):
+        for key in existing - set(keys):
             self.instance.delete_dynamic_partition(name, key)
-        return [key for key in wanted if shard_of(key) is None]
+        return [key for key in keys if shard_of(key) is None]
 
     def partitions_of(self, source: str | None) -> list[str]:
-        """The partition of one source, or of all of them. Raises ConfigError for an unknown name."""
-        from rag_assets.partitions import partition_key
+        """Return the partition of one source, or of all. Raises ConfigError for an unknown name."""
+        from resources.partition_keys import partition_key
         from resources.postgres.registry.sources import get_source
 
         keys = self.sync_partitions()
@@ -169,6 +213,25 @@ class Deployment:
         with self.postgres().connect(autocommit=True) as connection:
             return [partition_key(get_source(connection, source).name)]
 
+    def run_records(self, run_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Return run id -> job, status, started_at and url (a path of Dagster's UI). Deleted runs are absent."""
+        if not run_ids:
+            return {}
+        import dagster as dg
+
+        records = self.instance.get_run_records(dg.RunsFilter(run_ids=list(run_ids)))
+        return {
+            record.dagster_run.run_id: {
+                "job": record.dagster_run.job_name,
+                "status": record.dagster_run.status.value,
+                "started_at": datetime.fromtimestamp(record.start_time, UTC)
+                if record.start_time
+                else record.create_timestamp,
+                "url": f"/runs/{record.dagster_run.run_id}",
+            }
+            for record in records
+        }
+
     def execute(
         self,
         job_name: str,
@@ -176,20 +239,19 @@ class Deployment:
         ops: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Runs a job in this process under the instance; `ops`: op -> its configuration. The result says all."""
+        """Execute a job in this process. `ops`: op -> its configuration. A failed run is in the result, not raised."""
         from dagster_postgres.utils import DagsterPostgresException
         from sqlalchemy.exc import DBAPIError
 
-        from rag_assets.definitions import defs
         from rag_assets.partitions import PARTITION_TAG
         from resources.errors import StoreUnavailable
         from resources.run_processes import own_run_tags
 
-        job, run_id = defs.resolve_job_def(job_name), str(uuid.uuid4())
+        job, run_id = self.definitions.resolve_job_def(job_name), str(uuid.uuid4())
         try:
             return job.execute_in_process(
                 instance=self.instance,
-                # By its tag: the parameter is refused for a job of checks alone.
+                # A tag, not partition_key: Dagster refuses the parameter for a job of checks alone.
                 tags={
                     **own_run_tags(run_id),
                     **({PARTITION_TAG: partition} if partition else {}),
@@ -203,32 +265,21 @@ class Deployment:
                 raise_on_error=False,
             )
         except (DBAPIError, DagsterPostgresException) as error:
-            # Dagster keeps its events there too: without PostgreSQL it cannot even say that the run failed.
+            # Dagster keeps its events in PostgreSQL too: without it, the failure of the run cannot be recorded.
             raise StoreUnavailable(
-                f"PostgreSQL went away during {job_name}; what was done is kept. Run the command again: {error}"
+                f"PostgreSQL went away during {job_name}. Committed work is kept; run the command again. {error}"
             ) from error
 
 
-def _import_dagster() -> None:
-    """Half a million objects that stay: looked through again and again by the collector they take a quarter longer."""
-    gc.disable()
-    try:
-        import rag_assets.definitions  # noqa: F401
-        from rag_assets import dagster_storage  # noqa: F401
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def failures(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str]]:
-    """(step, message) of the steps that failed, the user's messages without a traceback."""
-    found = []
+    """Return (step, message) of the failed steps, without tracebacks."""
+    messages = []
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
-                found.append((event.step_key or "", data.user_failure_data.description))
+                messages.append((event.step_key or "", data.user_failure_data.description))
             elif data.error is not None:
                 error = data.error.cause or data.error
-                found.append((event.step_key or "", error.message.strip()))
-    return found
+                messages.append((event.step_key or "", error.message.strip()))
+    return messages

@@ -1,29 +1,26 @@
-"""The resources that Dagster configures. Each holds configuration, and hands out a plain object that does the work.
+"""The resources that Dagster configures. Each contains configuration only and hands out a plain object.
 
-What an empty URL means, and how each is opened: `stores`.
+The meaning of an empty URL, and how stores are opened: `open_stores`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
 
-from rag_assets.pipeline.identity import model_fingerprint
-from rag_assets.pipeline.index_kinds import index_problems
-from rag_assets.pipeline.vectors import Embedder, Kind
-from resources.errors import ConfigError
+from rag_assets.pipeline.chunking import ChunkingConfig
+from rag_assets.pipeline.limits import DeletionLimits, ParserLimits
+from rag_assets.pipeline.vectors import KINDS, Embedder
 from resources.files import FileStore
-from resources.milvus.collections import ALIASES, Layout
+from resources.milvus.index_config import IndexConfig
 from resources.milvus.store import MilvusStore
 from resources.open_stores import open_embedder, open_milvus, open_postgres
-from resources.postgres.connection import Connection, Postgres
-from resources.postgres.scope import SyncScope
-from resources.postgres.vectors.collections import written_collection
-from resources.postgres.vectors.embeddings import Target
+from resources.postgres.connection import Postgres
 from resources.run_processes import own_run_tags
+from resources.vector_stores import ModelTarget, VectorStores
 
 
 class PostgresResource(dg.ConfigurableResource):
@@ -66,18 +63,8 @@ class MilvusResource(dg.ConfigurableResource):
     def open(self, search_consistency: str = "Strong") -> MilvusStore:
         return open_milvus(self.uri, self.token, Path(self.home), self.timeout, search_consistency)
 
-    def layout(self, kind: Kind, embedder: Embedder) -> Layout:
-        """What the collection of this kind is declared to be."""
-        dimension = {"dense": embedder.dimension, "multi": embedder.token_dimension, "sparse": 0}[
-            kind
-        ]
-        index = self.sparse_index if kind == "sparse" else self.dense_index
-        if kind != "sparse" and (problems := index_problems(index, dimension=dimension)):
-            raise ConfigError("RAG_DENSE_INDEX: " + "; ".join(problems))
-        return Layout(kind, dimension, index, self.shards)
-
-    def search_params(self, kind: Kind) -> dict[str, Any]:
-        return {} if kind == "sparse" else self.dense_search
+    def index_config(self) -> IndexConfig:
+        return IndexConfig(self.dense_index, self.sparse_index, self.dense_search, self.shards)
 
 
 class StorageResource(dg.ConfigurableResource):
@@ -101,7 +88,7 @@ class LimitsResource(dg.ConfigurableResource):
 class RetrievalResource(dg.ConfigurableResource):
     """How candidates become results, and how far their quality may decline before that is a fault."""
 
-    fusion: str = Field("weighted", description="Of a hybrid: weighted or rrf.")
+    fusion: Literal["weighted", "rrf"] = Field("weighted", description="Of a hybrid: weighted or rrf.")
     margin: float = Field(0.03, description="Of nDCG@10 and the share of answered queries.")
 
 
@@ -118,15 +105,47 @@ class EmbedderResource(dg.ConfigurableResource):
     def open(self) -> Embedder:
         return open_embedder(self.spec, self.options, self.api_key)
 
-    def fingerprint(self) -> str:
-        return model_fingerprint(self.open().identity)
+    def model_target(self) -> ModelTarget:
+        """Return the model and the kinds of its vectors that are kept."""
+        return ModelTarget(self.open(), tuple(kind for kind in KINDS if kind in self.kinds))
 
-    def wants(self, kind: Kind) -> bool:
-        return kind in self.kinds
 
-    def target(self, part: SyncScope) -> Target:
-        return Target(part, self.fingerprint(), tuple(self.kinds))  # pyright: ignore[reportArgumentType]
+class GuardResource(dg.ConfigurableResource):
+    """When a sync stops instead of deleting."""
 
-    def collection(self, connection: Connection, kind: Kind) -> str:
-        """The physical collection that this model's vectors are written to."""
-        return written_collection(connection, ALIASES[kind], self.fingerprint())
+    share: float = 0.2
+    documents: int = 20
+
+    def limits(self) -> DeletionLimits:
+        return DeletionLimits(self.share, self.documents)
+
+
+class ParsingResource(dg.ConfigurableResource):
+    """How documents are parsed: how many at the same time, and the limits for one."""
+
+    workers: int = 2
+    seconds: float = 60.0
+    memory_mib: int = 1024
+
+    def limits(self) -> ParserLimits:
+        return ParserLimits(self.workers, self.seconds, self.memory_mib)
+
+
+class ChunkingResource(dg.ConfigurableResource):
+    """How documents are split; sizes in characters."""
+
+    max_chars: int = 1000
+    min_chars: int = 200
+
+    def config(self) -> ChunkingConfig:
+        return ChunkingConfig(self.max_chars, self.min_chars)
+
+
+def vector_stores(
+    store: MilvusStore,
+    storage: StorageResource,
+    milvus: MilvusResource,
+    embedder: EmbedderResource,
+) -> VectorStores:
+    """Return the plain objects that use-cases take; `store` is an open client of `milvus`."""
+    return VectorStores(store, storage.open(), milvus.index_config(), embedder.model_target())

@@ -1,8 +1,7 @@
-"""Opens PostgreSQL, Milvus and the embedder as settings name them. An empty URL means the embedded server under `home`,
-which is started when it does not run.
+"""Opens PostgreSQL, Milvus and the embedder of the settings, for the command line and for Dagster's resources.
 
-The command line (`Deployment`) and Dagster's resources (`configured`) open them here. What they are made of is imported
-where it is needed: most `rag` commands ask no Milvus and start without pymilvus.
+An empty URL means the embedded server under `home`, which is started if it is not running. Milvus and the embedders are
+imported at first use: most `rag` commands use no Milvus and start without pymilvus.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
     from rag_assets.pipeline.vectors import Embedder
     from resources.milvus.store import MilvusStore
 
-#: Seconds for which the schema of a database is not asked for again: a run opens it for each of its stages and checks.
+#: Seconds until the schema of a database is checked again: a run opens it for each of its stages and checks.
 SCHEMA_SECONDS = 10.0
-#: URL -> when its schema was the one of this code, monotonic.
-_AT_HEAD: dict[str, float] = {}
+#: URL -> monotonic time at which its schema was last found or made current.
+_MIGRATED_AT: dict[str, float] = {}
 
 
 def postgres_url(url: str, home: Path) -> str:
@@ -36,25 +35,25 @@ def milvus_uri(uri: str, home: Path) -> str:
 
 
 def open_postgres(url: str, home: Path, lock_timeout: float) -> Postgres:
-    """The database at the schema of this code."""
+    """Return the database, migrated to the schema of this code."""
     url = postgres_url(url, home)
-    if time.monotonic() - _AT_HEAD.get(url, -SCHEMA_SECONDS) >= SCHEMA_SECONDS:
+    if time.monotonic() - _MIGRATED_AT.get(url, -SCHEMA_SECONDS) >= SCHEMA_SECONDS:
         migrate(url)
-        _AT_HEAD[url] = time.monotonic()
+        _MIGRATED_AT[url] = time.monotonic()
     return Postgres(url, lock_timeout)
 
 
 def open_milvus(
     uri: str, token: str, home: Path, timeout: float, search_consistency: str
 ) -> MilvusStore:
-    """The server; the embedded one knows no token."""
+    """Return a client of the server. The embedded server has no token."""
     from resources.milvus.store import MilvusStore
 
     return MilvusStore(milvus_uri(uri, home), token if uri else "", timeout, search_consistency)
 
 
 def open_embedder(spec: str, options: Mapping[str, Any], api_key: str = "") -> Embedder:
-    """The embedder; made once a process, since its model is loaded at the first use. Only `openai` takes a key."""
+    """Return the embedder, one per process, since it loads its model at first use. Only `openai` takes a key."""
     if api_key and spec == "openai":
         options = {**options, "api_key": api_key}
     return _embedder(spec, tuple(sorted(options.items())))

@@ -1,4 +1,4 @@
-"""Which process executes a run, as tags of the run, and whether that process still lives. Without Dagster."""
+"""The tags of a run that name the process executing it, and whether that process is still alive. Without Dagster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOST_TAG, PID_TAG = "rag/host", "rag/pid"
 def own_run_tags(run_id: str) -> dict[str, str]:
     """Return the tags of a run that this process executes.
 
-    They contain the run's id: a retry inherits the tags of the run that died, which prove nothing until it runs itself.
+    They contain the run's id: a retry inherits the tags of the dead run, and gets its own when it starts.
     """
     return {
         HOST_TAG: socket.gethostname(),

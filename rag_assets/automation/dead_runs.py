@@ -15,8 +15,8 @@ from resources.run_processes import HOST_TAG, PID_TAG, is_alive
 
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> Sequence[str]:
-    """Fail the runs whose process was on this machine and no longer lives. Returns their ids."""
-    running = instance.get_runs(
+    """Fail the runs whose process was on this machine and is no longer alive. Returns their ids."""
+    unfinished = instance.get_runs(
         dg.RunsFilter(
             statuses=[
                 dg.DagsterRunStatus.STARTED,
@@ -28,12 +28,12 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> Sequence[str]:
     )
     dead = [
         run
-        for run in running
+        for run in unfinished
         if run.tags.get(PID_TAG, "").endswith(run.run_id) and not is_alive(run.tags[PID_TAG])
     ]
     for run in dead:
         instance.report_run_failed(
-            run, "The process that executed this run is gone; the next sync goes on from there."
+            run, "The process that executed this run is gone; the next sync continues from there."
         )
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]

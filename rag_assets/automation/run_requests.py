@@ -1,4 +1,4 @@
-"""When a sensor asks for a run: not while one is at it, and ever more seldom for what a run did not change."""
+"""When a sensor requests a run: never while one is in progress, and at growing intervals if runs do not help."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import TypeVar
 
 import dagster as dg
 
-from rag_assets.partitions import PARTITION_TAG, RANGE_TAG, SYNC_TAG, source_name, sync_keys
+from rag_assets.partitions import PARTITION_TAG, RANGE_TAG, SYNC_TAG
+from resources.partition_keys import source_name, sync_keys
 
-#: Seconds between two looks of a sensor.
+#: Seconds between two ticks of a sensor.
 INTERVAL = 30
-#: Seconds until what was requested once and is still there is requested again, doubled each time.
+#: Seconds until the same state is requested a second time; doubled after each request, up to LAST_RETRY.
 FIRST_RETRY = 60
 LAST_RETRY = 3600
 
-#: In a cursor, the partition that the next tick begins with; no partition has this key.
+#: The key under which a cursor keeps the partition that the next tick begins with; no partition has this key.
 _POSITION = ""
 
 T = TypeVar("T")
@@ -34,16 +35,18 @@ _IN_PROGRESS = [
 ]
 
 
-def busy(instance: dg.DagsterInstance, job: str | None, tags: dict[str, str]) -> bool:
-    """Whether a run with these tags, of this job or of any, is in progress."""
+def is_running(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> bool:
+    """Return whether a run of this job with these tags is in progress."""
     return (
         instance.get_runs_count(dg.RunsFilter(job_name=job, tags=tags, statuses=_IN_PROGRESS)) > 0
     )
 
 
-def in_progress(instance: dg.DagsterInstance) -> tuple[set[str], bool]:
-    """(sources that runs in progress are for, or for a shard of, whether one of these runs is for a range of
-    partitions), in one query."""
+def sources_in_progress(instance: dg.DagsterInstance) -> tuple[set[str], bool]:
+    """Return the sources that runs in progress work on (or on a shard of), in one query.
+
+    The second value is whether one of these runs covers a range of partitions, so that its sources are unknown.
+    """
     runs = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS))
     return (
         {source_name(run.tags[PARTITION_TAG]) for run in runs if PARTITION_TAG in run.tags},
@@ -52,55 +55,57 @@ def in_progress(instance: dg.DagsterInstance) -> tuple[set[str], bool]:
 
 
 def sync_requests(source_name: str, shards: int) -> list[dg.RunRequest]:
-    """A run that syncs the source, or one for each of its shards, all of one sync."""
+    """Return the request that syncs the source, or one per shard, with a common sync id."""
     tags = {SYNC_TAG: str(uuid.uuid4())} if shards > 1 else {}
     return [dg.RunRequest(partition_key=key, tags=tags) for key in sync_keys(source_name, shards)]
 
 
 @dataclass
-class Asked:
-    """A sensor's cursor: for each partition asked for, what was seen, how often it was asked for, and when.
+class RequestCursor:
+    """A sensor's cursor: per requested partition its state, the number of requests for that state, and the last time.
 
-    Only partitions that are looked at again, by `due`, `known` or `asked`, are kept.
+    Entries that a tick does not ask about are dropped from `current`, the next tick's cursor.
     """
 
-    before: dict[str, tuple[str, int, float]]
-    after: dict[str, tuple[str, int, float]] = field(default_factory=dict)
+    previous: dict[str, tuple[str, int, float]]
+    current: dict[str, tuple[str, int, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, cursor: str | None) -> Asked:
-        return cls({key: tuple(asked) for key, asked in json.loads(cursor or "{}").items()})
+    def parse(cls, cursor: str | None) -> RequestCursor:
+        return cls({key: tuple(entry) for key, entry in json.loads(cursor or "{}").items()})
 
-    def due(self, key: str, seen: str) -> bool:
-        """Whether it is time to ask: at once for what is seen the first time."""
-        last, times, at = self.before.get(key, ("", 0, 0.0))
-        if key in self.before:
-            self.after[key] = self.before[key]
-        if last != seen or times == 0:
+    def serialize(self) -> str:
+        return json.dumps(self.current)
+
+    def is_due(self, key: str, state: str) -> bool:
+        """Return whether to request a run now: at once for a new state, else after the interval has passed."""
+        last_state, requests, at = self._keep(key)
+        if last_state != state or requests == 0:
             return True
-        return time.time() - at >= min(FIRST_RETRY * 2 ** (times - 1), LAST_RETRY)
+        return time.time() - at >= min(FIRST_RETRY * 2 ** (requests - 1), LAST_RETRY)
 
-    def known(self, key: str, seen: str) -> bool:
-        """Whether it was asked for because of the same."""
-        if key in self.before:
-            self.after[key] = self.before[key]
-        return self.before.get(key, ("", 0, 0.0))[0] == seen
+    def was_requested(self, key: str, state: str) -> bool:
+        """Return whether the last request for this partition was made in the same state."""
+        return self._keep(key)[0] == state
 
-    def asked(self, key: str, seen: str) -> None:
-        last, times, _ = self.before.get(key, ("", 0, 0.0))
-        self.after[key] = (seen, times + 1 if last == seen else 1, time.time())
+    def record_request(self, key: str, state: str) -> None:
+        last_state, requests, _ = self._keep(key)
+        self.current[key] = (state, requests + 1 if last_state == state else 1, time.time())
 
-    def round(self, items: Sequence[T], key: Callable[[T], str]) -> Iterator[T]:
-        """The items in the order of their keys, from where the last tick stopped, and around to there."""
+    def from_position(self, items: Sequence[T], key: Callable[[T], str]) -> Iterator[T]:
+        """Yield all items in the order of their keys, beginning where the last tick stopped."""
         items = sorted(items, key=key)
         keys = [key(item) for item in items]
-        start = bisect_left(keys, self.before.get(_POSITION, ("", 0, 0.0))[0])
+        start = bisect_left(keys, self.previous.get(_POSITION, ("", 0, 0.0))[0])
         yield from items[start:]
         yield from items[:start]
 
-    def stopped_at(self, key: str) -> None:
-        """The tick ends before this partition: what was asked of others is kept, and the next one begins here."""
-        self.after = {**self.before, **self.after, _POSITION: (key, 0, 0.0)}
+    def stop_at(self, key: str) -> None:
+        """End the tick before this partition: the next one begins here, and all entries are kept."""
+        self.current = {**self.previous, **self.current, _POSITION: (key, 0, 0.0)}
 
-    def cursor(self) -> str:
-        return json.dumps(self.after)
+    def _keep(self, key: str) -> tuple[str, int, float]:
+        """Keep the entry of a partition for the next tick. Returns it, or an empty one."""
+        if key in self.previous:
+            self.current[key] = self.previous[key]
+        return self.previous.get(key, ("", 0, 0.0))

@@ -1,76 +1,105 @@
-"""Schedules: the full comparison of every active source nightly, then the evaluation of those with retrieval sets; a
-quick look at each every 15 minutes.
-
-Syncs have a schedule for each source: `due_sources_sensor`.
-"""
+"""All schedules, built from the settings. Syncs have a schedule per source: see `sensors/due_sources.py`."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
-from rag_assets.automation.jobs import check_source, check_source_quickly, evaluate_retrieval
-from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
-from rag_assets.settings.load import load_settings
+from rag_assets.automation.jobs import (
+    check_source,
+    check_source_quickly,
+    compact_embeddings,
+    evaluate_retrieval,
+    keep_history,
+)
+from rag_assets.partitions import PARTITION_TAG, SOURCES
+from rag_assets.settings.schedules import ScheduleSettings
 from resources.dagster_resources import PostgresResource
+from resources.partition_keys import partition_key
 from resources.postgres.evaluation.retrieval_sets import list_sets
 from resources.postgres.registry.sources import list_sources
 
 
+def build_schedules(settings: ScheduleSettings) -> list[dg.ScheduleDefinition]:
+    zone = settings.timezone
+    return [
+        _of_active_sources(
+            "nightly_check",
+            check_source,
+            settings.nightly_check_schedule,
+            zone,
+            "Compares every active source's rows in Milvus with PostgreSQL, at 05:00 by default.",
+        ),
+        _of_active_sources(
+            "nightly_evaluation",
+            evaluate_retrieval,
+            settings.nightly_evaluation_schedule,
+            zone,
+            "Measures retrieval from every active source that has a retrieval set, at 06:00 by default.",
+            with_sets=True,
+        ),
+        _of_active_sources(
+            "frequent_quick_check",
+            check_source_quickly,
+            settings.quick_check_schedule,
+            zone,
+            "Checks a sample of every active source's rows in Milvus, every 15 minutes by default.",
+        ),
+        dg.ScheduleDefinition(
+            name="daily_history",
+            job=keep_history,
+            cron_schedule=settings.history_schedule,
+            execution_timezone=zone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Creates the partitions of document_versions for the months ahead, drops expired ones and "
+            "deletes unused raw files, daily at 03:30 by default.",
+        ),
+        dg.ScheduleDefinition(
+            name="weekly_compaction",
+            job=compact_embeddings,
+            cron_schedule=settings.compaction_schedule,
+            execution_timezone=zone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Compacts the embedding files, on Sundays at 04:00 by default.",
+        ),
+    ]
+
+
 def _of_active_sources(
     name: str,
-    job: Any,  # as `define_asset_job` makes it; Dagster exports no name for its type
+    # The type that `define_asset_job` returns; Dagster exports no name for it.
+    job: Any,
     cron: str,
+    timezone: str,
     description: str,
     *,
     with_sets: bool = False,
 ) -> dg.ScheduleDefinition:
-    """One run for each active source whose partition exists (the sensor adds the others within a minute). `with_sets`:
-    of those that have a retrieval set."""
+    """Return a schedule that requests one run per active source; `with_sets`: only sources with a retrieval set.
+
+    A source without a partition is left out; sources_table_sensor adds its partition within a minute.
+    """
 
     @dg.schedule(
         name=name,
         job=job,
         cron_schedule=cron,
-        execution_timezone=load_settings().timezone,
+        execution_timezone=timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=description,
     )
-    def requests(
+    def request_runs(
         context: dg.ScheduleEvaluationContext, postgres: PostgresResource
     ) -> Iterator[dg.RunRequest]:
         with postgres.open().connect(autocommit=True) as connection:
             sources = [source for source in list_sources(connection) if source.is_active]
-            wanted = {partition_key(source.name) for source in sources}
+            keys = {partition_key(source.name) for source in sources}
             if with_sets:
-                wanted &= {partition_key(each.source) for each in list_sets(connection)}
-        wanted &= set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
+                keys &= {partition_key(item.source) for item in list_sets(connection)}
+        keys &= set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
         tick = context.scheduled_execution_time.isoformat()
-        for key in sorted(wanted):
-            # By its tag: a job of checks alone has no partitions for Dagster, and a request with a key is refused.
+        for key in sorted(keys):
+            # A tag, not partition_key: Dagster sees no partitions in a job of checks alone and refuses a key.
             yield dg.RunRequest(run_key=f"{key}@{tick}", tags={PARTITION_TAG: key})
 
-    return requests
-
-
-SCHEDULES = [
-    _of_active_sources(
-        "nightly_check",
-        check_source,
-        "0 5 * * *",
-        "Compares every active source's rows in Milvus with PostgreSQL at 05:00.",
-    ),
-    _of_active_sources(
-        "nightly_evaluation",
-        evaluate_retrieval,
-        "0 6 * * *",
-        "Measures retrieval from every active source that has a retrieval set, at 06:00.",
-        with_sets=True,
-    ),
-    _of_active_sources(
-        "frequent_quick_check",
-        check_source_quickly,
-        load_settings().quick_check_schedule,
-        "Looks at a sample of every active source's rows in Milvus, every 15 minutes by default.",
-    ),
-]
+    return request_runs

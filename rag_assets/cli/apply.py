@@ -1,4 +1,4 @@
-"""`rag sources apply FILE`: sources as a YAML file declares them; the plan is shown, then applied."""
+"""`rag sources apply FILE`: makes the sources match a YAML file; shows the plan, then applies it."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def apply(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the sources what a YAML file says. Nothing is changed when anything in it is wrong."""
-    from rag_assets.operations.source_specs import plan, read_file
+    """Make the sources match a YAML file. Changes nothing if any part of the file is invalid."""
+    from rag_assets.operations.source_specs import plan_changes, read_specs
     from resources.postgres.registry.sources import list_sources
 
-    declared = read_file(file)
+    specs = read_specs(file)
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:
-        changes = plan(declared, list_sources(connection), prune=prune)
+        changes = plan_changes(specs, list_sources(connection), prune=prune)
     if not as_json:
         rows = [(c.action, c.name, c.type, ", ".join(c.fields)) for c in changes]
-        table(str(file), ("plan", "source", "type", "what differs"), rows)
+        table(str(file), ("plan", "source", "type", "differences"), rows)
     if not dry_run:
         _apply(deployment, changes)
     if as_json:
@@ -53,7 +53,7 @@ def apply(
             }
         )
     elif dry_run:
-        out.print("Nothing was changed. Without --dry-run this plan is applied.")
+        out.print("Nothing was changed. Run without --dry-run to apply this plan.")
     elif any(change.action in ("add", "update") for change in changes):
         out.print("Applied. Ingest with: rag ingest")
 
@@ -64,23 +64,23 @@ def _apply(deployment: Deployment, changes: list[Change]) -> None:
 
     with deployment.postgres().connect(autocommit=True) as connection:
         for change in changes:
-            declared = change.declared
-            if declared is None or change.action == "keep":
+            spec = change.spec
+            if spec is None or change.action == "keep":
                 continue
             if change.action == "add":
                 register(
                     deployment,
                     change.name,
-                    declared.config,
-                    declared.schedule,
+                    spec.config,
+                    spec.schedule,
                     kind=change.type,
                     credentials=dict(change.credentials),
                 )
             row = replace(
                 get_source(connection, change.name),
-                config=declared.config,
-                schedule=declared.schedule,
-                is_active=declared.active,
+                config=spec.config,
+                schedule=spec.schedule,
+                is_active=spec.active,
             )
             if "credentials" in change.fields:
                 row = replace(row, credentials_encrypted=encrypt(change.credentials))

@@ -1,4 +1,4 @@
-"""`rag check`: every asset check, as Dagster runs it; for people a table, for CI an exit code."""
+"""`rag check`: every asset check, as Dagster runs it; a table for people, an exit code for CI."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from rag_assets.cli.output import command, err, out, print_json, table
+from rag_assets.cli.output import command, out, print_error, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
+from resources.postgres.consistency.check_results import INCONSISTENCIES
 
 #: Exit codes; 2 is the command line's own, for a wrong option.
 FAILED, UNDETERMINED = 1, 3
+
+_STYLES = {"passed": "green", "failed": "bold red", "undetermined": "yellow"}
 
 
 @command
 def check(
     source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Only look at counts and a random sample of rows.")
+        bool, typer.Option("--quick", help="Only compare counts and a random sample of rows.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,31 +38,59 @@ def check(
     for key in keys:
         result = deployment.execute("check_source_quickly" if quick else "check_source", key)
         errors += failures(result)
-        checks += [
-            {
-                "asset": evaluation.asset_key.to_user_string(),
-                "check": evaluation.check_name,
-                "partition": key,
-                "passed": evaluation.passed,
-                "severity": evaluation.severity.value,
-                "description": evaluation.description,
-                "metadata": {
-                    name: _plain(value.value) for name, value in evaluation.metadata.items()
-                },
-            }
-            for evaluation in result.get_asset_check_evaluations()
-        ]
-    passed = bool(not errors and all(item["passed"] for item in checks))
-    failed = errors or any(not i["passed"] and i["severity"] == "ERROR" for i in checks)
+        checks += [_entry(item, key) for item in result.get_asset_check_evaluations()]
+    outcomes = {item["outcome"] for item in checks}
+    passed = not errors and outcomes <= {"passed"}
     if as_json:
-        report: dict[str, Any] = {"passed": passed, "checks": checks}
+        report: dict[str, Any] = {
+            "passed": passed,
+            "checks": checks,
+            "inconsistencies": _by_inconsistency(checks),
+        }
         if errors:
             report["errors"] = [{"step": step, "message": message} for step, message in errors]
         print_json(report)
     else:
         _show(checks, errors)
     if not passed:
-        raise typer.Exit(FAILED if failed else UNDETERMINED)
+        raise typer.Exit(FAILED if errors or "failed" in outcomes else UNDETERMINED)
+
+
+def _entry(evaluation: Any, partition: str) -> dict[str, Any]:
+    metadata = {name: _plain(value.value) for name, value in evaluation.metadata.items()}
+    return {
+        "asset": evaluation.asset_key.to_user_string(),
+        "check": evaluation.check_name,
+        "partition": partition,
+        "passed": evaluation.passed,
+        "outcome": metadata["outcome"],
+        "severity": evaluation.severity.value,
+        "description": evaluation.description,
+        "remedy": metadata.get("remedy"),
+        "command": metadata.get("command", ""),
+        "inconsistency": metadata.get("inconsistency"),
+        "metadata": metadata,
+    }
+
+
+def _by_inconsistency(checks: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return kind of inconsistency -> the checks that did not pass because of it. `ids`: the number of ids found."""
+    return {
+        kind: [
+            {
+                "source": item["partition"],
+                "check": item["check"],
+                "outcome": item["outcome"],
+                "sentence": item["description"],
+                "remedy": item["remedy"],
+                "command": item["command"],
+                "ids": item["metadata"].get("found", 0),
+            }
+            for item in checks
+            if item["inconsistency"] == kind
+        ]
+        for kind in INCONSISTENCIES
+    }
 
 
 def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]]) -> None:
@@ -68,38 +99,45 @@ def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]]) -> None:
             "There is no source yet, so there is nothing to check. Ingest one with: rag ingest DIR"
         )
         return
-    passed_mark, failed_mark = Text("passed", "green"), Text("failed", "bold red")
     table(
         "Checks",
-        ("source", "asset", "check", "result", "what was found"),
+        ("source", "asset", "check", "result", "finding"),
         [
             (
                 item["partition"],
                 item["asset"],
                 item["check"],
-                passed_mark
-                if item["passed"]
-                else failed_mark
-                if item["severity"] == "ERROR"
-                else Text("undetermined", "yellow"),
+                Text(item["outcome"], _STYLES[item["outcome"]]),
                 item["description"],
             )
             for item in checks
         ],
     )
     for step, message in errors:
-        err.print(f"[bold red]{step} could not be run:[/] ", end="")
-        err.print(message, markup=False, soft_wrap=True)
+        print_error(message, f"{step} could not be run:")
+    _show_commands(checks)
     counts = {
-        "failed": sum(not i["passed"] and i["severity"] == "ERROR" for i in checks),
-        "undetermined": sum(not i["passed"] and i["severity"] != "ERROR" for i in checks),
+        "failed": sum(item["outcome"] == "failed" for item in checks),
+        "undetermined": sum(item["outcome"] == "undetermined" for item in checks),
         "could not be run": len(errors),
     }
-    said = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    out.print(f"{len(checks)} checks, {said or 'all passed'}")
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    out.print(f"{len(checks)} checks, {summary or 'all passed'}")
+
+
+def _show_commands(checks: list[dict[str, Any]]) -> None:
+    """Print each command that fixes something once, with the checks that need it."""
+    checks_of_command: dict[str, list[str]] = {}
+    for item in checks:
+        if item["command"]:
+            names = checks_of_command.setdefault(item["command"], [])
+            names.append(f"{item['partition']}: {item['check']}")
+    for text, names in checks_of_command.items():
+        # Not wrapped: users copy the command.
+        out.print(f"{text}  # {', '.join(names)}", markup=False, soft_wrap=True)
 
 
 def _plain(value: Any) -> Any:
-    """Metadata as JSON: a table as a list of records."""
+    """Return metadata as JSON: a table as a list of records."""
     records = getattr(value, "records", None)
     return [record.data for record in records] if records is not None else value

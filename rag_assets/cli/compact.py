@@ -1,4 +1,4 @@
-"""`rag compact`: puts small and mostly dead embedding files together."""
+"""`rag compact`: merges small and mostly dead embedding files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, err, out, print_json
+from rag_assets.cli.output import command, out, print_error, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 @command
 def compact(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy what is live of small and mostly dead Parquet files into files of 64 MiB, without a model call.
+    """Copy the live embeddings of small and mostly dead Parquet files into files of 64 MiB, without a model call.
 
-    Syncs and searches go on. What was replaced is deleted a day later. Runs by itself every week.
+    Syncs and searches continue. Replaced files are deleted a day later. Also runs automatically every week.
     """
     deployment = Deployment.from_environment()
     deployment.start(dagster=not dry_run)
@@ -43,8 +43,7 @@ def compact(
     elif report:
         _show(report)
     for message in errors if not as_json else ():
-        err.print("[bold red]error:[/] ", end="")
-        err.print(message, markup=False, soft_wrap=True)
+        print_error(message)
     if errors:
         raise typer.Exit(1)
 
@@ -53,7 +52,7 @@ def _report(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     for event in result.all_events:
         if event.is_step_materialization:
             metadata = event.step_materialization_data.materialization.metadata
-            return {name: each.value for name, each in metadata.items()}
+            return {name: entry.value for name, entry in metadata.items()}
     return {}
 
 
@@ -67,9 +66,9 @@ def _show(report: dict[str, Any]) -> None:
         f"{report['files_before']} files before, {report['files_after']} after; "
         f"{report['bytes_before'] / 1e6:.1f} MB before, {report['bytes_after'] / 1e6:.1f} after."
     )
-    out.print(f"{report['texts_dropped']} embeddings of texts that no chunk had within a month.")
+    out.print(f"{report['texts_dropped']} embeddings dropped: no chunk used them within a month.")
     if report["bytes_waiting"]:
         out.print(
             f"{report['files_waiting']} replaced files ({report['bytes_waiting'] / 1e6:.1f} MB) "
-            "are deleted a day after they were."
+            "are deleted a day after their replacement."
         )

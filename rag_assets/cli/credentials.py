@@ -1,4 +1,4 @@
-"""`rag sources credentials | rotate-credentials`: what sources log in with. Never shown, never on a command line."""
+"""`rag sources credentials | rotate-credentials`: the logins of sources. Never shown, never on a command line."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from resources.errors import ConfigError
 def set_credentials(
     name: NameArgument,
     credential: CredentialOption = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Forget all of them.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all credentials.")] = False,
 ) -> None:
-    """Give a source its credentials, in place of those it has."""
+    """Set the credentials of a source; they replace the previous ones."""
     from rag_assets.operations.source_specs import check_source
     from resources.credentials import encrypt
     from resources.postgres.registry.sources import get_source, update_source
 
     if bool(credential) == clear:
         raise ConfigError(
-            "Expected --credential NAME=@VARIABLE (or NAME, to be asked), or --clear."
+            "Expected --credential NAME=@VARIABLE (or NAME, to be prompted), or --clear."
         )
-    given = read_credentials(credential or [])
+    credentials = read_credentials(credential or [])
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:
         row = get_source(connection, name)
-        if problems := check_source(row.source_type, row.config, row.schedule, list(given)):
+        if problems := check_source(row.source_type, row.config, row.schedule, list(credentials)):
             raise ConfigError("\n".join(problems))
-        update_source(connection, replace(row, credentials_encrypted=encrypt(given)))
-    out.print(f"Source {name} has {', '.join(given) or 'no credentials'}.")
+        update_source(connection, replace(row, credentials_encrypted=encrypt(credentials)))
+    out.print(f"Credentials of source {name}: {', '.join(credentials) or 'none'}.")
 
 
 @command
@@ -47,7 +47,8 @@ def rotate_credentials() -> None:
 
     deployment = Deployment.from_environment()
     deployment.start()
-    with deployment.postgres().connect() as connection:  # all of them, or none
+    # One transaction: either all credentials are encrypted again, or none.
+    with deployment.postgres().connect() as connection:
         rows = [row for row in list_sources(connection) if row.credentials_encrypted]
         for row in rows:
             rotated = rotate(row.credentials_encrypted or "")

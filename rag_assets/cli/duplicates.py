@@ -9,8 +9,9 @@ import typer
 from rag_assets.cli.output import command, out, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
+from rag_assets.pipeline.access import AccessScope
 
-#: Documents shown; --json has all.
+#: Maximum number of documents shown; --json lists all.
 SHOWN = 100
 
 
@@ -21,30 +22,31 @@ def duplicates(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List documents that are near-duplicates of one that came before. Search returns them all the same."""
+    """List documents that are near-duplicates of an earlier one. Search still returns them."""
     from resources.postgres.documents.near_duplicates import near_duplicates
-    from resources.postgres.registry.sources import get_source
+    from resources.postgres.registry.visible_sources import require_sources
 
-    deployment = Deployment.from_environment()
+    deployment, scope = Deployment.from_environment(), AccessScope.owner()
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:
         if source is not None:
-            get_source(connection, source)  # an unknown one is an error, not an empty list
-        found = near_duplicates(connection, source, None if as_json else SHOWN + 1)
+            # An unknown source is an error, not an empty list.
+            require_sources(connection, [source], scope)
+        marked = near_duplicates(connection, scope, source, None if as_json else SHOWN + 1)
     if as_json:
-        print_json([each._asdict() for each in found])
-    elif found:
+        print_json([document._asdict() for document in marked])
+    elif marked:
         table(
-            "Near-duplicates" + (f", the first {SHOWN}" if len(found) > SHOWN else ""),
+            "Near-duplicates" + (f", the first {SHOWN}" if len(marked) > SHOWN else ""),
             ("source", "document", "near-duplicate of", "similarity"),
             [
                 (
-                    each.source,
-                    each.key,
-                    f"{each.other_source}/{each.other_key}",
-                    f"{each.similarity:.2f}",
+                    document.source,
+                    document.key,
+                    f"{document.other_source}/{document.other_key}",
+                    f"{document.similarity:.2f}",
                 )
-                for each in found[:SHOWN]
+                for document in marked[:SHOWN]
             ],
         )
     else:

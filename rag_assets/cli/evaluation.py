@@ -1,4 +1,4 @@
-"""`rag eval`: how good retrieval is, by retrieval sets; and whether it declined."""
+"""`rag eval`: measures retrieval with retrieval sets, and shows whether it declined."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from rag_assets.cli.output import bars, command, err, out, print_json, table
+from rag_assets.cli.output import bars, command, out, print_error, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 from resources.errors import ConfigError
@@ -16,13 +16,13 @@ from resources.errors import ConfigError
 if TYPE_CHECKING:
     from resources.postgres.evaluation.evaluations import Evaluation
 
-app = typer.Typer(help="Measure retrieval by retrieval sets, and compare.")
+app = typer.Typer(help="Measure retrieval with retrieval sets, and compare evaluations.")
 
 SetOption = Annotated[str | None, typer.Option("--set", help="Only this retrieval set.")]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only sets of this source.")]
 NameArgument = Annotated[str, typer.Argument(help="Name of a retrieval set.")]
 
-#: Shown of each mode; --json has all.
+#: The measures shown per mode; --json has all.
 SHOWN = (
     "recall@1",
     "recall@5",
@@ -43,7 +43,7 @@ def default(
     source: SourceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Without a command: `run`."""
+    """Without a command: the same as `run`."""
     if context.invoked_subcommand is None:
         evaluate(name, source, as_json)
 
@@ -51,9 +51,9 @@ def default(
 @app.command()
 @command
 def run(name: SetOption = None, source: SourceOption = None, as_json: JsonOption = False) -> None:
-    """Ask every query of the retrieval sets in every mode, keep what is measured, and check it.
+    """Run every query of the retrieval sets in every mode, record the measures, and check them.
 
-    Exit code 1 where a check fails: below what was accepted, exact neighbours or known items not found.
+    Exit code 1 if a check fails: below the accepted evaluation, or nearest neighbours or known items not found.
     """
     evaluate(name, source, as_json)
 
@@ -69,42 +69,42 @@ def evaluate(name: str | None, source: str | None, as_json: bool) -> None:
         sets = [get_set(connection, name)] if name else list_sets(connection, source=source)
     if not sets:
         raise ConfigError(
-            "There is no retrieval set yet. From the corpus itself: rag eval build NAME --source SOURCE; "
-            "from files: rag eval add NAME --source SOURCE --queries FILE --relevant FILE"
+            "There is no retrieval set yet. Build one from the corpus: rag eval build NAME --source SOURCE; "
+            "or add one from files: rag eval add NAME --source SOURCE --queries FILE --relevant FILE"
         )
     checks: list[dict[str, Any]] = []
     errors: list[str] = []
     with bars(as_json):
-        for key in sorted({each.source for each in sets}):
+        for key in sorted({item.source for item in sets}):
             ops = {"retrieval_evaluation": {"retrieval_set": name or ""}}
             result = deployment.execute("evaluate_retrieval", key, ops)
             errors += [message for _, message in failures(result)]
             checks += [
                 {
-                    "check": found.check_name,
+                    "check": check.check_name,
                     "source": key,
-                    "passed": found.passed,
-                    "description": found.description,
-                    "mend_with": str(found.metadata["mend_with"].value) if not found.passed else "",
+                    "passed": check.passed,
+                    "description": check.description,
+                    "command": "" if check.passed else str(check.metadata["command"].value),
                 }
-                for found in result.get_asset_check_evaluations()
+                for check in result.get_asset_check_evaluations()
             ]
     with deployment.postgres().connect(autocommit=True) as connection:
-        latest = [found for each in sets for found in evaluations(connection, each.name, limit=1)]
-    passed = not errors and all(each["passed"] for each in checks)
+        latest = [last for item in sets for last in evaluations(connection, item.name, limit=1)]
+    passed = not errors and all(check["passed"] for check in checks)
     if as_json:
-        said = [each.as_dict() for each in latest]
-        print_json({"passed": passed, "evaluations": said, "checks": checks, "errors": errors})
+        shown = [evaluation.as_dict() for evaluation in latest]
+        print_json({"passed": passed, "evaluations": shown, "checks": checks, "errors": errors})
     else:
-        for each in latest:
-            _show(each)
+        for evaluation in latest:
+            _show(evaluation)
         for check in checks:
             mark = Text("passed ", "green") if check["passed"] else Text("failed ", "bold red")
             out.print(mark.append(check["description"], "default"), soft_wrap=True)
             if not check["passed"]:
-                out.print(f"  {check['mend_with']}", markup=False, soft_wrap=True)
+                out.print(f"  {check['command']}", markup=False, soft_wrap=True)
         for message in errors:
-            err.print(message, markup=False, soft_wrap=True, style="bold red")
+            print_error(message)
     if not passed:
         raise typer.Exit(1)
 
@@ -113,7 +113,7 @@ def evaluate(name: str | None, source: str | None, as_json: bool) -> None:
 @command
 def add(
     name: NameArgument,
-    source: Annotated[str, typer.Option("--source", help="The source that is asked.")],
+    source: Annotated[str, typer.Option("--source", help="The source to search.")],
     queries: Annotated[Path, typer.Option(help="JSON lines with _id and text (BEIR).")],
     relevant: Annotated[
         Path,
@@ -127,17 +127,16 @@ def add(
     from resources.postgres.evaluation.retrieval_sets import add_set
     from resources.postgres.registry.sources import get_source
 
-    asked = _read(queries, read_queries)
-    judged = _read(relevant, lambda lines: read_judgements(lines, asked))
-    answered = {each.query for each in judged}
+    texts = _read(queries, read_queries)
+    judgements = _read(relevant, lambda lines: read_judgements(lines, texts))
+    judged = {judgement.query for judgement in judgements}
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:
-        found = get_source(connection, source)
-        texts = {query: text for query, text in asked.items() if query in answered}
-        add_set(connection, name, found, texts, judged)
-    without = f", {len(asked) - len(texts)} without an answer left out" if texts != asked else ""
-    out.print(f"{name}: {len(texts)} queries of {source}{without}. Measure: rag eval --set {name}")
+        kept = {query: text for query, text in texts.items() if query in judged}
+        add_set(connection, name, get_source(connection, source), kept, judgements)
+    dropped = f", {len(texts) - len(kept)} without an answer left out" if kept != texts else ""
+    out.print(f"{name}: {len(kept)} queries of {source}{dropped}. Measure: rag eval --set {name}")
 
 
 def _read(path: Path, read: Any) -> Any:
@@ -154,10 +153,12 @@ def _read(path: Path, read: Any) -> Any:
 @command
 def build(
     name: NameArgument,
-    source: Annotated[str, typer.Option("--source", help="The source that is asked.")],
-    queries: Annotated[int, typer.Option(min=1, max=10_000, help="How many, at most.")] = 200,
+    source: Annotated[str, typer.Option("--source", help="The source to search.")],
+    queries: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Maximum number of queries.")
+    ] = 200,
 ) -> None:
-    """Build a retrieval set from the source itself: of some chunks, a sentence each, by which they should be found."""
+    """Build a retrieval set from the source: a sentence of some of its chunks, which must find the chunk."""
     from rag_assets.evaluation.known_items import build_set
 
     deployment = Deployment.from_environment()
@@ -170,10 +171,10 @@ def build(
 @app.command("list")
 @command
 def list_(
-    name: Annotated[str | None, typer.Argument(help="A set, for its evaluations.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A set, to list its evaluations.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the retrieval sets, or the evaluations of one: their numbers, for `rag eval compare`."""
+    """List the retrieval sets, or the evaluations of one with their numbers, for `rag eval compare`."""
     from resources.postgres.evaluation.evaluations import evaluations
     from resources.postgres.evaluation.retrieval_sets import get_set, list_sets
 
@@ -182,27 +183,27 @@ def list_(
     with deployment.postgres().connect(autocommit=True) as connection:
         sets = [get_set(connection, name)] if name else list_sets(connection)
         limit = None if name else 1
-        known = {each.name: evaluations(connection, each.name, limit=limit) for each in sets}
+        by_set = {item.name: evaluations(connection, item.name, limit=limit) for item in sets}
     if as_json:
         print_json(
             [
                 {
-                    "set": each.name,
-                    "source": each.source,
-                    "queries": each.queries,
-                    "known_items": each.known_items,
-                    "evaluations": [found.as_dict() for found in known[each.name]],
+                    "set": item.name,
+                    "source": item.source,
+                    "queries": item.queries,
+                    "known_items": item.known_items,
+                    "evaluations": [evaluation.as_dict() for evaluation in by_set[item.name]],
                 }
-                for each in sets
+                for item in sets
             ]
         )
     elif name:
-        _show_evaluations(name, known[name])
+        _show_evaluations(name, by_set[name])
     else:
         rows = [
-            (each.name, each.source, each.queries, "itself" if each.known_items else "files")
-            + ((str(known[each.name][0].measured_at)[:16],) if known[each.name] else ("never",))
-            for each in sets
+            (item.name, item.source, item.queries, "corpus" if item.known_items else "files")
+            + ((str(by_set[item.name][0].measured_at)[:16],) if by_set[item.name] else ("never",))
+            for item in sets
         ]
         table("Retrieval sets", ("set", "source", "queries", "from", "measured"), rows)
 
@@ -212,24 +213,25 @@ def list_(
 def accept(
     name: NameArgument,
     evaluation: Annotated[
-        int | None, typer.Argument(help="Its number; by default the last one.")
+        int | None, typer.Argument(help="Number of the evaluation; default: the last one.")
     ] = None,
 ) -> None:
-    """Accept an evaluation of a set: later ones are held against it. The first one is accepted by itself."""
-    from resources.postgres.evaluation.evaluations import accept as accept_
-    from resources.postgres.evaluation.evaluations import evaluations
+    """Accept an evaluation of a set as the baseline of later ones. The first one is accepted automatically."""
+    from resources.postgres.evaluation.evaluations import accept_evaluation, evaluations
     from resources.postgres.evaluation.retrieval_sets import get_set
 
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:
         get_set(connection, name)
-        numbers = [each.id for each in evaluations(connection, name)]
+        numbers = [item.id for item in evaluations(connection, name)]
         number = numbers[0] if evaluation is None and numbers else evaluation
         if number not in numbers:
-            said = ", ".join(map(str, numbers[:10])) or f"none; first: rag eval --set {name}"
-            raise ConfigError(f"Set {name} has no evaluation {number or ''}; it has: {said}")
-        accept_(connection, number)
+            existing = (
+                ", ".join(map(str, numbers[:10])) or f"none; measure with: rag eval --set {name}"
+            )
+            raise ConfigError(f"Set {name} has no evaluation {number or ''}; it has: {existing}")
+        accept_evaluation(connection, number)
     out.print(f"Evaluation {number} of {name} is accepted.")
 
 
@@ -237,7 +239,7 @@ def accept(
 @command
 def compare(
     a: Annotated[int, typer.Argument(help="Number of an evaluation.")],
-    b: Annotated[int, typer.Argument(help="Number of another one of the same set.")],
+    b: Annotated[int, typer.Argument(help="Number of another evaluation of the same set.")],
     as_json: JsonOption = False,
 ) -> None:
     """Compare two evaluations of a set, query by query. p: a paired randomisation test, two-sided."""
@@ -252,11 +254,10 @@ def compare(
         raise ConfigError(
             f"Expected two evaluations of one set; {a} is of {before.set_name}, {b} of {after.set_name}."
         )
-    found = differences(before.modes, after.modes, test=True)
     columns = ("mode", "measure", "queries", str(a), str(b), "difference", "p")
     rows = [
-        (each.mode, each.measure, each.queries, each.before, each.after, each.change, each.p)
-        for each in found
+        (d.mode, d.measure, d.queries, d.before, d.after, d.change, d.p)
+        for d in differences(before.modes, after.modes, test=True)
     ]
     if as_json:
         names = (*columns[:3], "before", "after", *columns[5:])
@@ -276,7 +277,7 @@ def compare(
 @app.command()
 @command
 def remove(name: NameArgument) -> None:
-    """Remove a retrieval set and what was measured with it."""
+    """Remove a retrieval set and its evaluations."""
     from resources.postgres.evaluation.retrieval_sets import remove_set
 
     deployment = Deployment.from_environment()
@@ -286,32 +287,33 @@ def remove(name: NameArgument) -> None:
     out.print(f"{name} is removed.")
 
 
-def _show(found: Evaluation) -> None:
+def _show(evaluation: Evaluation) -> None:
     rows = [
         (mode, *(f"{result.measures[name].value:.3f}" if name in result.measures else "" for name in SHOWN))
-        for mode, result in found.modes.items()
+        for mode, result in evaluation.modes.items()
     ]  # fmt: skip
-    outdated = f", {found.outdated} outdated" if found.outdated else ""
-    accepted = ", accepted" if found.accepted_at else ""
-    title = f"{found.set_name}: {found.queries} queries{outdated}, evaluation {found.id}{accepted}"
+    outdated = f", {evaluation.outdated} outdated" if evaluation.outdated else ""
+    accepted = ", accepted" if evaluation.accepted_at else ""
+    queries = f"{evaluation.queries} queries{outdated}"
+    title = f"{evaluation.set_name}: {queries}, evaluation {evaluation.id}{accepted}"
     table(title, ("mode", *SHOWN), rows)
 
 
-def _show_evaluations(name: str, known: list[Evaluation]) -> None:
-    modes = list(dict.fromkeys(mode for each in known for mode in each.modes))
+def _show_evaluations(name: str, measured: list[Evaluation]) -> None:
+    modes = list(dict.fromkeys(mode for evaluation in measured for mode in evaluation.modes))
     rows = [
         (
-            each.id,
-            str(each.measured_at)[:16],
-            each.model,
-            each.queries,
-            "yes" if each.accepted_at else "",
+            row.id,
+            str(row.measured_at)[:16],
+            row.model,
+            row.queries,
+            "yes" if row.accepted_at else "",
             *(
-                f"{each.modes[mode].measures['nDCG@10'].value:.3f}" if mode in each.modes else ""
+                f"{row.modes[mode].measures['nDCG@10'].value:.3f}" if mode in row.modes else ""
                 for mode in modes
             ),
         )
-        for each in known
+        for row in measured
     ]
     columns = ("evaluation", "measured", "model", "queries", "accepted")
     table(f"Evaluations of {name}", (*columns, *(f"nDCG@10 {mode}" for mode in modes)), rows)

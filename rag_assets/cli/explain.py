@@ -1,4 +1,4 @@
-"""`rag explain`: the life of one document, or what it was at a moment."""
+"""`rag explain`: the life of one document, or its text and properties at a moment."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from rich.text import Text
 from rag_assets.cli.output import command, out, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
+from rag_assets.pipeline.access import AccessScope
 from resources.errors import ConfigError
 
 #: Chunks shown; --json has all.
 CHUNKS = 20
 
-#: What a document that is similar is to the explained one.
+#: How a similar document relates to the explained one.
 _MARKED = {
     "this": "; it came before, and marks this document",
     "other": "; this document came before, and marks it",
@@ -41,73 +42,73 @@ def explain(
 
     With --at: its text and properties at that time, from its history (kept for RAG_HISTORY_DAYS).
     """
-    from rag_assets.operations.lineage import explain as whole
-    from rag_assets.operations.lineage import explain_at
+    from rag_assets.operations import lineage
 
     deployment = Deployment.from_environment()
     zone = ZoneInfo(deployment.settings.timezone)
     moment = _moment(at, zone) if at is not None else None
     deployment.start()
+    context, scope, printer = deployment.lineage(), AccessScope.owner(), _Printer(zone)
     if moment is None:
-        found, show = whole(deployment, document, source), _Shown(zone).now
+        life, show = lineage.explain(context, document, source, scope), printer.now
     else:
-        found, show = explain_at(deployment, document, source, moment), _Shown(zone).then
+        life, show = lineage.explain_at(context, document, source, moment, scope), printer.then
     if as_json:
-        print_json(found)
+        print_json(life)
     else:
-        show(found)
+        show(life)
 
 
 def _moment(text: str, zone: ZoneInfo) -> datetime:
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
             f"--at: expected a time such as 2024-05-01 or '2024-05-01 12:00', found {text!r}."
         ) from None
-    return found if found.tzinfo else found.replace(tzinfo=zone)
+    return moment if moment.tzinfo else moment.replace(tzinfo=zone)
 
 
-class _Shown:
-    """Prints what was found, times in the zone in which --at is read."""
+class _Printer:
+    """Prints a document's life, times in the zone in which --at is read."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
 
-    def now(self, found: Mapping[str, Any]) -> None:
-        out.print(f"{found['key']}  ({found['document_id']})", markup=False, style="bold")
+    def now(self, life: Mapping[str, Any]) -> None:
+        out.print(f"{life['key']}  ({life['document_id']})", markup=False, style="bold")
         out.print(
-            f"{found['source'] or 'a removed source'}: {found['state']}",
+            f"{life['source'] or 'a removed source'}: {life['state']}",
             markup=False,
             soft_wrap=True,
         )
         facts: list[tuple[str, str | None]] = []
-        if entry := found["entry"]:
+        if entry := life["entry"]:
             facts += [
                 ("entry", f"{entry['locator']}, fetched {self.time(entry['fetched_at'])}"),
                 ("change token", entry["change_token"]),
                 ("last fetch failed", entry["error"]),
             ]
-        if raw := found["raw"]:
-            held = "not in the raw store" if raw["bytes"] is None else f"{raw['bytes']:,} bytes"
-            facts.append(("raw bytes", f"{raw['file']}, {held}"))
-        if document := found["document"]:
-            facts += self.reading(found["reading"]) if found["reading"] else []
+        if raw := life["raw"]:
+            size = "not in the raw store" if raw["bytes"] is None else f"{raw['bytes']:,} bytes"
+            facts.append(("raw bytes", f"{raw['file']}, {size}"))
+        if document := life["document"]:
+            facts += self.reading(life["reading"]) if life["reading"] else []
             facts += self.properties(document)
             facts += self.processing(document)
         _print_facts(facts)
-        self.chunks(found["chunks"])
-        self.vectors(found["vectors"])
-        self.versions(found["versions"])
-        self.near_duplicates(found["near_duplicates"])
-        self.runs(found["runs"])
+        self.chunks(life["chunks"])
+        self.vectors(life["vectors"])
+        self.versions(life["versions"])
+        self.near_duplicates(life["near_duplicates"])
+        self.runs(life["runs"])
 
-    def then(self, found: Mapping[str, Any]) -> None:
-        document = found["document"]
-        until = f"{found['ended_by']} {self.time(found['valid_to'])}" if found["valid_to"] else ""
-        out.print(f"{found['key']}  ({found['document_id']})", markup=False, style="bold")
+    def then(self, life: Mapping[str, Any]) -> None:
+        document = life["document"]
+        until = f"{life['ended_by']} {self.time(life['valid_to'])}" if life["valid_to"] else ""
+        out.print(f"{life['key']}  ({life['document_id']})", markup=False, style="bold")
         out.print(
-            f"{found['source'] or 'a removed source'}, at {self.time(found['at'])}: "
+            f"{life['source'] or 'a removed source'}, at {self.time(life['at'])}: "
             f"version {document['version']}, {until or 'which is the current one'}",
             markup=False,
         )
@@ -118,7 +119,7 @@ class _Shown:
                 *self.processing(document),
             ]
         )
-        self.runs(found["runs"])
+        self.runs(life["runs"])
         out.print()
         typer.echo(document["content"])
 
@@ -135,13 +136,13 @@ class _Shown:
                 "parser",
                 parser.replace(";", ", ").replace("=", " ")
                 if parser
-                else "another version or setting than now: the next sync parses it anew",
+                else "another version or setting than now: the next sync parses it again",
             ),
         ]
 
     def properties(self, document: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         shown = ("encoding", "pages", "page_starts")
-        about = {name: it for name, it in document["metadata"].items() if name not in shown}
+        others = {name: value for name, value in document["metadata"].items() if name not in shown}
         return [
             ("title", document["title"]),
             ("author", document["author"]),
@@ -149,7 +150,7 @@ class _Shown:
             ("category", document["category"]),
             ("tags", ", ".join(document["tags"] or ())),
             ("URL", document["source_url"]),
-            ("metadata", ", ".join(f"{name}: {value}" for name, value in about.items())),
+            ("metadata", ", ".join(f"{name}: {value}" for name, value in others.items())),
             ("text", f"{document['word_count']:,} words, {document['char_count']:,} characters"),
         ]
 
@@ -203,7 +204,7 @@ class _Shown:
                     + (
                         facts.get("error")
                         or f"{facts['rows']} of {facts['wanted']} rows in Milvus, "
-                        f"{facts['right']} as PostgreSQL says"
+                        f"{facts['right']} equal to PostgreSQL"
                     ),
                 )
                 for name, facts in vectors.items()
@@ -229,10 +230,10 @@ class _Shown:
             "Near-duplicates",
             [
                 (
-                    f"{each['source']}/{each['key']}",
-                    f"estimated similarity {each['similarity']:.2f}{_MARKED[each['marked']]}",
+                    f"{document['source']}/{document['key']}",
+                    f"estimated similarity {document['similarity']:.2f}{_MARKED[document['marked']]}",
                 )
-                for each in similar
+                for document in similar
             ],
         )
 
@@ -261,7 +262,7 @@ def _print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
 
 
 def _section(title: str, entries: Sequence[tuple[str, str]]) -> None:
-    """Lines, not a table: ids and hashes stay whole, to be copied, on a terminal of 80 columns too."""
+    """Print lines, not a table: ids and hashes stay whole for copying, also on a terminal of 80 columns."""
     if not entries:
         return
     out.print(f"\n{title}", markup=False, style="bold")
@@ -273,5 +274,5 @@ def _section(title: str, entries: Sequence[tuple[str, str]]) -> None:
 
 
 def _short(file: str) -> str:
-    """The beginning of a file's name: enough to tell one from the other in a line."""
+    """Return the beginning of a file's name: enough to distinguish files in a line."""
     return file.rsplit("/", 1)[-1][:8]

@@ -1,4 +1,4 @@
-"""`rag forget`: removes one document from every store, provably and for good."""
+"""`rag forget`: removes one document from every store for good, with a receipt."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, err, out, print_json, table
+from rag_assets.cli.output import command, out, print_error, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
 from resources.postgres.documents.erasures import (
     Erasure,
-    allow,
-    find_document,
-    find_request,
+    find_document_id,
+    find_erasure,
+    find_erasure_of_document,
+    find_similar_keys,
     key_hash,
-    keys_like,
-    place_of_document,
-    request,
-    request_of_document,
+    locate_document,
+    request_erasure,
+    withdraw_erasure,
 )
 from resources.postgres.documents.versions import has_versions
 from resources.postgres.registry.sources import get_source
@@ -33,7 +33,7 @@ def forget(
     source: Annotated[str | None, typer.Option("--source", help="The document's source.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Its key there, e.g. a path.")] = None,
     document: Annotated[
-        str | None, typer.Option("--document", help="Its id, instead of source and key.")
+        str | None, typer.Option("--document", help="Its id; replaces --source and --key.")
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     undo: Annotated[
@@ -43,8 +43,8 @@ def forget(
 ) -> None:
     """Remove a document from PostgreSQL, Parquet, the raw store and every Milvus collection, and keep it away.
 
-    Prints a receipt of what was read in each place afterwards. Exit code 1 where a place could not be verified; the
-    same command goes on from there.
+    Prints a receipt: what each place contains afterwards. Exit code 1 if a place could not be verified; the same
+    command then continues from there.
     """
     if (document is None) == (source is None or key is None):
         raise ConfigError(
@@ -54,14 +54,14 @@ def forget(
     deployment.start(dagster=True)
     deployment.sync_partitions()
     with deployment.postgres().connect(autocommit=True) as connection:
-        name, hashed, found, known = _resolve(connection, source, key, document)
+        name, hashed_key, present, earlier = _resolve(connection, source, key, document)
     if undo:
-        _undo(deployment, name, hashed, known)
+        _undo(deployment, name, hashed_key, earlier)
         return
-    if found is not None:
+    if present is not None:
         if as_json and not yes:
             raise ConfigError(
-                "With --json nothing is asked: add --yes to remove the document for good."
+                "--json asks no questions: add --yes to remove the document for good."
             )
         if not yes:
             typer.confirm(
@@ -72,17 +72,17 @@ def forget(
             writer.transaction() as connection,
         ):
             row = get_source(connection, name)
-            request(connection, name, row.id, found[1], found[0])
+            request_erasure(connection, name, row.id, present[1], present[0])
     result = deployment.execute("forget_documents", name)
     errors = failures(result)
     with deployment.postgres().connect(autocommit=True) as connection:
-        item = find_request(connection, name, hashed)
-    receipt: dict[str, Any] = dict(item.receipt) if item is not None and item.receipt else {}
+        erasure = find_erasure(connection, name, hashed_key)
+    receipt: dict[str, Any] = dict(erasure.receipt) if erasure and erasure.receipt else {}
     if not receipt and result.success:
         receipt = next(
-            each
-            for each in result.output_for_node("forget_requested")
-            if each["key_sha256"] == hashed
+            receipt
+            for receipt in result.output_for_node("forget_requested")
+            if receipt["key_sha256"] == hashed_key
         )
     _show(receipt, errors, as_json)
     if errors or not receipt.get("verified"):
@@ -92,45 +92,47 @@ def forget(
 def _resolve(
     connection: Connection, source: str | None, key: str | None, document: str | None
 ) -> tuple[str, str, tuple[uuid.UUID, str] | None, Erasure | None]:
-    """(source, hash of the key, (document, key) if anything is held of it, an earlier request)."""
+    """Return the source, the hash of the key, (document id, key) if a store has it, and an earlier request."""
     if document is not None:
         try:
-            wanted = uuid.UUID(document)
+            document_id = uuid.UUID(document)
         except ValueError:
             raise ConfigError(
                 f"--document: expected a document's id, found {document!r}."
             ) from None
-        place = place_of_document(connection, wanted)
+        place = locate_document(connection, document_id)
         if place is None:
-            earlier = request_of_document(connection, wanted)
-            if earlier is None and has_versions(connection, wanted):
+            earlier = find_erasure_of_document(connection, document_id)
+            if earlier is None and has_versions(connection, document_id):
                 raise ConfigError(
-                    f"The source of {wanted} was removed. PostgreSQL has only its versions, for RAG_HISTORY_DAYS. "
-                    f"They go with: DELETE FROM document_versions WHERE document_id = '{wanted}'"
+                    f"The source of {document_id} was removed. Only its versions remain, for RAG_HISTORY_DAYS. "
+                    f"Delete them with: DELETE FROM document_versions WHERE document_id = '{document_id}'"
                 )
             if earlier is None:
-                raise ConfigError(f"There is no document {wanted}, and none was forgotten.")
+                raise ConfigError(
+                    f"No document has the id {document_id}, and none with it was forgotten."
+                )
             return earlier.source, earlier.key_hash, None, earlier
         source, key = place
     assert source is not None
     assert key is not None
     row = get_source(connection, source)
-    hashed = key_hash(key)
-    earlier = find_request(connection, row.name, hashed)
-    held = find_document(connection, row.id, key)
-    if held is None and earlier is None:
-        close = keys_like(connection, row.id, key)
-        hint = f" Did you mean: {', '.join(close)}?" if close else ""
+    hashed_key = key_hash(key)
+    earlier = find_erasure(connection, row.name, hashed_key)
+    document_id = find_document_id(connection, row.id, key)
+    if document_id is None and earlier is None:
+        similar = find_similar_keys(connection, row.id, key)
+        hint = f" Did you mean: {', '.join(similar)}?" if similar else ""
         raise ConfigError(f"{row.name} has no document with the key {key!r}.{hint}")
-    return row.name, hashed, (held, key) if held is not None else None, earlier
+    return row.name, hashed_key, (document_id, key) if document_id else None, earlier
 
 
-def _undo(deployment: Deployment, name: str, hashed: str, known: Erasure | None) -> None:
-    if known is None:
+def _undo(deployment: Deployment, name: str, hashed_key: str, earlier: Erasure | None) -> None:
+    if earlier is None:
         raise ConfigError("This document was not forgotten.")
     with deployment.postgres().writer(name) as writer, writer.transaction() as connection:
-        allow(connection, name, hashed)
-    out.print(f"The next sync of {name} may read it again: rag ingest {name}")
+        withdraw_erasure(connection, name, hashed_key)
+    out.print(f"The next sync of {name} may read it again. Run it with: rag ingest {name}")
 
 
 def _show(receipt: dict[str, Any], errors: Sequence[tuple[str, str]], as_json: bool) -> None:
@@ -138,20 +140,19 @@ def _show(receipt: dict[str, Any], errors: Sequence[tuple[str, str]], as_json: b
         print_json({**receipt, "errors": [message for _, message in errors]})
         return
     for _, message in errors:
-        err.print("[bold red]error:[/] ", end="")
-        err.print(message, markup=False, soft_wrap=True)
+        print_error(message)
     if not receipt:
         return
     table(
         f"Document {receipt['document']}",
         ("place", "removed", "left", ""),
         [
-            (place, found["removed"], found["left"], found.get("note", ""))
-            for place, found in receipt["places"].items()
+            (place, count["removed"], count["left"], count.get("note", ""))
+            for place, count in receipt["places"].items()
         ],
     )
     if receipt["verified"]:
-        out.print(f"Gone from every place, verified at {receipt['verified_at']}.")
+        out.print(f"Removed from every place, verified at {receipt['verified_at']}.")
     else:
-        out.print("[bold red]Not gone from every place.[/] The same command goes on from there.")
-    out.print(f"Out of reach: {receipt['out_of_reach']}.", style="dim")
+        out.print("[bold red]Not yet removed from every place.[/] The same command continues.")
+    out.print(f"Not covered: {receipt['out_of_reach']}.", style="dim")

@@ -1,4 +1,4 @@
-"""`rag index recommend`: which index suits, by rules alone."""
+"""`rag index recommend`: the index that fits some requirements, by rules alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from rag_assets.cli.stack import JsonOption
 from resources.errors import ConfigError
 
 RecallOption = Annotated[
-    float, typer.Option(help="Share of the ten nearest that is to be found.", min=0.5, max=1.0)
+    float,
+    typer.Option(
+        help="Share of the ten nearest neighbours that a search must find.", min=0.5, max=1.0
+    ),
 ]
 
 
@@ -26,12 +29,12 @@ class ServerOption(enum.StrEnum):
 
 @command
 def recommend(
-    rows: Annotated[int, typer.Option(help="Chunks.", min=1)],
-    memory: Annotated[str, typer.Option(help="Of the Milvus server, such as 16GiB.")],
-    dim: Annotated[int, typer.Option(help="Numbers of a vector.", min=2, max=32_768)] = 1024,
-    latency_ms: Annotated[float, typer.Option(help="Median of a search.", min=0.1)] = 10.0,
+    rows: Annotated[int, typer.Option(help="Number of chunks.", min=1)],
+    memory: Annotated[str, typer.Option(help="Memory of the Milvus server, such as 16GiB.")],
+    dim: Annotated[int, typer.Option(help="Dimensions of a vector.", min=2, max=32_768)] = 1024,
+    latency_ms: Annotated[float, typer.Option(help="Median latency of a search.", min=0.1)] = 10.0,
     recall: RecallOption = 0.95,
-    gpu_memory: Annotated[str, typer.Option(help="Of its GPU, if it has one.")] = "0",
+    gpu_memory: Annotated[str, typer.Option(help="Memory of its GPU, if it has one.")] = "0",
     copies: Annotated[
         bool, typer.Option("--copies", help="Hundreds of chunks have equal texts.")
     ] = False,
@@ -40,19 +43,19 @@ def recommend(
     ] = ServerOption.current,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which index suits so many rows, by the rules of docs/search-indexes.md. Nothing is measured or started."""
+    """Recommend an index for a number of rows, by the rules of docs/search-indexes.md. Measures and starts nothing."""
     from rag_assets.pipeline.index_choice import IndexRequirements, options
 
     needs = IndexRequirements(
         rows, dim, _bytes(memory), latency_ms, recall, server.value, _bytes(gpu_memory), copies
     )
-    found = options(needs)
-    best = next((option for option in found if not option.objections), None)
+    candidates = options(needs)
+    best = next((option for option in candidates if not option.objections), None)
     if as_json:
         print_json(
             {
                 "recommended": best and best.as_dict(),
-                "options": [option.as_dict() for option in found],
+                "options": [option.as_dict() for option in candidates],
             }
         )
     else:
@@ -63,17 +66,17 @@ def recommend(
                 f"{option.milliseconds:,.0f}",
                 "recommended" if option is best else "; ".join(option.objections) or "possible",
             )
-            for option in found
+            for option in candidates
         ]
         table(f"{rows:,} rows of {dim}", ("index", "GiB", "about ms", ""), lines)
     if best is None:
         raise ConfigError(
-            "No index does all of this. What speaks against each is above: more memory, more time or less recall."
+            "No index meets all requirements. The table shows why: allow more memory, more time or less recall."
         )
     if not as_json:
         out.print(f"{best.kind.name}: {best.reason}. Also: {best.kind.note}.", markup=False)
-        said = {"RAG_DENSE_INDEX": best.index, "RAG_DENSE_SEARCH": dict(best.search)}
-        for name, value in said.items():
+        variables = {"RAG_DENSE_INDEX": best.index, "RAG_DENSE_SEARCH": dict(best.search)}
+        for name, value in variables.items():
             out.print(f"{name}='{json.dumps(value)}'", markup=False, soft_wrap=True)
         out.print("Then: rag rebuild milvus; rag index tune measures it on your own questions.")
 

@@ -1,4 +1,4 @@
-"""`rag ingest`: brings sources up to date, through Dagster, with a progress bar."""
+"""`rag ingest`: brings sources up to date through Dagster, with a progress bar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rag_assets.cli.output import command, err, out, print_json, table
+from rag_assets.cli.output import command, out, print_error, print_json, table
+from rag_assets.cli.publication import publish_requested, show_publication
 from rag_assets.cli.stack import JsonOption
 from rag_assets.cli.syncs import Report, Syncs
 from rag_assets.deployment import Deployment
@@ -19,40 +20,46 @@ from resources.errors import ConfigError
 def ingest(
     path: Annotated[
         Path | None,
-        typer.Argument(help="Folder to register, if new, and ingest; or the name of a source."),
+        typer.Argument(help="A folder, which is registered if new, or the name of a source."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Name of the source (default: the folder's name).")
     ] = None,
     include: Annotated[
-        list[str] | None, typer.Option(help="Only files that match this glob (new sources).")
+        list[str] | None, typer.Option(help="Only files that match this glob (new sources only).")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="No files that match this glob (new sources).")
+        list[str] | None, typer.Option(help="No files that match this glob (new sources only).")
     ] = None,
     language: Annotated[
-        str | None, typer.Option(help="ISO 639-1 code of all documents (new sources).")
+        str | None, typer.Option(help="ISO 639-1 code of all documents (new sources only).")
     ] = None,
     accept_deletions: Annotated[
         bool,
-        typer.Option("--accept-deletions", help="Delete what is gone, however much it is."),
+        typer.Option(
+            "--accept-deletions", help="Delete the documents that are gone, even if they are many."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a source (or all active ones) up to date: fetch, parse, chunk, embed, index what changed."""
+    """Bring a source (or all active ones) up to date: fetch, parse, chunk, embed and index the changes."""
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
     sources = _sources(deployment, path, name, include or [], exclude or [], language)
     deployment.sync_partitions()
     ops = {"source_documents": {"accept_deletions": True}} if accept_deletions else None
     reports = Syncs(deployment, ops, quiet=as_json).of(sources)
+    publication = publish_requested(deployment)
     if as_json:
-        print_json(
-            reports[0].as_json() if len(reports) == 1 else [report.as_json() for report in reports]
-        )
+        shown = [report.as_json() for report in reports]
+        if publication:
+            shown = [{**report, "publication": publication} for report in shown]
+        print_json(shown[0] if len(shown) == 1 else shown)
     else:
         for report in reports:
             _show(report)
+        if publication:
+            show_publication(publication)
     if any(report.errors for report in reports):
         raise typer.Exit(1)
 
@@ -69,7 +76,7 @@ def _sources(
     from resources.postgres.registry.sources import get_source, list_sources
 
     if path is not None and name is None and not path.expanduser().exists():
-        # Not a folder: the name of a source, as messages suggest it.
+        # Messages suggest `rag ingest NAME`: not a folder, but the name of a source.
         with deployment.postgres().connect(autocommit=True) as connection:
             if str(path) in {source.name for source in list_sources(connection)}:
                 return [str(path)]
@@ -83,32 +90,32 @@ def _sources(
         return active
     config = folder_config(path, include, exclude, False, language)
     with deployment.postgres().connect(autocommit=True) as connection:
-        known = {source.name: source for source in list_sources(connection)}
-    same = [
+        sources = {source.name: source for source in list_sources(connection)}
+    of_this_folder = [
         s.name
-        for s in known.values()
+        for s in sources.values()
         if s.source_type == "folder" and s.config.get("path") == config["path"]
     ]
-    wanted = name or (same[0] if same else default_name(Path(config["path"])))
-    if wanted in known:
-        if wanted not in same:
+    name = name or (of_this_folder[0] if of_this_folder else default_name(Path(config["path"])))
+    if name in sources:
+        if name not in of_this_folder:
             raise ConfigError(
-                f"Source {wanted!r} reads {known[wanted].config.get('path')}, not {config['path']}. "
+                f"Source {name!r} reads {sources[name].config.get('path')}, not {config['path']}. "
                 f"Choose another name: rag ingest {path} --name NAME"
             )
-        return [wanted]
+        return [name]
     try:
-        register(deployment, wanted, config)
+        register(deployment, name, config)
     except ConfigError:
-        # Another `rag ingest` of this folder may have registered it since.
+        # A concurrent `rag ingest` of this folder may have registered it.
         with deployment.postgres().connect(autocommit=True) as connection:
-            if get_source(connection, wanted).config != config:
+            if get_source(connection, name).config != config:
                 raise
-    return [wanted]
+    return [name]
 
 
 def default_name(path: Path) -> str:
-    """A source name made of the folder's: what cannot stand in one becomes a hyphen."""
+    """Return a source name made from the folder's name: characters that it cannot contain become hyphens."""
     return re.sub(r"[^\w.\-]+", "-", path.resolve().name).strip("-.")[:100] or "root"
 
 
@@ -120,7 +127,7 @@ def _show(report: Report) -> None:
     )
     if report.failed_documents:
         table(
-            f"{len(report.failed_documents)} documents could not be read; the rest is searchable",
+            f"{len(report.failed_documents)} documents could not be read; the others are searchable",
             ("document", "reason"),
             [(item["key"], item["reason"]) for item in report.failed_documents[:20]],
         )
@@ -129,5 +136,4 @@ def _show(report: Report) -> None:
                 f"… and {len(report.failed_documents) - 20} more: rag ingest --name {report.source} --json"
             )
     for step, message in report.errors:
-        err.print(f"[bold red]{step} failed:[/] ", end="")
-        err.print(message, markup=False, soft_wrap=True)
+        print_error(message, f"{step} failed:")

@@ -1,4 +1,4 @@
-"""The part of `rag status` that tells when each source was last checked, how that ended, and what is open."""
+"""The part of `rag status` about checks: when each source was last checked, the outcome, and what is still open."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rag_assets.cli.output import out, table
-from rag_assets.consistency.remediation import age, gave_up, next_steps
+from rag_assets.consistency.remediation import age, gave_up_message, next_steps
 from resources.postgres.connection import Connection
-from resources.postgres.consistency.check_results import CheckResult, Form, last_results
+from resources.postgres.consistency.check_results import (
+    CheckResult,
+    Form,
+    has_results,
+    last_results,
+)
 from resources.postgres.registry.sources import list_sources
 
 #: The worst first.
@@ -16,50 +21,52 @@ _OUTCOMES = ("failed", "undetermined", "passed")
 
 
 def last_checks(connection: Connection, attempts: int) -> list[dict[str, Any]]:
-    """Of each source. `checked_at`: since then every check has been made. Nothing before the first migration."""
-    if connection.execute("SELECT to_regclass('check_results')").fetchone() == (None,):
+    """Return the last checks of each source; none before the migrations. `attempts`: maximum repairs of a finding."""
+    if not has_results(connection):
         return []
     results = last_results(connection)
     return [
-        _of_source(
-            source.name, [found for found in results if found.source == source.name], attempts
-        )
+        _of_source(source.name, [item for item in results if item.source == source.name], attempts)
         for source in list_sources(connection)
     ]
 
 
 def _of_source(name: str, results: list[CheckResult], attempts: int) -> dict[str, Any]:
-    steps = {step.because: step for step in next_steps(results, attempts, datetime.now(UTC))}
+    steps = next_steps(results, attempts, datetime.now(UTC))
+    gave_up = [step.result for step in steps if step.action == "give_up"]
     return {
         "source": name,
         "full": _summary(results, "full"),
         "quick": _summary(results, "quick"),
         "open": [
             {
-                "check": found.check,
-                "form": found.form,
-                "outcome": found.outcome,
-                "since": found.since,
-                "found": found.sentence,
-                "mend_with": found.mend,
-                "repairs": found.repairs,
-                "gave_up": found in steps and steps[found].do == "stop",
+                "check": result.check,
+                "form": result.form,
+                "outcome": result.outcome,
+                "since": result.since,
+                "found": result.sentence,
+                "remedy": result.remedy,
+                "command": result.command,
+                "inconsistency": result.inconsistency,
+                "repairs": result.repairs,
+                "gave_up": result in gave_up,
             }
-            for found in results
-            if found.outcome != "passed"
+            for result in results
+            if result.outcome != "passed"
         ],
-        "gave_up": [gave_up(step.because) for step in steps.values() if step.do == "stop"],
+        "gave_up": [gave_up_message(result) for result in gave_up],
     }
 
 
 def _summary(results: list[CheckResult], form: Form) -> dict[str, Any] | None:
-    """When the oldest of these results was found, and the worst of them; None: never."""
-    made = [found for found in results if found.form == form]
-    if not made:
+    """Return the time of the oldest of these results, and the worst outcome; None if there are none."""
+    of_form = [result for result in results if result.form == form]
+    if not of_form:
         return None
+    outcomes = {result.outcome for result in of_form}
     return {
-        "checked_at": min(found.checked_at for found in made),
-        "outcome": next(o for o in _OUTCOMES if any(found.outcome == o for found in made)),
+        "checked_at": min(result.checked_at for result in of_form),
+        "outcome": next(outcome for outcome in _OUTCOMES if outcome in outcomes),
     }
 
 
@@ -75,11 +82,11 @@ def show_checks(checks: list[dict[str, Any]]) -> None:
                 item["source"],
                 cell(item["full"]),
                 cell(item["quick"]),
-                ", ".join(sorted({found["check"] for found in item["open"]})) or "nothing",
+                ", ".join(sorted({result["check"] for result in item["open"]})) or "nothing",
             )
             for item in checks
         ],
     )
     for item in checks:
-        for sentence in item["gave_up"]:
-            out.print(sentence, markup=False, soft_wrap=True, style="bold red")
+        for message in item["gave_up"]:
+            out.print(message, markup=False, soft_wrap=True, style="bold red")

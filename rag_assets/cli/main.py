@@ -1,4 +1,4 @@
-"""The command `rag`: assembles the commands. What each does is in the module named for it."""
+"""The command `rag`: assembles the commands. Each command is in the module of its name."""
 
 from __future__ import annotations
 

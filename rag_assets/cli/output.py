@@ -1,4 +1,4 @@
-"""How commands speak: tables and messages on a terminal, JSON for programs, one line for an error."""
+"""The output of commands: tables and messages on a terminal, JSON for programs, one line per error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ err = Console(stderr=True, highlight=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Write one JSON document to standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
 
 
@@ -49,7 +49,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[None]:
-    """On a terminal, a progress bar for each source and asset that reports one while the block runs."""
+    """Show a progress bar per source and asset while the block runs, if this is a terminal."""
     if quiet or not err.is_terminal:
         yield
         return
@@ -69,35 +69,34 @@ def bars(quiet: bool = False) -> Iterator[None]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err) as shown:
+    with Progress(*columns, console=err) as bar:
         tasks: dict[str, Any] = {}
 
         def show(asset: str, source: str, done: int, total: int) -> None:
             name = f"{source}: {asset}"
             if name not in tasks:
-                tasks[name] = shown.add_task(name, total=total)
-            shown.update(tasks[name], completed=done, total=total)
+                tasks[name] = bar.add_task(name, total=total)
+            bar.update(tasks[name], completed=done, total=total)
 
         with progress.listening(show):
             yield
 
 
-def fail(message: str) -> typer.Exit:
-    """Prints the message; to be raised."""
-    # Not wrapped: commands in it are to be copied, and programs search it.
-    err.print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True)
-    return typer.Exit(1)
+def print_error(message: str, label: str = "error:") -> None:
+    # Not wrapped: users copy commands from it, and programs search it.
+    err.print(f"[bold red]{_escaped(label)}[/] {_escaped(message)}", soft_wrap=True)
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """A command whose RagErrors end as one message and exit code 1, never as a traceback."""
+    """Make a command print a RagError as one message with exit code 1, not as a traceback."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except RagError as error:
-            raise fail(str(error)) from None
+            print_error(str(error))
+            raise typer.Exit(1) from None
 
     return wrapped
 

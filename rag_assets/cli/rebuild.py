@@ -1,4 +1,4 @@
-"""`rag rebuild milvus | parquet`: makes anew what is derived."""
+"""`rag rebuild milvus | parquet`: creates derived data again."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import bars, command, err, out, print_json, table
+from rag_assets.cli.output import bars, command, out, print_error, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 
 if TYPE_CHECKING:
     import dagster as dg
 
-app = typer.Typer(help="Make anew what is derived: Milvus, Parquet.", no_args_is_help=True)
+app = typer.Typer(
+    help="Create derived data again: Milvus from Parquet, Parquet from the texts.",
+    no_args_is_help=True,
+)
 
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")
+    bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
 ]
 
 
@@ -26,10 +29,10 @@ DryRunOption = Annotated[
 def milvus(
     source: SourceOption = None, dry_run: DryRunOption = False, as_json: JsonOption = False
 ) -> None:
-    """Recreate the collections from Parquet, without a model call, while searches go on.
+    """Recreate the collections from Parquet, without a model call, while searches continue.
 
-    They are written beside the ones that serve, and serve once the full comparison passes; else exit code 1. With
-    --source, the rows of that source are written again in place.
+    New collections are written beside the serving ones and replace them once the full comparison passes; else exit
+    code 1. With --source, the rows of that source are written again in place.
     """
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
@@ -46,27 +49,26 @@ def milvus(
     else:
         verb = "Would be rebuilt" if dry_run else "Not replaced" if errors else "Rebuilt"
         rows = [
-            (alias, found["from"], found["into"], found.get("chunks", found.get("rows")))
-            for alias, found in report.get("collections", {}).items()
+            (alias, entry["from"], entry["into"], entry.get("chunks", entry.get("rows")))
+            for alias, entry in report.get("collections", {}).items()
         ]
         if rows:
             table(verb, ("alias", "from", "into", "chunks"), rows)
         for _, message in errors:
-            err.print("[bold red]error:[/] ", end="")
-            err.print(message, markup=False, soft_wrap=True)
+            print_error(message)
     if errors:
         raise typer.Exit(1)
 
 
 def _refused(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
-    """The report of a rebuild that was not allowed to serve."""
+    """Return the report of a rebuild whose collections were not allowed to serve."""
     import dagster as dg
 
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.user_failure_data is not None:
-            found = event.step_failure_data.user_failure_data.metadata.get("rebuild")
-            if isinstance(found, dg.JsonMetadataValue) and isinstance(found.value, dict):
-                return found.value
+            report = event.step_failure_data.user_failure_data.metadata.get("rebuild")
+            if isinstance(report, dg.JsonMetadataValue) and isinstance(report.value, dict):
+                return report.value
     return {}
 
 
@@ -78,7 +80,7 @@ def parquet(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed again the texts whose embeddings are missing, or whose file is not what was written. Says first which."""
+    """Embed again the texts whose embeddings are missing or whose file was damaged. Lists them first, and asks."""
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
     keys = deployment.partitions_of(source)
@@ -108,18 +110,17 @@ def parquet(
                 f"{report['source']}: {report['embedded']} texts embedded, {report['failed']} refused"
             )
         for message in errors:
-            err.print("[bold red]error:[/] ", end="")
-            err.print(message, markup=False, soft_wrap=True)
+            print_error(message)
     if errors:
         raise typer.Exit(1)
 
 
 def _lost(deployment: Deployment, key: str) -> dict[str, Any]:
     from rag_assets.operations.reembed import lost_embeddings
-    from rag_assets.partitions import source_name
+    from resources.partition_keys import source_name
     from resources.postgres.registry.sources import get_source
     from resources.postgres.scope import SyncScope
-    from resources.postgres.vectors.embeddings import Target
+    from resources.postgres.vectors.target import Target
 
     with deployment.postgres().connect(autocommit=True) as connection:
         source = get_source(connection, source_name(key))
@@ -142,7 +143,7 @@ def _show(planned: list[dict[str, Any]]) -> None:
         if item["texts"] or item["files"]
     ]
     if not rows:
-        out.print("Every embedding is there, and every file is what was written.")
+        out.print("Nothing to embed: every text has its embedding, and no file is damaged.")
         return
     table(
         "To embed again",

@@ -1,4 +1,4 @@
-"""`rag repair`: mends what the checks find, source by source."""
+"""`rag repair`: repairs the faults that the checks find, source by source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, err, out, print_json, table
+from rag_assets.cli.output import command, out, print_error, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 
@@ -15,13 +15,13 @@ from rag_assets.deployment import Deployment, failures
 def repair(
     source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be mended; change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be repaired; change nothing.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Mend what the checks find: rows, vectors, files, indexes, aliases, chunks and statuses.
+    """Repair the faults that the checks find: rows, vectors, files, indexes, aliases, chunks and statuses.
 
-    Exit code 0 when nothing is wrong or all of it was mended (a dry run: when nothing is wrong), else 1.
+    Exit code 0 if there was no fault or all were repaired (with --dry-run: if there was no fault), else 1.
     """
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
@@ -50,12 +50,12 @@ def _show(reports: list[dict[str, Any]], errors: list[tuple[str, str]], dry_run:
         (
             report["source"],
             collection,
-            found["verdict"],
-            *(found[name] for name in classes),
+            drift["verdict"],
+            *(drift[name] for name in classes),
             _after(report, collection),
         )
         for report in reports
-        for collection, found in report["found"].items()
+        for collection, drift in report["found"].items()
     ]
     if rows:
         table(
@@ -65,17 +65,16 @@ def _show(reports: list[dict[str, Any]], errors: list[tuple[str, str]], dry_run:
         )
     for report in reports:
         if keys := report["contradicting_documents"]:
-            named = ", ".join(keys[:5])
             out.print(
-                f"{report['source']}: statuses contradict each other in {len(keys)} documents: {named}"
+                f"{report['source']}: the statuses of {len(keys)} documents contradict each other: "
+                + ", ".join(keys[:5])
             )
         for sentence in report["named"]:
             out.print(f"{report['source']}: {sentence}", markup=False, soft_wrap=True)
     for step, message in errors:
-        err.print(f"[bold red]{step} failed:[/] ", end="")
-        err.print(message, markup=False, soft_wrap=True)
+        print_error(message, f"{step} failed:")
     if not rows and not errors:
-        out.print("There is nothing to repair.")
+        out.print("Nothing to repair.")
 
 
 def _after(report: dict[str, Any], collection: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -14,8 +15,9 @@ from rag_assets.cli.output import command, out, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from rag_assets.pipeline.hits import Hit
+from rag_assets.search.request import AccessScope, Filters, SearchRequest
 
-#: Characters of a chunk that are shown.
+#: Maximum characters of a chunk that are shown.
 EXCERPT = 300
 
 
@@ -72,33 +74,41 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Search the indexed chunks."""
+    conditions = _conditions(
+        {
+            "source": source,
+            "language": language,
+            "tags": tag,
+            "category": category,
+            "author": author,
+            "chunk_type": chunk_type,
+        },
+        condition or [],
+    )
+    filters, problems = Filters(), list[str]()
+    try:
+        filters = Filters.of(conditions)
+    except ValueError as error:
+        problems.append(str(error))
+    request = SearchRequest(
+        text,
+        k=k,
+        offset=offset,
+        mode=mode.value if mode else None,
+        filters=filters,
+        radius=radius,
+        rerank=rerank,
+        by_document=by_document,
+        neighbours=neighbours,
+    )
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.searcher() as searcher:
-        answer = searcher.answer(
-            text,
-            k=k,
-            offset=offset,
-            mode=mode.value if mode else None,
-            filters=_filters(
-                {
-                    "source": source,
-                    "language": language,
-                    "tags": tag,
-                    "category": category,
-                    "author": author,
-                    "chunk_type": chunk_type,
-                },
-                condition or [],
-            ),
-            radius=radius,
-            rerank=rerank,
-            by_document=by_document,
-            neighbours=neighbours,
-        )
+        request.validate(searcher.kinds, searcher.limit, problems)
+        answer = searcher.answer(request, AccessScope.owner())
     if as_json:
-        found = answer.as_dict()
-        print_json(found if explain else found["hits"])
+        document = answer.as_dict()
+        print_json(document if explain else document["hits"])
         return
     if not answer.hits:
         out.print("Nothing found.")
@@ -121,23 +131,26 @@ def search(
         out.print(table)
 
 
-def _filters(options: dict[str, list[str] | None], conditions: list[str]) -> dict[str, object]:
-    found: dict[str, object] = {name: [*values] for name, values in options.items() if values}
-    for each in conditions:
-        name, equals, value = each.partition("=")
+def _conditions(
+    options: Mapping[str, list[str] | None], named: Sequence[str]
+) -> dict[str, str | list[str]]:
+    """Return the conditions of the options, and of NAME=VALUE: times once, the others with every value."""
+    conditions: dict[str, str | list[str]] = {
+        name: [*values] for name, values in options.items() if values
+    }
+    for option in named:
+        name, equals, value = option.partition("=")
         if not equals:
-            raise typer.BadParameter(f"--filter: expected NAME=VALUE, found {each!r}")
+            raise typer.BadParameter(f"--filter: expected NAME=VALUE, found {option!r}")
         if name.startswith("created_"):
-            found[name] = value
-        else:
-            listed = found.setdefault(name, [])
-            assert isinstance(listed, list)
-            listed.append(value)
-    return found
+            conditions[name] = value
+        elif isinstance(values := conditions.setdefault(name, []), list):
+            values.append(value)
+    return conditions
 
 
 def _terms(text: str) -> re.Pattern[str]:
-    """The words of the query, to be highlighted; in scripts without spaces its pairs of characters."""
+    """Match the words of the query, to highlight them; in scripts without spaces its pairs of characters."""
     words: set[str] = set()
     for word in re.findall(r"\w{2,}", text):
         spaceless = re.search("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff]", word)

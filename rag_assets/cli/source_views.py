@@ -1,4 +1,4 @@
-"""`rag sources list | show | types`: what is registered, and what can be. Nothing is changed, no secret is shown."""
+"""`rag sources list | show | types`: the registered sources and the source types. Changes nothing, shows no secret."""
 
 from __future__ import annotations
 
@@ -19,35 +19,33 @@ if TYPE_CHECKING:
 
 
 def reads(config: Any) -> str:
-    """What a source reads, in a word, without secrets."""
-    found = next((config[n] for n in ("path", "sitemap", "url", "urls") if config.get(n)), "")
-    return without_secrets(found if isinstance(found, str) else ", ".join(map(str, found))[:200])
+    """Return the path or URLs that a source reads, without secrets."""
+    value = next((config[n] for n in ("path", "sitemap", "url", "urls") if config.get(n)), "")
+    return without_secrets(value if isinstance(value, str) else ", ".join(map(str, value))[:200])
 
 
 @command
 def list_(as_json: JsonOption = False) -> None:
     """List the sources with their last sync."""
+    from resources.postgres.registry.sources import list_overviews
+
     deployment = Deployment.from_environment()
     deployment.start()
-    columns = (
-        "name", "source_type", "config", "schedule", "is_active", "sync_status", "last_sync_at",
-        "total_documents", "failed_documents", "last_error",
-    )  # fmt: skip
     with deployment.postgres().connect(autocommit=True) as connection:
-        rows = connection.execute(
-            """SELECT name, source_type, connection_config, sync_schedule, is_active, sync_status, last_sync_at,
-                 total_documents, failed_documents, last_error FROM sources ORDER BY name"""
-        ).fetchall()
+        sources = list_overviews(connection)
     if as_json:
-        print_json([dict(zip(columns, row)) for row in rows])
-    elif rows:
+        print_json([source._asdict() for source in sources])
+    elif sources:
         titles = (
             "name", "type", "reads", "schedule", "active", "status", "last sync", "documents", "failed", "last error",
         )  # fmt: skip
         shown = [
-            (*row[:2], reads(row[2]), *row[3:6], f"{row[6]:%Y-%m-%d %H:%M}" if row[6] else None, *row[7:])
-            for row in rows
-        ]  # fmt: skip
+            source._replace(
+                config=reads(source.config),
+                last_sync_at=f"{source.last_sync_at:%Y-%m-%d %H:%M}" if source.last_sync_at else None,
+            )
+            for source in sources
+        ]
         table("Sources", titles, shown)
     else:
         out.print("No sources. Register one with: rag sources add NAME --path DIR")
@@ -55,14 +53,14 @@ def list_(as_json: JsonOption = False) -> None:
 
 @command
 def show(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Show everything about a source; of its credentials only the names."""
+    """Show the settings of a source, and the names of its credentials."""
     from resources.postgres.registry.sources import get_source
 
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:
         row = get_source(connection, name)
-    found = {
+    facts = {
         "name": row.name,
         "type": row.source_type,
         "config": dict(row.config),
@@ -71,12 +69,12 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         "credentials": credential_names(row),
     }
     if as_json:
-        print_json(found)
+        print_json(facts)
         return
     settings = [(key, without_secrets(str(value))) for key, value in row.config.items()]
     table(f"{name}: {row.source_type}", ("setting", "value"), settings)
     for key in ("schedule", "active", "credentials"):
-        out.print(f"{key}: {found[key]}", markup=False, soft_wrap=True)
+        out.print(f"{key}: {facts[key]}", markup=False, soft_wrap=True)
 
 
 def credential_names(row: SourceRow) -> dict[str, str]:
@@ -85,7 +83,7 @@ def credential_names(row: SourceRow) -> dict[str, str]:
     try:
         return dict.fromkeys(decrypt(row.credentials_encrypted), "***")
     except ConfigError:
-        return {"(encrypted with a key that is not here)": "***"}
+        return {"(encrypted with an unknown key)": "***"}
 
 
 @command
@@ -97,10 +95,10 @@ def types(
     from resources.sources.registry import SOURCE_TYPES, source_type
 
     names = [name] if name else list(SOURCE_TYPES)
-    explained = {
-        kind: {
-            "summary": (found := source_type(kind)).summary,
-            "credentials": list(found.credentials) if found.credentials is not None else "any",
+    descriptions = {
+        name: {
+            "summary": (kind := source_type(name)).summary,
+            "credentials": list(kind.credentials) if kind.credentials is not None else "any",
             "settings": [
                 {
                     "name": setting,
@@ -109,21 +107,21 @@ def types(
                     "description": info.description,
                 }
                 for setting, info in sorted(
-                    found.config.model_fields.items(), key=lambda item: not item[1].is_required()
+                    kind.config.model_fields.items(), key=lambda item: not item[1].is_required()
                 )
             ],
         }
-        for kind in names
+        for name in names
     }
     if as_json:
-        print_json(explained)
+        print_json(descriptions)
         return
-    for kind, about in explained.items():
+    for kind_name, about in descriptions.items():
         rows = [
             (s["name"], "required" if s["required"] else json.dumps(s["default"]), s["description"])
             for s in about["settings"]
         ]
-        table(f"{kind}: {about['summary']}", ("setting", "default", "meaning"), rows)
+        table(f"{kind_name}: {about['summary']}", ("setting", "default", "meaning"), rows)
         names_of = about["credentials"]
         shown = names_of if isinstance(names_of, str) else ", ".join(names_of) or "none"
         out.print(f"credentials: {shown}\n")

@@ -1,4 +1,4 @@
-"""`rag sources add | change | remove`: what is ingested. The other commands of `rag sources` are next door."""
+"""`rag sources add | change | remove`. Other commands: `apply.py`, `credentials.py`, `source_views.py`."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from resources.errors import ConfigError
 
 app = typer.Typer(help="Register, list, change and remove sources.", no_args_is_help=True)
 
-NameArgument = Annotated[str, typer.Argument(help="Name of the source; its partition in Dagster.")]
+NameArgument = Annotated[
+    str, typer.Argument(help="Name of the source, and of its partition in Dagster.")
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="A setting, key=value; the value as JSON or text (repeatable)."),
+    typer.Option("--set", help="A setting, key=value, with a JSON or text value (repeatable)."),
 ]
 CredentialOption = Annotated[
     list[str] | None,
     typer.Option(
-        help="NAME=@VARIABLE takes it from the environment, NAME alone asks for it (repeatable)."
+        help="NAME=@VARIABLE reads it from the environment, NAME alone prompts for it (repeatable)."
     ),
 ]
-ScheduleOption = Annotated[
-    str | None, typer.Option(help="Cron expression of this source's own sync.")
-]
+ScheduleOption = Annotated[str | None, typer.Option(help="Cron expression of this source's sync.")]
 
 
 def folder_config(
     path: Path, include: list[str], exclude: list[str], hidden: bool, language: str | None
 ) -> dict[str, Any]:
-    """The `connection_config` of a folder. Raises ConfigError that lists every problem."""
+    """Return the `connection_config` of a folder. Raises ConfigError that lists every problem."""
     from resources.sources.registry import check_config
 
     config = {
         "path": str(path.expanduser().absolute()),
-        **_given(include, exclude, hidden, language),
+        **_set_options(include, exclude, hidden, language),
     }
     check_config("folder", config)
     if not path.expanduser().is_dir():
@@ -47,7 +47,7 @@ def folder_config(
     return config
 
 
-def _given(
+def _set_options(
     include: list[str], exclude: list[str], hidden: bool, language: str | None
 ) -> dict[str, Any]:
     options = {"include": include, "exclude": exclude, "hidden": hidden, "language": language}
@@ -63,48 +63,53 @@ def register(
     kind: str = "folder",
     credentials: dict[str, str] | None = None,
 ) -> None:
-    """Adds a source and its partition. Raises ConfigError that lists every problem."""
+    """Add a source. Raises ConfigError that lists every problem."""
     from rag_assets.operations.source_specs import check_source
-    from rag_assets.partitions import partition_key
     from resources.credentials import encrypt
+    from resources.partition_keys import partition_key
     from resources.postgres.registry.sources import add_source
 
     partition_key(name)
-    given = credentials or {}
-    if problems := check_source(kind, config, schedule, list(given)):
+    credentials = credentials or {}
+    if problems := check_source(kind, config, schedule, list(credentials)):
         raise ConfigError("\n".join(problems))
     with deployment.postgres().connect(autocommit=True) as connection:
-        add_source(connection, name, kind, config, schedule, encrypt(given))
+        add_source(connection, name, kind, config, schedule, encrypt(credentials))
 
 
 def read_settings(settings: list[str]) -> dict[str, Any]:
-    """`key=value` each: the value as JSON where it is JSON, else as text."""
-    found: dict[str, Any] = {}
+    """Parse `key=value` pairs. A value that is not JSON is a text."""
+    values: dict[str, Any] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals or not name:
             raise ConfigError(f"--set: expected key=value, found {setting!r}")
         try:
-            found[name] = json.loads(value)
+            values[name] = json.loads(value)
         except ValueError:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
-def read_credentials(given: list[str]) -> dict[str, str]:
-    """Raises ConfigError for a secret on the command line: it would stay in the shell's history."""
-    from rag_assets.operations.source_specs import credential
+def read_credentials(options: list[str]) -> dict[str, str]:
+    """Return name -> secret, from the environment or a prompt.
 
-    found = {}
-    for item in given:
-        name, equals, value = item.partition("=")
+    Raises ConfigError for a secret on the command line: it would stay in the shell's history.
+    """
+    from rag_assets.operations.source_specs import resolve_credential
+
+    credentials = {}
+    for option in options:
+        name, equals, value = option.partition("=")
         try:
-            found[name] = (
-                credential(value) if equals else typer.prompt(name, hide_input=True, err=True)
+            credentials[name] = (
+                resolve_credential(value)
+                if equals
+                else typer.prompt(name, hide_input=True, err=True)
             )
         except ConfigError as error:
             raise ConfigError(f"--credential {name}: {error}") from None
-    return found
+    return credentials
 
 
 @app.command()
@@ -113,54 +118,57 @@ def add(
     name: NameArgument,
     target: Annotated[
         str | None,
-        typer.Argument(help="A folder, a file of rows, or a URL, whose form tells the type."),
+        typer.Argument(help="A folder, a file of rows, or a URL; the type is derived from it."),
     ] = None,
     path: Annotated[Path | None, typer.Option(help="Folder to read.")] = None,
     kind: Annotated[str | None, typer.Option("--type", help="See: rag sources types.")] = None,
     settings: SetOption = None,
     config_json: Annotated[str | None, typer.Option(help="All settings as JSON.")] = None,
     include: Annotated[
-        list[str] | None, typer.Option(help="Only what matches this glob (repeatable).")
+        list[str] | None, typer.Option(help="Only paths that match this glob (repeatable).")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="Nothing that matches this glob (repeatable).")
+        list[str] | None, typer.Option(help="No paths that match this glob (repeatable).")
     ] = None,
-    hidden: Annotated[bool, typer.Option("--hidden", help="Hidden files and folders too.")] = False,
+    hidden: Annotated[
+        bool, typer.Option("--hidden", help="Include hidden files and folders.")
+    ] = False,
     language: Annotated[
-        str | None, typer.Option(help="ISO 639-1 code of all documents; else detected.")
+        str | None, typer.Option(help="ISO 639-1 code of all documents; default: detected.")
     ] = None,
     schedule: ScheduleOption = None,
     credential: CredentialOption = None,
 ) -> None:
-    """Register a source: a folder, or what TARGET or --type says."""
+    """Register a source: a folder, or anything else that TARGET or --type describes."""
     from rag_assets.operations.source_specs import target_config, with_usual_columns
 
-    more = _given(include or [], exclude or [], hidden, language) | read_settings(settings or [])
+    options = _set_options(include or [], exclude or [], hidden, language)
+    options |= read_settings(settings or [])
     if path is not None:
         kind = kind or "folder"
-        more["path"] = str(path.expanduser().absolute())
+        options["path"] = str(path.expanduser().absolute())
         if kind == "folder" and not path.expanduser().is_dir():
             raise ConfigError(f"{path} is not a folder.")
-    found: dict[str, Any] = {}
+    config: dict[str, Any] = {}
     if target is not None:
-        guessed, found = target_config(target)
-        if kind not in (None, guessed):
-            # The same address as another type takes it.
-            found = {"path" if kind in ("folder", "jsonl", "csv", "parquet") else "url": target}
-            found = {"urls": [target]} if kind == "web" else found
-        kind = kind or guessed
+        target_kind, config = target_config(target)
+        if kind not in (None, target_kind):
+            # The same address in the setting that --type has for it.
+            config = {"path" if kind in ("folder", "jsonl", "csv", "parquet") else "url": target}
+            config = {"urls": [target]} if kind == "web" else config
+        kind = kind or target_kind
     if kind is None:
         raise ConfigError(
-            "What is to be read? rag sources add NAME TARGET, or --path DIR, or --type TYPE --set key=value. "
-            "The types: rag sources types"
+            "Expected something to read: rag sources add NAME TARGET, or --path DIR, or --type TYPE --set key=value. "
+            "List the types with: rag sources types"
         )
     if config_json is not None:
         try:
-            found |= dict(json.loads(config_json))
+            config |= dict(json.loads(config_json))
         except (ValueError, TypeError) as error:
             raise ConfigError(f"--config-json: expected a JSON object ({error})") from None
     credentials = read_credentials(credential or [])
-    config = with_usual_columns(kind, {**found, **more}, credentials)
+    config = with_usual_columns(kind, {**config, **options}, credentials)
     deployment = Deployment.from_environment()
     deployment.start()
     register(deployment, name, config, schedule, kind=kind, credentials=credentials)
@@ -173,11 +181,11 @@ def change(
     name: NameArgument,
     settings: SetOption = None,
     unset: Annotated[
-        list[str] | None, typer.Option(help="A setting to put back to its default.")
+        list[str] | None, typer.Option(help="A setting to reset to its default (repeatable).")
     ] = None,
     schedule: ScheduleOption = None,
     active: Annotated[
-        bool | None, typer.Option("--active/--paused", help="Whether syncs run by themselves.")
+        bool | None, typer.Option("--active/--paused", help="Whether syncs run automatically.")
     ] = None,
 ) -> None:
     """Change a source's settings; its documents stay, and the next sync brings them up to date."""
@@ -224,6 +232,6 @@ def remove_sources(deployment: Deployment, names: list[str]) -> None:
     if not result.success:
         reasons = "; ".join(message for _, message in failures(result))
         raise StoreUnavailable(
-            f"{', '.join(names)}: removed, but vectors still wait for their deletion: {reasons}. "
-            "They are not found any more; the next run of purge_removed_sources deletes them."
+            f"{', '.join(names)}: removed, but some vectors are not deleted yet: {reasons}. "
+            "Searches no longer return them; the next run of purge_removed_sources deletes them."
         )

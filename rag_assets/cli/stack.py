@@ -11,7 +11,7 @@ import typer
 from rag_assets.cli.last_checks import last_checks, show_checks
 from rag_assets.cli.output import command, out, print_json, table
 from rag_assets.deployment import Deployment
-from rag_assets.settings.load import PROJECT_ROOT
+from rag_assets.settings.stores import PROJECT_ROOT
 from resources.errors import EmbedderUnavailable
 from resources.urls import without_secrets
 
@@ -20,7 +20,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 @command
 def up(as_json: JsonOption = False) -> None:
-    """Start PostgreSQL and Milvus (what is embedded and not running), create the databases, run the migrations."""
+    """Start the embedded PostgreSQL and Milvus if they are not running, and run the migrations."""
     deployment = Deployment.from_environment()
     urls = {name: without_secrets(url) for name, url in deployment.start(dagster=True).items()}
     _ = deployment.instance
@@ -35,7 +35,7 @@ def up(as_json: JsonOption = False) -> None:
 
 @command
 def down() -> None:
-    """Stop the embedded servers. Your own are left alone."""
+    """Stop the embedded servers. Your own servers keep running."""
     from resources.embedded.stack import stop
 
     stopped = stop(Deployment.from_environment().settings.home)
@@ -44,7 +44,7 @@ def down() -> None:
 
 @command
 def status(as_json: JsonOption = False) -> None:
-    """Show the URLs in effect, the embedder, and how much there is. Starts nothing."""
+    """Show the URLs, the embedder, the number of rows and the last check results. Starts nothing."""
     deployment = Deployment.from_environment()
     report = _status(deployment)
     if as_json:
@@ -58,7 +58,7 @@ def status(as_json: JsonOption = False) -> None:
     rows += [(f"embedder.{name}", value) for name, value in report["embedder"].items()]
     table(
         "Status",
-        ("what", "value"),
+        ("item", "value"),
         [(name, value if value is not None else "not running") for name, value in rows],
     )
     if report["counts"]:
@@ -96,7 +96,8 @@ def _status(deployment: Deployment) -> dict[str, Any]:
 def _fingerprint(deployment: Deployment) -> str | None:
     try:
         return deployment.model
-    except EmbedderUnavailable:  # `openai` without RAG_OPENAI_DIMENSIONS asks its server
+    except EmbedderUnavailable:
+        # `openai` without RAG_OPENAI_DIMENSIONS asks its server.
         return None
 
 

@@ -1,4 +1,4 @@
-"""How `rag ingest` runs syncs: sources side by side in one run, shards in a process each; and what they did."""
+"""How `rag ingest` runs syncs: several sources in one run, each shard in its own process; and their reports."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ JOB = "sync_source"
 
 @dataclass
 class Report:
-    """What one source's sync did."""
+    """The result of one source's sync."""
 
     source: str
     partitions: list[str]
@@ -34,20 +35,22 @@ class Report:
 
     @classmethod
     def of_shards(cls, source: str, keys: list[str], shards: list[Report]) -> Report:
-        """The sums of what the shards' syncs did; seconds are those of all processes."""
-        whole = cls(source, keys)
-        for asset in max((each.plan for each in shards), key=len):
-            found = [each for each in shards if asset in each.plan]
-            names = found[0].plan[asset]
-            whole.plan[asset] = {n: sum(each.plan[asset][n] for each in found) for n in names}
-            whole.seconds[asset] = round(sum(each.seconds[asset] for each in found), 3)
-        whole.errors = [
-            (f"{step} of {each.partitions[0]}", why) for each in shards for step, why in each.errors
+        """Return the sum of the shards' reports; seconds are the sum over all processes."""
+        total = cls(source, keys)
+        for asset in max((shard.plan for shard in shards), key=len):
+            done = [shard for shard in shards if asset in shard.plan]
+            names = done[0].plan[asset]
+            total.plan[asset] = {n: sum(shard.plan[asset][n] for shard in done) for n in names}
+            total.seconds[asset] = round(sum(shard.seconds[asset] for shard in done), 3)
+        total.errors = [
+            (f"{step} of {shard.partitions[0]}", message)
+            for shard in shards
+            for step, message in shard.errors
         ]
-        return whole
+        return total
 
     def as_json(self) -> dict[str, Any]:
-        found = {
+        report = {
             "source": self.source,
             "partitions": self.partitions,
             "plan": self.plan,
@@ -55,21 +58,21 @@ class Report:
             "failed_documents": self.failed_documents,
         }
         if self.errors:
-            found["errors"] = [{"step": step, "message": message} for step, message in self.errors]
-        return found
+            report["errors"] = [{"step": step, "message": message} for step, message in self.errors]
+        return report
 
 
 @dataclass(frozen=True)
 class Syncs:
-    """Syncs sources. `ops`: op -> its configuration; `quiet`: no bars, no seconds."""
+    """Syncs sources. `ops`: op -> its configuration; `quiet`: no progress bars, no durations."""
 
     deployment: Deployment
     ops: Mapping[str, Any] | None = None
     quiet: bool = False
 
     def of(self, sources: Sequence[str]) -> list[Report]:
-        """Those in one piece in as few runs as can be, since most have nothing to do; shards in a process each."""
-        from rag_assets.partitions import sync_keys
+        """Sync the sources without shards in few runs, since most have nothing to do, and each shard in a process."""
+        from resources.partition_keys import sync_keys
         from resources.postgres.documents.documents import failed_documents
         from resources.postgres.registry.sources import get_source
 
@@ -88,35 +91,38 @@ class Syncs:
         return [reports[source] for source in sources]
 
     def _in_few_runs(self, sources: Sequence[str]) -> dict[str, Report]:
-        """A run over each range of partitions. Dagster leaves out the later steps of all where one fails: those that
-        fail have a run of their own, and the others one without them."""
+        """Run once per range of adjacent partitions.
+
+        If a source fails, Dagster skips the later steps of all sources of the run. The failing ones then run alone, and
+        the others together, without them.
+        """
         from rag_assets.partitions import SOURCES
 
-        known = self.deployment.instance.get_dynamic_partitions(SOURCES.name or "")
-        found: dict[str, Report] = {}
-        for several in ranges(known, set(sources)):
-            with self._timed(several[0] if len(several) == 1 else f"{len(several)} sources"):
-                reports, failing = run(self.deployment, several, self.ops)
-            found |= reports
+        partitions = self.deployment.instance.get_dynamic_partitions(SOURCES.name or "")
+        reports: dict[str, Report] = {}
+        for keys in ranges(partitions, set(sources)):
+            with self._timed(keys[0] if len(keys) == 1 else f"{len(keys)} sources"):
+                new_reports, failing = run(self.deployment, keys, self.ops)
+            reports |= new_reports
             if failing:
-                found |= self._in_few_runs([each for each in several if each not in failing])
-                for each in failing:
-                    with self._timed(each):
-                        found |= run(self.deployment, [each], self.ops)[0]
-        return found
+                reports |= self._in_few_runs([key for key in keys if key not in failing])
+                for key in failing:
+                    with self._timed(key):
+                        reports |= run(self.deployment, [key], self.ops)[0]
+        return reports
 
     @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
+    def _timed(self, label: str) -> Iterator[None]:
         started = time.monotonic()
         yield
         if not self.quiet:
-            err.print(f"{what}: {time.monotonic() - started:.1f} s")
+            err.print(f"{label}: {time.monotonic() - started:.1f} s")
 
 
-def ranges(known: Sequence[str], wanted: Collection[str]) -> list[list[str]]:
-    """The wanted ones of Dagster's partitions, those that stand side by side together."""
-    groups = groupby(known, key=lambda key: key in wanted)
-    return [list(keys) for are_wanted, keys in groups if are_wanted]
+def ranges(partitions: Sequence[str], selected: Collection[str]) -> list[list[str]]:
+    """Return the selected partitions, grouped into ranges that are adjacent in Dagster's order."""
+    groups = groupby(partitions, key=lambda key: key in selected)
+    return [list(keys) for is_selected, keys in groups if is_selected]
 
 
 def run(
@@ -125,8 +131,10 @@ def run(
     ops: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Report], Sequence[str]]:
-    """Syncs the partitions of a range in one run: key -> report. Where that fails for several, no reports but which of
-    them are to be run by themselves."""
+    """Sync the partitions of a range in one run. Returns key -> report.
+
+    If a run of several partitions fails, returns no reports, but the partitions to run alone.
+    """
     from rag_assets.assets.run_stage import FAILED, is_interrupted
     from rag_assets.partitions import RANGE_END_TAG, RANGE_TAG
 
@@ -134,32 +142,33 @@ def run(
         tags = {**(tags or {}), RANGE_TAG: keys[0], RANGE_END_TAG: keys[-1]}
     result = deployment.execute(JOB, keys[0] if len(keys) == 1 else None, ops, tags)
     if len(keys) > 1 and not result.success and not is_interrupted():
-        return {}, _named(result, FAILED) or keys
+        return {}, _failed_partitions(result, FAILED) or keys
     reports = {key: Report(key, [key], errors=list(failures(result))) for key in keys}
     _read(result, reports)
     return reports, ()
 
 
-def _named(result: dg.ExecuteInProcessResult, name: str) -> Sequence[str]:
-    """The partitions that failed steps name."""
-    found: dict[str, None] = {}
+def _failed_partitions(result: dg.ExecuteInProcessResult, name: str) -> Sequence[str]:
+    """Return the partitions that failed steps list in their metadata under `name`."""
+    keys: dict[str, None] = {}
     for event in result.all_events:
         data = event.step_failure_data.user_failure_data if event.is_step_failure else None
         if data is not None and name in data.metadata:
-            found |= dict.fromkeys(data.metadata[name].value)  # pyright: ignore
-    return list(found)
+            keys |= dict.fromkeys(data.metadata[name].value)  # pyright: ignore
+    return list(keys)
 
 
 def _read(result: dg.ExecuteInProcessResult, reports: Mapping[str, Report]) -> None:
-    from rag_assets.assets.source_documents import BY_ANOTHER
+    from rag_assets.ingestion.fetch import LISTED_BY
 
     for event in result.all_events:
         if not event.is_step_materialization:
             continue
         materialization = event.step_materialization_data.materialization
         metadata: Mapping[str, Any] = materialization.metadata
-        if BY_ANOTHER in metadata:
-            continue  # said by the shard that did it
+        # Reported by the shard that listed the source.
+        if LISTED_BY in metadata:
+            continue
         report, asset = reports[materialization.partition or ""], materialization.asset_key
         report.plan[asset.to_user_string()] = metadata["plan"].value
         report.seconds[asset.to_user_string()] = metadata["seconds"].value
@@ -170,7 +179,7 @@ def _read(result: dg.ExecuteInProcessResult, reports: Mapping[str, Report]) -> N
 
 
 def in_shards(source: str, keys: list[str], ops: Mapping[str, Any] | None) -> Report:
-    """Syncs the shards of a source, a process each, as many at a time as there are processors."""
+    """Sync each shard of a source in its own process, as many at a time as there are processors."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from concurrent.futures.process import BrokenProcessPool
@@ -188,7 +197,7 @@ def in_shards(source: str, keys: list[str], ops: Mapping[str, Any] | None) -> Re
         return Report.of_shards(source, keys, [job.result() for job in jobs])
     except BrokenProcessPool as error:
         raise RagError(
-            f"A process that synced a shard of {source} died. What was committed stays; the next sync goes on from "
+            f"A process that synced a shard of {source} died. Committed work is kept; the next sync continues from "
             f"there: rag ingest --name {source}"
         ) from error
     finally:
@@ -196,4 +205,10 @@ def in_shards(source: str, keys: list[str], ops: Mapping[str, Any] | None) -> Re
 
 
 def _in_this_process(key: str, ops: Mapping[str, Any] | None, tags: Mapping[str, str]) -> Report:
-    return run(Deployment.from_environment(), [key], ops, tags)[0][key]
+    return run(_deployment(), [key], ops, tags)[0][key]
+
+
+@cache
+def _deployment() -> Deployment:
+    """Return the deployment of this process. Its jobs and its Dagster instance serve all shards that it syncs."""
+    return Deployment.from_environment()

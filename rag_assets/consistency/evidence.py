@@ -1,93 +1,110 @@
-"""What a drift's ids are: their class, document, chunk, why they are named, and what mends them."""
+"""Evidence for faulty rows: the class, document and chunk of each id, and the reason; and what identifies a drift."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rag_assets.checks.results import EVIDENCE_ROWS
 from rag_assets.consistency.comparison import chunk_of
-from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
-from resources.milvus.collections import REBUILD
+from rag_assets.consistency.finding import EVIDENCE_ROWS
+from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift, Verdict
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
-from resources.postgres.consistency.check_results import REPAIR
-from resources.postgres.registry.sources import SourceRow
+from resources.postgres.consistency.check_results import Inconsistency, Outcome, Remedy
+from resources.postgres.consistency.table_checks import documents_of_chunks, keys_of_documents
 from resources.postgres.vectors.collections import Collection
 
 COLUMNS = ("id", "class", "document", "chunk", "reason")
 
-_REASONS = {
+#: Class of an id -> the reason that is shown. Contradictions are no drift, but are shown like it.
+_REASONS: Mapping[str, str] = {
     "missing": "Milvus acknowledged it and lacks it",
     "orphaned": "no live chunk has this id",
-    "stale": "row_fingerprint differs from what PostgreSQL says",
+    "stale": "row_fingerprint differs from PostgreSQL's",
     "duplicate": "one id, several rows",
     "contradictions": "two reads of Milvus disagree",
 }
+_CLASSES = (*DRIFT_CLASSES, "contradictions")
+
+OUTCOMES: Mapping[Verdict, Outcome] = {
+    "consistent": "passed",
+    "drifted": "failed",
+    "undetermined": "undetermined",
+}
 
 
-def mend_rows(store: MilvusStore, known: Sequence[Collection], source: SourceRow) -> str:
-    """The command for a drift of these collections; where one lacks a field, rows can only be written to a new one."""
-    if any(store.lacks_fields(collection.name, collection.kind) for collection in known):
-        return REBUILD
-    return f"{REPAIR} --source {source.name}"
+def remedy_of_drift(store: MilvusStore, collections: Sequence[Collection], drift: Drift) -> Remedy:
+    """Return the remedy: another check while undetermined, a new collection if one lacks a field, else repair."""
+    if drift.verdict == "undetermined":
+        return "check"
+    if drift.verdict == "consistent":
+        return "repair"
+    lacks_field = any(store.lacks_fields(item.name, item.kind) for item in collections)
+    return "rebuild" if lacks_field else "repair"
 
 
-def evidence(
+def inconsistency_of_drift(drift: Drift) -> Inconsistency | None:
+    """Missing and stale rows are missing vectors, also undetermined ones; orphans alone are orphaned chunks."""
+    if drift.missing or drift.stale or drift.verdict != "drifted":
+        return "missing_vectors"
+    return "orphaned_chunks" if drift.orphaned else None
+
+
+def drift_key(collection: Collection, drift: Drift) -> set[str]:
+    """Return what identifies the drift of a collection: each id with its class."""
+    return {
+        f"{collection.name} {name} {row_id}" for name in _CLASSES for row_id in getattr(drift, name)
+    }
+
+
+def drift_evidence(
     connection: Connection, store: MilvusStore, collection: Collection, drift: Drift
 ) -> list[tuple[object, ...]]:
-    """A row of COLUMNS for each id, of every class at most EVIDENCE_ROWS."""
-    found = [
+    """Return a row of COLUMNS for each id, at most EVIDENCE_ROWS of a class: each costs reads."""
+    classified = [
         (row_id, name, _REASONS[name])
-        for name in (*DRIFT_CLASSES, "contradictions")
+        for name in _CLASSES
         for row_id in getattr(drift, name)[:EVIDENCE_ROWS]
     ]
-    return evidence_of_rows(connection, store, collection, found)
+    return rows_evidence(connection, store, collection, classified)
 
 
-def evidence_of_rows(
+def rows_evidence(
     connection: Connection,
     store: MilvusStore,
     collection: Collection,
-    found: Sequence[tuple[str, str, str]],
+    classified: Sequence[tuple[str, str, str]],
 ) -> list[tuple[object, ...]]:
-    """A row of COLUMNS for each (id, class, reason).
+    """Return a row of COLUMNS for each (id, class, reason).
 
-    PostgreSQL knows the document of a live chunk; of an orphan the row in Milvus says which it was.
+    The document of a live chunk comes from PostgreSQL, that of an orphan from its row in Milvus.
     """
-    ids = [row_id for row_id, _, _ in found]
+    ids = [row_id for row_id, _, _ in classified]
     chunks = [chunk_of(row_id) for row_id in ids]
-    documents = dict(
-        connection.execute(
-            """SELECT c.id, d.source_key FROM document_chunks c JOIN documents d ON d.id = c.document_id
-               WHERE c.id = ANY(%s)""",
-            [chunks],
-        ).fetchall()
-    )
-    strangers = [row_id for row_id, chunk in zip(ids, chunks) if chunk not in documents]
-    said = (
-        store.by_key(collection.name, strangers, ["document_id", "source"])
-        if strangers and store.has_collection(collection.name)
+    documents = documents_of_chunks(connection, chunks)
+    orphans = [row_id for row_id, chunk in zip(ids, chunks) if chunk not in documents]
+    stored = (
+        store.by_key(collection.name, orphans, ["document_id", "source"])
+        if orphans and store.has_collection(collection.name)
         else {}
     )
-    keys = dict(
-        connection.execute(
-            "SELECT id::text, source_key FROM documents WHERE id = ANY(%s)",
-            [[known for row in said.values() if (known := _uuid(row["document_id"]))]],
-        ).fetchall()
-    )
+    named = {row_id: _uuid(row["document_id"]) for row_id, row in stored.items()}
+    keys = keys_of_documents(connection, [document for document in named.values() if document])
 
-    def document(row_id: str) -> str:
+    def document_of(row_id: str) -> str:
         if (chunk := chunk_of(row_id)) in documents:
             return documents[chunk]
-        if row_id not in said:
-            return "gone meanwhile"
-        named, source = said[row_id]["document_id"], said[row_id]["source"]
-        return keys.get(named, f"none; the row says {named} of source {source}")
+        if row_id not in stored:
+            return "deleted since"
+        document = named[row_id]
+        if document is not None and document in keys:
+            return keys[document]
+        row = stored[row_id]
+        return f"none; the row names {row['document_id']} of source {row['source']}"
 
     return [
-        (row_id, name, document(row_id), chunk, reason)
-        for (row_id, name, reason), chunk in zip(found, chunks)
+        (row_id, name, document_of(row_id), chunk, reason)
+        for (row_id, name, reason), chunk in zip(classified, chunks)
     ]
 
 

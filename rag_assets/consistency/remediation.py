@@ -1,6 +1,6 @@
-"""What is to be done about what checks found: a repair, another look, or nothing any more. No Dagster, no database.
+"""The next step for each check that did not pass: a repair, another check, or none. No Dagster, no database.
 
-The sensor does it; `rag status` shows it.
+A sensor requests the steps; `rag status` shows them.
 """
 
 from __future__ import annotations
@@ -10,74 +10,77 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from resources.postgres.consistency.check_results import REPAIR, CheckResult
+from rag_assets.consistency.finding import command_for
+from resources.postgres.consistency.check_results import CheckResult
 
-#: Seconds until what is undetermined is looked at again: the first time, and at most.
-FIRST_LOOK, LAST_LOOK = 60, 3600
+#: Seconds until an undetermined result is checked again: the first time, and at most.
+FIRST_RECHECK, LAST_RECHECK = 60, 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What is to be done about a source next, because of one check. `stop`: nothing any more, a person is needed."""
+class RemediationStep:
+    """The next step for a source because of one check. "give_up": repairs did not help, a person is needed."""
 
-    do: Literal["repair", "check", "stop"]
-    because: CheckResult
+    action: Literal["repair", "check", "give_up"]
+    result: CheckResult
     attempt: int = 0
 
     @property
-    def seen(self) -> str:
-        """The same as long as nothing happened: no newer result, no repair."""
-        because = self.because
-        return f"{self.do} {because.check} {because.checked_at:%m%d%H%M%S%f} {because.repairs}"
+    def state(self) -> str:
+        """Return a text that changes with each newer result and each repair. A sensor's cursor stores it."""
+        result = self.result
+        return f"{self.action} {result.check} {result.checked_at:%m%d%H%M%S%f} {result.repairs}"
 
 
-def next_steps(results: Sequence[CheckResult], attempts: int, now: datetime) -> list[Step]:
-    """One step for each check of a source about which something is to be done; what comes first is most urgent.
+def next_steps(
+    results: Sequence[CheckResult], attempts: int, now: datetime
+) -> list[RemediationStep]:
+    """Return one step for each check of a source that needs one, the most urgent first. `attempts`: maximum repairs.
 
-    A failed full form outdoes the quick one, which then knows less. What is undetermined is never repaired: a full
-    check is to tell, ever more seldom while it cannot.
+    A full form that did not pass takes precedence over its quick form. An undetermined result is never repaired: a full
+    check follows, at growing intervals while the result stays undetermined.
     """
-    full = {result.check: result for result in results if result.form == "full"}
+    full_results = {result.check: result for result in results if result.form == "full"}
     steps = []
     for result in results:
-        settled = full.get(result.check)
-        if result.form == "quick" and settled is not None and settled.outcome != "passed":
+        full = full_results.get(result.check)
+        if result.form == "quick" and full is not None and full.outcome != "passed":
             continue
         if result.outcome == "undetermined":
             if result.form == "quick":
-                # Once for each difference of counts: the full form has the last word on it.
-                if settled is None or settled.checked_at < result.since:
-                    steps.append(Step("check", result))
-            elif (now - result.checked_at).total_seconds() >= _wait(result):
-                steps.append(Step("check", result))
-        elif result.outcome == "failed" and result.mend.startswith(REPAIR):
+                # Once for each difference of counts: the full form decides.
+                if full is None or full.checked_at < result.since:
+                    steps.append(RemediationStep("check", result))
+            elif (now - result.checked_at).total_seconds() >= _interval(result):
+                steps.append(RemediationStep("check", result))
+        elif result.outcome == "failed" and result.remedy == "repair":
             if result.repaired_at is not None and result.repaired_at >= result.checked_at:
-                steps.append(Step("check", result))
+                steps.append(RemediationStep("check", result))
             elif result.repairs < attempts:
-                steps.append(Step("repair", result, result.repairs + 1))
+                steps.append(RemediationStep("repair", result, result.repairs + 1))
             else:
-                steps.append(Step("stop", result))
-    order = ("repair", "check", "stop")
-    return sorted(steps, key=lambda step: (order.index(step.do), -step.attempt))
+                steps.append(RemediationStep("give_up", result))
+    order = ("repair", "check", "give_up")
+    return sorted(steps, key=lambda step: (order.index(step.action), -step.attempt))
 
 
-def _wait(result: CheckResult) -> float:
-    """Seconds between two looks at what stays undetermined: as long as it has been so, so they double."""
+def _interval(result: CheckResult) -> float:
+    """Return the seconds between two checks of an undetermined result: as long as it has lasted, so they double."""
     lasted = (result.checked_at - result.since).total_seconds()
-    return min(max(lasted, FIRST_LOOK), LAST_LOOK)
+    return min(max(lasted, FIRST_RECHECK), LAST_RECHECK)
 
 
-def gave_up(stopped: CheckResult) -> str:
-    """What is said of a source that is not repaired any more, and what to do."""
+def gave_up_message(result: CheckResult) -> str:
+    """Return the message about a check that is no longer repaired, with the commands for a person."""
     return (
-        f"{stopped.source}: {stopped.check} fails after {stopped.repairs} repairs, and no more are requested until "
-        f"it passes or finds something else. It says: {stopped.sentence} What to do: docs/operations.md, and "
-        f"`{REPAIR} --source {stopped.source} --dry-run`."
+        f"{result.source}: {result.check} fails after {result.repairs} repairs, and no more are requested until it "
+        f"passes or finds something else. Its finding: {result.sentence} See docs/operations.md, and run "
+        f"`{command_for('repair', result.source)} --dry-run`."
     )
 
 
 def age(at: datetime) -> str:
-    """The time since then in its largest unit: `3 h`."""
+    """Return the time since then in its largest unit: `3 h`."""
     seconds = max(0.0, (datetime.now(UTC) - at).total_seconds())
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= size:

@@ -1,1 +1,1 @@
-"""Measurements of retrieval and of indexes, and their judgement. No Dagster."""
+"""Measures retrieval quality and indexes, and judges the results. No Dagster."""

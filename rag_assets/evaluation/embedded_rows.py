@@ -1,4 +1,4 @@
-"""What a collection was given, read from Parquet: the vectors that its index is held against."""
+"""The vectors of a collection, read from Parquet: the exact reference for its index."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from resources.postgres.connection import Connection
 from resources.postgres.vectors.collections import Collection
 from resources.postgres.vectors.embeddings import embedded_chunks
 
-#: Vectors read at a time: of 1,024 numbers 8 MB.
+#: Vectors per read: 8 MB at 1,024 numbers each.
 ROWS = 2000
 
 
 def embedded_rows(
     connection: Connection, files: FileStore, collection: Collection, source_id: uuid.UUID
 ) -> Iterator[tuple[list[str], pa.Table]]:
-    """(chunks, their rows in Parquet) of what the collection acknowledged of a source, some at a time."""
+    """Yield batches of (chunk ids, their rows in Parquet): all chunks of a source that the collection acknowledged.
+
+    Raises StoreUnavailable if an embedding file is missing or damaged.
+    """
     reader = EmbeddingReader(files, collection.kind)
     for batch in embedded_chunks(connection, collection, source_id, ROWS):
         for path, group in groupby(batch, key=lambda row: row[1]):
@@ -33,12 +36,12 @@ def embedded_rows(
                 table = reader.read(path, [row for _, _, row in rows])
             except (OSError, pa.ArrowException) as error:
                 raise StoreUnavailable(
-                    f"An embedding file is gone or damaged: {error}. Embed its texts again: rag rebuild parquet"
+                    f"An embedding file is missing or damaged: {error}. Embed its texts again: rag rebuild parquet"
                 ) from error
             yield [chunk for chunk, _, _ in rows], table
 
 
 def unit_vectors(table: pa.Table) -> NDArray[np.float32]:
-    """The dense vectors as Milvus has them: of norm 1, which float16 files and users' embedders leave slightly off."""
+    """The dense vectors with norm 1, as in Milvus; float16 files and users' embedders are slightly off."""
     rows = dense_rows(table)
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -1,6 +1,6 @@
-"""Measures indexes on real vectors and real questions: of the collection that serves, and of others beside it.
+"""Measures indexes on real vectors and real questions: the index of the serving collection, and others beside it.
 
-What is best is said in `pipeline.index_choice`; nothing is changed but trial collections, which are gone at the end.
+`pipeline.index_choice` decides which is best. Only trial collections are written, and dropped at the end.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from resources.postgres.evaluation.retrieval_sets import list_sets, queries_of
 from resources.postgres.registry.sources import SourceRow
 from resources.postgres.vectors.collections import Collection
 
-#: Neighbours that are looked for.
+#: Neighbours per query.
 K = 10
-#: To measure queries per second: clients that ask at a time, for how many seconds, each query how often at most.
+#: For queries per second: concurrent clients, maximum seconds, maximum repetitions of each query.
 CLIENTS, SECONDS, TURNS = 8, 5.0, 20
 
 #: A query's vector and search parameters -> ids, best first.
 Search = Callable[[NDArray[np.float32], Mapping[str, Any]], list[str]]
-#: (ids, float32 [ids, dimension]), some at a time, as often as they are asked for.
+#: Batches of (ids, float32 [ids, dimension]); can be iterated several times.
 Rows = Iterable[tuple[list[str], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The dense vectors of sources, from Parquet; `share` below 1: a sample by the ids of chunks, always the same."""
+    """The dense vectors of sources, from Parquet. `share` below 1: a sample by chunk ids, the same each time."""
 
     connection: Connection
     files: FileStore
@@ -57,70 +57,76 @@ class Embedded:
             for ids, table in embedded_rows(
                 self.connection, self.files, self.collection, source.id
             ):
-                # Ids are hashes.
-                kept = [at for at, chunk in enumerate(ids) if uuid.UUID(chunk).time_low < bound]
-                if kept:
-                    yield [ids[at] for at in kept], unit_vectors(table)[kept]
+                # Ids are hashes, so their first 32 bits are uniformly distributed.
+                sample = [at for at, chunk in enumerate(ids) if uuid.UUID(chunk).time_low < bound]
+                if sample:
+                    yield [ids[at] for at in sample], unit_vectors(table)[sample]
 
 
 def ask(
     connection: Connection, embedder: Embedder, sources: Sequence[SourceRow], limit: int
 ) -> tuple[NDArray[np.float32], str]:
-    """Vectors of at most so many real questions, and where they are from: the sources' retrieval sets, else sentences
-    of their own chunks."""
-    each = -(-limit // max(1, len(sources)))
+    """Vectors of at most `limit` real questions, and their origin: the sources' retrieval sets, otherwise sentences of
+    their own chunks. Raises ConfigError if there is no indexed text."""
+    per_source = -(-limit // max(1, len(sources)))
     texts: list[str] = []
     origins = set()
     for source in sources:
         sets = list_sets(connection, source=source.name)
-        asked = [text for known in sets for _, text in queries_of(connection, known.id)[:each]]
-        origins.add("retrieval sets" if asked else "sentences of the chunks")
-        texts += asked[:each] or [text for _, text in questions(connection, source, each)]
+        queries = [
+            text for item in sets for _, text in queries_of(connection, item.id)[:per_source]
+        ]
+        origins.add("retrieval sets" if queries else "sentences of the chunks")
+        texts += queries[:per_source] or [
+            text for _, text in questions(connection, source, per_source)
+        ]
     texts = texts[:limit]
     vectors = embedder.embed_queries(texts, ["dense"]) if texts else None
     if vectors is None or vectors.dense is None:
-        raise ConfigError("There is no indexed text to ask for. First: rag ingest")
-    kept = [at for at in range(len(texts)) if at not in vectors.failures]
-    return vectors.dense[kept], " and ".join(sorted(origins))
+        raise ConfigError("There is no indexed text to take questions from. First: rag ingest")
+    embedded = [at for at in range(len(texts)) if at not in vectors.failures]
+    return vectors.dense[embedded], " and ".join(sorted(origins))
 
 
 def measure(
     search: Search,
     queries: NDArray[np.float32],
-    tried: Sequence[Mapping[str, Any]],
+    candidates: Sequence[Mapping[str, Any]],
     rows: Rows,
     name: str,
 ) -> list[Trial]:
-    """Each query with all parameters in turn, so that whatever else the machine does meets them alike."""
-    found: list[list[list[str]]] = [[] for _ in tried]
-    taken = np.zeros((len(tried), len(queries)))
-    for params in tried:  # connections are opened, indexes loaded
+    """Time and recall of each candidate (search parameters). Each query runs with all candidates in turn, so that other
+    load on the machine affects them equally."""
+    results: list[list[list[str]]] = [[] for _ in candidates]
+    milliseconds = np.zeros((len(candidates), len(queries)))
+    # Warm up: open connections, load indexes.
+    for params in candidates:
         search(queries[0], params)
     for number, query in enumerate(queries):
-        for place in range(len(tried)):
-            at = (place + number) % len(tried)
+        for place in range(len(candidates)):
+            at = (place + number) % len(candidates)
             started = time.perf_counter()
-            ids = search(query, tried[at])
-            taken[at, number] = (time.perf_counter() - started) * 1000
-            found[at].append(ids)
+            ids = search(query, candidates[at])
+            milliseconds[at, number] = (time.perf_counter() - started) * 1000
+            results[at].append(ids)
         progress.report("queries", name, number + 1, len(queries))
-    recalls = [Recall(each, K) for each in found]
+    recalls = [Recall(hits, K) for hits in results]
     for ids, vectors in rows:
         scores = dense_scores(queries, vectors)
         for recall in recalls:
             recall.add(ids, scores)
     trials = [
         Trial(params, recall.value() or 0.0, *np.percentile(ms, [50, 95]).tolist())
-        for params, recall, ms in zip(tried, recalls, taken)
+        for params, recall, ms in zip(candidates, recalls, milliseconds)
     ]
     best = pareto([(trial.recall, trial.p50) for trial in trials])
-    return [replace(trial, best=each) for trial, each in zip(trials, best)]
+    return [replace(trial, best=is_best) for trial, is_best in zip(trials, best)]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One kind of index. `memory_bytes` by its formula; `file_bytes` of its files, where they can be seen.
-    `queries_per_second` of `chosen`, with several clients."""
+    """Measurements of one index kind. `memory_bytes`: by the formula of the kind. `file_bytes`: size of its files, None
+    if they are not visible. `queries_per_second`: of `chosen`, with several clients."""
 
     kind: IndexKind
     params: Mapping[str, Any]
@@ -154,10 +160,10 @@ def compare(
     queries: NDArray[np.float32],
     recall: float,
 ) -> tuple[list[Compared], dict[str, str]]:
-    """Each kind on the same rows, of which there are about `total`, in one collection that is gone at the end; and
-    kind -> why it was not to be had."""
+    """Measure each kind on the same rows (about `total`) in one trial collection, which is dropped at the end. Returns
+    the measurements, and kind -> the reason why the server could not build it."""
     compared: list[Compared] = []
-    refused: dict[str, str] = {}
+    failures: dict[str, str] = {}
     with store.trial() as name:
         ids = _fill(store, name, rows, total, queries.shape[1])
         for number, kind in enumerate(kinds):
@@ -165,13 +171,13 @@ def compare(
             try:
                 compared.append(_compare(store, name, kind, rows, ids, queries, recall))
             except StoreUnavailable as error:
-                refused[kind.name] = str(error)
+                failures[kind.name] = str(error)
         progress.report("built", "indexes", len(kinds), len(kinds))
-    return compared, refused
+    return compared, failures
 
 
 def _fill(store: TrialStore, name: str, rows: Rows, total: int, dimension: int) -> list[str]:
-    """Writes the rows. Returns their ids; a row's number is its place."""
+    """Write the rows. Returns their ids; the number of a row is its position in this list."""
     ids: list[str] = []
 
     def batches() -> Iterator[NDArray[np.float32]]:
@@ -198,10 +204,11 @@ def _compare(
     before = store.index_files()
     seconds = store.build(name, {"index_type": kind.name, "metric_type": "IP", "params": params})
 
-    def search(query: NDArray[np.float32], how: Mapping[str, Any]) -> list[str]:
-        return [ids[hit["id"]] for hit in store.search(name, query, limit=K, params=how)]
+    def search(query: NDArray[np.float32], search_params: Mapping[str, Any]) -> list[str]:
+        hits = store.search(name, query, limit=K, params=search_params)
+        return [ids[hit["id"]] for hit in hits]
 
-    written = [size for path, size in store.index_files().items() if path not in before]
+    new_files = [size for path, size in store.index_files().items() if path not in before]
     trials = measure(search, queries, kind.trials(params, K), rows, kind.name)
     chosen = choose(trials, recall)
     return Compared(
@@ -210,24 +217,24 @@ def _compare(
         len(ids),
         seconds,
         kind.bytes_per_row(dimension, params) * len(ids),
-        sum(written) or None,
+        sum(new_files) or None,
         trials,
         chosen,
         _per_second(search, queries, chosen.search),
     )
 
 
-def _per_second(search: Search, queries: NDArray[np.float32], how: Mapping[str, Any]) -> float:
-    """Queries answered in a second, of CLIENTS that ask one after another."""
+def _per_second(search: Search, queries: NDArray[np.float32], params: Mapping[str, Any]) -> float:
+    """Queries per second of CLIENTS concurrent clients, each sending one query after another."""
     numbers, started = iter(range(TURNS * len(queries))), time.perf_counter()
 
     def client() -> int:
         done = 0
         while time.perf_counter() - started < SECONDS and (at := next(numbers, None)) is not None:
-            search(queries[at % len(queries)], how)
+            search(queries[at % len(queries)], params)
             done += 1
         return done
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        done = sum(each.result() for each in [pool.submit(client) for _ in range(CLIENTS)])
+        done = sum(future.result() for future in [pool.submit(client) for _ in range(CLIENTS)])
     return done / (time.perf_counter() - started)

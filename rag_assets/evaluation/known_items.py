@@ -1,4 +1,4 @@
-"""Builds a retrieval set from a source's own chunks: for some, by the order of their hashes, a question each."""
+"""Builds a retrieval set from a source's own chunks: one question for each of a sample, taken in order of hashes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from resources.postgres.connection import Connection
 from resources.postgres.evaluation.retrieval_sets import add_known_items, sample_texts
 from resources.postgres.registry.sources import SourceRow, get_source
 
-#: Texts that say how rare a word is: about 5 MB of them.
+#: Texts whose words are counted to find rare words: about 5 MB.
 COUNTED_TEXTS = 5000
 
 
 def build_set(connection: Connection, name: str, source_name: str, queries: int) -> int:
-    """Registers the set. Returns its queries: fewer than asked for where the source has fewer texts to ask for."""
+    """Register the set. Returns its number of queries: fewer than `queries` if the source has fewer usable texts.
+
+    Raises ConfigError if the source has no indexed text.
+    """
     source = get_source(connection, source_name)
     items = questions(connection, source, queries)
     if not items:
         raise ConfigError(
-            f"Source {source.name} has no indexed text to ask for. First: rag ingest --name {source.name}"
+            f"Source {source.name} has no indexed text to build questions from. First: rag ingest --name {source.name}"
         )
     add_known_items(connection, name, source, items)
     return len(items)
@@ -29,11 +32,11 @@ def build_set(connection: Connection, name: str, source_name: str, queries: int)
 def questions(
     connection: Connection, source: SourceRow, queries: int
 ) -> list[tuple[uuid.UUID, str]]:
-    """(chunk, question to which it is the answer): as many as asked for, or as the source has texts to ask for."""
+    """(chunk, question that the chunk answers), at most `queries` of them."""
     texts = sample_texts(connection, source.id, max(COUNTED_TEXTS, queries * 2))
-    known = frequencies(text for _, text in texts)
-    asked = ((chunk, known_item_query(text, known, len(texts))) for chunk, text in texts)
-    items = [(chunk, question) for chunk, question in asked if question is not None]
-    # Of one question two texts may be the answer.
+    counts = frequencies(text for _, text in texts)
+    candidates = ((chunk, known_item_query(text, counts, len(texts))) for chunk, text in texts)
+    items = [(chunk, question) for chunk, question in candidates if question is not None]
+    # Two texts may yield the same question; keep one of them.
     items = list({question: (chunk, question) for chunk, question in items[: queries * 2]}.values())
     return items[:queries]

@@ -1,6 +1,6 @@
-"""What evaluations say beside one another: what declined, what was lost, how sure a difference is.
+"""Comparison of two evaluations: declines, lost items, and the significance of differences.
 
-The asset's checks and the gate before a collection serves judge by the same functions. No store, no Dagster.
+The checks of the asset and the gate before a collection serves use the same functions. No store, no Dagster.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from rag_assets.evaluation.evaluator import ANN_RECALL
 from rag_assets.pipeline.relevance import CUTOFF, significance
 from resources.postgres.evaluation.evaluations import ModeResult
 
-#: The share of exact neighbours that an index must find.
+#: Minimum share of the exact neighbours that an index must find.
 LEAST_ANN_RECALL = 0.95
 
-#: The share of known items that may be lost: a corpus that grows pushes one or the other down.
+#: Maximum share of known items that may be lost: a growing corpus pushes some of them down.
 LOST_SHARE = 0.01
 
-#: mode -> what was measured.
+#: mode -> its result.
 Modes = Mapping[str, ModeResult]
 
 NDCG, ANSWERED = "nDCG@10", "answered@10"
@@ -28,7 +28,7 @@ NDCG, ANSWERED = "nDCG@10", "answered@10"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A measure of one mode in two evaluations, over the queries that both have; `p`: that it is chance."""
+    """A measure of one mode in two evaluations, over their common queries. `p`: the probability that it is chance."""
 
     mode: str
     measure: str
@@ -44,7 +44,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class LostItems:
-    """Of one mode, of so many known items."""
+    """The queries of one mode whose items were lost, of `known` items."""
 
     mode: str
     known: int
@@ -56,46 +56,50 @@ class LostItems:
 
 
 def differences(before: Modes, after: Modes, *, test: bool = False) -> list[Difference]:
-    """Of each mode that both have: nDCG@10, and the share of queries with something relevant among ten results."""
-    found = []
+    """Differences of each common mode: nDCG@10, and the share of queries with a relevant result among the first ten.
+
+    `test`: also compute `p`.
+    """
+    results = []
     for mode in (mode for mode in after if mode in before):
         old, new = _paired(before[mode], after[mode])
         if not len(old.query_ids):
             continue
-        for measure, one, two in (
+        for measure, old_scores, new_scores in (
             (NDCG, old.ndcg, new.ndcg),
             (ANSWERED, _answered(old), _answered(new)),
         ):
-            p = significance(two - one) if test else None
-            means = float(one.mean()), float(two.mean())
-            found.append(Difference(mode, measure, len(one), *means, p))
-    return found
+            p = significance(new_scores - old_scores) if test else None
+            means = float(old_scores.mean()), float(new_scores.mean())
+            results.append(Difference(mode, measure, len(old_scores), *means, p))
+    return results
 
 
 def declines(accepted: Modes, latest: Modes, margin: float) -> list[Difference]:
-    # PostgreSQL keeps float4: what is equal may differ in the seventh digit.
-    return [each for each in differences(accepted, latest) if each.change < -margin - 1e-6]
+    """The differences in which the latest evaluation is worse than the accepted one by more than `margin`."""
+    # PostgreSQL stores float4: equal values may differ in the seventh digit.
+    return [item for item in differences(accepted, latest) if item.change < -margin - 1e-6]
 
 
 def lost_items(accepted: Modes, latest: Modes) -> list[LostItems]:
-    """Of each mode: known items that were among ten results, and those of them that are nowhere near now."""
-    found = []
+    """For each mode: the known items that were among the first ten results and are not found at all now."""
+    lost = []
     for mode in (mode for mode in latest if mode in accepted):
         old, new = _paired(accepted[mode], latest[mode])
         known = _answered(old) == 1
-        gone = np.flatnonzero(known & (new.ranks == 0))
-        found.append(LostItems(mode, int(known.sum()), [old.query_ids[int(at)] for at in gone]))
-    return found
+        missing = np.flatnonzero(known & (new.ranks == 0))
+        lost.append(LostItems(mode, int(known.sum()), [old.query_ids[int(at)] for at in missing]))
+    return lost
 
 
 def poor_indexes(latest: Modes) -> list[tuple[str, float]]:
-    """(kind, ANN recall) where it is too low."""
-    found = [
+    """(kind, ANN recall) of the indexes whose recall is too low."""
+    recalls = [
         (mode, result.measures[ANN_RECALL].value)
         for mode, result in latest.items()
         if ANN_RECALL in result.measures
     ]
-    return [(mode, value) for mode, value in found if value < LEAST_ANN_RECALL]
+    return [(mode, value) for mode, value in recalls if value < LEAST_ANN_RECALL]
 
 
 def _answered(result: ModeResult) -> np.ndarray:
@@ -103,16 +107,16 @@ def _answered(result: ModeResult) -> np.ndarray:
 
 
 def _paired(old: ModeResult, new: ModeResult) -> tuple[ModeResult, ModeResult]:
-    """Both with the queries that both have, in the same order."""
-    places = {query: at for at, query in enumerate(new.query_ids)}
-    common = [query for query in old.query_ids if query in places]
-    before = {query: at for at, query in enumerate(old.query_ids)}
+    """Both results reduced to their common queries, in the same order."""
+    new_places = {query: at for at, query in enumerate(new.query_ids)}
+    common = [query for query in old.query_ids if query in new_places]
+    old_places = {query: at for at, query in enumerate(old.query_ids)}
     return (
-        _taken(old, common, [before[query] for query in common]),
-        _taken(new, common, [places[query] for query in common]),
+        _selected(old, common, [old_places[query] for query in common]),
+        _selected(new, common, [new_places[query] for query in common]),
     )
 
 
-def _taken(result: ModeResult, queries: Sequence[str], places: Sequence[int]) -> ModeResult:
+def _selected(result: ModeResult, queries: Sequence[str], places: Sequence[int]) -> ModeResult:
     at = np.array(places, np.int64)
     return ModeResult(result.mode, result.measures, queries, result.ranks[at], result.ndcg[at])

@@ -1,8 +1,9 @@
-"""Compaction: the live rows of small and of mostly dead embedding files, copied into files of one size. No model call.
+"""Compaction: copies the live rows of small and of mostly dead embedding files into files of one size. No model call.
 
-Safe beside everything else. A new file is durable before PostgreSQL knows it; one transaction moves the rows to it that
-are still where they were copied from; what was replaced stays a day for readers that had looked up a row of it before.
-Killed anywhere, what is left is a file that nobody recorded (swept up a day later), and the next compaction goes on.
+Safe beside all other work. A new file is durable before PostgreSQL records it; one transaction moves to it the rows
+that are still in the place that they were copied from; replaced files are kept for a day, for readers that looked up
+one of their rows before. After a crash an unrecorded file remains (deleted a day later), and the next compaction
+continues.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,17 +39,13 @@ from resources.postgres.vectors.compaction import (
     rows_to_move,
 )
 
-if TYPE_CHECKING:
-    from dagster import DagsterLogManager
-
-    Log = logging.Logger | DagsterLogManager
-
 
 @dataclass
 class Compaction:
-    """What was compacted, or (a dry run) about what would be. `*_waiting`: replaced, and deleted within a day.
+    """The result of a compaction or, in a dry run, an estimate.
 
-    Bytes and rows are of the files in use; the live share is that of rows whose text a chunk has.
+    `*_before` and `*_after` are totals of the files in use, `live_share` is the share of their rows whose text a chunk
+    has. `*_waiting`: replaced files, which are deleted within a day.
     """
 
     dry_run: bool
@@ -69,14 +66,16 @@ class Compaction:
         return asdict(self)
 
 
-def compact(postgres: Postgres, files: FileStore, log: Log, *, dry_run: bool = False) -> Compaction:
-    """Compacts until nothing is left to: what many tiny files make may again be small. A second one does nothing."""
+def compact(
+    postgres: Postgres, files: FileStore, log: logging.Logger, *, dry_run: bool = False
+) -> Compaction:
+    """Compact until no batch remains: many tiny files may make another small one. A second call does nothing."""
     with postgres.connect(autocommit=True) as connection:
         totals = count_live(connection)
         report = Compaction(dry_run, totals.files, totals.bytes, totals.live_share)
         batches = plan_compaction(connection, target_bytes=FILE_BYTES)
         if dry_run:
-            return _expected(connection, report, batches)
+            return _estimate(connection, report, batches)
         while _compact_batches(postgres, connection, files, log, batches, report):
             totals = count_live(connection)
             batches = plan_compaction(connection, target_bytes=FILE_BYTES)
@@ -84,18 +83,20 @@ def compact(postgres: Postgres, files: FileStore, log: Log, *, dry_run: bool = F
         report.files_after, report.bytes_after = totals.files, totals.bytes
         report.live_share = totals.live_share
         waiting = retired(connection, seconds=0)
-        report.files_waiting, report.bytes_waiting = len(waiting), sum(row[2] for row in waiting)
+        report.files_waiting = len(waiting)
+        report.bytes_waiting = sum(file.byte_count for file in waiting)
         return report
 
 
-def _expected(connection: Connection, report: Compaction, batches: int) -> Compaction:
+def _estimate(connection: Connection, report: Compaction, batches: int) -> Compaction:
     report.files_after, report.bytes_after = report.files_before, report.bytes_before
     report.live_share = report.live_share_before
     if batches:
-        count, made, size, live, report.texts_dropped = planned(connection)
-        report.files_compacted, report.files_written, report.bytes_written = count, made, live
-        report.bytes_after += live - size
-        report.files_after += made - count
+        plan = planned(connection)
+        report.files_compacted, report.files_written = plan.files, plan.files_after
+        report.bytes_written, report.texts_dropped = plan.live_bytes, plan.dead
+        report.files_after += plan.files_after - plan.files
+        report.bytes_after += plan.live_bytes - plan.bytes
     return report
 
 
@@ -103,75 +104,86 @@ def _compact_batches(
     postgres: Postgres,
     connection: Connection,
     files: FileStore,
-    log: Log,
+    log: logging.Logger,
     batches: int,
     report: Compaction,
 ) -> bool:
-    """Whether any file was replaced. The lock is given back after each batch: `rag forget` waits for one at most."""
+    """Compact the batches. Returns whether any file was replaced.
+
+    Releases the lock after each batch, so `rag forget` waits for one batch at most.
+    """
     before = report.files_compacted
     for batch in range(batches):
         chosen = candidates(connection, batch)
-        with postgres.writer(COMPACTION) as writer, _changed_meanwhile():
-            _retire_dead(writer, [each for each in chosen if not each.live], report)
-            for alike in _readable(files, log, [each for each in chosen if each.live]):
-                if len(alike) > 1 or alike[0].mostly_dead:
-                    _write_anew(writer, files, alike, report)
+        with postgres.writer(COMPACTION) as writer, _changed_files_as_unavailable():
+            _retire_dead(writer, [candidate for candidate in chosen if not candidate.live], report)
+            live = [candidate for candidate in chosen if candidate.live]
+            for group in _undamaged_by_layout(files, log, live):
+                if len(group) > 1 or group[0].mostly_dead:
+                    _rewrite(writer, files, group, report)
         log.info(f"batch {batch + 1} of {batches}: {report.files_compacted} files compacted")
     return report.files_compacted > before
 
 
 @contextmanager
-def _changed_meanwhile() -> Iterator[None]:
-    """A repair may delete a file that it found damaged, after it was found whole here."""
+def _changed_files_as_unavailable() -> Iterator[None]:
+    """Raise StoreUnavailable if a file changed after its verification: a repair may delete a damaged file."""
     try:
         yield
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise StoreUnavailable(f"An embedding file changed while it was copied: {error}") from error
 
 
-def _readable(files: FileStore, log: Log, chosen: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Whole files only, those of one layout together: float16 and float32 do not go into one file."""
-    alike: dict[str, list[Candidate]] = defaultdict(list)
-    for each in chosen:
-        if (reason := damage(files, each.file)) is not None:
-            log.warning(f"{each.file.written.path}: {reason}; rag repair embeds its texts again")
+def _undamaged_by_layout(
+    files: FileStore, log: logging.Logger, chosen: Sequence[Candidate]
+) -> list[list[Candidate]]:
+    """Return the undamaged files, grouped by layout: float16 and float32 cannot share a file."""
+    groups: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in chosen:
+        path = candidate.file.written.path
+        if (reason := damage(files, candidate.file)) is not None:
+            log.warning(f"{path}: {reason}; rag repair embeds its texts again")
             continue
-        with pq.ParquetFile(files.open(each.file.written.path)) as opened:
-            alike[opened.schema_arrow.to_string()].append(each)
-    return list(alike.values())
+        with pq.ParquetFile(files.open(path)) as parquet:
+            groups[parquet.schema_arrow.to_string()].append(candidate)
+    return list(groups.values())
 
 
 def _retire_dead(writer: Writer, dead: Sequence[Candidate], report: Compaction) -> None:
-    ids = [each.file.id for each in dead]
+    ids = [candidate.file.id for candidate in dead]
     if ids:
         report.texts_dropped += drop_dead(writer, ids)
         with writer.transaction() as connection:
             report.files_compacted += retire(connection, ids)
 
 
-def _write_anew(
-    writer: Writer, files: FileStore, alike: Sequence[Candidate], report: Compaction
+def _rewrite(
+    writer: Writer, files: FileStore, group: Sequence[Candidate], report: Compaction
 ) -> None:
-    """Copies what is live of files of one layout into one, records it, and retires them."""
-    ids = [each.file.id for each in alike]
-    if any(each.dead for each in alike):
+    """Copy the live rows of files of one layout into one new file, record it, and retire the old ones."""
+    ids = [candidate.file.id for candidate in group]
+    if any(candidate.dead for candidate in group):
         report.texts_dropped += drop_dead(writer, ids)
     rows = plan_moves(writer.connection, ids)
     written = None
-    if rows:  # else another writer has moved them all
-        written = write_tables(files, alike[0].model, _copied(writer.connection, files, alike))
+    # Without rows, another writer has moved them all.
+    if rows:
+        written = write_tables(
+            files, group[0].model, _rows_to_copy(writer.connection, files, group)
+        )
         report.files_written += 1
         report.bytes_written += written.byte_count
     fault_point("compaction-written")
     with writer.transaction() as connection:
         if written is not None:
-            record_moves(connection, alike[0], written, rows)
+            record_moves(connection, group[0], written, rows)
         report.files_compacted += retire(connection, ids)
 
 
-def _copied(
-    connection: Connection, files: FileStore, alike: Sequence[Candidate]
+def _rows_to_copy(
+    connection: Connection, files: FileStore, group: Sequence[Candidate]
 ) -> Iterator[pa.Table]:
-    """The rows of `pg_temp.moves` in the order of their new places, a row group in memory."""
-    for each in alike:
-        yield from read_rows(files, each.file.written.path, rows_to_move(connection, each.file.id))
+    """Yield the rows of `pg_temp.moves` in the order of their new places, one row group in memory at a time."""
+    for candidate in group:
+        rows = rows_to_move(connection, candidate.file.id)
+        yield from read_rows(files, candidate.file.written.path, rows)

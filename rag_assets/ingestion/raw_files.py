@@ -1,7 +1,7 @@
-"""Raw files that nobody refers to: what was fetched by a sync that was killed before it recorded it, whole or in part.
+"""Unreferenced raw files: fetched, whole or in part, by a sync that was killed before it recorded them.
 
-A sync names a raw file by its content and records it afterwards; when the document changes in between, nobody ever asks
-for that file again, and nobody could say whose it was.
+A sync names a raw file by its content and records it afterwards. If the document changes in between, no later sync asks
+for that file, and nothing tells which document it belonged to.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from resources.postgres.documents.raw_files import RawFile, stage_raw_files, unr
 
 
 def sweep(connection: Connection, files: FileStore, grace: Callable[[], float]) -> tuple[int, int]:
-    """Deletes those that are older than the grace time, in seconds. Returns (deleted, younger ones that stay).
+    """Delete the unreferenced raw files older than the grace time (seconds). Returns (deleted, younger ones kept).
 
-    `grace` is asked after the listing: a writer that begins then wrote none of these files. One that wants a file that
-    goes meanwhile fetches it again, as every file that the raw store lost.
+    `grace` is called after the listing: a writer that starts later wrote none of the listed files. A writer that needs
+    a file deleted here fetches it again, like every file that the raw store lost.
     """
-    deleted = stay = 0
+    deleted = kept = 0
     with connection.transaction():
-        stage_raw_files(connection, _listed(files))
+        stage_raw_files(connection, _list_raw_files(files))
         seconds = grace()
         for name, age in unreferenced_raw_files(connection):
             if not seconds or (age is not None and age > seconds):
                 files.delete(raw_name(name))
                 deleted += 1
             else:
-                stay += 1
-    return deleted, stay
+                kept += 1
+    return deleted, kept
 
 
-def _listed(files: FileStore) -> Iterator[RawFile]:
-    """Folder by folder: as many names as one has are in memory."""
+def _list_raw_files(files: FileStore) -> Iterator[RawFile]:
+    """Yield the raw files folder by folder: the names of one folder are in memory at a time."""
     now = time.time()
     for prefix in range(256):
         for info in files.list(f"raw/{prefix:02x}"):
             age = None if info.mtime is None else now - info.mtime.timestamp()
-            yield info.base_name, age
+            yield RawFile(info.base_name, age)

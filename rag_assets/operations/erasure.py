@@ -1,8 +1,8 @@
-"""Provable deletion of one document: from PostgreSQL with its history, Milvus, Parquet and the raw store, with a
-receipt that read each.
+"""Provable deletion of one document from PostgreSQL and its history, Milvus, Parquet and the raw store.
 
-What was asked for is recorded first, in the transaction that deletes the document; every later part looks for what is
-left and removes it, so one that was killed is finished by asking again. Backups and write-ahead logs are out of reach.
+The receipt states what a read of each place found. The transaction that deletes the document also records the request;
+every later step searches for the remainder and removes it, so asking again finishes an erasure that was killed. Backups
+and write-ahead logs are out of reach.
 """
 
 from __future__ import annotations
@@ -17,40 +17,41 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from rag_assets.assets.run_stage import Stage
-from rag_assets.ingestion.garbage import drain
+from rag_assets.ingestion.outbox import drain
 from rag_assets.ingestion.raw_files import sweep
+from rag_assets.ingestion.stage import Stage
 from rag_assets.pipeline.vectors import KINDS, Kind
 from resources.embedding_files import read_rows, write_tables
 from resources.fault_injection import fault_point
 from resources.files import FileStore, raw_name
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
-from resources.postgres.connection import Connection, others_write, turn
+from resources.postgres.connection import Connection, others_write, partition_lock
 from resources.postgres.documents.erasures import (
     Erasure,
     RecordedFile,
-    drop_texts,
-    left_in_postgres,
+    count_remaining_rows,
+    delete_embeddings,
+    find_recorded_file,
+    find_shared_texts,
+    find_unused_raw,
     record_receipt,
-    recorded_file,
-    texts_of_others,
-    unused_raw,
+    vacuum_erased_tables,
 )
-from resources.postgres.documents.versions import forget_versions
+from resources.postgres.documents.versions import delete_versions
 from resources.postgres.vectors.collections import ALL_STATES, collections
 from resources.postgres.vectors.compaction import COMPACTION
 from resources.postgres.vectors.embeddings import forget_file, record_file
 
-#: Seconds. While another source is written, a younger file that nothing refers to is left alone: it may be about to be
-#: recorded.
+#: Seconds. While another source is written, younger unreferenced files are kept: their writer may be about to record
+#: them.
 GRACE = 3600
-_LATER = "ask again when no other source is being written, or in an hour"
+_LATER = "run it again when no other source is being written, or in an hour"
 
 
 @dataclass
-class Found:
-    """What one place held, and what it holds now."""
+class PlaceReport:
+    """The report of one place: `looked_for` there, the numbers `removed` and `left`, and a note for people."""
 
     looked_for: str
     removed: int = 0
@@ -67,114 +68,134 @@ class Found:
         }
 
 
-def forget(stage: Stage, store: MilvusStore, files: FileStore, item: Erasure) -> dict[str, Any]:
-    """Removes what is left of a requested document everywhere. Returns the receipt, which is also recorded.
+def forget(stage: Stage, store: MilvusStore, files: FileStore, request: Erasure) -> dict[str, Any]:
+    """Remove the remainder of a requested document from every place. Records and returns the receipt.
 
-    The receipt holds ids, hashes and numbers, no text and no key. `verified` is False where any place could not be
-    shown to be clean; asking again goes on from there.
+    The receipt contains ids, hashes and numbers, no text and no key. `verified` is False if any place could not be
+    verified; then it is not recorded, and the next call continues from there.
     """
-    places = {"history": _from_history(stage, item)}
-    for name, kind in _collections(stage.connection, store):
-        places[f"milvus/{name}"] = _from_milvus(stage, store, name, kind, item)
+    places = {"history": _erase_versions(stage, request)}
+    for name, kind in _all_collections(stage.connection, store):
+        places[f"milvus/{name}"] = _erase_vectors(stage, store, name, kind, request)
     fault_point("forget-vectors")
     for kind in KINDS:
-        drain(stage.writer, store, stage.part, kind)
+        drain(stage.writer, store, stage.scope, kind)
     fault_point("forget-drained")
-    # A compaction would copy, after this has looked, what it read before.
-    with turn(stage.connection, COMPACTION, stage.writer.database.lock_timeout):
-        places["parquet"] = _from_parquet(stage, files, item)
+    # Otherwise a running compaction could copy the erased rows to a new file after this has listed the files.
+    with partition_lock(stage.connection, COMPACTION, stage.writer.database.lock_timeout):
+        places["parquet"] = _erase_embeddings(stage, files, request)
     fault_point("forget-parquet")
-    places["raw"] = _from_raw(stage, files, item)
-    _vacuum(stage.connection)
-    rows = left_in_postgres(stage.connection, item)
-    places["postgres"] = Found(", ".join(rows), len(item.chunks), sum(rows.values()))
+    places["raw"] = _erase_raw_files(stage, files, request)
+    vacuum_erased_tables(stage.connection)
+    rows = count_remaining_rows(stage.connection, request)
+    places["postgres"] = PlaceReport(", ".join(rows), len(request.chunks), sum(rows.values()))
     receipt = {
-        "source": item.source,
-        "document": str(item.document),
-        "key_sha256": item.key_hash,
-        "verified": all(found.left == 0 for found in places.values()),
+        "source": request.source,
+        "document": str(request.document),
+        "key_sha256": request.key_hash,
+        "verified": all(place.left == 0 for place in places.values()),
         "verified_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "chunks": len(item.chunks),
-        "texts": len(item.texts),
-        "places": {name: found.as_dict() for name, found in places.items()},
+        "chunks": len(request.chunks),
+        "texts": len(request.texts),
+        "places": {name: place.as_dict() for name, place in places.items()},
         "out_of_reach": "backups, write-ahead logs and replicas of PostgreSQL; samples of rows in Dagster's event log, "
         "which may show its key, its titles and the beginning of its texts",
     }
     if receipt["verified"]:
         with stage.writer.transaction() as connection:
-            record_receipt(connection, item, receipt)
+            record_receipt(connection, request, receipt)
     return receipt
 
 
-def _collections(connection: Connection, store: MilvusStore) -> list[tuple[str, Kind]]:
-    """Every physical collection of ours, those too that PostgreSQL no longer knows."""
-    known: dict[str, Kind] = {
-        each.name: each.kind for each in collections(connection, states=ALL_STATES)
+# PostgreSQL's history -----------------------------------------------------------------------------------------------
+
+
+def _erase_versions(stage: Stage, request: Erasure) -> PlaceReport:
+    """Delete the versions; the deletion of the document itself, earlier, appended the last one."""
+    with stage.writer.transaction() as connection:
+        removed, left = delete_versions(connection, request.document)
+    looked_for = "rows of document_versions with this document_id, every month and the default one"
+    return PlaceReport(looked_for, removed, left)
+
+
+# Milvus -------------------------------------------------------------------------------------------------------------
+
+
+def _all_collections(connection: Connection, store: MilvusStore) -> list[tuple[str, Kind]]:
+    """Return every physical collection of this project, even one that PostgreSQL does not record."""
+    kinds: dict[str, Kind] = {
+        collection.name: collection.kind
+        for collection in collections(connection, states=ALL_STATES)
     }
     for name in store.collection_names():
         for kind, alias in ALIASES.items():
             if name.startswith(f"{alias}__"):
-                known.setdefault(name, kind)
-    return sorted((name, kind) for name, kind in known.items() if store.has_collection(name))
+                kinds.setdefault(name, kind)
+    return sorted((name, kind) for name, kind in kinds.items() if store.has_collection(name))
 
 
-def _from_milvus(stage: Stage, store: MilvusStore, name: str, kind: Kind, item: Erasure) -> Found:
-    found = Found("rows with this document_id or a chunk's id")
+def _erase_vectors(
+    stage: Stage, store: MilvusStore, name: str, kind: Kind, request: Erasure
+) -> PlaceReport:
+    report = PlaceReport("rows with this document_id or a chunk's id")
     stage.writer.confirm()
-    seen: set[str] = set()
-    # Until nothing new is shown: a server that shows what it deleted must not keep this going for ever.
-    while ids := set(store.ids_of_document(name, str(item.document))) - seen:
+    document = str(request.document)
+    deleted: set[str] = set()
+    # Until a query returns no new id: a server that goes on returning deleted rows must not cause an endless loop.
+    while ids := set(store.ids_of_document(name, document)) - deleted:
         store.delete_ids(name, sorted(ids))
-        seen |= ids
-    found.removed = len(seen)
-    if item.chunks:
-        store.delete_chunks(name, kind, dict.fromkeys(item.chunks))
-    left = set(store.ids_of_document(name, str(item.document)))
+        deleted |= ids
+    report.removed = len(deleted)
+    if request.chunks:
+        store.delete_chunks(name, kind, dict.fromkeys(request.chunks))
+    remaining = set(store.ids_of_document(name, document))
     if kind != "multi":
-        keys = [f"{chunk}_{kind}" for chunk in item.chunks]
-        left |= store.fingerprints(name, keys).keys()
-    found.left = len(left)
-    return found
+        keys = [f"{chunk}_{kind}" for chunk in request.chunks]
+        remaining |= store.fingerprints(name, keys).keys()
+    report.left = len(remaining)
+    return report
 
 
-def _from_parquet(stage: Stage, files: FileStore, item: Erasure) -> Found:
-    """Rewrites each embedding file that holds the embedding of a text which no other document has."""
-    found = Found("embeddings of texts that no other document has")
-    shared = texts_of_others(stage.connection, item.texts)
-    gone = pa.array(sorted(set(item.texts) - shared), pa.string())
+# Parquet ------------------------------------------------------------------------------------------------------------
+
+
+def _erase_embeddings(stage: Stage, files: FileStore, request: Erasure) -> PlaceReport:
+    """Rewrite each embedding file that contains the embedding of a text that no other document has."""
+    report = PlaceReport("embeddings of texts that no other document has")
+    shared = find_shared_texts(stage.connection, request.texts)
+    erased = pa.array(sorted(set(request.texts) - shared), pa.string())
     if shared:
-        found.note = f"{len(shared)} texts stay: other documents hold them too"
-    if not len(gone):
-        return found
-    listed = list(files.list("embeddings"))
-    # Asked after the listing: a writer that begins now writes none of these files.
+        report.note = f"{len(shared)} texts stay: other documents have them too"
+    if not len(erased):
+        return report
+    listing = list(files.list("embeddings"))
+    # Read after the listing: a writer that starts later wrote none of the listed files.
     grace = GRACE if others_write(stage.connection) else 0.0
-    for info in listed:
+    for info in listing:
         path = "embeddings/" + info.path.split("/embeddings/", 1)[1]
-        held = _rows_of(files, path, gone)
-        if held == 0:
+        rows = _count_rows(files, path, erased)
+        if rows == 0:
             continue
-        record = recorded_file(stage.connection, path)
-        if (
-            held is None
-        ):  # damaged, or half-written by a process that was killed: it may hold anything
+        record = find_recorded_file(stage.connection, path)
+        if rows is None:
+            # Damaged, or half-written by a process that was killed: it may contain any text.
             if record is None and _is_old(info, grace):
                 files.delete(path)
             else:
-                found.left += 1
-                mend = "rag rebuild parquet" if record else _LATER
-                found.note = f"{path} cannot be read; {mend}"
+                report.left += 1
+                remedy = "rag rebuild parquet" if record else _LATER
+                report.note = f"{path} cannot be read; {remedy}"
         elif record is not None:
-            _rewrite(stage, files, record, gone)
+            _rewrite_file(stage, files, record, erased)
             files.delete(path)
-            found.removed += held
+            report.removed += rows
         elif _is_old(info, grace):
             files.delete(path)
-            found.removed += held
+            report.removed += rows
         else:
-            found.left += held
-            found.note = f"{path} is not recorded yet; {_LATER}"
-    return found
+            report.left += rows
+            report.note = f"{path} is not recorded yet; {_LATER}"
+    return report
 
 
 def _is_old(info: fs.FileInfo, grace: float) -> bool:
@@ -183,8 +204,8 @@ def _is_old(info: fs.FileInfo, grace: float) -> bool:
     return info.mtime_ns is not None and time.time() - info.mtime_ns / 1e9 > grace
 
 
-def _rows_of(files: FileStore, path: str, texts: pa.Array) -> int | None:
-    """Rows of the file that are of these texts; None where it cannot be read."""
+def _count_rows(files: FileStore, path: str, texts: pa.Array) -> int | None:
+    """Count the file's rows of these texts. None if the file cannot be read."""
     try:
         column = pq.read_table(files.open(path), columns=["text_hash"])["text_hash"]
     except (OSError, pa.ArrowException):
@@ -192,10 +213,10 @@ def _rows_of(files: FileStore, path: str, texts: pa.Array) -> int | None:
     return int(pa.compute.sum(pa.compute.is_in(column, value_set=texts)).as_py() or 0)  # pyright: ignore
 
 
-def _rewrite(stage: Stage, files: FileStore, record: RecordedFile, gone: pa.Array) -> None:
-    """Writes the file anew without some texts, and without rows that are no text's embedding any more."""
-    lost = set(gone.to_pylist())
-    kept = sorted((row, text) for text, row in record.rows.items() if text not in lost)
+def _rewrite_file(stage: Stage, files: FileStore, record: RecordedFile, erased: pa.Array) -> None:
+    """Replace the file by one without the erased texts, and without rows that are no longer any text's embedding."""
+    erased_texts = set(erased.to_pylist())
+    kept = sorted((row, text) for text, row in record.rows.items() if text not in erased_texts)
     rows, texts = [row for row, _ in kept], [text for _, text in kept]
     written = None
     if kept:
@@ -203,52 +224,34 @@ def _rewrite(stage: Stage, files: FileStore, record: RecordedFile, gone: pa.Arra
         written = write_tables(files, record.model, tables)
     fault_point("forget-rewritten")
     with stage.writer.transaction() as connection:
-        drop_texts(connection, record.id, sorted(lost))
+        delete_embeddings(connection, record.id, sorted(erased_texts))
         if written is not None:
             record_file(connection, record.model, record.kinds, written, texts)  # pyright: ignore[reportArgumentType]
         forget_file(connection, record.id)
 
 
-def _from_raw(stage: Stage, files: FileStore, item: Erasure) -> Found:
-    """Deletes the raw bytes that the document has and had, but for those that another one has; and what a killed sync
-    left, which nothing refers to and which may be its."""
-    found = Found(
-        "raw files of this document, former ones too, and of none at all, that no other one has"
+# The raw store ------------------------------------------------------------------------------------------------------
+
+
+def _erase_raw_files(stage: Stage, files: FileStore, request: Erasure) -> PlaceReport:
+    """Delete the document's raw files, current and former, that no other document has, and all unreferenced ones:
+    a file that a killed sync left may be this document's."""
+    report = PlaceReport(
+        "raw files of this document, current and former, and unreferenced ones, that no other document has"
     )
-    own = set(item.raw)
-    unused = unused_raw(stage.connection, own)
+    own = set(request.raw)
+    unused = find_unused_raw(stage.connection, own)
     if own - unused:
-        found.note = f"{len(own - unused)} raw files stay: other documents have the same bytes"
+        report.note = f"{len(own - unused)} raw files stay: other documents have the same bytes"
     for digest in unused:
         if files.size(raw_name(digest)) is not None:
             files.delete(raw_name(digest))
-            found.removed += 1
-    found.left = sum(files.size(raw_name(digest)) is not None for digest in unused)
+            report.removed += 1
+    report.left = sum(files.size(raw_name(digest)) is not None for digest in unused)
     connection = stage.connection
-    swept, young = sweep(connection, files, lambda: GRACE if others_write(connection) else 0.0)
-    found.removed += swept
-    found.left += young
-    if young:
-        found.note = f"{young} raw files are not recorded yet; {_LATER}"
-    return found
-
-
-def _from_history(stage: Stage, item: Erasure) -> Found:
-    """After the document itself: its deletion appended a version."""
-    with stage.writer.transaction() as connection:
-        removed, left = forget_versions(connection, item.document)
-    looked_for = "rows of document_versions with this document_id, every month and the default one"
-    return Found(looked_for, removed, left)
-
-
-def _vacuum(connection: Connection) -> None:
-    """Dead rows leave the tables' pages, and values the columns' statistics, too."""
-    for table in (
-        "documents",
-        "document_chunks",
-        "source_entries",
-        "document_versions",
-        "retrieval_queries",
-        "retrieval_judgements",
-    ):
-        connection.execute(f"VACUUM (ANALYZE) {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+    deleted, kept = sweep(connection, files, lambda: GRACE if others_write(connection) else 0.0)
+    report.removed += deleted
+    report.left += kept
+    if kept:
+        report.note = f"{kept} raw files are not recorded yet; {_LATER}"
+    return report

@@ -1,39 +1,41 @@
-"""The life of one document, put together from PostgreSQL, Parquet, Milvus and Dagster. Changes nothing."""
+"""The life of one document, put together from PostgreSQL, Parquet, Milvus and the records of runs. Changes nothing.
+
+Every read is under an access scope; a document out of scope is an unknown document.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.vectors import KINDS
 from resources.errors import ConfigError, RagError
-from resources.files import raw_name
+from resources.files import FileStore, raw_name
 from resources.milvus.rows import row_ids
+from resources.milvus.store import MilvusStore
 from resources.parsing import PARSER_VERSION
 from resources.parsing.formats import format_of
-from resources.postgres.connection import Connection
+from resources.postgres.connection import Connection, Postgres
 from resources.postgres.documents.documents import ParserFingerprints
 from resources.postgres.documents.lineage import (
+    DocumentRef,
     Row,
-    Subject,
-    chunks_of,
-    document_of,
-    entry_of,
     find_document,
-    forgotten_at,
-    vectors_of,
-    version_at,
-    versions_of,
+    read_chunks,
+    read_document,
+    read_entry,
+    read_erasure_time,
+    read_vectors,
+    read_version_at,
+    read_versions,
 )
 from resources.postgres.documents.near_duplicates import similar_documents
-from resources.postgres.registry.sources import get_source
 from resources.postgres.vectors.collections import collections
 
-if TYPE_CHECKING:
-    from rag_assets.deployment import Deployment
-
-#: Columns of a document that are shown; the text and what is derived from it only with a moment.
+#: Columns of a document that are shown; only `explain_at` shows the text.
 _FACTS = (
     "title", "author", "language", "category", "tags", "source_url", "mime_type", "is_markdown", "metadata",
     "word_count", "char_count", "chunk_count", "raw_hash", "parser_fingerprint", "chunker_fingerprint", "indexed_as",
@@ -42,80 +44,105 @@ _FACTS = (
 )  # fmt: skip
 
 
-def explain(deployment: Deployment, asked: str, source: str | None) -> dict[str, Any]:
-    """Everything that is known of a document now."""
-    with deployment.postgres().connect(autocommit=True) as connection:
-        subject = find_document(connection, asked, source)
-        document = document_of(connection, subject.document_id)
-        entry = entry_of(connection, subject.document_id)
-        model = deployment.model
-        chunks = chunks_of(connection, subject.document_id, model)
-        versions = versions_of(connection, subject.document_id)
-        found = {
-            **_named(subject),
-            "state": "",
-            "entry": entry,
-            "raw": _raw(deployment, entry),
-            "document": {name: document[name] for name in _FACTS} if document else None,
-            "reading": _reading(deployment, connection, subject, document) if document else None,
-            "chunks": chunks,
-            "vectors": _vectors(deployment, connection, subject) if chunks else {},
-            "versions": versions,
-            "near_duplicates": similar_documents(connection, subject.document_id),
-        }
-        forgotten = forgotten_at(connection, subject.document_id)
-        found["state"] = _state(entry, document, versions, found["vectors"], forgotten)
-    return {**found, "runs": _runs(deployment, entry, document, chunks, versions)}
+#: Returns job, status, started_at and url (a path of the UI) of each run; a run without a record is absent.
+RunRecords = Callable[[Collection[str]], Mapping[str, Mapping[str, Any]]]
+
+_NO_RECORD: Mapping[str, Any] = {
+    "job": None,
+    "status": "not in Dagster any more",
+    "started_at": None,
+    "url": None,
+}
+
+
+@dataclass(frozen=True)
+class LineageContext:
+    """The stores that contain a document's life, and the settings that tell whether it is current.
+
+    The functions are called only if needed: an embedding server or Milvus may be down.
+    `parse_seconds`, `parse_memory_mib`: the parser's limits.
+    """
+
+    postgres: Postgres
+    open_files: Callable[[], FileStore]
+    open_milvus: Callable[[], MilvusStore]
+    model_fingerprint: Callable[[], str]
+    parse_seconds: float
+    parse_memory_mib: int
+    run_records: RunRecords
+
+
+def explain(
+    context: LineageContext, name: str, source: str | None, scope: AccessScope
+) -> dict[str, Any]:
+    """Return everything that the stores record of a document now. `name`: its key, its id, or SOURCE/KEY."""
+    with context.postgres.connect(autocommit=True) as connection:
+        ref = find_document(connection, name, source, scope)
+        document = read_document(connection, ref.document_id, scope)
+        entry = read_entry(connection, ref.document_id, scope)
+        chunks = read_chunks(connection, ref.document_id, context.model_fingerprint(), scope)
+        vectors = _vectors(context, connection, ref, scope) if chunks else {}
+        versions = read_versions(connection, ref.document_id, scope)
+        similar = similar_documents(connection, ref.document_id, scope)
+        erased_at = read_erasure_time(connection, ref.document_id, scope)
+    return {
+        **_named(ref),
+        "state": _state(entry, document, versions, vectors, erased_at),
+        "entry": entry,
+        "raw": _raw(context, entry),
+        "document": {name: document[name] for name in _FACTS} if document else None,
+        "reading": _reading(context, document) if document else None,
+        "chunks": chunks,
+        "vectors": vectors,
+        "versions": versions,
+        "near_duplicates": similar,
+        "runs": _runs(context.run_records, entry, document, chunks, versions),
+    }
 
 
 def explain_at(
-    deployment: Deployment, asked: str, source: str | None, moment: datetime
+    context: LineageContext, name: str, source: str | None, moment: datetime, scope: AccessScope
 ) -> dict[str, Any]:
-    """The document as it was, with its text. Raises ConfigError when it was not there."""
+    """Return the document as it was at a moment, with its text. Raises ConfigError if it did not exist then."""
     now = datetime.now(UTC)
     if moment > now:
         raise ConfigError(f"--at: {moment} is still to come; it is {now:%Y-%m-%d %H:%M:%S%z}.")
-    with deployment.postgres().connect(autocommit=True) as connection:
-        subject = find_document(connection, asked, source)
-        version = version_at(connection, subject.document_id, moment)
-        current = document_of(connection, subject.document_id)
-        versions = versions_of(connection, subject.document_id)
-        forgotten = forgotten_at(connection, subject.document_id)
+    with context.postgres.connect(autocommit=True) as connection:
+        ref = find_document(connection, name, source, scope)
+        version = read_version_at(connection, ref.document_id, moment, scope)
+        current = read_document(connection, ref.document_id, scope)
+        versions = read_versions(connection, ref.document_id, scope)
+        erased_at = read_erasure_time(connection, ref.document_id, scope)
     if version is None and current is not None and current["valid_from"] <= moment:
         version = {**current, "valid_to": None, "ended_by": None, "ended_run": None}
     if version is None:
-        known = _spans(versions, current)
-        if forgotten is not None:
-            known = f"It was {_state(None, None, [], {}, forgotten)}."
-        raise ConfigError(f"{subject.key} was not there at {moment}, as far as is known. {known}")
+        recorded = _spans(versions, current)
+        if erased_at is not None:
+            recorded = f"It was {_state(None, None, [], {}, erased_at)}."
+        raise ConfigError(f"{ref.key} was not there at {moment}, as far as is known. {recorded}")
+    is_current = version["valid_to"] is None
     return {
-        **_named(subject),
+        **_named(ref),
         "at": moment,
         "document": {name: version[name] for name in (*_FACTS, "content")},
         "valid_to": version["valid_to"],
         "ended_by": version["ended_by"],
-        "runs": _runs(
-            deployment, None, version if version["valid_to"] is None else None, [], [version]
-        ),
+        "runs": _runs(context.run_records, None, version if is_current else None, [], [version]),
     }
 
 
-def _named(subject: Subject) -> dict[str, Any]:
-    return {
-        "document_id": subject.document_id,
-        "key": subject.key,
-        "source": subject.source or None,
-    }
+def _named(ref: DocumentRef) -> dict[str, Any]:
+    return {"document_id": ref.document_id, "key": ref.key, "source": ref.source or None}
 
 
 def _spans(versions: list[Row], current: Row | None) -> str:
-    known = [
+    spans = [
         f"{v['valid_from']:%Y-%m-%d %H:%M:%S%z} to {v['valid_to']:%Y-%m-%d %H:%M:%S%z}"
         for v in versions
     ]
     if current is not None:
-        known.append(f"{current['valid_from']:%Y-%m-%d %H:%M:%S%z} until now")
-    return f"Known: {'; '.join(known) or 'nothing'}."
+        spans.append(f"{current['valid_from']:%Y-%m-%d %H:%M:%S%z} until now")
+    return f"Known: {'; '.join(spans) or 'nothing'}."
 
 
 def _state(
@@ -123,11 +150,11 @@ def _state(
     document: Row | None,
     versions: list[Row],
     vectors: dict[str, dict[str, Any]],
-    forgotten: datetime | None,
+    erased_at: datetime | None,
 ) -> str:
-    """In a sentence, what the document is now."""
-    if forgotten is not None:
-        return f"forgotten on purpose at {forgotten:%Y-%m-%d %H:%M:%S%z}; no sync takes it up again"
+    """Return the present state of the document in one sentence."""
+    if erased_at is not None:
+        return f"forgotten on purpose at {erased_at:%Y-%m-%d %H:%M:%S%z}; no sync takes it up again"
     if document is None:
         if entry is not None and entry["removed_hash"]:
             return (
@@ -148,48 +175,49 @@ def _state(
         served = [facts for facts in vectors.values() if facts["state"] == "serving"]
         if all(facts.get("right") == facts["wanted"] for facts in served):
             return "current and searchable"
-        return "indexed, but Milvus does not hold what PostgreSQL says: rag check tells more"
+        return "indexed, but rows in Milvus differ from PostgreSQL; compare them with: rag check"
     return f"processing {document['processing_status']}, indexing {document['indexing_status']}"
 
 
-def _raw(deployment: Deployment, entry: Row | None) -> dict[str, Any] | None:
+def _raw(context: LineageContext, entry: Row | None) -> dict[str, Any] | None:
     if entry is None or not entry["content_hash"]:
         return None
     name = raw_name(entry["content_hash"])
-    return {"file": name, "bytes": deployment.files().size(name)}
+    return {"file": name, "bytes": context.open_files().size(name)}
 
 
-def _reading(
-    deployment: Deployment, connection: Connection, subject: Subject, document: Row
-) -> dict[str, Any] | None:
-    """How the bytes became text. None: they did not."""
+def _reading(context: LineageContext, document: Row) -> dict[str, Any] | None:
+    """Return how the bytes became text; None if they did not."""
     if not document["mime_type"]:
         return None
-    config = get_source(connection, subject.source).config if subject.source else {}
-    language, about = config.get("language"), document["metadata"]
-    read = format_of(document["mime_type"])
-    settings = deployment.settings
-    current = ParserFingerprints.of(language, settings.parse_seconds, settings.parse_memory_mib)
+    metadata = document["metadata"]
+    source_format = format_of(document["mime_type"])
+    current = ParserFingerprints.of(
+        PARSER_VERSION, document["source_language"], context.parse_seconds, context.parse_memory_mib
+    )
     return {
-        "format": read.kind,
+        "format": source_format.kind,
         "mime_type": document["mime_type"],
-        "encoding": about.get("encoding"),
-        "reader": "kreuzberg" if read.reader in ("extract", "html") else "built in",
+        "encoding": metadata.get("encoding"),
+        "reader": "kreuzberg" if source_format.reader in ("extract", "html") else "built in",
         "ocr": False,
-        "pages": about.get("pages"),
+        "pages": metadata.get("pages"),
         "parser": PARSER_VERSION if document["parser_fingerprint"] in current else None,
     }
 
 
 def _vectors(
-    deployment: Deployment, connection: Connection, subject: Subject
+    context: LineageContext, connection: Connection, ref: DocumentRef, scope: AccessScope
 ) -> dict[str, dict[str, Any]]:
-    """Collection -> how many chunks it should hold, acknowledged, holds, and holds as PostgreSQL says."""
-    found = {}
+    """Return for each collection the counts of chunks and acknowledged chunks, and of rows in Milvus: expected
+    (`wanted`), present (`rows`), and equal to PostgreSQL (`right`)."""
+    by_collection: dict[str, dict[str, Any]] = {}
     store = None
     for kind in KINDS:
         for collection in collections(connection, kind=kind):
-            rows = vectors_of(connection, subject.document_id, collection.name, collection.model)
+            rows = read_vectors(
+                connection, ref.document_id, collection.name, collection.model, scope
+            )
             facts: dict[str, Any] = {
                 "state": collection.state,
                 "chunks": len(rows),
@@ -198,38 +226,38 @@ def _vectors(
                     (row["acknowledged_at"] for row in rows if row["acknowledged_at"]), default=None
                 ),
             }
-            wanted = {
+            expected = {
                 row_id: row["wanted"]
                 for row in rows
                 for row_id in row_ids(row["id"], kind, row["row_count"] or 1)
             }
-            facts["wanted"] = len(wanted)
+            facts["wanted"] = len(expected)
             try:
-                store = store or deployment.milvus()
-                held = store.fingerprints(collection.name, list(wanted))
-                facts["rows"] = len(held)
-                facts["right"] = sum(wanted[row_id] == held[row_id] for row_id in held)
+                store = store or context.open_milvus()
+                present = store.fingerprints(collection.name, list(expected))
+                facts["rows"] = len(present)
+                facts["right"] = sum(expected[row_id] == present[row_id] for row_id in present)
             except RagError as error:
                 facts["error"] = str(error)
-            found[collection.name] = facts
+            by_collection[collection.name] = facts
     if store is not None:
         store.close()
-    return found
+    return by_collection
 
 
 def _runs(
-    deployment: Deployment,
+    run_records: RunRecords,
     entry: Row | None,
     document: Row | None,
     chunks: Iterable[Row],
     versions: Iterable[Row],
 ) -> list[dict[str, Any]]:
-    """The Dagster runs that wrote any of it, oldest first: what each did, and where the UI shows it."""
-    did: dict[str, list[str]] = {}
+    """Return the runs that wrote a part of the document, oldest first, each with its steps and its record."""
+    steps: dict[str, list[str]] = {}
 
-    def note(run: str | None, what: str) -> None:
-        if run and what not in did.setdefault(run, []):
-            did[run].append(what)
+    def note(run: str | None, step: str) -> None:
+        if run and step not in steps.setdefault(run, []):
+            steps[run].append(step)
 
     for version in versions:
         for step in ("parsed", "chunked", "indexed"):
@@ -245,32 +273,8 @@ def _runs(
         note(chunk["embedded_run"], "embedded")
     if document is not None:
         note(document["indexed_run"], f"indexed version {document['version']}")
-    records = _records(deployment, list(did))
-    found = [{"run_id": run, "did": what, **records.get(run, _GONE)} for run, what in did.items()]
-    return sorted(found, key=lambda run: run["started_at"] or datetime.min.replace(tzinfo=UTC))
-
-
-_GONE: Mapping[str, Any] = {
-    "job": None,
-    "status": "not in Dagster any more",
-    "started_at": None,
-    "url": None,
-}
-
-
-def _records(deployment: Deployment, runs: list[str]) -> dict[str, dict[str, Any]]:
-    import dagster as dg
-
-    if not runs:
-        return {}
-    return {
-        record.dagster_run.run_id: {
-            "job": record.dagster_run.job_name,
-            "status": record.dagster_run.status.value,
-            "started_at": datetime.fromtimestamp(record.start_time, UTC)
-            if record.start_time
-            else record.create_timestamp,
-            "url": f"/runs/{record.dagster_run.run_id}",
-        }
-        for record in deployment.instance.get_run_records(dg.RunsFilter(run_ids=runs))
-    }
+    records = run_records(steps)
+    runs = [
+        {"run_id": run, "did": did, **records.get(run, _NO_RECORD)} for run, did in steps.items()
+    ]
+    return sorted(runs, key=lambda run: run["started_at"] or datetime.min.replace(tzinfo=UTC))

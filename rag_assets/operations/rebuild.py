@@ -1,57 +1,62 @@
-"""Rebuild of the collections from Parquet, without a model call: into new ones behind the aliases; searches go on.
+"""Rebuild of the collections from Parquet, without a model call; searches go on.
 
-All sources: each is written to a new collection under its own writer, and compared; what is found in it is looked at
-(see `publishing.unfit`). Then, as every source's writer,
-what was written meanwhile is caught up with and compared again, and only if all of it is consistent do the aliases
-move. Killed anywhere, the next rebuild goes on; the next sync drops what is half-built. One source: its rows are
-written again in place, by key, since its collection is not its own.
+All sources: each is written to a new collection under its own writer, and compared; then retrieval is measured. Then,
+as the writer of every source, the rebuild catches up with later writes and compares them, and the aliases move only if
+everything is consistent. Killed anywhere, the next rebuild goes on; the next sync drops half-built collections.
+One source: its rows are written again in place, by key, since it shares its collection with other sources.
 """
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import dagster as dg
-
-from rag_assets.assets import vectors
-from rag_assets.assets.run_stage import Stage
-from rag_assets.assets.vectors import sync_vectors, write_rows
 from rag_assets.consistency.comparison import compare_collection
-from rag_assets.ingestion.publishing import REBUILD, agree, drop, refusal, serve, settle, unfit
+from rag_assets.ingestion import index
+from rag_assets.ingestion.index import sync_vectors, write_rows
+from rag_assets.ingestion.publishing import (
+    REBUILD,
+    consistency_blockers,
+    drop,
+    quality_blockers,
+    reconcile_alias,
+    recover_publication,
+    serve,
+)
+from rag_assets.ingestion.stage import Stage
 from rag_assets.operations.reembed import damaged_files
-from rag_assets.operations.repair import mend
-from rag_assets.partitions import partition_key
+from rag_assets.operations.repair import repair_rows
+from rag_assets.pipeline.drift import Drift
 from rag_assets.pipeline.vectors import Kind
-from resources.dagster_resources import EmbedderResource, MilvusResource
 from resources.embedding_files import EmbeddingReader
 from resources.errors import ConfigError, StoreUnavailable
 from resources.fault_injection import fault_point
-from resources.files import FileStore
 from resources.milvus.collections import ALIASES
-from resources.milvus.store import MilvusStore
+from resources.partition_keys import partition_key
 from resources.postgres.connection import Connection, Postgres, Writer
-from resources.postgres.registry.sources import SourceRow, get_source, list_sources
+from resources.postgres.registry.sources import SourceRow, get_source, list_sources, lock_sources
 from resources.postgres.vectors.collections import (
     Collection,
     collections,
+    count_acknowledged,
+    count_without_embedding,
     new_collection,
     register_collection,
     void_source,
-    without_embedding,
 )
-from resources.postgres.vectors.embeddings import OF_PART
 from resources.postgres.vectors.vectors import plan_vectors
+from resources.vector_stores import VectorStores
 
-#: Seconds to wait for the moment in which no source is being written: none is kept from its writers meanwhile.
+#: Seconds to wait for a moment in which no source is being written. Writers are not blocked while the rebuild waits.
 PATIENCE = 600.0
 
 
 @dataclass
 class Rebuild:
-    """What was rebuilt, or (a dry run) would be. `refused`: why the old collections go on serving."""
+    """The result of a rebuild, or (a dry run) its plan. `refused`: why the old collections go on serving."""
 
     source: str | None
     dry_run: bool
@@ -65,22 +70,20 @@ class Rebuild:
 
 @dataclass(frozen=True)
 class Rebuilder:
-    """The stores that a rebuild reads and writes."""
+    """Rebuilds collections. `patience`: seconds to wait for a moment without another writer."""
 
     postgres: Postgres
-    store: MilvusStore
-    files: FileStore
-    milvus: MilvusResource
-    embedder: EmbedderResource
-    log: dg.DagsterLogManager
+    stores: VectorStores
+    log: logging.Logger
     patience: float = PATIENCE
 
     def all_sources(self, *, dry_run: bool = False) -> Rebuild:
+        """Write every source to new collections, and let them serve if the gate passes."""
         report = Rebuild(None, dry_run)
         with self.postgres.writer(REBUILD) as own:
             if not dry_run:
                 for kind in ALIASES:
-                    agree(own, self.store, kind)
+                    reconcile_alias(own, self.stores.milvus, kind)
             serving = self._serving(own.connection)
             self._require_embeddings(own.connection, serving.values(), None)
             if dry_run:
@@ -88,7 +91,7 @@ class Rebuilder:
                     report.collections[old.alias] = {
                         "from": old.name,
                         "into": new_collection(own.connection, old.alias, old.model),
-                        "chunks": _count_rows(own.connection, old.name, None),
+                        "chunks": count_acknowledged(own.connection, old.name, None),
                     }
                 return report
             new: dict[Kind, Collection] = {
@@ -100,121 +103,121 @@ class Rebuilder:
                     "into": new[kind].name,
                     "rows": 0,
                 }
-            seen = self._fill_each(own.connection, new, report)
-            for item in new.values():  # before every source is held
-                report.refused = report.refused or unfit(
-                    own, self.store, self.files, self.milvus, self.embedder, item
-                )
+            epochs = self._fill_each(own.connection, new, report)
+            # Retrieval is measured before every source is locked.
+            for collection in new.values():
+                report.refused = report.refused or quality_blockers(own, self.stores, collection)
             if not report.refused:
-                self._finish(new, seen, report)
+                self._finish(new, epochs, report)
             if report.refused:
-                drop(own, self.store, new.values())
-            drop(own, self.store, collections(own.connection, states=("retired",)))
+                drop(own, self.stores.milvus, new.values())
+            retired = collections(own.connection, states=("retired",))
+            drop(own, self.stores.milvus, retired)
             return report
 
     def one_source(self, name: str, *, dry_run: bool = False) -> Rebuild:
+        """Write the rows of one source again, in place."""
         report = Rebuild(name, dry_run)
         with self.postgres.writer(partition_key(name)) as writer:
             source = get_source(writer.connection, name)
-            for kind in self.embedder.kinds:
-                settle(writer, self.store, kind)  # pyright: ignore[reportArgumentType]
+            for kind in self.stores.model.kinds:
+                recover_publication(writer, self.stores.milvus, kind)
             serving = self._serving(writer.connection)
             self._require_embeddings(writer.connection, serving.values(), source)
-            for item in serving.values():
-                chunks = _count_rows(writer.connection, item.name, source.id)
-                report.collections[item.alias] = {"from": item.name, "into": item.name}
-                report.collections[item.alias]["chunks" if dry_run else "rows"] = chunks
+            for collection in serving.values():
+                chunks = count_acknowledged(writer.connection, collection.name, source.id)
+                report.collections[collection.alias] = {
+                    "from": collection.name,
+                    "into": collection.name,
+                    "chunks" if dry_run else "rows": chunks,
+                }
             if dry_run:
                 return report
-            stage = self._stage(source, writer)
+            stage = Stage("rebuild", source, writer, self.log)
             with writer.transaction() as connection:
                 void_source(connection, source.id, [item.name for item in serving.values()])
-            for kind, item in serving.items():
-                sync_vectors(stage, kind, self.store, self.files, self.milvus, self.embedder)
-                found = compare_collection(writer.connection, self.store, item, source, strict=True)
-                if found.verdict == "drifted":
-                    mend(
-                        stage, self.store, item, found
-                    )  # its strays; what is missing, for the sync
-                    sync_vectors(stage, kind, self.store, self.files, self.milvus, self.embedder)
-                    found = compare_collection(
-                        writer.connection, self.store, item, source, strict=True
-                    )
-                report.drift[item.name] = str(found)
-                if found.verdict != "consistent":
-                    report.refused = f"{item.name}, {name}: {found}"
+            for kind, collection in serving.items():
+                self._write_again(stage, kind, collection, report)
         return report
 
-    def _stage(self, source: SourceRow, writer: Writer) -> Stage:
-        return Stage("rebuild", source, writer, self.log)
+    def _write_again(
+        self, stage: Stage, kind: Kind, collection: Collection, report: Rebuild
+    ) -> None:
+        sync_vectors(stage, kind, self.stores)
+        drift = self._compare(stage.connection, collection, stage.source)
+        if drift.verdict == "drifted":
+            # Delete its strays; the sync writes the missing rows.
+            repair_rows(stage, self.stores.milvus, collection, drift)
+            sync_vectors(stage, kind, self.stores)
+            drift = self._compare(stage.connection, collection, stage.source)
+        report.drift[collection.name] = str(drift)
+        if drift.verdict != "consistent":
+            report.refused = f"{collection.name}, {stage.source.name}: {drift}"
+
+    def _compare(self, connection: Connection, collection: Collection, source: SourceRow) -> Drift:
+        return compare_collection(connection, self.stores.milvus, collection, source, strict=True)
 
     def _serving(self, connection: Connection) -> dict[Kind, Collection]:
-        """kind -> the collection that serves it. Raises ConfigError where it is of another model, or none, and where
-        there is no source."""
+        """Return kind -> the collection that serves it.
+
+        Raises ConfigError if there is no source, or if a kind has no collection or one of another model.
+        """
         if not list_sources(connection):
-            raise ConfigError("There is no source, and nothing to rebuild.")
-        model, found, problems = self.embedder.fingerprint(), {}, []
-        serving = {item.kind: item for item in collections(connection, states=("serving",))}
-        for kind in ALIASES:
-            if not self.embedder.wants(kind):
-                continue
-            if kind not in serving:
+            raise ConfigError("There is no source, so there is nothing to rebuild.")
+        model, problems = self.stores.model.fingerprint, []
+        serving: dict[Kind, Collection] = {}
+        recorded = {item.kind: item for item in collections(connection, states=("serving",))}
+        for kind in self.stores.kinds:
+            if kind not in recorded:
                 problems.append(f"{ALIASES[kind]}: nothing is indexed yet")
-            elif serving[kind].model != model:
+            elif recorded[kind].model != model:
                 problems.append(
-                    f"{ALIASES[kind]} serves model {serving[kind].model}, the embedder is {model}"
+                    f"{ALIASES[kind]} serves model {recorded[kind].model}, the embedder is {model}"
                 )
             else:
-                found[kind] = serving[kind]
+                serving[kind] = recorded[kind]
         if problems:
             raise ConfigError(
                 "There is nothing to rebuild:\n  " + "\n  ".join(problems) + "\nRun: rag ingest"
             )
-        return found
+        return serving
 
     def _require_embeddings(
-        self, connection: Connection, serving: Any, source: SourceRow | None
+        self, connection: Connection, serving: Iterable[Collection], source: SourceRow | None
     ) -> None:
-        """Raises ConfigError when Parquet lacks what is to be written, or is not what was once written."""
+        """Raises ConfigError if Parquet lacks an embedding, or a file differs from its record."""
         source_id = source.id if source else None
-        missing = max(without_embedding(connection, item, source_id) for item in serving)
-        damaged = damaged_files(connection, self.files, self.embedder.fingerprint(), source_id)
+        missing = max(count_without_embedding(connection, item, source_id) for item in serving)
+        model, files = self.stores.model.fingerprint, self.stores.files
+        damaged = damaged_files(connection, files, model, source_id)
         if missing or damaged:
             named = f": {damaged[0].path} …" if damaged else ""
             raise ConfigError(
-                f"Without a model call it cannot be rebuilt: {missing} chunks have no embedding in Parquet, "
+                f"A rebuild without a model call is impossible: {missing} chunks have no embedding in Parquet, "
                 f"{len(damaged)} files are gone or damaged{named}. First: rag rebuild parquet"
             )
 
     def _begin(self, own: Writer, kind: Kind, old: Collection) -> Collection:
-        """The collection to fill: one that an earlier rebuild left half-built, or a new one.
+        """Return the collection to fill: one that an earlier rebuild left half-built, or a new one.
 
-        PostgreSQL knows of it before Milvus has it.
+        PostgreSQL records it before Milvus has it.
         """
-        layout = self.milvus.layout(kind, self.embedder.open())
-        for item in collections(own.connection, kind=kind, states=("rebuilding",)):
-            lost = not self.store.has_collection(item.name)
+        store, layout = self.stores.milvus, self.stores.layout(kind)
+        for collection in collections(own.connection, kind=kind, states=("rebuilding",)):
+            lost = not store.has_collection(collection.name)
             differs = not lost and any(
-                fact.differs for fact in self.store.compare(item.name, layout)
+                fact.differs for fact in store.compare(collection.name, layout)
             )
-            if lost or item.model != old.model or differs:
-                drop(own, self.store, [item])
+            if lost or collection.model != old.model or differs:
+                drop(own, store, [collection])
             else:
-                self.log.info(f"{item.name} is half-built; going on with it")
-                return item
+                self.log.info(f"{collection.name} is half-built; the rebuild continues it")
+                return collection
         name = new_collection(own.connection, old.alias, old.model)
         planned = Collection(name, old.alias, kind, old.model, layout.dimension, "", "rebuilding")
         with own.transaction() as connection:
             register_collection(connection, planned)
-        made = Collection(
-            name,
-            old.alias,
-            kind,
-            old.model,
-            layout.dimension,
-            self.store.ensure_collection(name, layout),
-            "rebuilding",
-        )
+        made = replace(planned, milvus_id=store.ensure_collection(name, layout))
         with own.transaction() as connection:
             register_collection(connection, made)
         return made
@@ -222,48 +225,46 @@ class Rebuilder:
     def _fill_each(
         self, connection: Connection, new: Mapping[Kind, Collection], report: Rebuild
     ) -> dict[uuid.UUID, int]:
-        """Writes and compares source after source. Returns source -> epoch of the writer that found it consistent."""
-        seen: dict[uuid.UUID, int] = {}
+        """Write and compare each source. Returns source -> epoch of the writer that found it consistent."""
+        epochs: dict[uuid.UUID, int] = {}
         for source in list_sources(connection):
             with self.postgres.writer(partition_key(source.name)) as writer:
-                self._fill(self._stage(source, writer), new, report)
+                self._fill(source, writer, new, report)
                 drift = {
-                    item.name: compare_collection(
-                        writer.connection, self.store, item, source, strict=True
-                    )
-                    for item in new.values()
+                    collection.name: self._compare(writer.connection, collection, source)
+                    for collection in new.values()
                 }
-            report.drift |= {f"{source.name}: {name}": str(found) for name, found in drift.items()}
-            if all(found.verdict == "consistent" for found in drift.values()):
-                seen[source.id] = writer.epoch
-        return seen
+            report.drift |= {f"{source.name}: {name}": str(item) for name, item in drift.items()}
+            if all(item.verdict == "consistent" for item in drift.values()):
+                epochs[source.id] = writer.epoch
+        return epochs
 
-    def _fill(self, stage: Stage, new: Mapping[Kind, Collection], report: Rebuild) -> None:
-        target = self.embedder.target(stage.part)
-        for kind, item in new.items():
-            stage.asset = f"rebuild {kind}"
+    def _fill(
+        self, source: SourceRow, writer: Writer, new: Mapping[Kind, Collection], report: Rebuild
+    ) -> None:
+        for kind, collection in new.items():
+            stage = Stage(f"rebuild {kind}", source, writer, self.log)
             batches = plan_vectors(
-                stage.writer,
-                target,
-                item.name,
-                batch_rows=vectors.BATCH_CHUNKS[kind],
-                among=OF_PART,
+                writer,
+                self.stores.model.target(stage.scope),
+                collection.name,
+                batch_rows=index.BATCH_CHUNKS[kind],
+                all_documents=True,
             )
-            reader = EmbeddingReader(self.files, kind)
             counts = write_rows(
                 stage,
-                self.store,
-                reader,
-                item.name,
+                self.stores.milvus,
+                EmbeddingReader(self.stores.files, kind),
+                collection.name,
                 batches,
                 lambda *_: fault_point("rebuild-batch"),
             )
-            report.collections[item.alias]["rows"] += sum(counts)
+            report.collections[collection.alias]["rows"] += sum(counts)
 
     def _finish(
-        self, new: Mapping[Kind, Collection], seen: Mapping[uuid.UUID, int], report: Rebuild
+        self, new: Mapping[Kind, Collection], epochs: Mapping[uuid.UUID, int], report: Rebuild
     ) -> None:
-        """As the writer of every source: catches up with those written since, compares them, and moves the aliases."""
+        """As the writer of every source: catch up with later writes, compare them, and move the aliases."""
         with self.postgres.connect(autocommit=True) as connection:
             sources = list_sources(connection)
         keys = [partition_key(source.name) for source in sources]
@@ -271,14 +272,14 @@ class Rebuilder:
             behind = [
                 (source, writer)
                 for source, writer in zip(sources, writers)
-                if writer.epoch - 1 != seen.get(source.id)
+                if writer.epoch - 1 != epochs.get(source.id)
             ]
             for source, writer in behind:
-                self._fill(self._stage(source, writer), new, report)
+                self._fill(source, writer, new, report)
             connection = writers[0].connection
-            for item in new.values():
-                report.refused = report.refused or refusal(
-                    connection, self.store, item, [source for source, _ in behind]
+            for collection in new.values():
+                report.refused = report.refused or consistency_blockers(
+                    connection, self.stores.milvus, collection, [source for source, _ in behind]
                 )
             if not report.refused:
                 self._swap(writers[0], sources, new)
@@ -287,21 +288,11 @@ class Rebuilder:
         self, writer: Writer, sources: Sequence[SourceRow], new: Mapping[Kind, Collection]
     ) -> None:
         with writer.transaction() as connection:
-            # No source may be added until the new collections are the ones that its sync writes.
-            connection.execute("LOCK TABLE sources IN SHARE MODE")
+            # No source may be added until syncs write the new collections.
+            lock_sources(connection)
             if {source.id for source in list_sources(connection)} - {item.id for item in sources}:
                 raise StoreUnavailable(
-                    "A source was added during the rebuild. What was built is kept: run it again."
+                    "A source was added during the rebuild. The new collections are kept: run it again."
                 )
-            for item in new.values():
-                serve(writer, self.store, item)
-
-
-def _count_rows(connection: Connection, collection: str, source_id: uuid.UUID | None) -> int:
-    row = connection.execute(
-        """SELECT count(*) FROM vector_rows r JOIN document_chunks c ON c.id = r.chunk_id
-           WHERE r.collection = %(name)s AND (c.source_uuid = %(source)s OR %(source)s IS NULL)""",
-        {"name": collection, "source": source_id},
-    ).fetchone()
-    assert row is not None
-    return row[0]
+            for collection in new.values():
+                serve(writer, self.stores.milvus, collection)

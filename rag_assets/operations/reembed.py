@@ -1,6 +1,6 @@
-"""Rebuild of Parquet: which embeddings are gone or damaged, what it would take, and embedding exactly those again.
+"""Rebuild of Parquet: finds the lost and damaged embeddings, estimates the cost, and embeds exactly those texts again.
 
-Rows in Milvus are left as they are: the same text under the same model has the same vectors.
+Rows in Milvus are not touched: the same text under the same model has the same vectors.
 """
 
 from __future__ import annotations
@@ -10,24 +10,23 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rag_assets.assets.chunk_embeddings import embed_texts
-from rag_assets.assets.run_stage import Stage
+from rag_assets.ingestion.embed import embed_texts
+from rag_assets.ingestion.stage import Stage
 from rag_assets.pipeline.vectors import Embedder
 from resources.files import FileStore
 from resources.postgres.connection import Connection
 from resources.postgres.vectors.embeddings import (
-    EMBEDDABLE,
-    Target,
-    bytes_a_text,
+    bytes_per_text,
     files_in_use,
     forget_file,
     lost_texts,
 )
+from resources.postgres.vectors.target import Target
 
 
 @dataclass(frozen=True, slots=True)
-class Damaged:
-    """A recorded file that is not what was written."""
+class DamagedFile:
+    """A recorded file that is gone or differs from its record."""
 
     id: uuid.UUID
     path: str
@@ -36,14 +35,17 @@ class Damaged:
 
 @dataclass
 class Reembedding:
-    """What a source's embeddings lack; and, unless it was a dry run, what was embedded."""
+    """The lost embeddings of a source and, unless it was a dry run, the numbers of texts `embedded` and `failed`.
+
+    `bytes`: the expected size in Parquet, None if no file exists to estimate it from.
+    """
 
     source: str
     files: list[dict[str, str]] = field(default_factory=list)
     texts: int = 0
     characters: int = 0
     tokens: int = 0
-    bytes: int | None = None  # expected in Parquet; unknown where no file is left
+    bytes: int | None = None
     embedded: int = 0
     failed: int = 0
 
@@ -53,34 +55,35 @@ class Reembedding:
 
 def damaged_files(
     connection: Connection, files: FileStore, model: str, source_id: uuid.UUID | None
-) -> list[Damaged]:
-    """The files in use whose bytes are not those that were written: each is read whole (about 1 GB/s a core)."""
-    found = []
-    for file_id, path, size, checksum in files_in_use(connection, model, source_id):
-        actual = files.size(path)
-        if actual is None:
-            found.append(Damaged(file_id, path, "gone"))
-        elif actual != size:
-            found.append(Damaged(file_id, path, f"expected {size} bytes, found {actual}"))
-        elif files.checksum(path).checksum != checksum:
-            found.append(Damaged(file_id, path, "its checksum differs"))
-    return found
+) -> list[DamagedFile]:
+    """Return the files in use whose bytes differ from the recorded ones. Reads each whole (about 1 GB/s per core)."""
+    damaged = []
+    for file in files_in_use(connection, model, source_id):
+        size = files.size(file.path)
+        if size is None:
+            damaged.append(DamagedFile(file.id, file.path, "gone"))
+        elif size != file.byte_count:
+            reason = f"expected {file.byte_count} bytes, found {size}"
+            damaged.append(DamagedFile(file.id, file.path, reason))
+        elif files.checksum(file.path).checksum != file.checksum:
+            damaged.append(DamagedFile(file.id, file.path, "its checksum differs"))
+    return damaged
 
 
 def lost_embeddings(
     connection: Connection, files: FileStore, target: Target, source: str
-) -> tuple[Reembedding, list[Damaged]]:
-    """What would have to be embedded again. Changes nothing."""
-    damaged = damaged_files(connection, files, target.model, target.part.source_id)
-    texts, characters, tokens = lost_texts(connection, target, [file.id for file in damaged])
-    each = bytes_a_text(connection, target.model)
+) -> tuple[Reembedding, list[DamagedFile]]:
+    """Return what `reembed` would embed again, and the damaged files. Changes nothing."""
+    damaged = damaged_files(connection, files, target.model, target.scope.source_id)
+    lost = lost_texts(connection, target, [file.id for file in damaged])
+    text_bytes = bytes_per_text(connection, target.model)
     report = Reembedding(
         source,
         [{"path": file.path, "reason": file.reason} for file in damaged],
-        texts,
-        characters,
-        tokens,
-        None if each is None else round(each * texts),
+        lost.texts,
+        lost.characters,
+        lost.tokens,
+        None if text_bytes is None else round(text_bytes * lost.texts),
     )
     return report, damaged
 
@@ -88,17 +91,18 @@ def lost_embeddings(
 def reembed(
     stage: Stage, files: FileStore, model: Embedder, target: Target, precision: str
 ) -> Reembedding:
-    """Embeds again what is lost, into new files. Killed anywhere, the next one finds what is still lost."""
+    """Embed the lost texts again, into new files. After a crash, the next call embeds those that are still lost."""
     report, damaged = lost_embeddings(stage.connection, files, target, stage.source.name)
     if not report.texts and not damaged:
         return report
-    _forget(stage, files, damaged)
-    plan = embed_texts(stage, files, model, target, precision, EMBEDDABLE).plan
+    _delete_damaged(stage, files, damaged)
+    plan = embed_texts(stage, files, model, target, precision, all_documents=True).plan
     report.embedded, report.failed = plan.inserted, plan.failed
     return report
 
 
-def _forget(stage: Stage, files: FileStore, damaged: Sequence[Damaged]) -> None:
+def _delete_damaged(stage: Stage, files: FileStore, damaged: Sequence[DamagedFile]) -> None:
+    """Delete each file, first its record."""
     for file in damaged:
         stage.log.warning(f"{file.path}: {file.reason}; its texts are embedded again")
         with stage.writer.transaction() as connection:

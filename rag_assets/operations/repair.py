@@ -1,80 +1,88 @@
-"""Repair of one source: what was found wrong is voided or deleted by key, and the stages do the rest.
+"""Repair of one source: wrong rows are voided or deleted by key, and the stages write them again.
 
-Safe while ingestion runs: the partition's writer is held, each orphan is judged again right before it is deleted, and
-where reads of Milvus disagree nothing is touched. Rows come from Parquet without a model call; only a text whose file
-is gone or damaged is embedded again.
+Safe while ingestion runs: the repair is the partition's only writer, each orphan is judged again right before it is
+deleted, and nothing is touched if reads of Milvus disagree. Rows come from Parquet without a model call; only a text
+whose file is gone or damaged is embedded again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-from rag_assets.assets.chunk_embeddings import embed_texts
-from rag_assets.assets.document_chunks import ChunkingResource, sync_chunks
-from rag_assets.assets.run_stage import Stage
-from rag_assets.assets.vectors import sync_vectors
 from rag_assets.consistency.comparison import chunk_of, still_orphaned
-from rag_assets.consistency.diagnosis import Findings, World, find, unsound_rows
+from rag_assets.consistency.diagnosis import Diagnosis, diagnose, unsound_rows
+from rag_assets.ingestion.embed import embed_texts
+from rag_assets.ingestion.index import sync_vectors
+from rag_assets.ingestion.split import sync_chunks
+from rag_assets.ingestion.stage import Stage
+from rag_assets.pipeline.chunking import ChunkingConfig
 from rag_assets.pipeline.drift import Drift
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.vectors import KINDS
-from resources.dagster_resources import (
-    EmbedderResource,
-    LimitsResource,
-    MilvusResource,
-    StorageResource,
-)
 from resources.fault_injection import fault_point
-from resources.milvus.collections import refuse_other_fields
+from resources.milvus.collections import require_declared_fields
 from resources.milvus.store import MilvusStore
 from resources.postgres.consistency.repairs import make_pending, move_chunks, void_rows
 from resources.postgres.vectors.collections import Collection, collections
 from resources.postgres.vectors.embeddings import forget_file
+from resources.vector_stores import VectorStores
 
 #: Ids of each class that a report names.
 NAMED = 100
 
 
+@dataclass(frozen=True)
+class RepairContext:
+    """The stores and the configuration of a repair.
+
+    `precision`: of vectors in Parquet. `outbox_seconds`: a deletion that waits longer is a fault.
+    """
+
+    stores: VectorStores
+    chunking: ChunkingConfig
+    precision: str
+    outbox_seconds: float
+
+
 @dataclass
 class Repair:
-    """What was found wrong, and (unless it was a dry run) what was done about it."""
+    """The faults found, and (unless it was a dry run) the work done about them."""
 
     source: str
     dry_run: bool
-    found: Findings = field(default_factory=Findings)
+    found: Diagnosis = field(default_factory=Diagnosis)
     plan: dict[str, Plan] = field(default_factory=dict)
-    remaining: Findings | None = None
+    remaining: Diagnosis | None = None
 
     @property
     def clean(self) -> bool:
-        """Nothing was found, or nothing is left of it."""
-        return (self.remaining or self.found).nothing
+        """Whether no fault was found, or none remains."""
+        return (self.remaining or self.found).is_clean
 
     def as_dict(self) -> dict[str, Any]:
-        found, remaining = self.found, self.remaining or Findings()
+        found, remaining = self.found, self.remaining or Diagnosis()
         return {
             "source": self.source,
             "dry_run": self.dry_run,
             "clean": self.clean,
-            "found": {name: _shown(drift) for name, drift in found.drift.items()},
+            "found": {name: _drift_as_dict(drift) for name, drift in found.drift.items()},
             "contradicting_documents": [key for _, key, _ in found.documents[:NAMED]],
             "also_found": found.counts,
-            "named": _named(found),
+            "named": _sentences(found),
             "plan": {asset: plan.as_dict() for asset, plan in self.plan.items()},
-            "remaining": {name: _shown(drift) for name, drift in remaining.drift.items()},
+            "remaining": {name: _drift_as_dict(drift) for name, drift in remaining.drift.items()},
             "also_remaining": remaining.counts,
         }
 
 
-def _named(found: Findings) -> list[str]:
-    """What was found besides drift, a sentence each."""
+def _sentences(found: Diagnosis) -> list[str]:
+    """Return a sentence for each fault other than drift, at most NAMED."""
     sentences = [
         *(f"{file.written.path}: {reason}" for file, reason in found.files),
         *(f"chunk {chunk} of {key}: its text has no embedding" for _, key, chunk in found.lacking),
-        *(f"{row}: {why}" for rows in found.unsound.values() for row, why in rows.items()),
+        *(f"{row}: {reason}" for rows in found.unsound.values() for row, reason in rows.items()),
         *(
             f"{name}, {fact.fact}: expected {fact.declared}, found {fact.actual}"
             for name, facts in found.differences.items()
@@ -84,11 +92,11 @@ def _named(found: Findings) -> list[str]:
         *(f"chunk {chunk} has no document in its source" for chunk in found.chunks),
     ]
     if found.overdue:
-        sentences.append(f"{found.overdue} deletions wait for too long")
+        sentences.append(f"{found.overdue} deletions wait too long")
     return sentences[:NAMED]
 
 
-def _shown(drift: Drift) -> dict[str, Any]:
+def _drift_as_dict(drift: Drift) -> dict[str, Any]:
     return {
         "verdict": drift.verdict,
         "rows": drift.checked,
@@ -99,78 +107,73 @@ def _shown(drift: Drift) -> dict[str, Any]:
     }
 
 
-def repair_source(
-    stage: Stage,
-    milvus: MilvusResource,
-    storage: StorageResource,
-    embedder: EmbedderResource,
-    chunking: ChunkingResource,
-    limits: LimitsResource,
-    *,
-    dry_run: bool,
-) -> Repair:
-    """Finds what is wrong with a source and mends it. A second repair finds nothing to do."""
-    with closing(milvus.open()) as store:
-        world = World(store, storage.open(), milvus, embedder, limits)
-        report = Repair(stage.source.name, dry_run)
-        report.found = found = find(stage.connection, stage.source, world)
-        if dry_run:
-            return report
-        fault_point("repair-planned")
-        _mend_indexes(stage, world, found)
-        for item in collections(stage.connection):
-            if item.name in found.drift:
-                mend(stage, store, item, found.drift[item.name])
-            _void(stage, item.name, found.unsound.get(item.name, {}))
-        with stage.writer.transaction() as connection:
-            for file, _ in found.files:
-                forget_file(connection, file.id)
-            move_chunks(connection, stage.source.id, found.chunks)
-            make_pending(
-                connection,
-                [document for document, _, _ in (*found.documents, *found.lacking)],
-                [document for document, _, again in found.documents if again],
-            )
-        fault_point("repair-half-done")
-        _run_stages(stage, world, chunking, storage.precision, report)
-        if not found.nothing:
-            report.remaining = find(stage.connection, stage.source, world)
-        fault_point("repair-done")
+def repair_source(stage: Stage, context: RepairContext, *, dry_run: bool) -> Repair:
+    """Find the faults of a source and repair them. A second repair finds nothing to do."""
+    stores, source = context.stores, stage.source
+    report = Repair(source.name, dry_run)
+    report.found = found = diagnose(stage.connection, source, stores, context.outbox_seconds)
+    if dry_run:
         return report
+    fault_point("repair-planned")
+    _repair_indexes(stage, stores, found)
+    for collection in collections(stage.connection):
+        if collection.name in found.drift:
+            repair_rows(stage, stores.milvus, collection, found.drift[collection.name])
+        _void(stage, collection.name, found.unsound.get(collection.name, {}))
+    with stage.writer.transaction() as connection:
+        for file, _ in found.files:
+            forget_file(connection, file.id)
+        move_chunks(connection, source.id, found.chunks)
+        make_pending(
+            connection,
+            [document for document, _, _ in (*found.documents, *found.lacking)],
+            [document for document, _, again in found.documents if again],
+        )
+    fault_point("repair-half-done")
+    _run_stages(stage, context, report)
+    if not found.is_clean:
+        report.remaining = diagnose(stage.connection, source, stores, context.outbox_seconds)
+    fault_point("repair-done")
+    return report
 
 
-def _run_stages(
-    stage: Stage, world: World, chunking: ChunkingResource, precision: str, report: Repair
-) -> None:
-    """What was made pending is made right by the stages; they leave alone what is right."""
-    model, target = world.embedder.open(), world.embedder.target(stage.part)
-    report.plan["document_chunks"] = sync_chunks(stage, chunking.config()).plan
-    embedded = embed_texts(stage, world.files, model, target, precision).plan
+def _run_stages(stage: Stage, context: RepairContext, report: Repair) -> None:
+    """Run the stages, which redo everything that was made pending and leave the rest alone."""
+    stores = context.stores
+    model, target = stores.model.embedder, stores.model.target(stage.scope)
+    report.plan["document_chunks"] = sync_chunks(stage, context.chunking).plan
+    embedded = embed_texts(stage, stores.files, model, target, context.precision).plan
     report.plan["chunk_embeddings"] = embedded
-    if embedded.inserted:  # what had no readable embedding could not be compared with it before
-        for name, rows in unsound_rows(stage.connection, stage.source, world).items():
+    # Rows whose embedding was unreadable could not be compared with it before.
+    if embedded.inserted:
+        for name, rows in unsound_rows(stage.connection, stage.source, stores).items():
             _void(stage, name, rows)
     for kind in KINDS:
-        outcome = sync_vectors(stage, kind, world.store, world.files, world.milvus, world.embedder)
-        report.plan[f"{kind}_vectors"] = outcome.plan
+        report.plan[f"{kind}_vectors"] = sync_vectors(stage, kind, stores).plan
 
 
-def _mend_indexes(stage: Stage, world: World, found: Findings) -> None:
-    """Makes indexes the declared ones. A collection whose fields are others is not dropped here: it may be serving, and
-    before anything of it is voided, ConfigError says what mends it."""
+def _repair_indexes(stage: Stage, stores: VectorStores, found: Diagnosis) -> None:
+    """Rebuild indexes that are not the declared ones.
+
+    Raises ConfigError, with the command that helps, for a collection with other fields: it may be serving, so it is not
+    dropped here, and nothing of it was voided yet.
+    """
     for name, facts in found.differences.items():
-        refuse_other_fields(name, facts)
-    for kind in world.kinds:
-        name = world.embedder.collection(stage.connection, kind)
+        require_declared_fields(name, facts)
+    for kind in stores.kinds:
+        name = stores.model.collection(stage.connection, kind)
         if any(fact.part == "index" for fact in found.differences.get(name, [])):
             stage.writer.confirm()
-            world.store.make_index(name, world.milvus.layout(kind, world.embedder.open()))
+            stores.milvus.make_index(name, stores.layout(kind))
 
 
-def mend(stage: Stage, store: MilvusStore, collection: Collection, drift: Drift) -> None:
-    """Voids what is missing or stale, for the vector stages to write; deletes orphans and second copies."""
+def repair_rows(stage: Stage, store: MilvusStore, collection: Collection, drift: Drift) -> None:
+    """Void missing and stale rows, for the vector stages to write; delete orphans and second copies.
+
+    An undetermined drift is left alone: where reads disagree, nothing is repaired.
+    """
     if drift.verdict != "drifted":
-        return  # consistent, or undetermined: where reads disagree nothing is repaired
+        return
     _void(stage, collection.name, (*drift.missing, *drift.stale))
     if drift.duplicate:
         store.rewrite(collection.name, drift.duplicate)

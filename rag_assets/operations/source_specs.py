@@ -1,6 +1,6 @@
-"""What a person says of sources: a target whose form tells the type, or a YAML file; and the plan that follows.
+"""Specifications of sources: a target whose form determines the type, or a YAML file; and the planned changes.
 
-Nothing is written here: the commands apply what is planned.
+Nothing is written here: the commands apply the plan.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from resources.urls import without_secrets
 
 _ROWS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 _DATABASES = ("postgresql", "postgres", "mysql", "mariadb", "sqlite", "mssql", "oracle")
-#: Characters of a cron expression: what column `sync_schedule` takes.
+#: Maximum characters of a cron expression: the width of column `sync_schedule`.
 MAX_SCHEDULE = 100
-#: Columns that are taken for what their names say, unless told otherwise.
-_USUAL = {
+#: Setting -> column names that it defaults to, best first.
+_USUAL_COLUMNS = {
     "key": ("id", "key", "_id", "uuid", "doc_id", "document_id"),
     "text": ("text", "content", "body", "markdown", "answer"),
     "title": ("title", "headline", "name", "question"),
@@ -36,11 +36,11 @@ _USUAL = {
 
 
 def target_config(target: str) -> tuple[str, dict[str, Any]]:
-    """(type, configuration) of a path or URL as a person writes it."""
+    """Return (type, configuration) for a path or URL that a person wrote."""
     try:
         parts = urlsplit(target)
     except ValueError as error:
-        raise ConfigError(f"{without_secrets(target)} is not an address: {error}.") from None
+        raise ConfigError(f"{without_secrets(target)} is not a path or a URL: {error}.") from None
     scheme = parts.scheme if "://" in target else ""
     path = parts.path if scheme else target
     rows = _ROWS.get(Path(path).suffix.lower())
@@ -69,41 +69,44 @@ def target_config(target: str) -> tuple[str, dict[str, Any]]:
         return rows, {"path": str(local), **more}
     raise ConfigError(
         f"{target} is not a folder, a .jsonl, .csv or .parquet file, or a URL. "
-        "What can be a source is told by: rag sources types"
+        "List the types of sources with: rag sources types"
     )
 
 
 def with_usual_columns(
     kind: str, config: Mapping[str, Any], credentials: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The configuration of a file of rows with the columns that its first row suggests, where none are named."""
+    """Return the configuration; for a file of rows without a text column, with the columns that its first row suggests.
+
+    Raises ConfigError if no column has a usual name for the text.
+    """
     if kind not in _ROWS.values() or "text" in config:
         return dict(config)
     from resources.sources.rows import RowsSource
 
     unchecked: Any = source_type(kind).config.model_construct(**{**config, "text": []})
     names = RowsSource(unchecked, credentials).column_names()
-    found = dict(config)
-    for setting, usual in _USUAL.items():
-        if setting not in found and (name := next((n for n in usual if n in names), None)):
-            found[setting] = name
-    if "text" not in found:
+    completed = dict(config)
+    for setting, usual in _USUAL_COLUMNS.items():
+        if setting not in completed and (name := next((n for n in usual if n in names), None)):
+            completed[setting] = name
+    if "text" not in completed:
         raise ConfigError(
-            f"Which column is the text? {config['path']} has {', '.join(names)}. Say it: --set text=COLUMN"
+            f"Which column is the text? {config['path']} has {', '.join(names)}. Name it: --set text=COLUMN"
         )
-    return found
+    return completed
 
 
 def check_source(
     kind: str, config: Mapping[str, Any], schedule: str | None, credentials: Sequence[str]
 ) -> list[str]:
-    """Every problem of a source as it is to be registered."""
+    """Return every problem of a source that is about to be registered."""
     problems = []
     try:
         check_config(kind, config)
-        taken = source_type(kind).credentials
-        if taken is not None and (unknown := sorted(set(credentials) - set(taken))):
-            expected = ", ".join(taken) or "none"
+        names = source_type(kind).credentials
+        if names is not None and (unknown := sorted(set(credentials) - set(names))):
+            expected = ", ".join(names) or "none"
             problems.append(f"credentials: expected {expected}, found {', '.join(unknown)}")
     except ConfigError as error:
         problems.append(str(error))
@@ -118,18 +121,23 @@ def check_source(
     return problems
 
 
-def credential(value: str) -> str:
-    """The value that `@VARIABLE` stands for: a secret itself would stay in files and in the shell's history."""
+def resolve_credential(value: str) -> str:
+    """Return the value of `@VARIABLE` from the environment.
+
+    Raises ConfigError for anything else: a secret itself would stay in files and in the shell's history.
+    """
     if not re.fullmatch(r"@\w+", value):
-        raise ConfigError("expected @VARIABLE, the name of the environment variable that holds it")
-    found = os.environ.get(value[1:])
-    if not found:
+        raise ConfigError(
+            "expected @VARIABLE, the name of the environment variable that contains it"
+        )
+    secret = os.environ.get(value[1:])
+    if not secret:
         raise ConfigError(f"the environment variable {value[1:]} is not set")
-    return found
+    return secret
 
 
-class Declared(BaseModel):
-    """One source of the file."""
+class SourceSpec(BaseModel):
+    """One source in the file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -144,96 +152,99 @@ class Declared(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    sources: list[Declared]
+    sources: list[SourceSpec]
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be done about one source. `fields`: what differs, never a value."""
+    """The planned change of one source. `action`: add, update, keep or remove. `fields`: names of differing fields."""
 
-    action: str  # add, update, keep or remove
+    action: str
     name: str
     type: str
     fields: tuple[str, ...] = ()
-    declared: Declared | None = None
+    spec: SourceSpec | None = None
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def read_file(path: Path) -> list[Declared]:
-    """The sources of a YAML file, relative paths made absolute. Raises ConfigError that lists every problem."""
+def read_specs(path: Path) -> list[SourceSpec]:
+    """Return the sources of a YAML file, with absolute paths. Raises ConfigError that lists every problem."""
     import yaml
 
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        sources = _File.model_validate(found).sources
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        specs = _File.model_validate(content).sources
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML in UTF-8: {error}") from None
     except ValidationError as error:
-        # Without what was found: it may be a secret in the wrong place.
+        # Without the value: it may be a secret in the wrong place.
         problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{path} has problems:\n  " + "\n  ".join(problems)) from None
-    for source in sources:
+    for spec in specs:
         for name in ("path", "url"):
-            value = source.config.get(name)
+            value = spec.config.get(name)
             if not isinstance(value, str) or "://" in value:
                 continue
             if name == "path" or value.startswith(("./", "../", "~")):
-                source.config[name] = str((path.parent / Path(value).expanduser()).resolve())
-    return sources
+                spec.config[name] = str((path.parent / Path(value).expanduser()).resolve())
+    return specs
 
 
-def plan(declared: Sequence[Declared], rows: Sequence[SourceRow], *, prune: bool) -> list[Change]:
-    """Declared against registered. Raises ConfigError that lists every problem of every source."""
-    from rag_assets.partitions import partition_key
+def plan_changes(
+    specs: Sequence[SourceSpec], rows: Sequence[SourceRow], *, prune: bool
+) -> list[Change]:
+    """Compare the specifications with the registered sources. Raises ConfigError that lists every problem of each."""
+    from resources.partition_keys import partition_key
 
     registered = {row.name: row for row in rows}
-    problems: list[str] = []
+    all_problems: list[str] = []
     changes: list[Change] = []
-    seen: set[str] = set()
-    for source in declared:
-        found = []
-        if source.name in seen:
-            found.append("declared twice")
-        seen.add(source.name)
+    names: set[str] = set()
+    for spec in specs:
+        problems = []
+        if spec.name in names:
+            problems.append("declared twice")
+        names.add(spec.name)
         try:
-            partition_key(source.name)
+            partition_key(spec.name)
         except ConfigError as error:
-            found.append(str(error))
-        found += check_source(source.type, source.config, source.schedule, list(source.credentials))
-        given: dict[str, str] = {}
-        for name, value in source.credentials.items():
+            problems.append(str(error))
+        problems += check_source(spec.type, spec.config, spec.schedule, list(spec.credentials))
+        credentials: dict[str, str] = {}
+        for name, value in spec.credentials.items():
             try:
-                given[name] = credential(value)
+                credentials[name] = resolve_credential(value)
             except ConfigError as error:
-                found.append(f"credentials.{name}: {error}")
-        row = registered.get(source.name)
-        if row is not None and row.source_type != source.type:
-            found.append(
-                f"it is of type {row.source_type}; to make it {source.type}: rag sources remove {source.name}"
+                problems.append(f"credentials.{name}: {error}")
+        row = registered.get(spec.name)
+        if row is not None and row.source_type != spec.type:
+            problems.append(
+                f"it is of type {row.source_type}; to make it {spec.type}, first: rag sources remove {spec.name}"
             )
-        if found:
-            problems += [f"{source.name}: {problem}" for problem in found]
+        if problems:
+            all_problems += [f"{spec.name}: {problem}" for problem in problems]
         else:
-            changes.append(_change(source, row, given))
-    if problems:
-        raise ConfigError("Nothing was changed:\n" + "\n".join(problems))
+            changes.append(_change(spec, row, credentials))
+    if all_problems:
+        raise ConfigError("Nothing was changed:\n" + "\n".join(all_problems))
     if prune:
-        gone = [row for row in rows if row.name not in seen]
-        changes += [Change("remove", row.name, row.source_type) for row in gone]
+        removed = [row for row in rows if row.name not in names]
+        changes += [Change("remove", row.name, row.source_type) for row in removed]
     return changes
 
 
-def _change(source: Declared, row: SourceRow | None, given: Mapping[str, str]) -> Change:
+def _change(spec: SourceSpec, row: SourceRow | None, credentials: Mapping[str, str]) -> Change:
     if row is None:
-        return Change("add", source.name, source.type, (), source, given)
-    old, new = row.config, source.config
+        return Change("add", spec.name, spec.type, (), spec, credentials)
+    old, new = row.config, spec.config
     fields = [f"config.{n}" for n in sorted({*old, *new}) if old.get(n) != new.get(n)]
-    if (row.schedule, row.is_active) != (source.schedule, source.active):
-        fields += ["schedule"] if row.schedule != source.schedule else []
-        fields += ["active"] if row.is_active != source.active else []
-    if decrypt(row.credentials_encrypted) != given:
+    if row.schedule != spec.schedule:
+        fields.append("schedule")
+    if row.is_active != spec.active:
+        fields.append("active")
+    if decrypt(row.credentials_encrypted) != credentials:
         fields.append("credentials")
     action = "update" if fields else "keep"
-    return Change(action, source.name, source.type, tuple(fields), source, given)
+    return Change(action, spec.name, spec.type, tuple(fields), spec, credentials)

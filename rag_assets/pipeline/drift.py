@@ -19,12 +19,13 @@ DRIFT_CLASSES: tuple[DriftClass, ...] = ("missing", "orphaned", "stale", "duplic
 class Claim:
     """PostgreSQL's current claim about an id.
 
-    `fingerprint`: of the row that Milvus acknowledged, None if it acknowledged none. `settled`: the acknowledgement is
-    older than the scan. `live`: the id belongs to an existing chunk. `leaving`: the outbox contains its deletion.
+    `fingerprint`: of the row that Milvus acknowledged, None if it acknowledged none. `predates_scan`: the
+    acknowledgement is older than the scan. `live`: the id belongs to an existing chunk. `leaving`: the outbox contains
+    its deletion.
     """
 
     fingerprint: str | None
-    settled: bool = True
+    predates_scan: bool = True
     live: bool = True
     leaving: bool = False
 
@@ -111,16 +112,16 @@ def judge(
         claim, actual = claims.get(row_id, NO_CLAIM), fingerprints.get(row_id)
         if actual is None:
             # An absent row is drift only if Milvus acknowledged it, and did so before the scan.
-            acknowledged = claim.fingerprint is not None and claim.settled
+            acknowledged = claim.fingerprint is not None and claim.predates_scan
             if acknowledged and claim.live and not claim.leaving:
                 drift.missing.append(row_id)
         elif not claim.live:
             if not claim.leaving:
                 drift.orphaned.append(row_id)
         elif claim.fingerprint is not None and actual != claim.fingerprint:
-            if claim.settled:
+            if claim.predates_scan:
                 drift.stale.append(row_id)
-        elif claim.fingerprint == actual and claim.settled:
+        elif claim.fingerprint == actual and claim.predates_scan:
             # The scan missed or misread a row that was there before it began.
             drift.contradictions.append(row_id)
     for row_id in sorted(repeated):

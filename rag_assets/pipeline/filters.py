@@ -1,34 +1,39 @@
-"""What a search is limited to, as data, and the Milvus expression that says the same.
+"""The conditions of a search as data, and the Milvus expression with the same meaning.
 
-Values reach the expression as literals only, so no value can change which conditions there are.
+Values reach the expression as literals only, so a value can neither add nor remove a condition.
 """
 
 from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from typing import cast
 
-#: Values that one condition takes; longer lists belong into a narrower question.
+#: Maximum number of values of one condition.
 MAX_VALUES = 1000
-#: Characters of a value: no field is longer. Of a tag, the beginning that is kept (`rag_filter_tags`).
+#: Maximum characters of a value: no field is longer. Of a longer tag only the beginning is stored (`rag_filter_tags`).
 MAX_CHARACTERS = {"tags": 100, "category": 100, "author": 255, "chunk_type": 50}
 MAX_CHARACTERS_ELSEWHERE = 1000
 
-#: What a literal may not hold as it is. Milvus Lite knows no other escapes of JSON; Milvus takes the rest as it stands.
+#: Characters that a literal must escape. Milvus Lite knows no other escapes of JSON; Milvus takes the rest unescaped.
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
 
-_CODE = re.compile("[a-z]{2}")
+_LANGUAGE = re.compile("[a-z]{2}")
+
+#: Conditions on a time; the others are lists of texts.
+TIMES = ("created_from", "created_before")
+_EXPECTED_TIME = "expected a time such as 2024-05-01T12:00:00Z"
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Every condition must hold; of the values of one condition any is enough.
+    """Conditions, all of which a row must meet; one value of a condition is enough, and an empty one is no condition.
 
-    `document`: ids. `language`: ISO 639-1. `tags`: documents that have any of them. `created_from` (inclusive) and
-    `created_before` (exclusive): when the document was first seen; a time without a zone is UTC, whole seconds.
+    `document`: ids. `language`: ISO 639-1. `tags`: documents with at least one of them. `created_from` (inclusive) and
+    `created_before` (exclusive): when the document was first seen, in whole seconds; a time without a zone is UTC.
     """
 
     source: tuple[str, ...] = ()
@@ -42,42 +47,63 @@ class Filters:
     created_from: datetime | None = None
     created_before: datetime | None = None
 
+    def __post_init__(self) -> None:
+        for name in TIMES:
+            moment = getattr(self, name)
+            if isinstance(moment, datetime) and moment.tzinfo is None:
+                object.__setattr__(self, name, moment.replace(tzinfo=UTC))
+
     @classmethod
     def of(cls, conditions: Mapping[str, object]) -> Filters:
-        """From data: a value, a list of them, or None for no condition; times as ISO 8601.
+        """Read conditions from data: a value, a list of values, or None for no condition; times as ISO 8601.
 
-        Raises ValueError that lists every condition that cannot be read.
+        Raises ValueError that lists every problem.
         """
-        known = {field.name for field in fields(cls)}
+        names = {field.name for field in fields(cls)}
         problems: list[str] = []
-        read: dict[str, object] = {}
+        times: dict[str, datetime] = {}
+        texts: dict[str, tuple[str, ...]] = {}
         for name, value in conditions.items():
-            if name not in known:
-                problems.append(f"{name}: expected one of {', '.join(sorted(known))}")
+            if name not in names:
+                problems.append(f"{name}: expected one of {', '.join(sorted(names))}")
             elif value is None:
                 continue
-            elif name.startswith("created_"):
+            elif name in TIMES:
                 try:
-                    read[name] = _time(value)
+                    times[name] = _time(value)
                 except ValueError as error:
-                    problems.append(
-                        f"{name}: expected a time such as 2024-05-01T12:00:00Z, {error}"
-                    )
+                    problems.append(f"{name}: {_EXPECTED_TIME}, {error}")
             else:
                 values = _values(value)
-                problems += [f"{name}: {problem}" for problem in _problems(name, values)]
-                read[name] = tuple(str(each) for each in values)
+                if not values:
+                    problems.append(f"{name}: expected at least one value, found an empty list")
+                problems += _problems(name, values)
+                texts[name] = tuple(map(str, values))
         if problems:
             raise ValueError("\n  ".join(problems))
-        return cls(**read)  # pyright: ignore[reportArgumentType]
+        return cls(**texts, **times)  # pyright: ignore[reportArgumentType]
+
+    def problems(self) -> list[str]:
+        """Return a sentence for each value that no row can have, or that no store accepts."""
+        problems: list[str] = []
+        for field in fields(self):
+            value: object = getattr(self, field.name)
+            if field.name in TIMES:
+                if value is not None and not isinstance(value, datetime):
+                    problems.append(f"{field.name}: {_EXPECTED_TIME}, found {value!r}")
+            elif not isinstance(value, tuple):
+                problems.append(f"{field.name}: expected a tuple of texts, found {value!r}")
+            else:
+                problems += _problems(field.name, cast(tuple[object, ...], value))
+        return problems
 
     def expression(self) -> str:
-        """The Milvus expression; empty when there is no condition."""
+        """Return the Milvus expression; empty if there is no condition."""
         return " and ".join(condition for _, condition in self._conditions())
 
     @property
     def columns(self) -> frozenset[str]:
-        """The fields of Milvus that the expression names."""
+        """The fields of Milvus in the expression."""
         return frozenset(column for column, _ in self._conditions())
 
     def _conditions(self) -> Iterator[tuple[str, str]]:
@@ -101,32 +127,39 @@ class Filters:
 
 
 def one_of(column: str, values: Iterable[object]) -> str:
-    """The expression for rows that say one of the values, which may be anything but a null character."""
+    """Return the expression for rows whose column has one of the values: any text without null characters."""
     return f"{column} in {_literals(values)}"
 
 
-def _values(value: object) -> list[object]:
-    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+def _values(value: object) -> Sequence[object]:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(cast(Iterable[object], value))
+    return [value]
 
 
-def _problems(name: str, values: list[object]) -> Iterable[str]:
-    if not values:
-        yield "expected at least one value, found an empty list"
+def _problems(name: str, values: Sequence[object]) -> Iterator[str]:
     if len(values) > MAX_VALUES:
-        yield f"expected at most {MAX_VALUES} values, found {len(values)}"
+        yield f"{name}: expected at most {MAX_VALUES} values, found {len(values)}"
     for value in values:
-        if not isinstance(value, (str, uuid.UUID)):
-            yield f"expected text, found {type(value).__name__}"
-        elif not str(value):
-            yield "expected text, found an empty one"
-        elif len(str(value)) > (most := MAX_CHARACTERS.get(name, MAX_CHARACTERS_ELSEWHERE)):
-            yield f"expected at most {most} characters, found {len(str(value))}"
-        elif "\0" in str(value) or not _encodable(str(value)):
-            yield f"expected text without null characters and lone surrogates, found {str(value)[:40]!r}"
-        elif name == "language" and not _CODE.fullmatch(str(value)):
-            yield f"expected an ISO 639-1 code such as ja, found {str(value)[:40]!r}"
-        elif name == "document" and not _is_uuid(str(value)):
-            yield f"expected a document's id (a UUID), found {str(value)[:40]!r}"
+        if problem := _problem(name, value):
+            yield f"{name}: {problem}"
+
+
+def _problem(name: str, value: object) -> str:
+    if not isinstance(value, (str, uuid.UUID)):
+        return f"expected text, found {type(value).__name__}"
+    text = str(value)
+    if not text:
+        return "expected text, found an empty one"
+    if len(text) > (most := MAX_CHARACTERS.get(name, MAX_CHARACTERS_ELSEWHERE)):
+        return f"expected at most {most} characters, found {len(text)}"
+    if "\0" in text or not _encodable(text):
+        return f"expected text without null characters and lone surrogates, found {text[:40]!r}"
+    if name == "language" and not _LANGUAGE.fullmatch(text):
+        return f"expected an ISO 639-1 code such as ja, found {text[:40]!r}"
+    if name == "document" and not _is_uuid(text):
+        return f"expected a document's id (a UUID), found {text[:40]!r}"
+    return ""
 
 
 def _encodable(value: str) -> bool:
@@ -149,7 +182,7 @@ def _time(value: object) -> datetime:
         value = datetime.fromisoformat(value)
     if not isinstance(value, datetime):
         raise ValueError(f"found {type(value).__name__}")
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    return value
 
 
 def _seconds(time: datetime) -> int:
@@ -157,7 +190,7 @@ def _seconds(time: datetime) -> int:
 
 
 def literal(value: object) -> str:
-    """Text as an expression quotes it."""
+    """Return the text as a quoted literal of an expression."""
     return f'"{str(value).translate(_ESCAPES)}"'
 
 

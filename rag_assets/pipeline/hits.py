@@ -1,4 +1,4 @@
-"""Search results: scored chunks and their texts made hits. Pure data."""
+"""Search results: hits, made of scored chunks and their texts. Data only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A document that holds the text of a hit."""
+    """Another document that contains the text of a hit."""
 
     document_id: str
     source: str
@@ -20,9 +20,11 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`page`: that the chunk begins on, of a document with pages. `also_in`: further documents that hold the same text
-    and meet the search's conditions, by source and key. `before`, `after`, `section`: neighbouring chunks and the one
-    that opens the section, where they were asked for.
+    """A chunk that a search returns.
+
+    `page`: the page on which the chunk begins, if its document has pages. `also_in`: other documents with the same text
+    that meet the search's conditions, ordered by source and key. `before`, `after`, `section`: the neighbouring chunks
+    and the chunk that opens the section, if the request has `neighbours`.
     """
 
     rank: int
@@ -50,8 +52,9 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class ChunkText:
-    """A chunk as PostgreSQL has it."""
+    """A chunk and its document, as stored in PostgreSQL."""
 
+    chunk_id: uuid.UUID
     document_id: str
     title: str
     section_title: str | None
@@ -68,18 +71,18 @@ class ChunkText:
 
 def assemble(
     ranked: Sequence[tuple[str, float]],
-    known: Mapping[uuid.UUID, ChunkText],
+    texts: Mapping[uuid.UUID, ChunkText],
     *,
     by_document: bool = False,
 ) -> list[Hit]:
-    """Hits in the order of `ranked` (chunk id, score); chunks that are not in `known` are not there.
+    """Return hits in the order of `ranked` (chunk id, score), without chunks that are not in `texts`.
 
-    Of equal texts the first is the hit. `by_document`: of a document only its best.
+    Of equal texts only the first becomes a hit. `by_document`: only the best chunk of each document.
     """
     hits: dict[str, Hit] = {}
     documents: set[str] = set()
     for chunk, score in ranked:
-        row = known.get(uuid.UUID(chunk))
+        row = texts.get(uuid.UUID(chunk))
         if row is None or row.text_hash in hits:
             continue
         if by_document and row.document_id in documents:

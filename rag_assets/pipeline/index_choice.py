@@ -164,7 +164,7 @@ def _option(kind: IndexKind, reason: str, needs: IndexRequirements) -> Option:
     if needs.copies and kind.name in _GRAPHS:
         objections.append("a graph does not reach rows beside hundreds of copies")
     elif needs.server == "lite" and kind.name in _GRAPHS:
-        objections.append("Milvus Lite needs minutes to build a graph, again after each crash")
+        objections.append("Milvus Lite takes minutes to build a graph, and again after each crash")
     return Option(kind, params, search, size, milliseconds, reason, objections)
 
 

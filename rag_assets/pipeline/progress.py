@@ -1,4 +1,4 @@
-"""How far a stage is, for whoever watches: the command line's bars, or the run's log."""
+"""Progress of a stage, reported to a listener: the command line's progress bars or the run's log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-#: Called with (asset, partition, rows done, rows in all).
+#: Called with (asset, partition, rows done, total rows).
 Listener = Callable[[str, str, int, int], None]
 
 _listener: ContextVar[Listener | None] = ContextVar("progress_listener", default=None)

@@ -1,31 +1,29 @@
-"""The stages of a search that ask Milvus: which chunks, in which order, with which scores.
-
-No text and no PostgreSQL.
-"""
+"""The stages of a search that read Milvus: chunk ids in order, with their scores. No text and no PostgreSQL."""
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from rag_assets.pipeline.access import AccessScope
+from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.index_kinds import wide_enough
 from rag_assets.pipeline.ranking import rank_by_maxsim, reciprocal_rank_fusion, weighted_fusion
 from rag_assets.pipeline.vectors import Embeddings, Kind
-from resources.milvus.collections import ALIASES
+from rag_assets.search.request import Mode, needed_kinds
 from resources.milvus.store import MilvusStore
-
-Mode = Literal["dense", "sparse", "hybrid", "multi"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 #: (chunk id, score), best first.
 Scored = Sequence[tuple[str, float]]
 
-#: Query tokens that a multi-vector search asks for; the rest count in the re-ranking.
+#: Query tokens for which a multi-vector search searches; the others count in the re-ranking only.
 SEARCHED_TOKENS = 16
 #: Chunks whose token vectors are read for the exact MaxSim.
 RERANKED = 30
@@ -33,7 +31,7 @@ RERANKED = 30
 
 @dataclass
 class Stage:
-    """What one stage took and gave: for explanations."""
+    """The duration and the scores of one stage, for explanations."""
 
     name: str
     milliseconds: float = 0.0
@@ -55,102 +53,145 @@ def timed(name: str) -> Iterator[Stage]:
     stage.milliseconds = (time.perf_counter() - started) * 1000
 
 
-@dataclass
+@dataclass(frozen=True)
 class Ranking:
-    """`complete`: no stage left out a row that is eligible."""
+    """`complete`: no stage left out an eligible row."""
 
     scored: Scored
     stages: list[Stage]
     complete: bool
 
 
-def needed_kinds(mode: Mode, rerank: bool = False) -> tuple[Kind, ...]:
-    first: tuple[Kind, ...] = ("dense", "sparse") if mode == "hybrid" else (mode,)
-    return (*first, "multi") if rerank and mode != "multi" else first
-
-
-@dataclass
+@dataclass(frozen=True)
 class Candidates:
-    """One query on the serving collections (or those that `names` says), under one condition (a Milvus expression)."""
+    """One query on the collections `names`, under the filters and the scope of its search.
+
+    `executor`: makes the requests beside the first one; the first stages of a hybrid run at the same time.
+    """
 
     milvus: MilvusStore
+    names: Mapping[Kind, str]
     query: Embeddings
-    dense_params: Mapping[str, Any]
-    condition: str
+    dense_params: Mapping[str, object]
+    filters: Filters
+    scope: AccessScope
+    executor: Executor
     radius: float | None = None
-    names: Mapping[Kind, str] = field(default_factory=lambda: ALIASES)
-    _complete: bool = field(default=True, init=False)
 
     def rank(
         self, mode: Mode, wanted: int, *, weights: Mapping[Kind, float] | None, rerank: bool
     ) -> Ranking:
-        """At least `wanted` candidates of each first stage. `weights`: of a hybrid's scores; None: reciprocal ranks."""
-        self._complete = True
-        stages: list[Stage] = []
-        for kind in needed_kinds(mode):
-            with timed(kind) as stage:
-                stage.scores = (
-                    self._near_any_token(wanted) if kind == "multi" else self._nearest(kind, wanted)
-                )
-            stages.append(stage)
+        """Return at least `wanted` candidates of each first stage, ranked.
+
+        `weights`: of the scores of a hybrid; None ranks by reciprocal ranks.
+        """
+        kinds = needed_kinds(mode)
+        firsts = self._first_stages(kinds, wanted)
+        stages = [stage for stage, _ in firsts]
+        complete = all(whole for _, whole in firsts)
         if mode == "hybrid":
             with timed("fusion") as stage:
-                found = [each.scores for each in stages]
+                scores = [first.scores for first in stages]
                 stage.scores = (
-                    reciprocal_rank_fusion([[chunk for chunk, _ in scores] for scores in found])
+                    reciprocal_rank_fusion([[chunk for chunk, _ in scored] for scored in scores])
                     if weights is None
-                    else weighted_fusion(found, [weights[kind] for kind in needed_kinds(mode)])
+                    else weighted_fusion(scores, [weights[kind] for kind in kinds])
                 )
             stages.append(stage)
         if rerank or mode == "multi":
+            chunks = [chunk for chunk, _ in stages[-1].scores]
+            complete = complete and len(chunks) <= RERANKED
             with timed("maxsim") as stage:
-                stage.scores = self._by_maxsim([chunk for chunk, _ in stages[-1].scores])
+                stage.scores = self._by_maxsim(chunks[:RERANKED])
             stages.append(stage)
-        return Ranking(stages[-1].scores, stages, self._complete)
+        return Ranking(stages[-1].scores, stages, complete)
 
-    def _nearest(self, kind: Kind, limit: int) -> Scored:
+    def _first_stages(self, kinds: Sequence[Kind], wanted: int) -> list[tuple[Stage, bool]]:
+        """Return the stage of each kind, and whether it is complete; all requests are under way at the same time."""
+        if len(kinds) > 1:
+            # Connect before two threads need the connection: on Python 3.12 and later each would make its own.
+            _ = self.milvus.client
+        others = [self.executor.submit(self._first_stage, kind, wanted) for kind in kinds[1:]]
+        try:
+            stages = [self._first_stage(kinds[0], wanted)]
+            for kind, other in zip(kinds[1:], others, strict=True):
+                # A request that still waits for a thread is made here: a full executor costs no more than no executor.
+                stages.append(self._first_stage(kind, wanted) if other.cancel() else other.result())
+            return stages
+        finally:
+            for other in others:
+                other.cancel()
+
+    def _first_stage(self, kind: Kind, wanted: int) -> tuple[Stage, bool]:
+        with timed(kind) as stage:
+            stage.scores, complete = (
+                self._near_any_token(wanted) if kind == "multi" else self._nearest(kind, wanted)
+            )
+        return stage, complete
+
+    def _nearest(self, kind: Kind, limit: int) -> tuple[Scored, bool]:
+        params: Mapping[str, object] = {}
         if kind == "dense":
             assert self.query.dense is not None
-            vector: Any = self.query.dense[0]
+            vector: object = self.query.dense[0]
             params = wide_enough(self.dense_params, limit)
         else:
             assert self.query.sparse is not None
             sparse = self.query.sparse
-            vector = dict(zip(sparse.indices.tolist(), sparse.values.tolist()))
-            params = {}
+            vector = dict(zip(sparse.indices.tolist(), sparse.values.tolist(), strict=True))
         if self.radius is not None:
             params = {**params, "radius": self.radius}
-        hits = self.milvus.search(
-            self.names[kind], vector, limit=limit, params=params, filter=self.condition
-        )
-        self._complete &= len(hits) < limit
-        return [(hit["id"].rsplit("_", 1)[0], float(hit["distance"])) for hit in hits]
+        hits = self._search(kind, vector, limit, params)
+        rows = ((hit["id"].rsplit("_", 1)[0], float(hit["distance"])) for hit in hits)
+        return [row for row in rows if _is_chunk(row[0])], len(hits) < limit
 
-    def _near_any_token(self, limit: int) -> Scored:
-        """Chunks near the query's first tokens, by the sum of each token's best."""
+    def _near_any_token(self, limit: int) -> tuple[Scored, bool]:
+        """Return chunks near the query's first tokens, scored by the sum of each token's best match."""
         assert self.query.multi is not None
-        best: dict[str, float] = {}
+        params, complete = wide_enough(self.dense_params, limit), True
+        sums: dict[str, float] = {}
         for vector in self.query.multi.vectors[:SEARCHED_TOKENS]:
-            near: dict[str, float] = {}
-            hits = self.milvus.search(
-                self.names["multi"],
-                vector,
-                limit=limit,
-                params=wide_enough(self.dense_params, limit),
-                filter=self.condition,
-                output_fields=("id", "chunk_id"),
-            )
-            self._complete &= len(hits) < limit
+            best: dict[str, float] = {}
+            hits = self._search("multi", vector, limit, params, ("id", "chunk_id"))
+            complete = complete and len(hits) < limit
             for hit in hits:
                 chunk = hit["entity"]["chunk_id"]
-                near[chunk] = max(near.get(chunk, 0.0), float(hit["distance"]))
-            for chunk, score in near.items():
-                best[chunk] = best.get(chunk, 0.0) + score
-        return sorted(best.items(), key=lambda item: -item[1])
+                best[chunk] = max(best.get(chunk, 0.0), float(hit["distance"]))
+            for chunk, score in best.items():
+                sums[chunk] = sums.get(chunk, 0.0) + score
+        scored = sorted(sums.items(), key=lambda item: -item[1])
+        return [row for row in scored if _is_chunk(row[0])], complete
+
+    def _search(
+        self,
+        kind: Kind,
+        vector: object,
+        limit: int,
+        params: Mapping[str, object],
+        output_fields: Sequence[str] = ("id",),
+    ) -> list[dict[str, Any]]:
+        limits = self.scope.restrict(self.filters)
+        if limits is None:
+            return []
+        return self.milvus.search(
+            self.names[kind],
+            vector,
+            limit=limit,
+            params=params,
+            filter=limits.expression(),
+            output_fields=output_fields,
+        )
 
     def _by_maxsim(self, chunks: Sequence[str]) -> Scored:
         assert self.query.multi is not None
-        first = chunks[:RERANKED]
-        self._complete &= len(chunks) <= RERANKED
-        documents = self.milvus.token_vectors(self.names["multi"], first) if first else {}
+        documents = self.milvus.token_vectors(self.names["multi"], chunks) if chunks else {}
         return rank_by_maxsim(np.asarray(self.query.multi.vectors), documents)
+
+
+def _is_chunk(row_id: str) -> bool:
+    """Rows that others wrote to Milvus may have any id."""
+    try:
+        uuid.UUID(row_id)
+    except ValueError:
+        return False
+    return True

@@ -1,1 +1,1 @@
-"""Embedders: text to dense, sparse and multi-vector representations."""
+"""Embedders: text → dense, sparse and multi-vector representations."""

@@ -1,6 +1,6 @@
-"""Texts in groups for a model, and the groups' vectors back in the order of the texts.
+"""Texts grouped into batches for a model, and the batches' vectors put back in the order of the texts.
 
-No model and no process here: `bge_m3` makes batches of it, `devices` shares out by it, `openai` judges texts by it.
+No model and no process here. `bge_m3` makes batches, `devices` distributes work, and `openai` validates texts with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NO_TERMS: Terms = (np.empty(0, np.uint32), np.empty(0, np.float32))
 
 
 def unusable(text: str) -> str | None:
-    """Why no tokenizer can take a text: one such text would fail a whole call."""
+    """Return why no tokenizer accepts a text, or None if one does. One unusable text would fail a whole call."""
     if not text.strip():
         return "blank"
     try:
@@ -29,15 +29,15 @@ def unusable(text: str) -> str | None:
 
 
 def offsets(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the start of each row and the end of the last one; shape [rows + 1]."""
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
 def batches(lengths: Sequence[int], bound: int, padding: int) -> Iterator[list[int]]:
-    """Groups what has a length: rows × longest row ≤ `bound`, or one longer text alone.
+    """Yield the indices of nonempty rows in batches: rows × longest row ≤ `bound`, or one longer row alone.
 
-    Sorted, a group holds little padding; where neighbours are so far apart that it would pass
-    `padding`, a group more costs less. Longest first, so that memory runs out at once or not at
-    all.
+    Rows are sorted by length, so a batch has little padding; a batch ends before its padding exceeds `padding`, because
+    another batch then costs less. The longest rows come first, so memory runs out at once or not at all.
     """
     batch: list[int] = []
     padded = 0
@@ -54,7 +54,7 @@ def batches(lengths: Sequence[int], bound: int, padding: int) -> Iterator[list[i
 
 
 class Vectors:
-    """The arrays of one call, in the order of its texts: allocated once, filled batch by batch."""
+    """The vectors of one call in the order of its texts: allocated once, filled batch by batch."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Vectors:
         dimension: int,
         token_dimension: int,
     ) -> None:
-        """`token_vectors` holds how many rows of multi each text has."""
+        """Allocate the arrays; `token_vectors` is the number of multi-vector rows of each text."""
         n = len(token_vectors)
         self.kinds = frozenset(kinds)
         self._offsets = offsets(token_vectors)
@@ -89,7 +89,7 @@ class Vectors:
     ) -> Embeddings:
         sparse = multi = None
         if self._terms is not None:
-            # One empty row more, as nothing cannot be concatenated.
+            # With one extra empty row, because NumPy cannot concatenate an empty list.
             indices, values = zip(*self._terms, _NO_TERMS, strict=True)
             indptr = offsets([len(row) for row in indices[:-1]])
             sparse = Sparse(indptr, np.concatenate(indices), np.concatenate(values))

@@ -1,9 +1,9 @@
-"""BGE-M3: dense, sparse and multi vectors of a text from one pass of one model.
+"""BGE-M3: the dense, sparse and multi-vectors of a text from one forward pass of one model.
 
-FlagEmbedding loads the model; the loop over batches is ours, because its `encode` runs the first
-batch twice, pins every padded batch until it returns, fails on an empty list, and loses a whole
-call to one bad text. What a vector means is its own: a test holds every kind to its output. The
-model and its forward pass are in `bge_m3_model`.
+FlagEmbedding loads the model. The loop over batches is our own, because FlagEmbedding's `encode` runs the first batch
+twice, keeps every padded batch in memory until it returns, fails on an empty list, and loses a whole call to one bad
+text. The vectors are FlagEmbedding's: a test compares each kind with its output. The model and its forward pass are in
+`bge_m3_model`.
 """
 
 from __future__ import annotations
@@ -28,41 +28,37 @@ from resources.errors import ConfigError
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
 MODEL = "BAAI/bge-m3"
-#: The hub's branches move; a commit does not. This is the one that FlagEmbedding's users have.
+#: A commit, because the hub's branches move. FlagEmbedding's users have this one.
 REVISION = "5617a9f61b028005a4858fdac845db406aefb181"
 MAX_LENGTH = 8192
 
-#: Rows × longest row of a batch, where none is given. On 2 cores, 4 layers of the real width did
-#: 1,000 tokens/s in batches of 512 or 1,024, 400 at 2,048 and 300 at 8,192: larger ones leave the
-#: caches and are paged in anew each time. An accelerator wants its cores filled: one text of the
-#: greatest length, which must fit anyway.
+#: Default of rows × longest row in a batch. On 2 cores, 4 layers of the real width embed 1,000 tokens/s in batches of
+#: 512 or 1,024, 400 at 2,048 and 300 at 8,192: larger batches exceed the caches and are paged in again each time. An
+#: accelerator needs its cores filled: its batch is one text of maximum length, which must fit anyway.
 CPU_BATCH_TOKENS = 1024
 ACCELERATOR_BATCH_TOKENS = 8192
-#: A batch ends where its padding would pass this part of `batch_tokens`: on a CPU 64 tokens, what
-#: reading all weights once more costs (2 layers in fp32: 45 ms a batch and 0.9 ms a token).
+#: A batch ends before its padding exceeds `batch_tokens` divided by this: 64 tokens on a CPU, which cost as much as
+#: reading all weights again (2 layers in fp32: 45 ms a batch and 0.9 ms a token).
 PADDING = 16
 
-#: One model a process, one batch at a time: a second thread would share the same cores, and the
-#: tokenizer raises "Already borrowed" when two threads set its truncation.
+#: One model per process and one batch at a time: a second thread would use the same cores, and the tokenizer raises
+#: "Already borrowed" when two threads set its truncation.
 _LOCK = threading.Lock()
 
 
 class BgeM3Embedder:
     """Implements `rag_assets.pipeline.vectors.Embedder` with BGE-M3 or a model of its shape.
 
-    `model` is a folder or a hub name; a hub name other than the default needs `revision`.
-    `max_length` in tokens: what is longer is cut and counted as truncated. `batch_tokens` bounds
-    memory and changes no vector.
+    `model` is a folder or a hub name; a hub name other than the default needs `revision`. `max_length` is in tokens:
+    longer texts are cut and counted as truncated. `batch_tokens` limits memory and does not change vectors.
 
-    `precision="auto"` is fp16 on CUDA, bf16 on a CPU with instructions for it (on 2 cores 4.6 times
-    the tokens/s of fp32 with AMX, 2.1 times with AVX512-BF16), else fp32. It is part of the
-    identity, as it changes vectors: where machines of several kinds write or search the same
-    collections, name the precision. `device` is one, or several with commas between, each with a
-    process of its own; None is every CUDA device that is visible to a torch built for it, else the
-    CPU. Neither needs torch to be imported.
+    `precision="auto"` is fp16 on CUDA, bf16 on a CPU with instructions for it (on 2 cores 4.6 times the tokens/s of
+    fp32 with AMX, 2.1 times with AVX512-BF16), else fp32. Precision changes vectors and is part of the identity: set it
+    explicitly if different machines write or search the same collections. `device` is one device, or several with
+    commas between them and a process for each; None is every CUDA device that is visible to a torch built for CUDA,
+    else the CPU. Neither default imports torch.
 
-    Raises `ConfigError` here for impossible arguments, at first use for a model that cannot be
-    loaded.
+    Raises ConfigError here for invalid arguments, and at first use for a model that cannot be loaded.
     """
 
     dimension = DIMENSION
@@ -85,12 +81,14 @@ class BgeM3Embedder:
         if folder.is_dir():
             if revision is not None:
                 problems.append(
-                    f"revision={revision!r}: the folder {model} has none, its files are hashed"
+                    f"revision={revision!r}: expected none for the folder {model}, its files are hashed"
                 )
         elif not re.fullmatch(r"[\w.-]+/[\w.-]+", model):
-            problems.append(f"model={model!r}: neither a folder nor a hub name such as {MODEL}")
+            problems.append(f"model={model!r}: expected a folder or a hub name such as {MODEL}")
         elif revision is None and model != MODEL:
-            problems.append(f"revision: expected a commit of {model}, as the hub's branches move")
+            problems.append(
+                f"revision: expected a commit of {model}, because the hub's branches move"
+            )
         if not 3 <= max_length <= MAX_LENGTH:
             problems.append(f"max_length={max_length}: expected 3 to {MAX_LENGTH} tokens")
         if batch_tokens is not None and batch_tokens < 1:
@@ -105,18 +103,18 @@ class BgeM3Embedder:
         self._model = str(self._folder or model)
         self._revision = revision or REVISION
         self._max_length = max_length
-        self._device, *others = [each.strip() for each in (device or _default_device()).split(",")]
+        self._device, *others = map(str.strip, (device or _default_device()).split(","))
         self._batch_tokens = batch_tokens or (
             CPU_BATCH_TOKENS if self._device == "cpu" else ACCELERATOR_BATCH_TOKENS
         )
         self._precision = _default_precision(self._device) if precision == "auto" else precision
-        self._devices = self._processes([self._device, *others]) if others else None
+        self._devices = self._create_devices([self._device, *others]) if others else None
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
-        """Everything that changes a vector; a folder is known by its content, not by its path.
+        """Everything that changes a vector; a folder is identified by its content, not by its path.
 
-        Hashing a folder with the 2.3 GB of the real weights takes seconds, once a process.
+        Hashing a folder with the 2.3 GB of the real weights takes seconds, once per process.
         """
         return {
             "backend": "bge-m3",
@@ -129,27 +127,27 @@ class BgeM3Embedder:
         }
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """The vectors of n texts, in their order.
+        """Return the vectors of the texts, in their order.
 
-        Sparse has a term's id in the tokenizer and its greatest weight, special tokens left out; a
-        row is empty, and no failure, where no term has a positive weight. Multi has a vector for
-        each token but the first, `<s>`. A text that is blank, or on which the model fails even
-        alone, is in `failures`; a fault that would repeat for every text is raised.
+        Sparse rows contain tokenizer ids and their greatest weights, without special tokens; a row is empty, but not a
+        failure, if no term has a positive weight. Multi has a vector for each token except the first, `<s>`. `failures`
+        contains blank texts and texts on which the model fails even alone. Raises an error that would repeat for every
+        text.
         """
         if self._devices is not None:
             return self._devices.embed(texts, kinds)
         failures = {i: reason for i, text in enumerate(texts) if (reason := unusable(text))}
         if len(failures) == len(texts):
-            return _vectors([0] * len(texts), kinds).embeddings(failures)
+            return _allocate([0] * len(texts), kinds).embeddings(failures)
         with _LOCK:
             model = load(self._model, self.identity["revision"], self._device, self._precision)
-            # A text that is out already is tokenized as an empty one and has no tokens.
+            # A failed text is tokenized as an empty one and has no tokens.
             ids, truncated = model.tokenize(
                 ["" if i in failures else text for i, text in enumerate(texts)], self._max_length
             )
             failures = {i: "blank: no tokens" for i, row in enumerate(ids) if not row} | failures
             lengths = [len(row) for row in ids]
-            vectors = _vectors([max(0, length - 1) for length in lengths], kinds)
+            vectors = _allocate([max(0, length - 1) for length in lengths], kinds)
             padded = 0
             for batch in batches(lengths, self._batch_tokens, self._batch_tokens // PADDING):
                 failures |= _embed_batch(model, batch, ids, vectors)
@@ -160,10 +158,10 @@ class BgeM3Embedder:
         )
 
     def embed_queries(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """As `embed`: BGE-M3 was trained without an instruction for queries."""
+        """Embed queries like texts: BGE-M3 was trained without a query instruction."""
         return self.embed(texts, kinds)
 
-    def _processes(self, devices: Sequence[str]) -> Devices:
+    def _create_devices(self, devices: Sequence[str]) -> Devices:
         options = {
             "model": self._model,
             "revision": None if self._folder else self._revision,
@@ -174,24 +172,24 @@ class BgeM3Embedder:
         return Devices(
             "bge-m3",
             [options | {"device": device} for device in devices],
-            piece_bytes=4 * self._batch_tokens,
+            batch_bytes=4 * self._batch_tokens,
             dimension=DIMENSION,
             token_dimension=DIMENSION,
         )
 
 
-def _vectors(token_vectors: Sequence[int], kinds: Collection[Kind]) -> Vectors:
+def _allocate(token_vectors: Sequence[int], kinds: Collection[Kind]) -> Vectors:
     return Vectors(token_vectors, kinds, DIMENSION, DIMENSION)
 
 
 def _embed_batch(
     model: BgeM3Model, batch: list[int], ids: Sequence[list[int]], vectors: Vectors
 ) -> dict[int, str]:
-    """Fills in the vectors of a batch and returns its failures, by the texts' indices.
+    """Add the vectors of a batch to `vectors`; return the failures by text index.
 
-    A batch that fails is halved, down to the one bad text: its neighbours lose nothing. Before a
-    text is blamed, the model has to embed a harmless one; where that fails too, the fault is the
-    model's or the device's and would repeat for every text: it is raised.
+    Halves a failed batch down to the one bad text, so its neighbours succeed. Before a text counts as bad, the model
+    must embed a harmless one. If that fails too, the fault is the model's or the device's and would repeat: it is
+    raised.
     """
     failures: dict[int, str] = {}
     pending = [batch]
@@ -200,19 +198,20 @@ def _embed_batch(
         try:
             vectors.put(rows, model.forward([ids[i] for i in rows], vectors.kinds))
             continue
-        except Exception as error:  # kernels and allocators share no base class
+        # The errors of kernels and allocators share no base class.
+        except Exception as error:
             if len(rows) == 1:
                 model.forward([model.harmless], vectors.kinds)
                 failures[rows[0]] = f"{type(error).__name__}: {error}"
                 continue
-        # Outside of the handler: its traceback holds the failed batch's tensors.
+        # Outside the handler, whose traceback keeps the failed batch's tensors in memory.
         half = len(rows) // 2
         pending += [rows[half:], rows[:half]]
     return failures
 
 
 def _folder_hash(folder: Path) -> str:
-    """SHA-256 over the names and contents of a folder's model files."""
+    """Return the SHA-256 of the names and contents of a folder's model files."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
         stat = path.stat()
@@ -222,13 +221,13 @@ def _folder_hash(folder: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _file_hash(path: Path, size: int, mtime_ns: int) -> str:
-    """SHA-256 of a file. Size and time are the cache's: a file that changed is read again."""
+    """Return the SHA-256 of a file. Size and time are cache keys: a changed file is read again."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _default_device() -> str:
-    """Every visible CUDA device where torch is built for them, else the CPU; torch is not imported."""
+    """Return every visible CUDA device if torch is built for CUDA, else the CPU. Does not import torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible in ("", "-1") or "+cpu" in importlib.metadata.version("torch"):
         return "cpu"

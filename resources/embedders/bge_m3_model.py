@@ -1,6 +1,6 @@
-"""BGE-M3 in memory: fetched, checked, loaded by FlagEmbedding; its tokenizer and its forward pass.
+"""BGE-M3 in memory: downloaded, checked, loaded by FlagEmbedding; its tokenizer and its forward pass.
 
-Which texts form a batch, what happens when one fails and what identifies the model is in `bge_m3`.
+Batches, failures of texts and the identity of the model are in `bge_m3`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from resources.errors import ConfigError
 
 DIMENSION = 1024
 HEADS = ("colbert_linear.pt", "sparse_linear.pt")
-#: What the model is loaded from, and nothing else: a new README in the folder changes no vector.
+#: The files that determine the vectors; a new README in the folder does not.
 MODEL_FILES = (
     "config.json",
     "tokenizer.json",
@@ -37,41 +37,42 @@ MODEL_FILES = (
 
 
 class BgeM3Model:
-    """The loaded model with its tokenizer, and the one forward pass."""
+    """The loaded model with its tokenizer."""
 
     def __init__(self, flag: Any, device: str) -> None:
-        # FlagEmbedding's object is kept: when it is collected it moves its model to the CPU.
+        # Keep FlagEmbedding's object: when it is garbage-collected, it moves its model to the CPU.
         self._flag = flag
         self._tokenizer = flag.tokenizer
         self._module = flag.model.to(device).eval()
         self._device = device
-        # FlagEmbedding's own list; <mask> is not in it.
+        # The list of FlagEmbedding, which does not contain <mask>.
         names = ("cls_token", "eos_token", "pad_token", "unk_token")
         self._weightless = [getattr(self._tokenizer, f"{name}_id") for name in names]
-        # Two positions of XLM-RoBERTa's table are reserved: it counts from the padding's id + 1.
-        self.longest: int = self._module.config.max_position_embeddings - 2
-        self.harmless = self.tokenize(["a"], self.longest)[0][0]
+        # XLM-RoBERTa reserves two positions: it counts from the padding id + 1.
+        self.max_length: int = self._module.config.max_position_embeddings - 2
+        self.harmless = self.tokenize(["a"], self.max_length)[0][0]
 
     def tokenize(self, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], int]:
-        """Token ids of each text, none if only special tokens; how many texts were cut.
+        """Return the token ids of each text, none if it has only special tokens, and the number of truncated texts.
 
-        Raises `ConfigError` for more than the model's position table holds.
+        Raises ConfigError if `max_length` exceeds the model's position table.
         """
-        if max_length > self.longest:
+        if max_length > self.max_length:
             raise ConfigError(
-                f"max_length={max_length}: this model takes {self.longest} tokens.\nSet max_length={self.longest}."
+                f"max_length={max_length}: this model takes at most {self.max_length} tokens.\n"
+                f"Set max_length={self.max_length}."
             )
         encoded = self._tokenizer(list(texts), truncation=True, max_length=max_length)
         special = self._tokenizer.num_special_tokens_to_add()
         ids = [row if len(row) > special else [] for row in encoded["input_ids"]]
-        # Only asked of full rows, as each answer copies what was cut off.
+        # Check full rows only: each access to `overflowing` copies the removed tokens.
         full = (text for text in encoded.encodings if len(text) == max_length)
         return ids, sum(bool(text.overflowing) for text in full)
 
     def forward(self, ids: Sequence[list[int]], kinds: Collection[Kind]) -> Embeddings:
-        """The vectors of one batch, copied out of its padding and off the device.
+        """Return the vectors of one batch, without padding and in main memory.
 
-        Raises `ValueError` for vectors that must not be stored, else what torch raises.
+        Raises ValueError for vectors that must not be stored, or an error of torch.
         """
         import torch
 
@@ -102,43 +103,44 @@ class BgeM3Model:
         return Embeddings(dense, sparse, multi)
 
     def _lexical_weights(self, ids: NDArray[np.int64], weights: NDArray[np.float32]) -> Sparse:
-        """The greatest weight of each token of a row; both arguments [rows, longest]."""
+        """Return the greatest weight of each token in a row; both arguments have shape [rows, longest row]."""
         if not np.isfinite(weights).all():
-            raise ValueError("sparse weights that are not finite")
+            raise ValueError("sparse weights are not finite")
         kept = (weights > 0) & ~np.isin(ids, self._weightless)
-        # Row and token in one number: sorted once, equal tokens of a row stand together.
+        # Row and token form one number: one sort groups the equal tokens of a row.
         keys = (np.nonzero(kept)[0] << 32) | ids[kept]
         order = np.argsort(keys)
         keys, values = keys[order], weights[kept][order]
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
-        if len(starts):  # reduceat takes no empty array
+        # reduceat rejects an empty array.
+        if len(starts):
             keys, values = keys[starts], np.maximum.reduceat(values, starts)
         indptr = np.searchsorted(keys, np.arange(len(ids) + 1) << 32)
         return Sparse(indptr, (keys & 0xFFFFFFFF).astype(np.uint32), values)
 
 
 def _unit(kind: Kind, vectors: Any) -> NDArray[np.float32]:
-    """A tensor's rows at L2 norm 1. In float32, as bf16 would leave norms off by up to 4e-3."""
+    """Return a tensor's rows with L2 norm 1. In float32: in bf16, norms would be off by up to 4e-3."""
     vectors = vectors.float()
     norms = vectors.norm(dim=-1, keepdim=True)
     if not bool((norms.isfinite() & (norms > 0)).all()):
-        raise ValueError(f"{kind} vectors that are not finite, or zero")
+        raise ValueError(f"{kind} vectors are not finite, or zero")
     return (vectors / norms).cpu().numpy()
 
 
 @lru_cache(maxsize=1)
 def load(model: str, revision: str, device: str, precision: str) -> BgeM3Model:
-    """The model, 2.3 GB in fp32, 1.1 GB else; kept for the process, as Dagster rebuilds resources.
+    """Return the model: 2.3 GB in fp32, else 1.1 GB. Cached per process, because Dagster rebuilds resources.
 
-    `revision` is a folder's hash, so that changed files are loaded anew. Raises `ConfigError` for a
-    model that cannot be had or is no BGE-M3.
+    For a folder, `revision` is its hash, so changed files are loaded again. Raises ConfigError for a model that cannot
+    be downloaded or is not a BGE-M3.
     """
-    # 4.7 s and 460 MB resident on 2 cores: not before the first text.
+    # Import cost on 2 cores: 4.7 s and 460 MB resident, so not before the first text.
     import torch
     from FlagEmbedding import BGEM3FlagModel
 
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={device!r}: this torch sees no CUDA device.\nSet device='cpu'.")
+        raise ConfigError(f"device={device!r}: torch finds no CUDA device.\nSet device='cpu'.")
     folder = Path(model).expanduser()
     if not folder.is_dir():
         folder = _download(model, revision)
@@ -150,9 +152,9 @@ def load(model: str, revision: str, device: str, precision: str) -> BgeM3Model:
     if size != DIMENSION:
         problems.append(f"hidden_size: expected {DIMENSION}, found {size}")
     if problems:
-        # FlagEmbedding would go on with random heads where they are missing.
+        # FlagEmbedding would replace missing heads with random ones.
         raise ConfigError(
-            f"{folder} is no BGE-M3:\n"
+            f"{folder} is not a BGE-M3 model:\n"
             + "\n".join(f"- {p}" for p in problems)
             + "\nSet model='BAAI/bge-m3'."
         )
@@ -167,15 +169,15 @@ def load(model: str, revision: str, device: str, precision: str) -> BgeM3Model:
 
 
 def _download(model: str, revision: str) -> Path:
-    """The folder in the hub's cache, filled if need be. FlagEmbedding itself takes no revision."""
+    """Return the model's folder in the hub cache, downloaded if necessary. FlagEmbedding itself accepts no revision."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=list(MODEL_FILES)))
     except Exception as error:
-        # Offline, unknown, gated, full disk: the hub's reasons have no common base class.
+        # Offline, unknown, gated, full disk: the hub's errors share no base class.
         raise ConfigError(
-            f"{model} at {revision} cannot be fetched: {error}\n"
-            "Set model to a folder that holds it, or fetch it where the hub can be reached:\n"
+            f"{model} at {revision} cannot be downloaded: {error}\n"
+            "Set model to a folder that contains it, or download it with access to the hub:\n"
             f"hf download {model} --revision {revision}"
         ) from error

@@ -1,7 +1,7 @@
-"""The process of one device: `python -m resources.embedders.device_worker FD` embeds what it is sent.
+"""The process of one device: `python -m resources.embedders.device_worker FD` embeds texts from an inherited socket.
 
-First come the embedder's name and options, then (texts, kinds) again and again. Started and watched by `devices`; it
-ends at the end of its socket.
+It receives the embedder's name and options first, then pairs (texts, kinds). `devices` starts and watches it; it exits
+when its socket closes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from resources.fault_injection import fault_point
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    # The parent handles Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
-    with suppress(EOFError, ConnectionError):  # the parent is gone
+    # These errors mean that the parent is gone.
+    with suppress(EOFError, ConnectionError):
         spec, options = connection.recv()
         embedder = create_embedder(spec, **options)
         while True:
@@ -29,7 +31,8 @@ def main() -> None:
                 answer = embedder.embed(texts, kinds)
             except RagError as error:
                 answer = error
-            except Exception as error:  # the library's own may not be known to the parent
+            # The parent may be unable to unpickle a library's exception class.
+            except Exception as error:
                 answer = RuntimeError(f"{type(error).__name__}: {error}")
             connection.send(answer)
 

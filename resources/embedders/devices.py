@@ -1,7 +1,7 @@
-"""Several devices: a process for each, with a model of its own, and whoever is free takes the next texts.
+"""Several devices: one process and one model for each; an idle process takes the next texts.
 
-Longest first and in pieces of equal size, so that all are done at about the same time. A process that dies is noticed:
-its texts are given to a new one, once. What a process does is in `device_worker`.
+Texts are sent longest first and in batches of equal size, so that all processes finish at about the same time. If a
+process dies, a new one embeds its texts, once. `device_worker` is the code of a process.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from resources.child_process import ChildProcess
 from resources.embedders.batches import Vectors, batches
 from resources.errors import EmbedderDied
 
-#: Pieces of a call for each device, if they are not too small: with more they end closer together, with fewer there is
-#: more to sort by length in each.
-PIECES = 4
+#: Batches of a call for each device, unless they become too small. With more, the processes finish closer together;
+#: with fewer, each batch has more texts to sort by length.
+BATCHES_PER_DEVICE = 4
 
 
 class Devices:
-    """The embedder `spec` in a process for each of `options`, which differ in their device.
+    """The embedder `spec` in one process for each of `options`, which differ in their device.
 
-    `piece_bytes` of UTF-8 are enough work to be worth sending, and a call of no more, a query, goes to the first
-    process. (A token of XLM-RoBERTa is three to five bytes in every script.) Processes start when there is work for
-    them and end with this object, or with this process.
+    `batch_bytes` of UTF-8 is the smallest amount of work for one process; a smaller call, such as a query, goes to the
+    first process. (A token of XLM-RoBERTa is three to five bytes in every script.) Processes start when they have work
+    and end with this object or with this process.
     """
 
     def __init__(
@@ -38,63 +38,66 @@ class Devices:
         spec: str,
         options: Sequence[Mapping[str, Any]],
         *,
-        piece_bytes: int,
+        batch_bytes: int,
         dimension: int,
         token_dimension: int,
     ) -> None:
-        # Else the threads of each process were as many as there are cores.
+        # By default, each process would start one thread per core.
         threads = os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // len(options))
-        self._devices = [_Device(spec, each, {"OMP_NUM_THREADS": str(threads)}) for each in options]
-        self._piece_bytes = piece_bytes
+        environment = {"OMP_NUM_THREADS": str(threads)}
+        self._devices = [_Device(spec, of_device, environment) for of_device in options]
+        self._batch_bytes = batch_bytes
         self._dimensions = (dimension, token_dimension)
         self._lock = threading.Lock()
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """As one embedder would; raises what one raises, and EmbedderDied."""
+        """Embed texts like a single embedder. Raises its errors, and EmbedderDied."""
         sizes = [len(text.encode("utf-8", "surrogatepass")) + 1 for text in texts]
-        bound = max(self._piece_bytes, sum(sizes) // (PIECES * len(self._devices)))
+        bound = max(self._batch_bytes, sum(sizes) // (BATCHES_PER_DEVICE * len(self._devices)))
         waiting = deque(batches(sizes, bound, padding=bound))
-        parts: list[tuple[list[int], Embeddings]] = []
+        results: list[tuple[list[int], Embeddings]] = []
 
         def work(device: _Device) -> None:
             while waiting:
                 try:
                     rows = waiting.popleft()
-                except IndexError:  # another one took the last
+                # Another thread took the last batch.
+                except IndexError:
                     return
-                parts.append((rows, device.embed([texts[i] for i in rows], tuple(kinds))))
+                results.append((rows, device.embed([texts[i] for i in rows], tuple(kinds))))
 
         with self._lock, ThreadPoolExecutor(len(self._devices)) as threads:
-            working = [threads.submit(work, device) for device in self._devices[: len(waiting)]]
+            futures = [threads.submit(work, device) for device in self._devices[: len(waiting)]]
             try:
-                for done in as_completed(working):
-                    done.result()
+                for future in as_completed(futures):
+                    future.result()
             finally:
-                waiting.clear()  # where one failed, the others stop after what they are at
-        return self._joined(len(texts), parts, kinds)
+                # If one failed, the others stop after their current batch.
+                waiting.clear()
+        return self._join(len(texts), results, kinds)
 
-    def _joined(
-        self, n: int, parts: list[tuple[list[int], Embeddings]], kinds: Collection[Kind]
+    def _join(
+        self, n: int, results: list[tuple[list[int], Embeddings]], kinds: Collection[Kind]
     ) -> Embeddings:
-        """Empties `parts` as it goes: of multi-vectors there would be two copies."""
+        """Join the results; empties `results` on the way, else there would be two copies of the multi-vectors."""
         token_vectors = np.zeros(n, np.int64)
         failures: dict[int, str] = {}
-        for rows, part in parts:
-            failures |= {rows[i]: reason for i, reason in part.failures.items()}
-            if part.multi is not None:
-                token_vectors[rows] = np.diff(part.multi.offsets)
+        for rows, result in results:
+            failures |= {rows[i]: reason for i, reason in result.failures.items()}
+            if result.multi is not None:
+                token_vectors[rows] = np.diff(result.multi.offsets)
         counts = {
-            name: sum(getattr(part, name) for _, part in parts)
+            name: sum(getattr(result, name) for _, result in results)
             for name in ("truncated", "tokens", "padding")
         }
         vectors = Vectors(token_vectors, kinds, *self._dimensions)
-        while parts:
-            vectors.put(*parts.pop())
+        while results:
+            vectors.put(*results.pop())
         return vectors.embeddings(failures, **counts)
 
 
 class _Device:
-    """One process, started at its first texts."""
+    """One process, started with its first texts."""
 
     def __init__(self, spec: str, options: Mapping[str, Any], environment: Mapping[str, str]):
         self._start = (spec, dict(options))
@@ -102,7 +105,7 @@ class _Device:
         self._child: ChildProcess | None = None
 
     def embed(self, texts: list[str], kinds: tuple[Kind, ...]) -> Embeddings:
-        # An innocent process may be killed from outside: only a second death is told of.
+        # The first death may have an outside cause, such as a kill: try again once.
         answer = self._ask(texts, kinds) or self._ask(texts, kinds, attempt=2)
         if isinstance(answer, Embeddings):
             return answer
@@ -112,7 +115,7 @@ class _Device:
     def _ask(
         self, texts: list[str], kinds: tuple[Kind, ...], attempt: int = 1
     ) -> Embeddings | Exception | None:
-        # Taken out meanwhile: after an exchange that broke off halfway, its next answer would be a wrong one.
+        # Detach the process during the exchange: after an interrupted one, its next answer would be the wrong one.
         child, self._child = self._child, None
         try:
             if child is None:
@@ -132,6 +135,6 @@ class _Device:
         spec, options = self._start
         return EmbedderDied(
             f"The process of {spec} on {options.get('device')} died twice ({death}) over {len(texts)} texts; "
-            "its last words are in the run's log.\n"
-            "Where memory ran out (signal 9), fewer tokens at a time need less: set RAG_BGE_M3_BATCH_TOKENS."
+            "the run's log contains its last output.\n"
+            "If memory ran out (signal 9), set a smaller RAG_BGE_M3_BATCH_TOKENS."
         )

@@ -1,13 +1,13 @@
-"""Vectors from the words alone: no model, no download, the embedded default.
+"""Vectors from words only: no model, no download, the default of the embedded stack.
 
-Words, and pairs of characters where a script has no spaces, are hashed into the three kinds of
-vectors. Nothing is learned; what a term is, `lexical_terms.py` says. Document frequencies have no
-place here, as a stored vector must not depend on other documents: queries are where they belong.
+Words, and pairs of characters in scripts without spaces, are hashed into the three kinds of vectors. Nothing is
+learned; `lexical_terms` defines the terms. Stored vectors must not depend on other documents, so document frequencies
+apply only to queries.
 
-The bits of a vector depend on its text alone, not on the batch, the process or the machine. This
-rests on: BLAKE2b; sums of integers below 2**53, which float64 adds exactly in any order; + - * /
-sqrt, which IEEE 754 rounds in one way only (no log, no pow, no BLAS). Characters newer than
-Unicode 14 (Python 3.11) follow the Unicode tables of the Python at hand.
+The bits of a vector depend on its text only, not on the batch, the process or the machine. This relies on BLAKE2b; on
+sums of integers below 2**53, which are exact in float64 in any order; and on + - * / sqrt, which IEEE 754 rounds in one
+way (no log, no pow, no BLAS). Characters newer than Unicode 14 (Python 3.11) follow the Unicode tables of the running
+Python.
 """
 
 from __future__ import annotations
@@ -34,65 +34,73 @@ from resources.embedders.lexical_terms import (
     tokenize,
 )
 
-VERSION = "2"  # raise it when code here or in lexical_terms.py gives any text another vector
+#: Increase this when a change here or in lexical_terms.py changes the vector of any text.
+VERSION = "2"
 DIMENSION = 1024
 TOKEN_DIMENSION = 128
-MAX_TOKEN_VECTORS = 512  # per text; dense and sparse read all of it
-# MaxSim counts every token alike: what is worth less (of; pairs of hiragana) gets a vector only
-# where a text has nothing else. nDCG@10 .85 -> .88 on English, .79 -> .87 on Arabic, as before on
-# Japanese, with a seventh to a third fewer vectors.
+#: Limit per text; dense and sparse vectors read the whole text.
+MAX_TOKEN_VECTORS = 512
+#: MaxSim counts every token equally, so tokens of lower weight ("of", pairs of hiragana) get a vector only if a text
+#: has no others. nDCG@10 .85 -> .88 on English, .79 -> .87 on Arabic, unchanged on Japanese, with 1/7 to 1/3 fewer
+#: vectors.
 MIN_VECTOR_WEIGHT = 3
-# Of a feature in a token's vector: with a single slot of 128, some token of any text collides.
+#: Slots of a feature in a token's vector. With one slot of 128, some tokens of any text collide.
 TOKEN_SLOTS = 8
 
-# BM25's saturation on the documents' side; a constant where BM25 has the average length. It is in letters, as chunks
-# are cut by characters: one of 1,000 has 150 tokens in English, 900 in Chinese (in tokens, 200, nDCG@10 on Japanese
+# BM25's saturation for documents, with a constant in place of the average length. It is in letters, because chunks are
+# split by characters: a chunk of 1,000 has 150 tokens in English, 900 in Chinese (in tokens, 200, nDCG@10 on Japanese
 # articles is .944, not .955). Chosen on English, Arabic and Japanese, where 500 to 1,000 are within .003.
 K1 = 0.8
 B = 0.75
 REFERENCE_LENGTH = 700
 
-# Of a hybrid's score: the dense vectors are the same words, hashed, and add inflections and misspellings by n-grams.
+#: Share of a hybrid score: dense vectors hash the same words, and their n-grams match inflections and misspellings.
 DENSE_SHARE = 0.2
 
-# Slices bound the memory of a batch, and forgetting tokens the memory of a process.
+# Slices limit the memory of a batch; discarding a full lexicon limits the memory of a process.
 SLICE_TEXTS = 512
 SLICE_CHARACTERS = 250_000
-LEXICON_SIZE = 4_000_000  # characters of the tokens known, and 10 more a token: about 100 MB
+#: Characters of the tokens in a lexicon, plus 10 a token: about 100 MB.
+LEXICON_SIZE = 4_000_000
 
 
 class _Lexicon(dict[str, int]):
-    """Numbers tokens as first seen, and holds their terms and features as one CSR matrix each.
+    """Token numbers in order of appearance, and the tokens' terms and features as one CSR matrix each.
 
-    The numbers depend on what was seen before and so must never reach a vector.
+    The numbers depend on earlier texts, so they must never affect a vector.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.size = 0
-        self.worth = array("i")  # of the token's first term
-        self.words = bytearray()  # whether it is one
+        # For each token: the weight of its first term, whether it is a word, and its letters.
+        self.first_weights = array("i")
+        self.words = bytearray()
         self.letters = array("B")
+        # For each term of a token.
         self.terms = array("I")
         self.term_weights = array("i")
         self.term_starts = array("q", [0])
-        self.slots = array("H")  # in the dense vector
-        self.token_slots = bytearray()  # in a token's vector: TOKEN_SLOTS a feature, sign in bit 7
-        self.slot_weights = array("i")  # signed, at most 1024, as are the next
+        # For each feature of a token: its slot in the dense vector, its TOKEN_SLOTS slots in the token's vector (sign
+        # in bit 7), and its signed weights, at most 1024.
+        self.slots = array("H")
+        self.token_slots = bytearray()
+        self.slot_weights = array("i")
         self.token_slot_weights = array("i")
         self.slot_starts = array("q", [0])
 
     def __missing__(self, token: str) -> int:
         terms, ngrams = analyze(token)
         self.size += len(token) + 10
-        self.worth.append(terms[0][1])
+        self.first_weights.append(terms[0][1])
         self.words.append(is_word(token))
         self.letters.append(letters(token))
         for term, weight in terms:
-            self.terms.append(int.from_bytes(_digest(term)[:4], "little") >> 1)  # below 2**31
+            # Term ids are below 2**31.
+            self.terms.append(int.from_bytes(_digest(term)[:4], "little") >> 1)
             self.term_weights.append(weight)
-            # A weight enters a product of two dense vectors twice, hence its root. In a token's own
-            # vector the n-grams matter more: nDCG@10 .88 -> .89 on English, .87 -> .88 on Arabic.
+            # A product of two dense vectors contains the weight twice, hence the root. In a token's own vector, n-grams
+            # count more: nDCG@10 .88 -> .89 on English, .87 -> .88 on Arabic.
             root = math.sqrt(weight / FULL)
             self._add_feature(term, root, root / 2 if ngrams else root)
         for ngram in ngrams:
@@ -114,14 +122,14 @@ class _Lexicon(dict[str, int]):
 
 
 def _digest(key: str) -> bytes:
-    # "surrogatepass": lone surrogates come out of broken files, and are no reason to stop.
+    # "surrogatepass": lone surrogates from broken files must not stop the run.
     return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8 + TOKEN_SLOTS).digest()
 
 
 def _entries(
     starts: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the entries of these rows of a CSR matrix lie, and how many each row has."""
+    """Return the positions of the entries of these rows of a CSR matrix, and the number of entries of each row."""
     lengths = starts[rows + 1] - starts[rows]
     shifts = starts[rows] - (np.cumsum(lengths) - lengths)
     return np.repeat(shifts, lengths) + np.arange(lengths.sum()), lengths
@@ -130,13 +138,14 @@ def _entries(
 def _unit_sums(
     slots: NDArray[np.int64], weights: NDArray[np.generic], rows: int, columns: int
 ) -> NDArray[np.float32]:
-    """Adds the whole-numbered weights up by slot, and makes rows of L2 norm 1 of them."""
+    """Return the sums of the whole-number weights by slot, as rows of L2 norm 1."""
     sums = np.asarray(np.bincount(slots, weights, rows * columns), np.float64)
     sums = sums.reshape(rows, columns)
     peaks = np.abs(sums).max(axis=1, keepdims=True)
-    cancelled = peaks[:, 0] == 0  # features of one slot and opposite signs, or none at all
+    # Rows without features, or with features of opposite signs in the same slots.
+    cancelled = peaks[:, 0] == 0
     sums[cancelled, 0] = peaks[cancelled, 0] = 1
-    # In 20 bits the sum of the squares, too, is exact in any order.
+    # With 20 bits, the sum of the squares is also exact in any order.
     whole = np.rint(sums * (2.0**20 / peaks))
     return (whole / np.sqrt((whole * whole).sum(axis=1, keepdims=True))).astype(np.float32)
 
@@ -170,56 +179,57 @@ class _Slice:
 
     def dense(self) -> NDArray[np.float32]:
         lexicon, count = self.lexicon, len(self.lengths)
-        where, repeats = _entries(np.frombuffer(lexicon.slot_starts, np.int64), self.distinct)
-        # 1, 1.33, 1.5 … below 2, in whole 1/256: a slot's sum stays an integer.
+        positions, repeats = _entries(np.frombuffer(lexicon.slot_starts, np.int64), self.distinct)
+        # 1, 1.33, 1.5 … below 2, in units of 1/256, so a slot's sum stays an integer.
         saturated = np.rint(512.0 * self.counts / (self.counts + 1.0))
         slots = np.repeat(self.rows * DIMENSION, repeats)
-        slots += np.frombuffer(lexicon.slots, np.uint16)[where]
+        slots += np.frombuffer(lexicon.slots, np.uint16)[positions]
         weights = np.repeat(saturated, repeats)
-        weights *= np.frombuffer(lexicon.slot_weights, np.int32)[where]
+        weights *= np.frombuffer(lexicon.slot_weights, np.int32)[positions]
         vectors = _unit_sums(slots, weights, count, DIMENSION)
         vectors[self.lengths == 0] = 0
         return vectors
 
     def sparse(self, query: bool) -> Sparse:
-        """A document's tf saturates, by length; a query's is weighted by what the term is worth."""
+        """Return BM25-like weights: saturated and length-normalised for documents, term weights for queries."""
         lexicon, count = self.lexicon, len(self.lengths)
-        where, repeats = _entries(np.frombuffer(lexicon.term_starts, np.int64), self.distinct)
-        terms = np.frombuffer(lexicon.terms, np.uint32)[where].astype(np.int64)
+        positions, repeats = _entries(np.frombuffer(lexicon.term_starts, np.int64), self.distinct)
+        terms = np.frombuffer(lexicon.terms, np.uint32)[positions].astype(np.int64)
         counts = np.repeat(self.counts, repeats)
         if query:
-            weights = np.frombuffer(lexicon.term_weights, np.int32)[where]
-            counts = counts * np.where(np.repeat(self._amid(), repeats), AMID_CHARACTERS, weights)
+            weights = np.frombuffer(lexicon.term_weights, np.int32)[positions]
+            amid_characters = np.repeat(self._words_amid_characters(), repeats)
+            counts = counts * np.where(amid_characters, AMID_CHARACTERS, weights)
         keys, inverse = np.unique(np.repeat(self.rows << 32, repeats) | terms, return_inverse=True)
         tf = np.bincount(inverse, counts, len(keys))
         rows = keys >> 32
         if query:
             values = tf / FULL
         else:
-            size = np.frombuffer(lexicon.letters, np.uint8)[self.numbers]
-            lengths = np.bincount(self.texts, size, count)
+            letters_of_tokens = np.frombuffer(lexicon.letters, np.uint8)[self.numbers]
+            lengths = np.bincount(self.texts, letters_of_tokens, count)
             values = tf * (K1 + 1) / (tf + K1 * (1 - B + B * lengths[rows] / REFERENCE_LENGTH))
         indptr = _offsets(np.bincount(rows, minlength=count))
         return Sparse(indptr, (keys & 0xFFFFFFFF).astype(np.uint32), values.astype(np.float32))
 
-    def _amid(self) -> NDArray[np.bool_]:
-        """Of each distinct token: a word, in a text most of whose tokens are none."""
+    def _words_amid_characters(self) -> NDArray[np.bool_]:
+        """Return for each distinct token whether it is a word in a text whose tokens are mostly not words."""
         words = np.frombuffer(self.lexicon.words, np.bool_)[self.distinct]
-        of_text = np.bincount(self.rows, words * self.counts, len(self.lengths))
-        return words & (2 * of_text < self.lengths)[self.rows]
+        word_counts = np.bincount(self.rows, words * self.counts, len(self.lengths))
+        return words & (2 * word_counts < self.lengths)[self.rows]
 
     def multi(self) -> tuple[Multi, int]:
-        """The token vectors, and how many texts have more tokens than get one."""
+        """Return the token vectors, and the number of texts with more tokens than vectors."""
         lexicon, count = self.lexicon, len(self.lengths)
-        worthy = np.frombuffer(lexicon.worth, np.int32)[self.numbers] >= MIN_VECTOR_WEIGHT
-        worthy |= (np.bincount(self.texts[worthy], minlength=count) == 0)[self.texts]
-        lengths = np.bincount(self.texts[worthy], minlength=count)
+        kept = np.frombuffer(lexicon.first_weights, np.int32)[self.numbers] >= MIN_VECTOR_WEIGHT
+        kept |= (np.bincount(self.texts[kept], minlength=count) == 0)[self.texts]
+        lengths = np.bincount(self.texts[kept], minlength=count)
         places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        numbers = self.numbers[worthy][places < MAX_TOKEN_VECTORS]
+        numbers = self.numbers[kept][places < MAX_TOKEN_VECTORS]
         distinct, inverse = np.unique(numbers, return_inverse=True)
-        where, repeats = _entries(np.frombuffer(lexicon.slot_starts, np.int64), distinct)
-        slots = np.frombuffer(lexicon.token_slots, np.uint8).reshape(-1, TOKEN_SLOTS)[where]
-        weights = np.frombuffer(lexicon.token_slot_weights, np.int32)[where, None]
+        positions, repeats = _entries(np.frombuffer(lexicon.slot_starts, np.int64), distinct)
+        slots = np.frombuffer(lexicon.token_slots, np.uint8).reshape(-1, TOKEN_SLOTS)[positions]
+        weights = np.frombuffer(lexicon.token_slot_weights, np.int32)[positions, None]
         weights = np.where(slots < 128, weights, -weights)
         rows = np.repeat(np.arange(len(distinct)) * TOKEN_DIMENSION, repeats)[:, None]
         slots = rows + slots % TOKEN_DIMENSION
@@ -233,14 +243,15 @@ def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class LexicalEmbedder:
-    """The `Embedder` without a model. Documents and queries differ in their sparse weights only.
+    """An `Embedder` without a model. Documents and queries differ only in their sparse weights.
 
-    Threads may share one: they take turns.
+    Threads may share an instance: they take turns.
     """
 
     dimension = DIMENSION
     token_dimension = TOKEN_DIMENSION
-    vocabulary = 2**31  # terms are 31 bits of a hash
+    #: Terms are 31 bits of a hash.
+    vocabulary = 2**31
 
     def __init__(self) -> None:
         self._lexicon = _Lexicon()
@@ -264,25 +275,28 @@ class LexicalEmbedder:
         }
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """Embeds documents' texts; a text of nothing but white space is a failure."""
+        """Embed texts of documents; a text with only white space is a failure."""
         return self._embed(texts, kinds, query=False)
 
     def embed_queries(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """Embeds queries, in the same spaces."""
+        """Embed queries, in the same vector spaces."""
         return self._embed(texts, kinds, query=True)
 
     def weigh_queries(self, queries: Sparse, statistics: TermStatistics) -> Sparse:
-        """The worth by form, halved in effect where the frequency is known: nDCG@10 on passages .957 -> .968 English,
-        .927 -> .939 Japanese, .910 -> .929 Arabic, .963 -> .972 Chinese, .932 -> .945 Persian.
+        """Multiply the root of the weights by the terms' rarity; return them unchanged without statistics.
+
+        nDCG@10 on passages .957 -> .968 English, .927 -> .939 Japanese, .910 -> .929 Arabic, .963 -> .972 Chinese,
+        .932 -> .945 Persian.
         """
         if not statistics.texts:
             return queries
         return replace(queries, values=np.sqrt(queries.values) * statistics.rarity(queries.indices))
 
     def fusion_weights(self, query: str) -> Mapping[Kind, float]:
-        """Of a hybrid search: the dense side's as far as the query is words. A script without spaces has no n-grams.
+        """Return the weights of a hybrid search: the dense weight is DENSE_SHARE times the share of words in the query.
 
-        Were it a fifth there, too, nDCG@10 would be .001 less on Japanese, .003 on Chinese.
+        Scripts without spaces have no n-grams: with a dense weight of .2, nDCG@10 is .001 lower on Japanese, .003 on
+        Chinese.
         """
         tokens = tokenize(query)
         dense = DENSE_SHARE * sum(map(is_word, tokens)) / max(1, len(tokens))
@@ -296,7 +310,7 @@ class LexicalEmbedder:
         truncated = 0
         for start, end in _slices(texts):
             with self._lock:
-                # Taken away meanwhile: one that an interrupt left half written is never seen again.
+                # Detach the lexicon while it is in use: if an interrupt leaves it half-written, it is discarded.
                 lexicon, self._lexicon = self._lexicon, _Lexicon()
                 part = _Slice(texts[start:end], lexicon)
                 lengths[start:end] = part.lengths
@@ -305,18 +319,16 @@ class LexicalEmbedder:
                 if "sparse" in kinds:
                     sparse.append(part.sparse(query))
                 if "multi" in kinds:
-                    matrices, longer = part.multi()
-                    multi.append(matrices)
-                    truncated += longer
+                    token_vectors, longer_texts = part.multi()
+                    multi.append(token_vectors)
+                    truncated += longer_texts
                 if lexicon.size < LEXICON_SIZE:
                     self._lexicon = lexicon
         return Embeddings(
             dense=dense if "dense" in kinds else None,
             sparse=_join_sparse(sparse) if "sparse" in kinds else None,
             multi=_join_multi(multi) if "multi" in kinds else None,
-            failures={
-                int(i): "blank: nothing but white space" for i in np.flatnonzero(lengths == 0)
-            },
+            failures={int(i): "blank: only white space" for i in np.flatnonzero(lengths == 0)},
             truncated=truncated,
             tokens=int(lengths.sum()),
         )

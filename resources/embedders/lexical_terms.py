@@ -1,8 +1,7 @@
-"""The lexical embedder's analysis: a text's tokens, and the terms that stand for a token.
+"""The lexical embedder's analysis: the tokens of a text, and the terms and n-grams of a token.
 
-No hashing and no vectors. Rules of script and form alone, no lists of words: so they also hold for
-languages nobody thought of.
-Whatever changes here changes vectors: raise `VERSION` in `lexical.py`.
+No hashing and no vectors. The rules use script and form only, no word lists, so they apply to any language. Changes
+here change vectors: increase `VERSION` in `lexical.py`.
 """
 
 from __future__ import annotations
@@ -11,21 +10,27 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-# What a term is worth, of FULL, by form alone: frequent words are short (Zipf). Tuned on English
-# (XQuAD) and Japanese (JSQuAD); nDCG@10 within .01 of BM25 with document frequencies there and on
-# Chinese and Persian.
+#: Maximum weight of a term. Weights depend on form only: frequent words are short (Zipf). Tuned on English (XQuAD) and
+#: Japanese (JSQuAD); nDCG@10 within .01 of BM25 with document frequencies on these, Chinese and Persian.
 FULL = 16
-WORD_WEIGHTS = (1, 1, 3, 5, 8, 10, 11, 12, 13)  # by length; the last one for all that are longer
-NUMBER_WEIGHTS = (6, 12, 16)  # by digits
-PAIR_WEIGHTS = (16, 10, 2)  # by the hiragana in it, the script of particles and endings
-CHARACTER_WEIGHTS = (2, 1)  # likewise
-HANGUL_WEIGHTS = (8, 4)  # a word carries its particles with it, so the pairs inside it count too
-# Of a word or number in a query most of whose tokens are none: amid Chinese or Japanese it is a name or a quantity,
-# however short, and counts like two pairs once rarity is known (the root is taken). Chosen on Japanese: nDCG@10 of the
-# sparse vectors .951 -> .955 on articles, .934 -> .939 on passages; then on Chinese .977 -> .981 and .967 -> .972.
+#: By length; the last one applies to all longer words.
+WORD_WEIGHTS = (1, 1, 3, 5, 8, 10, 11, 12, 13)
+#: By number of digits.
+NUMBER_WEIGHTS = (6, 12, 16)
+#: By the number of hiragana, the script of particles and endings; so are CHARACTER_WEIGHTS.
+PAIR_WEIGHTS = (16, 10, 2)
+CHARACTER_WEIGHTS = (2, 1)
+#: Of a word, and of the pairs inside it: a Korean word includes its particles.
+HANGUL_WEIGHTS = (8, 4)
+#: Weight of a word or number in a query whose tokens are mostly not words: in Chinese or Japanese it is a name or a
+#: quantity, even if short, and counts like two pairs when rarity applies (the root is taken). Chosen on Japanese:
+#: nDCG@10 of the sparse vectors .951 -> .955 on articles, .934 -> .939 on passages; then on Chinese .977 -> .981 and
+#: .967 -> .972.
 AMID_CHARACTERS = 64
-NGRAMS = (3, 4, 5)  # of "<word>"
-NGRAM_CHARACTERS = 40  # of a word; beyond it is base64, not a word
+#: Lengths of the n-grams of "<word>".
+NGRAMS = (3, 4, 5)
+#: Characters of a word with n-grams; longer words are base64.
+NGRAM_CHARACTERS = 40
 
 #: Every number above, for the embedder's identity.
 PARAMETERS = {
@@ -46,34 +51,34 @@ _CJK = f"\u3005-\u3007{_KANA}\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\
 _SOUTH_EAST_ASIAN = "\u0e01-\u0e3a\u0e40-\u0eff\u1000-\u1049\u1050-\u109f\u1780-\u17d3"
 _HANGUL = "\uac00-\ud7a3"
 _SPACELESS = re.compile(f"[{_CJK}{_SOUTH_EAST_ASIAN}]")
-# Hangul apart as well: a particle follows a Latin word without a space.
+# Hangul is separated too: a particle follows a Latin word without a space.
 _APART = re.compile(f"[{_CJK}{_SOUTH_EAST_ASIAN}{_HANGUL}]")
 _RUNS = re.compile(
     f"[{_CJK}]+|[{_SOUTH_EAST_ASIAN}]+|[{_HANGUL}]+|[^{_CJK}{_SOUTH_EAST_ASIAN}{_HANGUL}]+"
 )
 _ASCII_WORDS = re.compile("[a-z0-9]+")
-# \w lacks combining marks, without which Hindi and its neighbours fall apart.
+# \w lacks combining marks, so it would split words of Hindi and related languages.
 _WORDS = re.compile(
     rf"[\w\u0300-\u036f\u0483-\u0487\u0711-\u0963\u0966-\u0dff\u0f35-\u0fbc{_SOUTH_EAST_ASIAN}]+"
 )
 _HIRAGANA = re.compile("[\u3041-\u309f]")
 _ARABIC = re.compile("[\u0600-\u06ff]")
-# al-, wal-, bil-, kal-, fal-, lil-: written on to its noun. R@1 on Arabic .80 -> .85.
+# al-, wal-, bil-, kal-, fal-, lil- are attached to the noun. R@1 on Arabic .80 -> .85.
 _ARABIC_ARTICLE = re.compile("^(?:[\u0648\u0628\u06a9\u0641]?\u0627\u0644|\u0644\u0644)(?=..)")
-# Indexes, classes, searches, but not caches.
+# For indexes, classes, searches, but not caches.
 _ES = ("xes", "sses", "zzes", "shes", "tches", "rches", "nches")
 _ARABIC_FORMS = str.maketrans(
     dict(zip("\u064a\u0649\u0626", "\u06cc" * 3, strict=True))  # yeh
     | dict(zip("\u0643\u06aa", "\u06a9" * 2, strict=True))  # kaf
     | dict(zip("\u0623\u0625\u0622\u0671", "\u0627" * 4, strict=True))  # alef
     | dict(zip("\u0629\u06c0\u06c1\u06d5", "\u0647" * 4, strict=True))  # heh
-    | {"\u0624": "\u0648", "\u200c": " "}  # waw; the joiner that sets Persian endings apart
+    | {"\u0624": "\u0648", "\u200c": " "}  # waw; the joiner before Persian endings
     | {chr(zero + digit): str(digit) for zero in (0x660, 0x6F0) for digit in range(10)}
     | dict.fromkeys(
         map(chr, (0x640, *range(0x610, 0x61B), *range(0x64B, 0x660), 0x670, *range(0x6D6, 0x6EE)))
     )
 )
-# Soft hyphens, joiners, marks of direction, variation selectors, Hebrew points: not a word's.
+# Soft hyphens, joiners, direction marks, variation selectors, Hebrew points: not part of a word.
 _INVISIBLE = re.compile(
     "[\u00ad\u200c-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef"
     "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]"
@@ -81,9 +86,9 @@ _INVISIBLE = re.compile(
 
 
 def tokenize(text: str) -> list[str]:
-    """The tokens in order: words, and in scripts without spaces each character with its successor.
+    """Return the tokens in order: words, and in scripts without spaces each character with its successor.
 
-    A text of symbols alone gives its symbols; only white space gives nothing.
+    A text with only symbols returns its symbols; one with only white space returns nothing.
     """
     if text.isascii():
         tokens = _ASCII_WORDS.findall(text.lower())
@@ -100,7 +105,7 @@ def tokenize(text: str) -> list[str]:
 
 
 def _normalize(text: str) -> str:
-    # Folding can undo a composition, hence twice.
+    # Case folding can undo a composition, so normalise twice.
     text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     if _ARABIC.search(text):
         text = text.translate(_ARABIC_FORMS)
@@ -108,7 +113,7 @@ def _normalize(text: str) -> str:
 
 
 def _stem(word: str) -> str:
-    """Plurals in Latin letters (Harman's S stemmer and `_ES`), the article in Arabic ones."""
+    """Remove plural endings in Latin letters (Harman's S stemmer and `_ES`) and the article in Arabic letters."""
     if word.endswith("s") and len(word) > 3 and word.isascii():
         if word.endswith("ies") and word[-4] not in "ae":
             return word[:-3] + "y"
@@ -125,17 +130,17 @@ def _weight(weights: Sequence[int], position: int) -> int:
 
 
 def is_word(token: str) -> bool:
-    """Whether it has n-grams: characters of a script without spaces and Hangul have their pairs."""
+    """Return whether a token has n-grams. Scripts without spaces and Hangul have pairs of characters instead."""
     return not _APART.match(token)
 
 
 def letters(token: str) -> int:
-    """What it adds to its text's length: its letters; one where each character is a token."""
+    """Return the letters that a token adds to the length of its text: one if each character is a token."""
     return 1 if _SPACELESS.match(token) else min(len(token), NGRAM_CHARACTERS)
 
 
 def analyze(token: str) -> tuple[list[tuple[str, int]], list[str]]:
-    """A token's terms with their weights, its own first; and its n-grams."""
+    """Return the terms of a token with their weights, the token's own term first, and its n-grams."""
     if _SPACELESS.match(token):
         hiragana = [1 if _HIRAGANA.match(character) else 0 for character in token]
         character = (token[0], CHARACTER_WEIGHTS[hiragana[0]])

@@ -1,7 +1,7 @@
-"""Dense vectors from a server that speaks OpenAI's embeddings: TEI, vLLM, Infinity, Ollama, OpenAI itself.
+"""Dense vectors from a server with OpenAI's embeddings API: TEI, vLLM, Infinity, Ollama, OpenAI itself.
 
-Here a call becomes requests, a few at a time, and what a server refuses is halved down to the text that it does not
-take. One request, its tries and its answer are in `openai_server`.
+Divides a call into concurrent requests, and halves a rejected request down to the rejected text. One request, its
+retries and its response are in `openai_server`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from numpy.typing import NDArray
 
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from resources.embedders.batches import unusable
-from resources.embedders.openai_server import Answer, EmbeddingServer, Patience, Refused
+from resources.embedders.openai_server import EmbeddingServer, Rejected, Response, RetryPolicy
 from resources.errors import ConfigError, EmbedderUnavailable
 
-VERSION = "1"  # raise it when code here gives any text another vector
+#: Increase this when a change here changes the vector of any text.
+VERSION = "1"
 
-#: A text that every model takes: where it is refused, no other text is to blame.
+#: A text that every model accepts: if it is rejected, the other texts are not the cause.
 HARMLESS = "test"
 
-#: A vector of 1,024 numbers is 5.5 KB, as JSON's numbers 22.7 KB, which take eleven times as long to read.
+#: A vector of 1,024 numbers has 5.5 KB in base64; as JSON numbers it has 22.7 KB, and reading takes 11 times as long.
 BASE64 = {"encoding_format": "base64"}
 
 
 @dataclass
 class _Call:
-    """The texts of one call, as they are sent, and what the threads have of them: each row is one thread's."""
+    """The texts of one call, as sent, and the results that the threads add; each row belongs to one thread."""
 
     inputs: Sequence[str]
-    patience: Patience
+    retry_policy: RetryPolicy
     dense: NDArray[np.float32]
     failures: dict[int, str]
     tokens: int = 0
-    tried_out: bool = False
+    probed: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -46,13 +47,14 @@ class _Call:
 class OpenAIEmbedder:
     """Implements `rag_assets.pipeline.vectors.Embedder`, dense vectors only. Threads may share one.
 
-    `base_url` is what stands before `/embeddings`. `dimensions` is sent; where the server takes no such field, it is
-    what its vectors must have. None: learned by a request when it, or the identity, is first asked for. `batch_texts`
-    and `batch_chars` bound a request, `requests` are on their way at a time. `timeout` in seconds is a request's, and
-    `query_timeout` of one with queries, which are tried twice.
+    `base_url` is the URL without `/embeddings`. `dimensions` is sent to the server; a server that rejects this field
+    must return vectors of that dimension. If None, the first use of the dimension or the identity sends a request to
+    learn it. `batch_texts` and `batch_chars` limit one request, `requests` the concurrent ones. `timeout` is in seconds
+    per request, `query_timeout` per request of queries, which are tried twice.
     """
 
-    token_dimension = 0  # no multi-vectors
+    #: No multi-vectors.
+    token_dimension = 0
 
     def __init__(
         self,
@@ -71,32 +73,32 @@ class OpenAIEmbedder:
     ) -> None:
         api_key = api_key.strip()
         if not (api_key.isascii() and api_key.isprintable()):
-            # What a header cannot hold, the library would quote.
+            # The library's error for an invalid header would contain the key.
             raise ConfigError("RAG_OPENAI_API_KEY: expected printable ASCII characters")
         self._server = EmbeddingServer(base_url, model, api_key, requests)
         self._model = model
         self._dimension = dimensions
         self._prefixes = {"document": document_prefix, "query": query_prefix}
         self._batch_texts, self._batch_chars, self._requests = batch_texts, batch_chars, requests
-        self._documents = Patience(timeout, tries=6, longest_pause=60.0)
-        self._queries = Patience(query_timeout, tries=2, longest_pause=2.0)
-        # The first request may have to wait for a server that loads its model.
-        self._trial = Patience(timeout, tries=2, longest_pause=2.0)
-        named = {} if dimensions is None else {"dimensions": dimensions}
-        #: The fields that a server may not know, from the best to none.
-        self._variants: list[dict[str, Any]] = [BASE64 | named, named, BASE64, {}]
-        self._extras = self._variants[0]
+        self._documents = RetryPolicy(timeout, attempts=6, max_pause=60.0)
+        self._queries = RetryPolicy(query_timeout, attempts=2, max_pause=2.0)
+        # Not `query_timeout`: the first request may wait for a server that loads its model.
+        self._probes = RetryPolicy(timeout, attempts=2, max_pause=2.0)
+        sized = {} if dimensions is None else {"dimensions": dimensions}
+        #: Optional fields that a server may reject: all of them first, none last.
+        self._variants: list[dict[str, Any]] = [BASE64 | sized, sized, BASE64, {}]
+        self._extra_fields = self._variants[0]
 
     @property
     def dimension(self) -> int:
         if self._dimension is None:
-            self._try_out()
+            self._probe()
         assert self._dimension is not None
         return self._dimension
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """Not where the model is served, nor the queries' prefix, which is in no stored vector."""
+        """Everything that changes a stored vector: not the URL, and not the prefix of queries."""
         return {
             "backend": "openai",
             "version": VERSION,
@@ -107,39 +109,41 @@ class OpenAIEmbedder:
         }
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """The vectors of n texts; what is blank, or refused where a harmless text is not, is in `failures`.
+        """Return the vectors of the texts; `failures` contains blank texts, and texts that the server rejects.
 
-        Raises EmbedderUnavailable when the server does not answer, ConfigError when it cannot.
+        Raises EmbedderUnavailable if the server does not answer, ConfigError if it cannot serve this configuration.
         """
         return self._embed(texts, kinds, self._prefixes["document"], self._documents)
 
     def embed_queries(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """As `embed`, with the queries' prefix, and for someone who waits."""
+        """Embed queries: with their own prefix, and with a shorter timeout and fewer retries, because a user waits."""
         return self._embed(texts, kinds, self._prefixes["query"], self._queries)
 
     def _embed(
-        self, texts: Sequence[str], kinds: Collection[Kind], prefix: str, patience: Patience
+        self, texts: Sequence[str], kinds: Collection[Kind], prefix: str, retry_policy: RetryPolicy
     ) -> Embeddings:
-        if unmade := sorted(set(kinds) - {"dense"}):
+        if unsupported := sorted(set(kinds) - {"dense"}):
             raise ConfigError(
-                f"RAG_EMBEDDER=openai makes dense vectors, no {' and no '.join(unmade)} ones: set RAG_VECTORS=dense"
+                f"RAG_EMBEDDER=openai returns dense vectors, no {' and no '.join(unsupported)} ones: "
+                "set RAG_VECTORS=dense"
             )
         failures = {i: reason for i, text in enumerate(texts) if (reason := unusable(text))}
         if not kinds:
             return Embeddings(failures=failures)
-        # Of nothing, the dimension is not worth a request.
+        # Without texts, the dimension does not justify a request.
         dimension = self.dimension if texts else self._dimension or 0
         dense = np.zeros((len(texts), dimension), np.float32)
-        call = _Call([prefix + text for text in texts], patience, dense, failures)
+        call = _Call([prefix + text for text in texts], retry_policy, dense, failures)
         batches = list(self._batches(call))
-        if len(batches) == 1:  # a query needs no thread
-            self._deliver(call, batches[0])
+        # One batch, such as a query, needs no thread.
+        if len(batches) == 1:
+            self._embed_batch(call, batches[0])
         elif batches:
-            self._deliver_all(call, batches)
+            self._embed_batches(call, batches)
         return Embeddings(dense, failures=dict(sorted(failures.items())), tokens=call.tokens)
 
     def _batches(self, call: _Call) -> Iterator[list[int]]:
-        """Requests' texts, longest first: what a server pads to equal length is of nearly equal length."""
+        """Yield the rows of each request, longest text first: servers pad, so lengths in a request should be close."""
         usable = [i for i in range(len(call.inputs)) if i not in call.failures]
         batch, chars = [], 0
         for i in sorted(usable, key=lambda i: -len(call.inputs[i])):
@@ -153,98 +157,110 @@ class OpenAIEmbedder:
         if batch:
             yield batch
 
-    def _deliver_all(self, call: _Call, batches: Sequence[list[int]]) -> None:
+    def _embed_batches(self, call: _Call, batches: Sequence[list[int]]) -> None:
         with ThreadPoolExecutor(min(self._requests, len(batches))) as threads:
-            pending = [threads.submit(self._deliver, call, batch) for batch in batches]
+            futures = [threads.submit(self._embed_batch, call, batch) for batch in batches]
             try:
-                for done in as_completed(pending):
-                    done.result()
+                for future in as_completed(futures):
+                    future.result()
             finally:
-                call.stopped.set()  # where one failed, the others end after the request they are at
-                for each in pending:
-                    each.cancel()
+                # If one failed, the others stop after their current request.
+                call.stopped.set()
+                for future in futures:
+                    future.cancel()
 
-    def _deliver(self, call: _Call, rows: list[int]) -> None:
-        """Fills in the vectors of a batch. One that is refused is halved, down to the text that is to blame."""
+    def _embed_batch(self, call: _Call, rows: list[int]) -> None:
+        """Add the vectors of a batch to the call. A rejected batch is halved down to the rejected text."""
         if call.stopped.is_set():
             return
-        extras = self._extras
+        extra_fields = self._extra_fields
+        texts = [call.inputs[i] for i in rows]
         try:
-            answer = self._server.ask(
-                [call.inputs[i] for i in rows], extras, call.patience, call.stopped
-            )
-        except Refused as refusal:
-            self._exonerate_server(call)
-            if self._extras != extras:
-                self._deliver(call, rows)
+            response = self._server.embed(texts, extra_fields, call.retry_policy, call.stopped)
+        except Rejected as rejection:
+            self._require_working_server(call)
+            if self._extra_fields != extra_fields:
+                self._embed_batch(call, rows)
             elif len(rows) == 1:
-                call.failures[rows[0]] = str(refusal)
+                call.failures[rows[0]] = str(rejection)
             else:
                 half = len(rows) // 2
-                self._deliver(call, rows[:half])
-                self._deliver(call, rows[half:])
+                self._embed_batch(call, rows[:half])
+                self._embed_batch(call, rows[half:])
             return
-        vectors, sound = self._unit(answer)
+        vectors, valid = self._normalise(response)
         call.dense[rows] = vectors
-        if not sound.all():
-            self._exonerate_server(call)
-            for row in np.flatnonzero(~sound):
-                call.failures[rows[row]] = _UNSOUND
+        if not valid.all():
+            self._require_working_server(call)
+            for row in np.flatnonzero(~valid):
+                call.failures[rows[row]] = _INVALID_VECTOR
         with call.lock:
-            call.tokens += answer.tokens
+            call.tokens += response.tokens
 
-    def _exonerate_server(self, call: _Call) -> None:
-        """Once a call, before a text is blamed for what would happen to every other one, too."""
+    def _require_working_server(self, call: _Call) -> None:
+        """Probe the server, once per call, before a text counts as failed. Raises the errors of `_probe`."""
         with call.lock:
-            if call.tried_out or call.stopped.is_set():
+            if call.probed or call.stopped.is_set():
                 return
             try:
-                self._try_out()
+                self._probe()
             except Exception:
-                call.stopped.set()  # those who wait for the lock need not find out, too
+                # The threads that wait for the lock must not probe again.
+                call.stopped.set()
                 raise
-            call.tried_out = True
+            call.probed = True
 
-    def _try_out(self) -> None:
-        """Finds what the server takes, and learns the dimension. Raises where it takes not even a harmless text."""
-        refusal: Refused | None = None
-        current = self._extras
-        for extras in [current, *(each for each in self._variants if each != current)]:
+    def _probe(self) -> None:
+        """Find the fields that the server accepts, and the dimension.
+
+        Raises EmbedderUnavailable or ConfigError if the server cannot embed a harmless text.
+        """
+        rejection: Rejected | None = None
+        current = self._extra_fields
+        for extra_fields in [current, *(fields for fields in self._variants if fields != current)]:
             try:
-                answer = self._server.ask([HARMLESS], extras, self._trial, threading.Event())
-            except Refused as refused:
-                refusal = refusal or refused
+                response = self._server.embed(
+                    [HARMLESS], extra_fields, self._probes, threading.Event()
+                )
+            except Rejected as error:
+                rejection = rejection or error
                 continue
             if self._dimension is None:
-                self._dimension = answer.vectors.shape[1]
-            _, sound = self._unit(answer, refusal)
-            if not sound.all():
-                raise ConfigError(f"{self._server.shown_url}, even for {HARMLESS!r}: {_UNSOUND}.")
-            self._extras = extras
+                self._dimension = response.vectors.shape[1]
+            _, valid = self._normalise(response, rejection)
+            if not valid.all():
+                raise ConfigError(
+                    f"{self._server.shown_url}, even for {HARMLESS!r}: {_INVALID_VECTOR}."
+                )
+            self._extra_fields = extra_fields
             return
-        assert refusal is not None
-        message = f"{self._server.shown_url} does not take even {HARMLESS!r}: {refusal}"
-        if refusal.broken:
+        assert rejection is not None
+        message = f"{self._server.shown_url} rejects even {HARMLESS!r}: {rejection}"
+        if rejection.server_error:
             raise EmbedderUnavailable(message)
         raise ConfigError(
-            f"{message}. Mend RAG_OPENAI_MODEL ({self._model}) or RAG_OPENAI_DIMENSIONS."
+            f"{message}. Fix RAG_OPENAI_MODEL ({self._model}) or RAG_OPENAI_DIMENSIONS."
         )
 
-    def _unit(
-        self, answer: Answer, refusal: Refused | None = None
+    def _normalise(
+        self, response: Response, rejection: Rejected | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Vectors of norm 1, zero where they are not sound, and which ones are."""
-        if (found := answer.vectors.shape[1]) != self._dimension:
-            without = f" (it refused the field `dimensions`: {refusal})" if refusal else ""
+        """Return vectors of norm 1, and which of them are valid; the others are zero.
+
+        Raises ConfigError for another dimension; its message contains `rejection`, which explains it.
+        """
+        if (dimension := response.vectors.shape[1]) != self._dimension:
+            reason = f" (it rejected the field `dimensions`: {rejection})" if rejection else ""
             raise ConfigError(
                 f"{self._server.shown_url}, model {self._model!r}: expected vectors of dimension {self._dimension}, "
-                f"found {found}{without}. Set RAG_OPENAI_DIMENSIONS={found} to embed anew with these."
+                f"found {dimension}{reason}. Set RAG_OPENAI_DIMENSIONS={dimension} to embed again with these."
             )
-        vectors = answer.vectors.astype(np.float64)  # squares of large float32 are infinite
+        # In float64, because squares of large float32 numbers are infinite.
+        vectors = response.vectors.astype(np.float64)
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        sound = np.isfinite(norms) & (norms > 0)
-        vectors[~sound], norms[~sound] = 0, 1
-        return (vectors / norms[:, None]).astype(np.float32), sound
+        valid = np.isfinite(norms) & (norms > 0)
+        vectors[~valid], norms[~valid] = 0, 1
+        return (vectors / norms[:, None]).astype(np.float32), valid
 
 
-_UNSOUND = "expected a vector of finite numbers other than zero, found one without a direction"
+_INVALID_VECTOR = "expected finite numbers that are not all zero, found NaN, infinity or only zeros"

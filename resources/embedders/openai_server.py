@@ -1,7 +1,6 @@
-"""One request to a server that speaks OpenAI's `POST {base}/embeddings`, and its answer as arrays.
+"""One request to a server with OpenAI's `POST {base}/embeddings`, and its response as arrays.
 
-Here a request is tried again, and an answer is held to what was asked for. What becomes of texts that the server
-refuses, and which requests are made, is in `openai`.
+Retries requests and validates responses. `openai` divides texts into requests and handles rejected texts.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ from resources.errors import ConfigError, EmbedderUnavailable
 from resources.http_answers import reason, retry_after
 from resources.urls import without_secrets
 
-#: Seconds before the second try of a request; before each further one twice as long.
+#: Seconds before the second attempt of a request; doubled before each further attempt.
 FIRST_PAUSE = 0.5
-#: Bytes of an answer, at most, for each text in it and once more: 8,192 numbers are 0.2 MB in JSON.
-ANSWER_BYTES = 1 << 20
+#: Limit in bytes for each text of a response, plus this once: 8,192 numbers are 0.2 MB in JSON.
+RESPONSE_BYTES = 1 << 20
 
-#: What a server says of the texts, or of a field of the request that it does not know: one answer for both.
-REFUSALS = frozenset({400, 413, 422})
-#: What may be the texts' fault as well as the server's: Ollama answers 500 where the model's vector is NaN, others
-#: where a batch does not fit into memory.
-BROKEN = frozenset({424, 500})
-#: What may be another answer a little later, as is everything from 500 on.
-BUSY = frozenset({408, 409, 424, 425, 429})
+#: The server rejects the texts or a field of the request; the status does not distinguish these two.
+REJECTED = frozenset({400, 413, 422})
+#: The cause may be the texts or the server: Ollama returns 500 if the model's vector is NaN, others if a batch does not
+#: fit into memory.
+SERVER_ERROR = frozenset({424, 500})
+#: A later attempt may succeed, as for every status from 500 on.
+RETRIED = frozenset({408, 409, 424, 425, 429})
 
 
-class Refused(Exception):
-    """The server does not embed these texts; the message has its reason. `broken`: it said that it is its own fault."""
+class Rejected(Exception):
+    """The server does not embed these texts. `server_error`: its status claims an error of the server."""
 
-    def __init__(self, message: str, *, broken: bool = False) -> None:
+    def __init__(self, message: str, *, server_error: bool = False) -> None:
         super().__init__(message)
-        self.broken = broken
+        self.server_error = server_error
 
 
-class _Busy(Exception):
-    """No answer now; `wait` is what the server asks for, in seconds."""
+class _Retry(Exception):
+    """The request failed and may succeed later; `wait` is the pause in seconds that the server requests."""
 
     def __init__(self, message: str, wait: float = 0.0, status: int = 0) -> None:
         super().__init__(message)
@@ -58,24 +57,24 @@ class _Busy(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Seconds that a request may take, how often it is tried, and the longest pause between two tries in seconds."""
+class RetryPolicy:
+    """The timeout of a request in seconds, its number of attempts, and the longest pause between two in seconds."""
 
     timeout: float
-    tries: int
-    longest_pause: float
+    attempts: int
+    max_pause: float
 
 
 @dataclass(frozen=True)
-class Answer:
-    """`vectors` float32 [texts, dimension] in the order of the texts, as the server made them; `tokens` it counted."""
+class Response:
+    """The server's `vectors`, float32 [texts, dimension] in the order of the texts, and its count of `tokens`."""
 
     vectors: NDArray[np.float32]
     tokens: int
 
 
 class EmbeddingServer:
-    """Threads may share one; each has a connection of its own, up to `connections` that are kept open."""
+    """An embeddings endpoint. Thread-safe; keeps up to `connections` connections open, one for each thread."""
 
     def __init__(self, base_url: str, model: str, api_key: str, connections: int) -> None:
         parts = urlsplit(base_url)
@@ -88,33 +87,32 @@ class EmbeddingServer:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=connections)
 
-    def ask(
+    def embed(
         self,
         texts: Sequence[str],
-        extras: Mapping[str, Any],
-        patience: Patience,
+        extra_fields: Mapping[str, Any],
+        retry_policy: RetryPolicy,
         stopped: threading.Event,
-    ) -> Answer:
-        """The texts' vectors. `extras`: fields of the request beside model and input; `stopped` ends the pauses.
+    ) -> Response:
+        """Return the vectors of the texts. `extra_fields` extend the request; `stopped` ends the retries.
 
-        Raises Refused; EmbedderUnavailable after the last try; ConfigError where no further try can help.
+        Raises Rejected; EmbedderUnavailable after the last attempt; ConfigError if no retry can succeed.
         """
-        body = json.dumps(
-            {"model": self._model, "input": texts, **extras}, ensure_ascii=False
-        ).encode()
+        request = {"model": self._model, "input": texts, **extra_fields}
+        body = json.dumps(request, ensure_ascii=False).encode()
         pause = FIRST_PAUSE
-        for tries_left in reversed(range(patience.tries)):
+        for attempts_left in reversed(range(retry_policy.attempts)):
             try:
-                return self._read(self._post(body, len(texts), patience.timeout), len(texts))
-            except _Busy as busy:
-                # Not all at the same moment, when several requests were turned away together.
-                seconds = max(busy.wait, pause * random.uniform(0.75, 1.25))
-                if tries_left and not stopped.wait(min(seconds, patience.longest_pause)):
+                return self._read(self._post(body, len(texts), retry_policy.timeout), len(texts))
+            except _Retry as error:
+                # Randomised, so that requests that failed together are not repeated together.
+                seconds = max(error.wait, pause * random.uniform(0.75, 1.25))
+                if attempts_left and not stopped.wait(min(seconds, retry_policy.max_pause)):
                     pause *= 2
                     continue
-                if busy.status in BROKEN:
-                    raise Refused(str(busy), broken=True) from None
-                raise EmbedderUnavailable(f"{self.shown_url}: {busy}") from None
+                if error.status in SERVER_ERROR:
+                    raise Rejected(str(error), server_error=True) from None
+                raise EmbedderUnavailable(f"{self.shown_url}: {error}") from None
         raise AssertionError("unreachable")
 
     def _post(self, body: bytes, texts: int, timeout: float) -> bytes:
@@ -130,75 +128,76 @@ class EmbeddingServer:
                 preload_content=False,
                 timeout=urllib3.Timeout(connect=min(10.0, timeout), read=timeout),
             )
-            # Read to its end, the connection is back in the pool by then; else it is closed.
+            # After a complete read, the connection is back in the pool; else `closing` closes it.
             with closing(response):
                 for block in response.stream(1 << 16):
                     data += block
-                    if len(data) > (texts + 1) * ANSWER_BYTES:
-                        raise self._unlike(f"at most {ANSWER_BYTES:,} bytes a text", "more")
+                    if len(data) > (texts + 1) * RESPONSE_BYTES:
+                        raise self._invalid(f"at most {RESPONSE_BYTES:,} bytes a text", "more")
                     if time.monotonic() > deadline:
-                        raise _Busy(f"the answer took longer than {timeout:g} s")
+                        raise _Retry(f"the response took longer than {timeout:g} s")
         except (LocationParseError, SSLError) as error:
             raise ConfigError(
-                f"{self.shown_url} cannot be asked: {reason(error)}. Mend RAG_OPENAI_BASE_URL."
+                f"{self.shown_url} cannot be reached: {reason(error)}. Fix RAG_OPENAI_BASE_URL."
             ) from None
         except HTTPError as error:
-            raise _Busy(f"no answer: {reason(error)}") from None
+            raise _Retry(f"no response: {reason(error)}") from None
         if response.status != 200:
             headers = {name.lower(): value for name, value in response.headers.items()}
-            self._judge(response.status, headers, bytes(data))
+            raise self._error(response.status, headers, bytes(data))
         return bytes(data)
 
-    def _judge(self, status: int, headers: Mapping[str, str], data: bytes) -> None:
-        said, code = _error(data)
+    def _error(self, status: int, headers: Mapping[str, str], data: bytes) -> Exception:
+        """Return Rejected, _Retry or ConfigError for a status other than 200."""
+        reason_text, code = _error_reason(data)
         if self._key:
-            said = said.replace(self._key, "***")
-        message = f"HTTP {status}: {said[:300]}" if said else f"HTTP {status}"
-        if status in REFUSALS:
-            raise Refused(message)
-        if (status in BUSY or status >= 500) and code != "insufficient_quota":
-            raise _Busy(message, retry_after(headers, 0.0), status)
+            reason_text = reason_text.replace(self._key, "***")
+        message = f"HTTP {status}: {reason_text[:300]}" if reason_text else f"HTTP {status}"
+        if status in REJECTED:
+            return Rejected(message)
+        if (status in RETRIED or status >= 500) and code != "insufficient_quota":
+            return _Retry(message, retry_after(headers, 0.0), status)
         if status in (301, 302, 303, 307, 308):
             message += f", to {without_secrets(headers.get('location', 'nowhere'))}"
-        mend = {
-            401: "RAG_OPENAI_API_KEY",
-            402: "the account's quota",
-            403: "RAG_OPENAI_API_KEY, or what it is allowed",
-            404: "RAG_OPENAI_MODEL, or RAG_OPENAI_BASE_URL (it ends where /embeddings begins, often in /v1)",
-            429: "the account's quota",
-        }.get(status, "RAG_OPENAI_BASE_URL")
-        raise ConfigError(f"{self.shown_url}, model {self._model!r}: {message}. Mend {mend}.")
+        remedy = {
+            401: "Fix RAG_OPENAI_API_KEY",
+            402: "Raise the account's quota",
+            403: "Fix RAG_OPENAI_API_KEY or its permissions",
+            404: "Fix RAG_OPENAI_MODEL or RAG_OPENAI_BASE_URL (the part before /embeddings, it often ends in /v1)",
+            429: "Raise the account's quota",
+        }.get(status, "Fix RAG_OPENAI_BASE_URL")
+        return ConfigError(f"{self.shown_url}, model {self._model!r}: {message}. {remedy}.")
 
-    def _read(self, data: bytes, texts: int) -> Answer:
+    def _read(self, data: bytes, texts: int) -> Response:
         try:
-            found = json.loads(data)
-            items = sorted(found["data"], key=lambda item: item["index"])
+            content = json.loads(data)
+            items = sorted(content["data"], key=lambda item: item["index"])
             rows = [_numbers(item["embedding"]) for item in items]
             indices = [item["index"] for item in items]
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise self._unlike(
-                'JSON with "data", of which each has "index" and "embedding"',
+            raise self._invalid(
+                'JSON with "data", a list of items with "index" and "embedding"',
                 f"{type(error).__name__}: {error}"[:200],
             ) from None
         if indices != list(range(texts)):
-            raise self._unlike(
+            raise self._invalid(
                 f"{texts} vectors with the indices 0 to {texts - 1}", f"{indices}"[:200]
             )
         if len(lengths := {len(row) for row in rows}) != 1:
-            raise self._unlike("vectors of one dimension", f"{sorted(lengths)}")
-        usage = found.get("usage")
-        counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-        return Answer(np.stack(rows), counted if isinstance(counted, int) else 0)
+            raise self._invalid("vectors of one dimension", f"{sorted(lengths)}")
+        usage = content.get("usage")
+        tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        return Response(np.stack(rows), tokens if isinstance(tokens, int) else 0)
 
-    def _unlike(self, expected: str, found: str) -> ConfigError:
+    def _invalid(self, expected: str, found: str) -> ConfigError:
         return ConfigError(
-            f"{self.shown_url} does not answer as OpenAI's embeddings do: expected {expected}, found {found}. "
-            "Mend RAG_OPENAI_BASE_URL, or the server."
+            f"{self.shown_url} does not return OpenAI's embeddings response: expected {expected}, found {found}. "
+            "Fix RAG_OPENAI_BASE_URL or the server."
         )
 
 
 def _numbers(embedding: str | list[float]) -> NDArray[np.float32]:
-    """Little-endian float32 in base64, or a list of numbers, from whatever was asked for; null is NaN."""
+    """Return float32 numbers from base64 (little-endian) or a list, whichever the server returns; null is NaN."""
     if isinstance(embedding, str):
         try:
             return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
@@ -210,17 +209,17 @@ def _numbers(embedding: str | list[float]) -> NDArray[np.float32]:
     return row
 
 
-def _error(data: bytes) -> tuple[str, str]:
-    """(message, code) of an answer that is none, as OpenAI, TEI, vLLM, Ollama and FastAPI write them."""
+def _error_reason(data: bytes) -> tuple[str, str]:
+    """Return (message, code) of an error response in the forms of OpenAI, TEI, vLLM, Ollama and FastAPI."""
     text, code = data.decode(errors="replace"), ""
     try:
-        found = json.loads(data)
-        if isinstance(found, dict):
-            inner = found.get("error")
+        error = json.loads(data)
+        if isinstance(error, dict):
+            inner = error.get("error")
             if isinstance(inner, dict):
-                found = inner
-            code = str(found.get("code", ""))
-            text = str(found.get("message") or found.get("error") or found.get("detail") or text)
+                error = inner
+            code = str(error.get("code", ""))
+            text = str(error.get("message") or error.get("error") or error.get("detail") or text)
     except ValueError:
         pass
     return " ".join(text.split()), code

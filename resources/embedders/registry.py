@@ -1,7 +1,7 @@
-"""Which embedder a configuration's word means: a built-in name, or the user's own `module:Class`.
+"""Creates an embedder from its configured name: a built-in name, or the user's own `module:Class`.
 
-The embedders are modules beside this one and are imported when they are asked for; what one must
-offer is `rag_assets.pipeline.vectors.Embedder`.
+The embedders are modules of this package and are imported on demand; their protocol is
+`rag_assets.pipeline.vectors.Embedder`.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ BUILT_IN = {
 
 
 def create_embedder(spec: str, **options: Any) -> Embedder:
-    """The embedder that `spec` names; `options` are the keyword arguments of a built-in one.
+    """Return the embedder that `spec` names; `options` are the keyword arguments of a built-in one.
 
-    Raises `ConfigError` with everything that is wrong: an unknown name or option, a class that
-    cannot be imported or made, or lacks a member of the protocol.
+    Raises ConfigError with all problems: an unknown name or option, or a class that cannot be imported, cannot be
+    created, or lacks a member of the protocol.
     """
     if spec not in BUILT_IN and ":" not in spec:
         raise ConfigError(
             f"embedder {spec!r}: expected one of {', '.join(BUILT_IN)}, or module:Class"
         )
     cls = _import_class(BUILT_IN.get(spec, spec))
-    known = inspect.signature(cls).parameters if spec in BUILT_IN else ()
-    if unknown := sorted(options.keys() - set(known)):
+    parameters = inspect.signature(cls).parameters if spec in BUILT_IN else ()
+    if unknown := sorted(options.keys() - set(parameters)):
         raise ConfigError(
-            f"embedder {spec!r} has no option {', '.join(unknown)}: expected {', '.join(known) or 'none'}"
+            f"embedder {spec!r} has no option {', '.join(unknown)}: expected {', '.join(parameters) or 'none'}"
         )
     try:
         embedder = cls(**options)
     except ConfigError:
         raise
     except Exception as error:
-        # Whatever a user's class raises, or a built-in one for an option of the wrong type.
-        raise ConfigError(f"embedder {spec!r} cannot be made: {_short(error)}") from error
+        # A user's class may raise anything, a built-in one for an option of the wrong type.
+        raise ConfigError(f"embedder {spec!r} cannot be created: {_short(error)}") from error
     if spec not in BUILT_IN and (problems := _problems(embedder)):
         raise ConfigError(
             f"embedder {spec!r} does not follow rag_assets.pipeline.vectors.Embedder:\n"
@@ -56,22 +56,21 @@ def create_embedder(spec: str, **options: Any) -> Embedder:
 
 def _import_class(path: str) -> type[Any]:
     module_name, _, name = path.partition(":")
+    # Like `python -m`: the user's module is in the working directory.
     if os.getcwd() not in sys.path:
-        sys.path.append(
-            os.getcwd()
-        )  # as `python -m` does: the user's module lies where the command is run
+        sys.path.append(os.getcwd())
     try:
-        found = getattr(importlib.import_module(module_name), name)
+        cls = getattr(importlib.import_module(module_name), name)
     except Exception as error:
-        # Whatever a user's module raises while it is imported.
+        # A user's module may raise anything during its import.
         raise ConfigError(f"embedder {path!r} cannot be imported: {_short(error)}") from error
-    if not inspect.isclass(found):
-        raise ConfigError(f"embedder {path!r}: expected a class, found {found!r}")
-    return found
+    if not inspect.isclass(cls):
+        raise ConfigError(f"embedder {path!r}: expected a class, found {cls!r}")
+    return cls
 
 
 def _problems(embedder: Any) -> list[str]:
-    """What an object lacks to be an `Embedder`."""
+    """Return the differences between an object and the `Embedder` protocol."""
     problems = []
     for name in ("dimension", "token_dimension"):
         value = getattr(embedder, name, None)
@@ -79,13 +78,14 @@ def _problems(embedder: Any) -> list[str]:
             problems.append(f"{name}: expected a positive int, found {value!r}")
     try:
         identity = getattr(embedder, "identity", None)
-    except Exception as error:  # whatever a user's property raises
+    # A user's property may raise anything.
+    except Exception as error:
         problems.append(f"identity: raises {_short(error)}")
     else:
-        texts = isinstance(identity, Mapping) and all(
+        is_text = isinstance(identity, Mapping) and all(
             isinstance(part, str) for item in identity.items() for part in item
         )
-        if not identity or not texts:
+        if not identity or not is_text:
             problems.append(f"identity: expected a mapping of str to str, found {identity!r}")
     for name in ("embed", "embed_queries"):
         if not callable(getattr(embedder, name, None)):

@@ -1,1 +1,1 @@
-"""Milvus: the vectors."""
+"""Milvus: the store of the vectors."""

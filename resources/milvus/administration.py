@@ -1,4 +1,4 @@
-"""Makes, describes, names and drops the collections of a server. What one is declared to be: `collections`."""
+"""Creates, describes, names and drops the collections of a server. Their declarations live in `collections`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from resources.milvus.collections import (
 
 class Administration(MilvusConnection):
     def ensure_collection(self, name: str, layout: Layout) -> str:
-        """Makes the collection if there is none. Returns its identity (see `collections.create`).
+        """Create the collection if it is missing. Returns its identity (see `collections.identity`).
 
-        Raises ConfigError when one of that name has other fields or another dimension than declared.
+        Raises ConfigError if an existing collection has other fields or another dimension than declared.
         """
         with self._errors(f"prepare collection {name}"):
             if self.client.has_collection(name, timeout=self.timeout):
@@ -32,27 +32,27 @@ class Administration(MilvusConnection):
             return identity(self.client, name, self.timeout)
 
     def compare(self, name: str, layout: Layout) -> list[Comparison]:
-        """What is declared and what the server has, fact by fact."""
+        """The declared and the actual facts of the collection, side by side."""
         with self._errors(f"describe {name}"):
             return compare(self.client, name, layout, self.timeout)
 
     def lacks_fields(self, name: str, kind: Kind) -> bool:
-        """Whether a collection that is there was made without a field that rows say now."""
+        """Whether the collection exists and lacks a field that rows have now."""
         return self.has_collection(name) and not scalars(kind).keys() <= self.fields(name)
 
     def fields(self, name: str) -> frozenset[str]:
-        """The fields that a collection (or the one behind an alias) was made with."""
+        """Names of the fields of a collection, or of the one behind an alias."""
         with self._errors(f"describe {name}"):
             description = self.client.describe_collection(name, timeout=self.timeout)
             return frozenset(field["name"] for field in description["fields"])
 
     def make_index(self, name: str, layout: Layout) -> None:
-        """Replaces the index by the declared one."""
+        """Replace the index with the declared one."""
         with self._errors(f"make the index of {name}"):
             make_index(self.client, name, layout, self.timeout)
 
     def identity(self, name: str) -> str | None:
-        """What tells the collection from a later one of the same name; None where there is none."""
+        """The identity of the collection (see `collections.identity`); None if it does not exist."""
         with self._errors(f"describe {name}"):
             if not self.client.has_collection(name, timeout=self.timeout):
                 return None
@@ -75,7 +75,7 @@ class Administration(MilvusConnection):
                 self.client.alter_alias(name, ALIASES[kind], timeout=self.timeout)
 
     def drop_collection(self, name: str) -> None:
-        """Drops it, if it is there."""
+        """Drop the collection if it exists."""
         with self._errors(f"drop {name}"):
             if self.client.has_collection(name, timeout=self.timeout):
                 self.client.drop_collection(name, timeout=self.timeout)

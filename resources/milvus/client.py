@@ -1,4 +1,4 @@
-"""Requests to a Milvus server: connected at the first, and one error for whatever does not answer."""
+"""The connection to a Milvus server: opened by the first request; failed requests raise StoreUnavailable."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from resources.errors import RagError, StoreUnavailable
 from resources.milvus.collections import Client
 from resources.urls import redact
 
-# It logs a traceback for every error that it also raises; ours say the same in a sentence.
+# pymilvus logs a traceback for every error that it raises; our messages state the same in a sentence.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
-#: Keys a get or a delete.
-KEYS = 500
-#: Seconds that a request over many rows may take: Milvus Lite walks those that it holds in memory.
+#: Keys per get or delete.
+KEYS_PER_REQUEST = 500
+#: Seconds that a request over many rows may take: Milvus Lite reads all rows that it has in memory.
 SCAN_TIMEOUT = 120.0
 
 T = TypeVar("T")
@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MilvusConnection:
-    """A server by its URI. `timeout`: seconds a request may take. `search_consistency`: of searches; "Strong" ones wait
-    until the server is sure to know what was written before: 200 ms on 2.3.5, whatever is searched for."""
+    """A server by its URI. `timeout`: seconds per request. `search_consistency`: the consistency level of searches;
+    "Strong" waits until all earlier writes are visible, which takes 200 ms on 2.3.5 for any search."""
 
     uri: str
     token: str = ""
@@ -44,33 +44,35 @@ class MilvusConnection:
 
     def close(self) -> None:
         if "client" in self.__dict__:
-            self.__dict__.pop("client").close()  # another request would connect anew
+            # Without the cached client, a later request connects again.
+            self.__dict__.pop("client").close()
 
     @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
+    def _errors(self, action: str) -> Iterator[None]:
+        """Raise StoreUnavailable "… could not <action>" for errors of pymilvus and of the network."""
         try:
             yield
         except RagError:
             raise
         except MilvusException as error:
-            raise self._unavailable(what, error.message) from error
+            raise self._unavailable(action, error.message) from error
         except Exception as error:
-            # gRPC and socket errors come through as their own types, without a common base.
+            # gRPC and socket errors arrive as their own types, without a common base class.
             if type(error).__module__.split(".")[0] not in ("grpc", "builtins", "socket"):
                 raise
             if isinstance(error, (TypeError, AttributeError, KeyError, IndexError, AssertionError)):
                 raise
-            raise self._unavailable(what, error) from error
+            raise self._unavailable(action, error) from error
 
-    def _unavailable(self, what: str, reason: object) -> StoreUnavailable:
-        message = f"Milvus at {self.uri} could not {what}: {reason}"
+    def _unavailable(self, action: str, reason: object) -> StoreUnavailable:
+        message = f"Milvus at {self.uri} could not {action}: {reason}"
         return StoreUnavailable(redact(message, self.uri))
 
-    def _call(self, what: str, method: str, name: str, *args: Any, **options: Any) -> Any:
-        """A request to a collection; one that is not loaded (after a server's restart) is loaded and asked again."""
+    def _call(self, action: str, method: str, name: str, *args: Any, **options: Any) -> Any:
+        """Send a request to a collection. Load a released collection (after a server restart) and ask again."""
         call = getattr(self.client, method)
         options.setdefault("timeout", self.timeout)
-        with self._errors(what):
+        with self._errors(action):
             try:
                 return call(name, *args, **options)
             except MilvusException as error:
@@ -81,5 +83,5 @@ class MilvusConnection:
                 return call(name, *args, **options)
 
 
-def parts(items: Sequence[T], size: int) -> Iterator[list[T]]:
+def batched(items: Sequence[T], size: int) -> Iterator[list[T]]:
     return (list(items[start : start + size]) for start in range(0, len(items), size))

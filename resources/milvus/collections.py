@@ -1,7 +1,8 @@
-"""The three collections: fields, indexes, aliases; what is declared, and what a server has instead.
+"""The three collections: fields, indexes, aliases, and the comparison of the declared with the actual ones.
 
-Fields are the schema reference's, and more: `source` (its name), what else searches filter by (author, category, tags,
-chunk_type), `row_fingerprint` (what makes a row right), and in the multi collection `chunk_id`. Rows hold no text.
+Fields of the schema reference, and further ones: `source` (its name), the other fields that searches filter by (author,
+category, tags, chunk_type), `row_fingerprint` (it identifies the correct content of a row), and `chunk_id` in the multi
+collection. Rows contain no text.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from pymilvus.client.types import ConsistencyLevel
 from rag_assets.pipeline.vectors import Kind
 from resources.errors import ConfigError
 
-#: What readers call each collection; an alias of the physical one.
+#: The alias of each physical collection; readers use only aliases.
 ALIASES: Mapping[Kind, str] = {
     "dense": "dense_collection",
     "sparse": "sparse_collection",
     "multi": "multi_collection",
 }
 
-#: Name of the vector field, and of its index, in each collection.
+#: Name of the vector field and of its index in each collection.
 VECTOR_FIELD = "vector"
 CONSISTENCY = "Strong"
 
-#: What mends a collection whose fields are others than declared: no repair does.
+#: The command that fixes a collection with other fields than declared; `rag repair` cannot.
 REBUILD = "rag rebuild milvus"
 
-#: Tags of a row, and bytes of each: what `rag_filter_tags` leaves of a document's (characters take up to four).
+#: Maximum tags of a row and bytes of a tag: the limits of `rag_filter_tags` (a character takes up to four bytes).
 TAGS, TAG_BYTES = 64, 400
 
-#: A MilvusClient. pymilvus declares each method as plain and as coroutine at once, which no type checker can follow.
+#: A MilvusClient. pymilvus declares each method as function and as coroutine at once; no type checker can follow.
 Client = Any
 
 _IDENTITY = "rag.identity"
@@ -42,7 +43,7 @@ _IDENTITY = "rag.identity"
 
 @dataclass(frozen=True)
 class Layout:
-    """What a collection is declared to be. `index` has index_type, metric_type and params."""
+    """The declaration of a collection. `index` has index_type, metric_type and params."""
 
     kind: Kind
     dimension: int
@@ -60,9 +61,9 @@ class Layout:
 
 
 def scalars(kind: Kind) -> dict[str, tuple[DataType, dict[str, Any]]]:
-    """What a row says besides its id and its vector: field -> type and parameters."""
+    """The fields of a row besides its id and its vector: field -> type and parameters."""
     text: dict[str, Any] = {"max_length": 255}
-    own: dict[Kind, dict[str, tuple[DataType, dict[str, Any]]]] = {
+    kind_fields: dict[Kind, dict[str, tuple[DataType, dict[str, Any]]]] = {
         "dense": {},
         "sparse": {"vocabulary_size": (DataType.INT32, {})},
         "multi": {
@@ -71,7 +72,7 @@ def scalars(kind: Kind) -> dict[str, tuple[DataType, dict[str, Any]]]:
             "token_positions": (DataType.JSON, {}),
         },
     }
-    return own[kind] | {
+    return kind_fields[kind] | {
         "document_id": (DataType.VARCHAR, text),
         "source_type": (DataType.VARCHAR, text),
         "source": (DataType.VARCHAR, {"max_length": 1020}),
@@ -91,7 +92,7 @@ def scalars(kind: Kind) -> dict[str, tuple[DataType, dict[str, Any]]]:
 
 
 def create(client: Client, name: str, layout: Layout, timeout: float) -> None:
-    """Creates the collection with its index and loads it."""
+    """Create the collection with its index and load it."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, max_length=255, is_primary=True)
     schema.add_field(VECTOR_FIELD, layout.vector_type, **layout.vector_parameters)
@@ -103,34 +104,35 @@ def create(client: Client, name: str, layout: Layout, timeout: float) -> None:
         num_shards=layout.shards,
         consistency_level=CONSISTENCY,
         timeout=timeout,
-        # Milvus Lite numbers every collection 0, and keeps properties; other servers number them apart.
+        # Milvus Lite numbers every collection 0 and keeps properties; other servers number each one differently.
         **({"properties": {_IDENTITY: str(uuid.uuid4())}} if is_lite(client) else {}),
     )
-    # Of no rows an index is made at once; waiting for it, pymilvus would sleep half a second before it looks.
+    # Without rows the index is built at once. With sync=True, pymilvus sleeps half a second before it looks.
     client.create_index(name, _index(client, layout), timeout=timeout, sync=False)
     client.load_collection(name, timeout=timeout)
 
 
 def require_fields(client: Client, name: str, layout: Layout, timeout: float) -> None:
-    """Raises ConfigError where an existing collection has not the declared fields: they are settled when it is made."""
+    """Raise ConfigError if an existing collection lacks the declared fields: fields cannot change after creation."""
     description = client.describe_collection(name, timeout=timeout)
-    refuse_other_fields(name, _compare_fields(description, layout))
+    require_declared_fields(name, _compare_fields(description, layout))
 
 
-def refuse_other_fields(name: str, facts: Iterable[Comparison]) -> None:
+def require_declared_fields(name: str, facts: Iterable[Comparison]) -> None:
+    """Raise ConfigError if one of the facts is a field that differs from its declaration."""
     wrong = [fact for fact in facts if fact.part == "fields" and fact.differs]
     if wrong:
         raise ConfigError(
-            f"{name} was made with other fields than are declared, by an earlier version or another model:\n  "
+            f"{name} was created with other fields than declared, by an earlier version or another model:\n  "
             + "\n  ".join(
                 f"{fact.fact}: expected {fact.declared}, found {fact.actual}" for fact in wrong
             )
-            + f"\nNothing was written to it. Make it anew, from Parquet and without a model call: {REBUILD}"
+            + f"\nNothing was written to it. Create it again from Parquet, without a model call: {REBUILD}"
         )
 
 
 def make_index(client: Client, name: str, layout: Layout, timeout: float) -> None:
-    """Makes the index the declared one, of the rows that are there. Searches wait until it is loaded again."""
+    """Replace the index with the declared one over the existing rows. Searches wait until it is loaded again."""
     client.release_collection(name, timeout=timeout)
     if VECTOR_FIELD in client.list_indexes(name):
         client.drop_index(name, VECTOR_FIELD, timeout=timeout)
@@ -151,7 +153,7 @@ def _index(client: Client, layout: Layout) -> Any:
 
 
 def identity(client: Client, name: str, timeout: float) -> str:
-    """What tells a collection from one of the same name that was made after it was lost."""
+    """The identity of a collection: another one of the same name, created after a loss, has another identity."""
     description = client.describe_collection(name, timeout=timeout)
     return (
         f"{description.get('collection_id')}:{description.get('properties', {}).get(_IDENTITY, '')}"
@@ -159,16 +161,16 @@ def identity(client: Client, name: str, timeout: float) -> str:
 
 
 def is_lite(client: Client) -> bool:
-    """Whether it is Milvus Lite: `milvus_lite-3.2.2`. (The server in the wheel `milvus` says `v2.3.5-lite`.)"""
+    """Whether it is Milvus Lite (`milvus_lite-3.2.2`). The server of the wheel `milvus` reports `v2.3.5-lite`."""
     return client.get_server_version().startswith("milvus_lite")
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One fact of a collection, as declared and as the server reports it; None: this server does not report it.
+    """One fact of a collection: the declared and the actual value. `actual` is None if this server does not report it.
 
-    `part` says what mends it: the collection is made anew (with other fields no row can be written), its index is, or
-    it is loaded.
+    `part` is the part to fix: create the collection again (also for other fields, as no row can be written), build its
+    index again, or load it.
     """
 
     fact: str
@@ -182,7 +184,7 @@ class Comparison:
 
 
 def compare(client: Client, name: str, layout: Layout, timeout: float) -> list[Comparison]:
-    """Fact by fact, what is declared and what the server has. Of a collection that is not there, only that."""
+    """The declared and the actual facts. For a missing collection, the only fact is that it is missing."""
     if not client.has_collection(name, timeout=timeout):
         return [Comparison("collection", name, "none", "collection")]
     description = client.describe_collection(name, timeout=timeout)
@@ -190,7 +192,7 @@ def compare(client: Client, name: str, layout: Layout, timeout: float) -> list[C
     return [
         Comparison("collection", name, name, "collection"),
         *_compare_fields(description, layout),
-        # Milvus Lite says 1 shard and Strong whatever was asked for.
+        # Milvus Lite reports 1 shard and Strong for every collection.
         *(
             Comparison(fact, declared, None if is_lite(client) else actual, "collection")
             for fact, declared, actual in (
@@ -209,14 +211,14 @@ def _compare_fields(description: Mapping[str, Any], layout: Layout) -> Iterator[
     def type_of(field: str) -> str:
         return DataType(fields[field]["type"]).name if field in fields else "none"
 
-    primary = [field for field, found in fields.items() if found.get("is_primary")]
+    primary = [name for name, description in fields.items() if description.get("is_primary")]
     yield Comparison("primary key", "id", ", ".join(primary) or "none", "fields")
     yield Comparison("field id", DataType.VARCHAR.name, type_of("id"), "fields")
     declared = layout.vector_type.name
     yield Comparison(f"field {VECTOR_FIELD}", declared, type_of(VECTOR_FIELD), "fields")
     if layout.kind != "sparse":
-        found = fields.get(VECTOR_FIELD, {}).get("params", {}).get("dim", "none")
-        yield Comparison("dimension", layout.dimension, found, "fields")
+        dimension = fields.get(VECTOR_FIELD, {}).get("params", {}).get("dim", "none")
+        yield Comparison("dimension", layout.dimension, dimension, "fields")
     for field, (data_type, _) in scalars(layout.kind).items():
         yield Comparison(f"field {field}", data_type.name, type_of(field), "fields")
 

@@ -1,6 +1,6 @@
-"""Reads rows of Milvus collections: by key, by range of keys, by search.
+"""Reads of rows of Milvus collections: by key, by range of keys, by search.
 
-Every read that a decision rests on is by key under Strong consistency, or a scan whose differences are confirmed so.
+Decisions use only reads by key under Strong consistency, and scans whose differences such reads have confirmed.
 """
 
 from __future__ import annotations
@@ -15,47 +15,47 @@ from numpy.typing import NDArray
 
 from rag_assets.pipeline.filters import literal, one_of
 from resources.errors import ConfigError
-from resources.milvus.client import KEYS, SCAN_TIMEOUT, MilvusConnection, parts
+from resources.milvus.client import KEYS_PER_REQUEST, SCAN_TIMEOUT, MilvusConnection, batched
 from resources.milvus.collections import VECTOR_FIELD
 from resources.milvus.rows import EVERYTHING, Span, is_plain, span_filter, spans
 
-#: Bytes of vectors a read, well under the gRPC limit of Milvus (64 MiB); sparse ones take a few kilobytes each.
+#: Bytes of vectors per read, well under the gRPC limit of Milvus (64 MiB); a sparse vector takes a few kilobytes.
 READ_BYTES = 8 * 1024 * 1024
-#: Vectors a search.
+#: Query vectors per search request.
 QUERIES = 50
-#: Rows that a query may return; Milvus refuses more. A scan that finds as many in a bucket splits it.
+#: Maximum rows that a query may return (a limit of Milvus). A scan splits a bucket with this many rows.
 BUCKET_ROWS = 16_384
-#: How full a bucket is meant to be. Milvus Lite walks all rows of a collection for each query (0.9 s at 130,000).
+#: Planned fill of a bucket. Fewer buckets are faster: Milvus Lite reads all rows for each query (0.9 s at 130,000).
 BUCKET_FILL = 0.85
 
 
 class Reads(MilvusConnection):
     def fingerprints(self, name: str, ids: Sequence[str]) -> dict[str, str]:
-        """id -> row_fingerprint of the rows that exist, by key under Strong consistency."""
+        """id -> row_fingerprint of each row that exists, by key under Strong consistency."""
         rows = self.by_key(name, ids, ["row_fingerprint"])
         return {row_id: row["row_fingerprint"] for row_id, row in rows.items()}
 
     def by_key(
         self, name: str, ids: Sequence[str], fields: Sequence[str]
     ) -> dict[str, Mapping[str, Any]]:
-        """id -> row, with these fields, of the rows that exist, under Strong consistency."""
+        """id -> the fields of each row that exists, under Strong consistency."""
         options = {"output_fields": ["id", *fields], "consistency_level": "Strong"}
-        found: dict[str, Mapping[str, Any]] = {}
-        # A get is refused when one of its keys holds a quote or a backslash: foreign ids may.
+        rows_by_id: dict[str, Mapping[str, Any]] = {}
+        # A get fails if one of its keys contains a quote or a backslash; foreign ids may contain them.
         for row_id in (row_id for row_id in ids if not is_plain(row_id)):
             rows = self._call(
                 f"read a row of {name}", "query", name, filter=one_of("id", [row_id]), **options
             )
-            found.update((row["id"], row) for row in rows)
-        for part in parts([row_id for row_id in ids if is_plain(row_id)], KEYS):
+            rows_by_id.update((row["id"], row) for row in rows)
+        for keys in batched([row_id for row_id in ids if is_plain(row_id)], KEYS_PER_REQUEST):
             rows = self._call(
-                f"read {len(part)} rows of {name} by key", "get", name, part, **options
+                f"read {len(keys)} rows of {name} by key", "get", name, keys, **options
             )
-            found.update((row["id"], row) for row in rows)
-        return found
+            rows_by_id.update((row["id"], row) for row in rows)
+        return rows_by_id
 
     def count(self, name: str, where: str = "") -> int:
-        """count(*) of the rows that satisfy `where`. Milvus Lite reads all of them for that: without it takes 0.2 s."""
+        """count(*) of the rows that satisfy `where`; Milvus Lite reads all rows for it. 0.2 s without `where`."""
         rows = self._call(
             f"count rows of {name}",
             "query",
@@ -70,9 +70,9 @@ class Reads(MilvusConnection):
     def scan(
         self, name: str, span: Span = EVERYTHING, where: str = ""
     ) -> Iterator[list[tuple[str, str]]]:
-        """Every (id, row_fingerprint) in a range of keys that satisfies `where`, in buckets.
+        """Yield buckets of (id, row_fingerprint): all rows in a range of keys that satisfy `where`.
 
-        An id that a server holds twice comes twice. A bucket that is too full is split.
+        An id that the server has twice appears twice. A full bucket is split.
         """
         rows = self._bucket(name, span_filter(span), where)
         if len(rows) < BUCKET_ROWS:
@@ -80,8 +80,8 @@ class Reads(MilvusConnection):
         elif span[1] - span[0] < 2:
             yield from self._halves(name, rows, (span_filter(span), where))
         else:
-            for part in spans(4, span):
-                yield from self.scan(name, part, where)
+            for quarter in spans(4, span):
+                yield from self.scan(name, quarter, where)
 
     def _halves(
         self,
@@ -91,9 +91,10 @@ class Reads(MilvusConnection):
         lower: str = "",
         upper: str = "",
     ) -> Iterator[list[tuple[str, str]]]:
-        """A full bucket of foreign ids, which no number divides: split at the middle one of those that were seen.
+        """Split a full bucket of foreign ids, which number ranges cannot divide, at the middle one of its ids.
 
-        In whatever order a server answers: an id is on one side, and on each side are fewer than before.
+        This ends whatever rows the server returned: each id is on one side, and each side has fewer rows than before.
+        Raises ConfigError if all rows of the bucket have one id.
         """
         ids = sorted({row_id for row_id, _ in rows})
         if len(ids) < 2:
@@ -107,7 +108,7 @@ class Reads(MilvusConnection):
                 yield from self._halves(name, half, within, low, high)
 
     def _bucket(self, name: str, *conditions: str) -> list[tuple[str, str]]:
-        """(id, row_fingerprint) of the rows that satisfy all conditions; BUCKET_ROWS of them where there are more."""
+        """(id, row_fingerprint) of the rows that satisfy all conditions, at most BUCKET_ROWS of them."""
         rows = self._call(
             f"scan {name}",
             "query",
@@ -121,7 +122,7 @@ class Reads(MilvusConnection):
         return [(row["id"], row["row_fingerprint"]) for row in rows]
 
     def ids_of_document(self, name: str, document: str) -> list[str]:
-        """Ids of the rows that say this document, up to what Milvus gives in one answer; ask again after deleting."""
+        """Ids of the document's rows, at most as many as Milvus returns at once; delete these, then ask again."""
         rows = self._call(
             f"look for a document in {name}",
             "query",
@@ -135,15 +136,15 @@ class Reads(MilvusConnection):
         return [row["id"] for row in rows]
 
     def copies(self, name: str, ids: Sequence[str]) -> dict[str, int]:
-        """id -> how many rows a query for it returns (a get hides a second one)."""
+        """id -> number of rows that a query for the id returns. (A get hides a second row.)"""
         counts: Counter[str] = Counter()
-        for part in parts(ids, KEYS):
+        for keys in batched(ids, KEYS_PER_REQUEST):
             rows = self._call(
                 f"read rows of {name}",
                 "query",
                 name,
-                # With a second condition: `id in` alone Milvus Lite answers by key.
-                filter=one_of("id", part) + ' and id >= ""',
+                # Milvus Lite answers `id in` alone by key; a second condition makes it read the rows.
+                filter=one_of("id", keys) + ' and id >= ""',
                 output_fields=["id"],
                 timeout=max(self.timeout, SCAN_TIMEOUT),
                 consistency_level="Strong",
@@ -161,7 +162,7 @@ class Reads(MilvusConnection):
         filter: str = "",
         output_fields: Sequence[str] = ("id",),
     ) -> list[dict[str, Any]]:
-        """Nearest rows of one query vector: dicts of id, distance, entity."""
+        """The nearest rows to one query vector: dicts of id, distance, entity."""
         hits = self._call(
             f"search {name}",
             "search",
@@ -185,14 +186,14 @@ class Reads(MilvusConnection):
         params: Mapping[str, Any],
         ids: Sequence[str] = (),
     ) -> list[list[tuple[str, float]]]:
-        """(id, score) of the rows nearest to each query, best first; with `ids` among these rows only."""
-        found: list[list[tuple[str, float]]] = []
-        for part in parts(queries, QUERIES):
-            hits = self._call(
+        """(id, score) of the nearest rows to each query, best first; if `ids` is given, only among these rows."""
+        hits_by_query: list[list[tuple[str, float]]] = []
+        for batch in batched(queries, QUERIES):
+            answers = self._call(
                 f"search {name}",
                 "search",
                 name,
-                part,
+                batch,
                 filter=one_of("id", ids) if ids else "",
                 limit=limit,
                 anns_field=VECTOR_FIELD,
@@ -201,16 +202,19 @@ class Reads(MilvusConnection):
                 timeout=max(self.timeout, SCAN_TIMEOUT),
                 consistency_level="Strong",
             )
-            found += [[(hit["id"], float(hit["distance"])) for hit in each] for each in hits]
-        return found
+            hits_by_query += [
+                [(hit["id"], float(hit["distance"])) for hit in hits] for hits in answers
+            ]
+        return hits_by_query
 
     def vectors(self, name: str, ids: Sequence[str], dimension: int) -> dict[str, Any]:
-        """id -> vector of the rows that exist: a list of `dimension` floats, or index -> weight of a sparse one."""
-        found: dict[str, Any] = {}
-        for part in parts(ids, max(1, min(KEYS, READ_BYTES // (max(1, dimension) * 4)))):
-            rows = self.by_key(name, part, [VECTOR_FIELD])
-            found.update((row_id, row[VECTOR_FIELD]) for row_id, row in rows.items())
-        return found
+        """id -> vector of each row that exists: a list of `dimension` floats; for sparse rows, index -> weight."""
+        vectors: dict[str, Any] = {}
+        size = max(1, min(KEYS_PER_REQUEST, READ_BYTES // (max(1, dimension) * 4)))
+        for keys in batched(ids, size):
+            rows = self.by_key(name, keys, [VECTOR_FIELD])
+            vectors.update((row_id, row[VECTOR_FIELD]) for row_id, row in rows.items())
+        return vectors
 
     def token_vectors(self, name: str, chunks: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """chunk -> its token vectors [tokens, dimension] from the multi collection, in no particular order."""
@@ -223,15 +227,16 @@ class Reads(MilvusConnection):
             limit=BUCKET_ROWS,
             consistency_level=self.search_consistency,
         )
-        if len(rows) == BUCKET_ROWS and len(chunks) > 1:  # there are more
+        # A full answer may be incomplete.
+        if len(rows) == BUCKET_ROWS and len(chunks) > 1:
             half = len(chunks) // 2
             return self.token_vectors(name, chunks[:half]) | self.token_vectors(name, chunks[half:])
-        found: dict[str, list[Any]] = {}
+        tokens: dict[str, list[Any]] = {}
         for row in rows:
-            found.setdefault(row["chunk_id"], []).append(row[VECTOR_FIELD])
-        return {chunk: np.asarray(vectors, np.float32) for chunk, vectors in found.items()}
+            tokens.setdefault(row["chunk_id"], []).append(row[VECTOR_FIELD])
+        return {chunk: np.asarray(vectors, np.float32) for chunk, vectors in tokens.items()}
 
 
 def buckets(rows: int) -> list[Span]:
-    """Ranges of keys of which each holds fewer than BUCKET_ROWS of so many rows."""
+    """Ranges of keys that together contain `rows` rows, each fewer than BUCKET_ROWS."""
     return spans(math.ceil(rows / (BUCKET_ROWS * BUCKET_FILL)))

@@ -1,4 +1,4 @@
-"""What rows say and how they are named, and conditions that find them. No server is asked here."""
+"""Fields and ids of rows, filter expressions that find them, and validation of vectors. No server requests."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from rag_assets.pipeline.filters import one_of
 from rag_assets.pipeline.vectors import NORM_TOLERANCE, Kind
 from resources.errors import VectorError
 
-#: A range of keys: the first number of ids in it and the first after it, as numbers of eight hexadecimal digits. Ids
-#: begin with uniform ones, so equal spans hold about as many rows each. The outer two are open: foreign ids are in one.
+#: A half-open range of keys, as numbers of eight hexadecimal digits. Ids begin with eight uniformly distributed digits,
+#: so equal spans contain about equally many rows. The outermost bounds are open, so that foreign ids are in a span too.
 Span = tuple[int, int]
 EVERYTHING: Span = (0, 16**8)
 
 
 @dataclass(frozen=True, slots=True)
 class RowFields:
-    """What a row says besides its vector."""
+    """The fields of a row besides its vector."""
 
     chunk_id: uuid.UUID
     row_fingerprint: str
@@ -56,18 +56,19 @@ class RowFields:
 
 
 def row_ids(chunk: uuid.UUID | str, kind: Kind, count: int | None) -> list[str]:
-    """The ids of a chunk's rows: one, or for multi one a token (none where their number is not known)."""
+    """The ids of a chunk's rows: one; for multi, one per token (none if `count` is unknown)."""
     if kind != "multi":
         return [f"{chunk}_{kind}"]
     return [f"{chunk}_multi_{token:05d}" for token in range(count or 0)]
 
 
 def is_plain(row_id: str) -> bool:
+    """Whether the id is printable and contains neither a quote nor a backslash."""
     return row_id.isprintable() and not set(row_id) & set("'\"\\")
 
 
 def spans(count: int, whole: Span = EVERYTHING) -> list[Span]:
-    """As many ranges of equal size, or fewer where there are not so many numbers; each id is in one of them."""
+    """`count` ranges of equal size (fewer if the whole has fewer numbers); each id is in exactly one of them."""
     lower, upper = whole
     count = max(1, min(count, upper - lower))
     bounds = [lower + (upper - lower) * part // count for part in range(count + 1)]
@@ -75,7 +76,7 @@ def spans(count: int, whole: Span = EVERYTHING) -> list[Span]:
 
 
 def span_filter(span: Span) -> str:
-    """A condition for the ids of a range; none for everything. Every server prunes segments by it (not by `like`)."""
+    """The condition for ids of the range; empty for EVERYTHING. All servers prune segments by it, but not by `like`."""
     lower, upper = span
     conditions = [f'id >= "{lower:08x}"'] if lower > EVERYTHING[0] else []
     if upper < EVERYTHING[1]:
@@ -83,22 +84,22 @@ def span_filter(span: Span) -> str:
     return " and ".join(conditions)
 
 
-def of_source(source: str) -> str:
-    """A condition for the rows of a source. Names hold no quotes and no backslashes (see partitions)."""
+def source_filter(source: str) -> str:
+    """The condition for rows of a source. Names contain no quotes and no backslashes (see `partitions`)."""
     return f'source == "{source}"'
 
 
-def of_no_source(sources: Sequence[str]) -> str:
-    """A condition for rows that say a source that there is not."""
+def unknown_source_filter(sources: Sequence[str]) -> str:
+    """The condition for rows of other sources than the given ones."""
     return "not (" + one_of("source", sources) + ")"
 
 
-def checked(
+def normalised(
     vectors: NDArray[np.float32], chunks: Sequence[str], counts: NDArray[np.int64] | None = None
 ) -> NDArray[np.float32]:
-    """The vectors, L2-normalised where float16 files or a user's embedder left them slightly off.
+    """The vectors with norm 1; float16 files and users' embedders are slightly off.
 
-    Raises VectorError naming the chunk whose vector is not finite or has no direction. `counts`: rows a chunk.
+    `counts`: rows per chunk. Raises VectorError, which names the chunk, if a vector is not finite or zero.
     """
     norms = np.linalg.norm(vectors, axis=1)
     bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))

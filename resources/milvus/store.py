@@ -1,4 +1,4 @@
-"""A Milvus server as the project uses it: its collections, and writes and reads of their rows."""
+"""The Milvus store: collections, and writes and reads of their rows."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from resources.milvus.writes import Writes
 
 
 class MilvusStore(Administration, Writes):
-    """Administration, writes and reads, each in a module of its own; how a request is made: `requests`."""
+    """Combines `administration`, `writes` and `reads`; `client` sends the requests."""

@@ -1,6 +1,6 @@
-"""Collections for trying out an index: vectors and nothing else, under names of their own, gone with the trial.
+"""Temporary collections for index trials: they contain only vectors and are dropped after the trial.
 
-No part of the project looks at collections of this prefix; what a killed trial leaves, the next one drops.
+The rest of the project ignores collections with this prefix. The next trial drops those of a killed one.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from resources.milvus.store import MilvusStore
 from resources.milvus.writes import UPSERT_ROWS
 
 PREFIX = "rag_trial_"
-#: Seconds that building an index may take, and between looking whether it is built.
+#: Maximum seconds for building an index, and seconds between looks at its progress.
 BUILD_TIMEOUT, POLL = 3600.0, 0.2
 
 
 @dataclass(frozen=True)
 class TrialStore(MilvusStore):
-    """A server on which indexes are tried. `owner`: in the names, so that deployments that share it do not meet.
+    """A server for index trials. `owner`: part of the collection names, so that deployments may share a server.
 
-    `folder`: where it keeps its files, if that is on this machine.
+    `folder`: the data folder of the server if it is on this machine.
     """
 
     owner: str = "0"
@@ -39,7 +39,7 @@ class TrialStore(MilvusStore):
 
     @contextmanager
     def trial(self) -> Iterator[str]:
-        """The name for a collection, which is dropped at the end, however that comes about."""
+        """Yield the name for a collection; drop that collection at the end, also after an error."""
         name = f"{PREFIX}{self.owner}"
         self.drop_collection(name)
         try:
@@ -50,8 +50,8 @@ class TrialStore(MilvusStore):
     def fill(
         self, name: str, dimension: int, batches: Iterator[NDArray[np.float32]]
     ) -> Iterator[int]:
-        """Makes the collection and writes the rows, numbered as they come. Yields how many are written."""
-        client, at = self.client, 0
+        """Create the collection and insert the rows, with ids counted from 0. Yields the number of rows so far."""
+        client, count = self.client, 0
         with self._errors(f"fill {name}"):
             schema = client.create_schema(auto_id=False)
             schema.add_field("id", DataType.INT64, is_primary=True)
@@ -61,32 +61,32 @@ class TrialStore(MilvusStore):
             )
             for vectors in batches:
                 for start in range(0, len(vectors), UPSERT_ROWS):
-                    part = vectors[start : start + UPSERT_ROWS]
                     rows = [
-                        {"id": at + number, VECTOR_FIELD: vector}
-                        for number, vector in enumerate(part)
+                        {"id": row_id, VECTOR_FIELD: vector}
+                        for row_id, vector in enumerate(vectors[start : start + UPSERT_ROWS], count)
                     ]
                     client.insert(name, rows, timeout=BUILD_TIMEOUT)
-                    at += len(rows)
-                    yield at
+                    count += len(rows)
+                    yield count
             client.flush(name, timeout=BUILD_TIMEOUT)
 
     def build(self, name: str, index: Mapping[str, Any]) -> float:
-        """Builds the index (index_type, metric_type, params) in place of the one there is. Returns seconds."""
+        """Replace the index with the given one (index_type, metric_type, params). Returns the seconds this took."""
         client = self.client
         with self._errors(f"build {index['index_type']}"):
             if client.list_indexes(name):
                 client.release_collection(name, timeout=self.timeout)
                 client.drop_index(name, VECTOR_FIELD, timeout=self.timeout)
-            made = client.prepare_index_params()
-            made.add_index(VECTOR_FIELD, index_name=VECTOR_FIELD, **index)
+            index_params = client.prepare_index_params()
+            index_params.add_index(VECTOR_FIELD, index_name=VECTOR_FIELD, **index)
             started = time.perf_counter()
-            client.create_index(name, made, timeout=BUILD_TIMEOUT)
+            client.create_index(name, index_params, timeout=BUILD_TIMEOUT)
             while self._pending(name):
                 if time.perf_counter() - started > BUILD_TIMEOUT:
                     raise StoreUnavailable(f"{index} is not built after {BUILD_TIMEOUT:g} s.")
                 time.sleep(POLL)
-            client.load_collection(name, timeout=BUILD_TIMEOUT)  # where Milvus Lite builds it
+            # Milvus Lite builds the index only here.
+            client.load_collection(name, timeout=BUILD_TIMEOUT)
             return time.perf_counter() - started
 
     @property
@@ -96,16 +96,16 @@ class TrialStore(MilvusStore):
         return "2.3" if self.client.get_server_version().startswith("v2.3") else "current"
 
     def _pending(self, name: str) -> int:
-        found = self.client.describe_index(name, VECTOR_FIELD, timeout=self.timeout)
-        return int(found.get("pending_index_rows") or 0)
+        description = self.client.describe_index(name, VECTOR_FIELD, timeout=self.timeout)
+        return int(description.get("pending_index_rows") or 0)
 
     def index_files(self) -> dict[Path, int]:
-        """Files of indexes in the server's folder -> bytes. Servers do not say how large an index is."""
+        """Index files in the server's folder -> bytes. (Servers do not report the size of an index.)"""
         if self.folder is None:
             return {}
-        found = (
+        paths = (
             path
             for path in self.folder.rglob("*")
             if path.suffix == ".idx" or path.parts[-6:-5] == ("index_files",)
         )
-        return {path: path.stat().st_size for path in found if path.is_file()}
+        return {path: path.stat().st_size for path in paths if path.is_file()}

@@ -1,6 +1,6 @@
-"""Writes rows of Milvus collections; which rows, and what PostgreSQL says of them, is decided elsewhere.
+"""Writes of rows of Milvus collections. Callers decide which rows, and record them in PostgreSQL.
 
-Every write is an upsert or a delete by key, so doing it twice does no harm.
+Every write is an upsert or a delete by key, so it may be repeated.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from rag_assets.pipeline.filters import one_of
 from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.errors import StoreUnavailable, VectorError
 from resources.fault_injection import fault_point
-from resources.milvus.client import KEYS, parts
+from resources.milvus.client import KEYS_PER_REQUEST, batched
 from resources.milvus.collections import VECTOR_FIELD, is_lite
 from resources.milvus.reads import Reads
-from resources.milvus.rows import RowFields, checked, is_plain, row_ids
+from resources.milvus.rows import RowFields, is_plain, normalised, row_ids
 
-#: Rows an upsert: measured best on Milvus Lite between 100 and 500 (3,500 dense rows/s; 2,700 at 1,000).
+#: Rows per upsert: Milvus Lite is fastest between 100 and 500 (3,500 dense rows/s; 2,700 at 1,000).
 UPSERT_ROWS = 250
-#: Upserts on their way at a time: encoding takes half as long as the server's part.
+#: Concurrent upserts: encoding a batch takes half as long as the server needs to write it.
 UPSERTS = 2
-#: Bytes an upsert, well under the gRPC limit of Milvus (64 MiB by default).
+#: Bytes per upsert, well under the gRPC limit of Milvus (64 MiB by default).
 UPSERT_BYTES = 16 * 1024 * 1024
-#: Rows of each upsert that are read back; the check compares all of them.
+#: Rows of each upsert that are read back. The full check compares all rows.
 READ_BACK = 4
-#: Seconds without a request until a flush has begun: searches wait for its end.
-REST = 2.0
+#: Seconds without a request after which Milvus Lite has begun to flush; searches wait for the end of the flush.
+IDLE_SECONDS = 2.0
 
-#: Asked right before each upsert; raises when the caller is no longer the writer of these rows.
+#: Called right before each upsert; raises if the caller is no longer the writer of these rows.
 Fence = Callable[[], None]
 
 
 class Writes(Reads):
-    """With reads: what counts as written is what is found by key."""
+    """Upserts and deletes. A write counts once reads by key find its rows, hence the base class."""
 
     def upsert_dense(
         self,
@@ -50,8 +50,8 @@ class Writes(Reads):
         vectors: NDArray[np.float32],
         fence: Fence = lambda: None,
     ) -> list[int]:
-        """Upserts one row a chunk. Returns the rows of each chunk (1)."""
-        vectors = checked(vectors, [str(row.chunk_id) for row in rows])
+        """Upsert one row per chunk. Returns the number of rows of each chunk (1)."""
+        vectors = normalised(vectors, [str(row.chunk_id) for row in rows])
         step = max(1, min(UPSERT_ROWS, UPSERT_BYTES // (vectors.shape[1] * 4)))
         self._upsert_all(
             name,
@@ -71,22 +71,16 @@ class Writes(Reads):
         vectors: Sparse,
         fence: Fence = lambda: None,
     ) -> list[int]:
-        """Upserts one row a chunk; an empty vector (which no server stores) takes none. Returns rows a chunk."""
+        """Upsert one row per chunk, none for an empty vector (no server stores it). Returns the rows of each chunk."""
         if not np.isfinite(vectors.values).all():
-            bad = (
-                int(
-                    np.searchsorted(
-                        vectors.indptr, np.flatnonzero(~np.isfinite(vectors.values))[0], "right"
-                    )
-                )
-                - 1
-            )
+            value = np.flatnonzero(~np.isfinite(vectors.values))[0]
+            row = rows[int(np.searchsorted(vectors.indptr, value, "right")) - 1]
             raise VectorError(
-                f"Sparse vector of chunk {rows[bad].chunk_id}: expected finite weights, found others."
+                f"Sparse vector of chunk {row.chunk_id}: expected finite weights, found others."
             )
         counts = np.diff(vectors.indptr)
 
-        def stored() -> Iterator[dict[str, Any]]:
+        def milvus_rows() -> Iterator[dict[str, Any]]:
             for row, start, count in zip(rows, vectors.indptr.tolist(), counts.tolist()):
                 if count:
                     span = slice(start, start + count)
@@ -98,7 +92,7 @@ class Writes(Reads):
                         "vocabulary_size": count,
                     }
 
-        self._upsert_all(name, UPSERT_ROWS, stored(), fence)
+        self._upsert_all(name, UPSERT_ROWS, milvus_rows(), fence)
         return [1 if count else 0 for count in counts.tolist()]
 
     def upsert_multi(
@@ -108,9 +102,9 @@ class Writes(Reads):
         vectors: Multi,
         fence: Fence = lambda: None,
     ) -> list[int]:
-        """Upserts one row for each token vector. Returns rows a chunk."""
+        """Upsert one row per token vector. Returns the rows of each chunk."""
         counts = np.diff(vectors.offsets)
-        tokens = checked(vectors.vectors, [str(row.chunk_id) for row in rows], counts)
+        tokens = normalised(vectors.vectors, [str(row.chunk_id) for row in rows], counts)
         step = max(1, min(UPSERT_ROWS * 4, UPSERT_BYTES // (max(1, tokens.shape[1]) * 4)))
         self._upsert_all(
             name,
@@ -133,17 +127,17 @@ class Writes(Reads):
     def _upsert_all(
         self, name: str, step: int, rows: Iterator[dict[str, Any]], fence: Fence
     ) -> None:
-        """Upserts `step` rows at a time; while the server takes one part, the next one is encoded."""
+        """Upsert `step` rows at a time. While the server writes one batch, the next one is encoded."""
         batches = iter(lambda: list(islice(rows, step)), [])
         sample: dict[str, str] = {}
         with ThreadPoolExecutor(UPSERTS) as pool:
             running: deque[Future[None]] = deque()
-            for part in batches:
+            for batch in batches:
                 sample.update(
                     (row["id"], row["row_fingerprint"])
-                    for row in part[:: max(1, step // READ_BACK)]
+                    for row in batch[:: max(1, step // READ_BACK)]
                 )
-                running.append(pool.submit(self._upsert, name, part, fence))
+                running.append(pool.submit(self._upsert, name, batch, fence))
                 if len(running) > UPSERTS:
                     running.popleft().result()
             for upsert in running:
@@ -161,43 +155,45 @@ class Writes(Reads):
             )
 
     def _read_back(self, name: str, sample: Mapping[str, str]) -> None:
-        """Some rows by key (id -> fingerprint): what counts is what is found, not what was answered."""
-        found = self.fingerprints(name, list(sample))
+        """Read a sample of rows (id -> fingerprint) by key: only stored rows count, not the server's answer."""
+        stored = self.fingerprints(name, list(sample))
         missing = [
-            row_id for row_id, fingerprint in sample.items() if found.get(row_id) != fingerprint
+            row_id for row_id, fingerprint in sample.items() if stored.get(row_id) != fingerprint
         ]
         if missing:
             raise StoreUnavailable(
                 f"{name}: upserts were acknowledged, but {missing[0]} and {len(missing) - 1} more of the "
-                f"{len(sample)} rows read back are not as written."
+                f"{len(sample)} rows read back differ from the written rows."
             )
 
     def delete_chunks(self, name: str, kind: Kind, chunks: Mapping[uuid.UUID, int | None]) -> None:
-        """Deletes the rows of chunks (chunk -> its rows, None: not known). What is not there is passed over."""
+        """Delete the rows of chunks (chunk -> number of its rows, None if unknown). Missing rows are ignored."""
         ids = [row_id for chunk, count in chunks.items() for row_id in row_ids(chunk, kind, count)]
-        for part in parts(ids, KEYS):
-            self._call(f"delete {len(part)} rows of {name}", "delete", name, ids=part)
-        # By filter, Milvus Lite walks all rows: 3 s for what takes 0.01 s by keys.
+        for keys in batched(ids, KEYS_PER_REQUEST):
+            self._call(f"delete {len(keys)} rows of {name}", "delete", name, ids=keys)
+        # Only these by filter, for which Milvus Lite reads all rows: 3 s instead of 0.01 s by keys.
         unknown = [chunk for chunk, count in chunks.items() if kind == "multi" and count is None]
-        for part in parts(unknown, KEYS):
-            self._call(f"delete rows of {name}", "delete", name, filter=one_of("chunk_id", part))
+        for batch in batched(unknown, KEYS_PER_REQUEST):
+            self._call(f"delete rows of {name}", "delete", name, filter=one_of("chunk_id", batch))
 
     def rewrite(self, name: str, ids: Sequence[str]) -> None:
-        """Upserts rows as they are read by key: of an id that is there twice, one row is left."""
-        for part in parts(ids, UPSERT_ROWS):
-            rows = self.by_key(name, part, ["*"]).values()
+        """Read rows by key and upsert them unchanged: an id that was there twice keeps one row."""
+        for keys in batched(ids, UPSERT_ROWS):
+            rows = self.by_key(name, keys, ["*"]).values()
             self._call(f"rewrite rows of {name}", "upsert", name, [dict(row) for row in rows])
 
     def delete_ids(self, name: str, ids: Sequence[str]) -> None:
-        """Deletes rows by their ids, whosever they are."""
-        # pymilvus quotes keys without escaping them: what a foreign one says after a quote would be obeyed.
+        """Delete rows by their ids, foreign ones too."""
+        # pymilvus quotes keys without escaping them: a foreign id with a quote could inject an expression.
         for row_id in (row_id for row_id in ids if not is_plain(row_id)):
             self._call(f"delete a row of {name}", "delete", name, filter=one_of("id", [row_id]))
-        for part in parts([row_id for row_id in ids if is_plain(row_id)], KEYS):
-            self._call(f"delete {len(part)} rows of {name}", "delete", name, ids=part)
+        for keys in batched([row_id for row_id in ids if is_plain(row_id)], KEYS_PER_REQUEST):
+            self._call(f"delete {len(keys)} rows of {name}", "delete", name, ids=keys)
 
-    def rest(self) -> None:
-        """Lets Milvus Lite flush what it holds in memory, which it does when it is idle for a second: of 20,000 rows a
-        search takes 1.6 s before, 0.04 s after."""
+    def wait_for_flush(self) -> None:
+        """Wait until Milvus Lite has flushed its rows, which it does after one idle second.
+
+        A search of 20,000 rows takes 1.6 s before the flush, 0.04 s after it.
+        """
         if is_lite(self.client):
-            time.sleep(REST)
+            time.sleep(IDLE_SECONDS)

@@ -52,8 +52,8 @@ _MAX_CONTROLS = 0.02
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
 _NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff]")
-#: Mojibake turns one character into two or three neighbours above ASCII. Of 3,565 pages in Chinese, Japanese, Korean,
-#: Arabic and English, 100 have such a pair; the others skip ftfy (0.4 ms a page).
+#: Mojibake turns one character into two or three adjacent ones above ASCII. Of 3,565 pages in Chinese, Japanese,
+#: Korean, Arabic and English, 100 have such a pair; the others skip ftfy (0.4 ms a page).
 _MOJIBAKE = re.compile("[\x80-\u04ff\u2013-\u25ff][\x80-\u04ff\u2013-\u25ff]")
 
 
@@ -111,7 +111,7 @@ def _undo_mojibake(text: str) -> str:
     from ftfy.badness import is_bad
 
     config = TextFixerConfig(unescape_html=False, normalization=None)
-    # Line by line: ftfy cannot repair one damaged paragraph in an intact file as a whole.
+    # Line by line: if only one paragraph is damaged, ftfy cannot repair the file as a whole.
     return "\n".join(
         fix_encoding(line, config) if _MOJIBAKE.search(line) and is_bad(line) else line
         for line in text.split("\n")

@@ -1,7 +1,7 @@
-"""The bytes and the key of one document → `ParsedDocument`, or ParseError with a reason for people.
+"""The bytes and the key of one document → `ParsedDocument`, or ParseError with a readable reason.
 
 Selects the reader by the format, then finds title, author, category, tags and language. The neighbouring modules detect
-formats, decode and extract; chunks and vectors are made elsewhere.
+formats, decode and extract; chunks and vectors are created elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The process that parses: `python -m resources.parsing.worker FD` answers requests on an inherited socket.
+"""The parser process: `python -m resources.parsing.worker FD` answers requests on an inherited socket.
 
-Started and watched by `workers`. It ends at the end of its socket (the parent is gone), and by an alarm of the kernel
-when a document takes too long and nobody is left to kill it.
+`workers` starts and watches it. It exits when its socket closes (the parent is gone); a kernel timer ends it if a
+document takes too long and no parent is left to kill it.
 """
 
 from __future__ import annotations
@@ -15,29 +15,32 @@ from resources.fault_injection import fault_point
 from resources.parsing.document import ParsedDocument, parse_document
 from resources.parsing.formats import Format
 
-#: Seconds beyond the limit after which the kernel ends a worker that its parent has not ended.
-_GRACE = 5
+#: Seconds after the limit when the kernel ends a worker that its parent has not killed.
+_GRACE_SECONDS = 5
 
 
-def answer(
-    data: bytes, key: str, language: str | None, found: Format | None = None
+def try_parse(
+    data: bytes, key: str, language: str | None, file_format: Format | None = None
 ) -> ParsedDocument | str:
-    """The document, or the reason why there is none: whatever a parser raises is the fault of one file."""
+    """Return the document, or the reason for its failure: any exception of a parser fails one file only."""
     try:
-        return parse_document(data, key, language=language, found=found)
+        return parse_document(data, key, language=language, file_format=file_format)
     except ParseError as error:
         return str(error)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # a panic in Rust is no Exception
+    # BaseException: a Rust panic is not an Exception.
+    except BaseException as error:
         detail = (str(error).splitlines() or [""])[0][:160]
         return f"the parser failed ({type(error).__name__}: {detail})"
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    # The parent handles Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
-    import kreuzberg  # noqa: F401  0.1 s that are not the first document's
+    # Load it now: its 0.1 s must not count against the first document.
+    import kreuzberg  # noqa: F401
 
     connection.send(True)
     while True:
@@ -45,11 +48,11 @@ def main() -> None:
             data, key, language, seconds = connection.recv()
         except (EOFError, ConnectionError):
             return
-        signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
+        signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_SECONDS)
         fault_point("document parsing")
-        found = answer(data, key, language)
+        result = try_parse(data, key, language)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        connection.send(found)
+        connection.send(result)
 
 
 if __name__ == "__main__":

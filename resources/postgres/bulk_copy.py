@@ -1,4 +1,4 @@
-"""Rows into PostgreSQL in bulk: COPY into a temporary table, then set-based SQL does the rest."""
+"""Rows into PostgreSQL in bulk: COPY fills a temporary table, from which set-based SQL then writes the real ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resources.postgres.connection import Connection
 def copy_rows(
     connection: Connection, table: str, columns: dict[str, str], rows: Iterable[Sequence[Any]]
 ) -> int:
-    """Makes the temporary table anew with `columns` (name -> type) and copies the rows in. Returns their number.
+    """Replace the temporary table with one of `columns` (name -> type), and copy the rows in. Returns their number.
 
     Inside a transaction the table lives until it ends; in autocommit until the session does.
     """

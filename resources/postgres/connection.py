@@ -1,8 +1,8 @@
 """Connections to PostgreSQL, and the right to write a partition.
 
-One writer a partition: a session advisory lock, held by the very connection that writes, and an epoch that is checked
-in every transaction. A writer whose session is gone cannot commit; one that was taken over is refused by the epoch.
-A part of a partition ("name/part") has a writer of its own beside those of other parts, never beside one of the whole.
+Each partition has one writer: a session advisory lock, held by the very connection that writes, and an epoch that every
+transaction checks. A writer whose session is gone cannot commit; one that was taken over fails the epoch check.
+A part of a partition ("name/part") has its own writer, beside those of other parts, never beside one of the whole.
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 import psycopg
 from psycopg.rows import TupleRow
 
 from resources.errors import ConfigError, Fenced, StoreUnavailable
+from resources.postgres.queries import fetch_first, fetch_one, scalar
 
 Connection = psycopg.Connection[TupleRow]
 
 
 def is_written(partition: LiteralString) -> LiteralString:
-    """Whether another live session holds the right to write a partition, in SQL. Locks are read once a statement."""
+    """SQL: whether another live session has the right to write a partition. A statement reads the locks once."""
     # pg_locks shows a 64-bit key in two halves.
     return f"""hashtextextended('rag-assets partition ' || {partition}, 0) IN (
       SELECT classid::bigint << 32 | objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted
@@ -33,17 +35,15 @@ def is_written(partition: LiteralString) -> LiteralString:
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"""
 
 
-IS_WRITTEN = is_written("%(partition)s")
-
-
 @dataclass(frozen=True)
 class Postgres:
-    """Hands out connections. `lock_timeout`: seconds to wait for another writer of the same partition."""
+    """Opens connections. `lock_timeout`: seconds to wait for another writer of the same partition."""
 
     url: str
     lock_timeout: float = 60.0
 
     def connect(self, *, autocommit: bool = False) -> Connection:
+        """Raises StoreUnavailable if the server does not answer, ConfigError if the URL cannot be parsed."""
         try:
             return psycopg.connect(
                 self.url, autocommit=autocommit, connect_timeout=10, application_name="rag-assets"
@@ -51,17 +51,17 @@ class Postgres:
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"PostgreSQL does not answer: {error}".strip()) from error
         except psycopg.ProgrammingError as error:
-            # Without what was found: libpq quotes it, with a password that may be in it.
+            # Without libpq's message: it quotes the URL, which may contain a password.
             raise ConfigError(
                 "The URL of PostgreSQL cannot be read; expected postgresql://user:password@host:port/database."
             ) from error
 
     @contextmanager
     def writer(self, partition: str, *, run: str = "") -> Iterator[Writer]:
-        """The right to write a partition, until the block ends or the session dies. `run`: see `rag_run()`.
+        """The right to write a partition, until the block ends or the session dies. `run`: see `set_run`.
 
-        Raises StoreUnavailable when another writer keeps it for longer than `lock_timeout`, and where PostgreSQL goes
-        away in the block.
+        Raises StoreUnavailable if another writer keeps the partition for longer than `lock_timeout`, or if PostgreSQL
+        goes away inside the block.
         """
         with self.writers([partition], run=run) as (writer,):
             yield writer
@@ -70,16 +70,18 @@ class Postgres:
     def writers(
         self, partitions: Sequence[str], *, patience: float | None = None, run: str = ""
     ) -> Iterator[list[Writer]]:
-        """The right to write several partitions at once, on one session. While one is taken, none is kept from others.
+        """The right to write several partitions at once, in one session.
 
-        `patience`: seconds to wait for all of them; by default `lock_timeout`.
+        While another writer has one of them, this session locks none: it blocks no writer while it waits. `patience`:
+        seconds to wait for all of them; by default `lock_timeout`.
         """
-        with self.connect(autocommit=True) as connection, _went_away():
+        with self.connect(autocommit=True) as connection, _as_store_unavailable():
             _lock(
                 connection, sorted(partitions), self.lock_timeout if patience is None else patience
             )
+            # The epoch of the whole rises with that of a part, and those of all parts with that of the whole: the new
+            # writer takes over from each of these writers.
             rows = connection.execute(
-                # Whoever takes a part takes over from a writer of the whole, and who takes the whole from all parts'.
                 """INSERT INTO partition_writers (partition, epoch, holder)
                    SELECT name, 1, %(holder)s FROM (
                      SELECT unnest(%(taken)s::text[]) UNION SELECT split_part(unnest(%(taken)s::text[]), '/', 1)
@@ -96,77 +98,85 @@ class Postgres:
             ).fetchall()
             epochs = {partition: epoch for partition, epoch, _ in rows}
             with ExitStack() as opened:
-                aside = cache(lambda: opened.enter_context(self.connect(autocommit=True)))
-                yield [Writer(connection, name, epochs[name], aside, self) for name in partitions]
+                second = cache(lambda: opened.enter_context(self.connect(autocommit=True)))
+                yield [Writer(connection, name, epochs[name], second, self) for name in partitions]
 
 
 @dataclass(frozen=True)
 class Writer:
-    """The writer of a partition. All that it writes goes through `transaction()`."""
+    """The writer of a partition. It makes all of its changes in `transaction()`."""
 
     connection: Connection
     partition: str
     epoch: int
-    #: A second session, opened at the first use: a question must not wait for what the first one is doing.
-    second: Callable[[], Connection]
+    #: Opens a second session at the first call: `confirm` must not wait for the current statement of the first one.
+    second_session: Callable[[], Connection]
     database: Postgres
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction that commits only while this writer's epoch is the current one; else raises Fenced."""
+        """One transaction that commits only while this writer's epoch is the current one. Raises Fenced otherwise."""
         with self.connection.transaction():
             self._check_epoch(self.connection, "FOR SHARE")
             yield self.connection
 
     def confirm(self) -> None:
-        """Raises Fenced when the partition was taken over: asked right before each request that writes to Milvus.
+        """Raises Fenced if the partition was taken over. Called right before each request that writes to Milvus.
 
-        A process that is halted (SIGSTOP, a frozen virtual machine) between this answer and the sending of the request
-        is not caught: Milvus knows no epochs. What it then writes is found by the check and mended by a repair.
+        It does not catch a process that is halted (SIGSTOP, a frozen virtual machine) after the check and before the
+        request is sent: Milvus knows no epochs. The check finds what such a process then writes, and a repair fixes it.
         """
-        self._check_epoch(self.second(), "")
+        self._check_epoch(self.second_session(), "")
 
     def _check_epoch(self, connection: Connection, locking: LiteralString) -> None:
-        row = connection.execute(
-            "SELECT epoch FROM partition_writers WHERE partition = %s " + locking, [self.partition]
-        ).fetchone()
-        if row is None or row[0] != self.epoch:
+        epoch = scalar(
+            connection,
+            "SELECT epoch FROM partition_writers WHERE partition = %s " + locking,
+            [self.partition],
+        )
+        if epoch != self.epoch:
             raise Fenced(
                 f"Partition {self.partition} was taken over by another writer: expected epoch {self.epoch}, "
-                f"found {row[0] if row else None}. What was not acknowledged is left to it."
+                f"found {epoch}. The other writer continues with everything that was not acknowledged."
             )
 
 
 @contextmanager
-def _went_away() -> Iterator[None]:
+def _as_store_unavailable() -> Iterator[None]:
     try:
         yield
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise StoreUnavailable(f"PostgreSQL went away: {error}".strip()) from error
 
 
-def writing(connection: Connection, partition: str) -> tuple[int, bool]:
-    """(epoch of the latest writer, whether a session other than this one holds the partition now)."""
-    row = connection.execute(
-        f"""SELECT coalesce((SELECT epoch FROM partition_writers WHERE partition = %(partition)s), 0),
-              {IS_WRITTEN}""",
+class WriterState(NamedTuple):
+    """The epoch of a partition's latest writer (0: none yet), and whether another session writes it now."""
+
+    epoch: int
+    is_written: bool
+
+
+def writer_state(connection: Connection, partition: str) -> WriterState:
+    return fetch_one(
+        connection,
+        WriterState,
+        f"""SELECT coalesce((SELECT epoch FROM partition_writers WHERE partition = %(partition)s), 0) AS epoch,
+              {is_written("%(partition)s")} AS is_written""",
         {"partition": partition},
-    ).fetchone()
-    assert row is not None
-    return row[0], row[1]
+    )
 
 
 def others_write(connection: Connection) -> bool:
-    """Whether any partition is being written by a session other than this one."""
-    row = connection.execute(
-        f"SELECT EXISTS (SELECT FROM partition_writers AS p WHERE {is_written('p.partition')})"
-    ).fetchone()
-    return row is not None and row[0]
+    """Return whether another session writes any partition."""
+    return scalar(
+        connection,
+        f"SELECT EXISTS (SELECT FROM partition_writers AS p WHERE {is_written('p.partition')})",
+    )
 
 
 @contextmanager
-def if_idle(connection: Connection, partition: str) -> Iterator[bool]:
-    """Whether nobody writes the partition; if so, nobody begins to until the block ends."""
+def try_partition_lock(connection: Connection, partition: str) -> Iterator[bool]:
+    """Lock a partition until the block ends, if no session writes it. Yields whether it is locked."""
     if not _try_lock(connection, partition):
         yield False
         return
@@ -177,8 +187,8 @@ def if_idle(connection: Connection, partition: str) -> Iterator[bool]:
 
 
 @contextmanager
-def turn(connection: Connection, partition: str, timeout: float) -> Iterator[None]:
-    """Nobody else writes the partition until the block ends. Raises StoreUnavailable as `Postgres.writer` does."""
+def partition_lock(connection: Connection, partition: str, timeout: float) -> Iterator[None]:
+    """Lock a partition until the block ends: no other session writes it. Raises StoreUnavailable after `timeout` s."""
     _lock(connection, [partition], timeout)
     try:
         yield
@@ -186,54 +196,84 @@ def turn(connection: Connection, partition: str, timeout: float) -> Iterator[Non
         _unlock(connection, partition)
 
 
+class _Holder(NamedTuple):
+    holder: str
+    taken_at: datetime
+
+
 def _lock(connection: Connection, partitions: Sequence[str], timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while True:
-        taken: list[str] = []
+        locked: list[str] = []
         for partition in partitions:
             if not _try_lock(connection, partition):
                 break
-            taken.append(partition)
+            locked.append(partition)
         else:
             return
-        for partition in taken:
+        for partition in locked:
             _unlock(connection, partition)
         if time.monotonic() >= deadline:
-            missing = partitions[len(taken)]
-            held = connection.execute(
+            missing = partitions[len(locked)]
+            other = fetch_first(
+                connection,
+                _Holder,
                 """SELECT holder, taken_at FROM partition_writers
                    WHERE partition IN (%(partition)s, split_part(%(partition)s, '/', 1))
                    ORDER BY taken_at DESC LIMIT 1""",
                 {"partition": missing},
-            ).fetchone()
-            by = f"{held[0]} since {held[1]:%Y-%m-%d %H:%M:%S%z}" if held else "another process"
+            )
+            by = (
+                f"{other.holder} since {other.taken_at:%Y-%m-%d %H:%M:%S%z}"
+                if other
+                else "another process"
+            )
             raise StoreUnavailable(
                 f"Partition {missing} is being written by {by}; waited {timeout:.0f} s. Try again when it is done."
             )
         time.sleep(0.1)
 
 
-_LOCK = "hashtextextended('rag-assets partition ' || %s, 0)"
+_LOCK_KEY = "hashtextextended('rag-assets partition ' || %s, 0)"
 
 
 def _try_lock(connection: Connection, partition: str) -> bool:
     whole, _, part = partition.partition("/")
-    if part and not _ask(connection, f"SELECT pg_try_advisory_lock_shared({_LOCK})", whole):
+    if part and not scalar(connection, f"SELECT pg_try_advisory_lock_shared({_LOCK_KEY})", [whole]):
         return False
-    if _ask(connection, f"SELECT pg_try_advisory_lock({_LOCK})", partition):
+    if scalar(connection, f"SELECT pg_try_advisory_lock({_LOCK_KEY})", [partition]):
         return True
     if part:
-        _ask(connection, f"SELECT pg_advisory_unlock_shared({_LOCK})", whole)
+        scalar(connection, f"SELECT pg_advisory_unlock_shared({_LOCK_KEY})", [whole])
     return False
 
 
 def _unlock(connection: Connection, partition: str) -> None:
     whole, _, part = partition.partition("/")
-    _ask(connection, f"SELECT pg_advisory_unlock({_LOCK})", partition)
+    scalar(connection, f"SELECT pg_advisory_unlock({_LOCK_KEY})", [partition])
     if part:
-        _ask(connection, f"SELECT pg_advisory_unlock_shared({_LOCK})", whole)
+        scalar(connection, f"SELECT pg_advisory_unlock_shared({_LOCK_KEY})", [whole])
 
 
-def _ask(connection: Connection, question: LiteralString, partition: str) -> bool:
-    row = connection.execute(question, [partition]).fetchone()
-    return row is not None and row[0]
+def try_session_lock(connection: Connection, name: str) -> bool:
+    """Lock a name until the session ends. Returns False if another session has locked it."""
+    return scalar(
+        connection,
+        "SELECT pg_try_advisory_lock(hashtextextended('rag-assets ' || %s, 0))",
+        [name],
+    )
+
+
+def set_run(connection: Connection, run: str) -> None:
+    """Attribute what this session writes to a Dagster run: the SQL function `rag_run()` returns it."""
+    connection.execute("SELECT set_config('rag.run', %s, false)", [run])
+
+
+def set_sync(connection: Connection, sync: str) -> None:
+    """Count this session's run as a part of a sync of several runs: the SQL function `rag_sync()` returns the sync."""
+    connection.execute("SELECT set_config('rag.sync', %s, false)", [sync])
+
+
+def server_time(connection: Connection) -> datetime:
+    """Return the time of PostgreSQL's clock, which it also uses for acknowledgements."""
+    return scalar(connection, "SELECT clock_timestamp()")

@@ -1,14 +1,14 @@
-"""Sources that have nothing to do in a stage: found by one query for all of them, and without becoming their writer.
+"""Sources without work in a stage: one query finds them all, without becoming their writer.
 
-A stage's plan and this question share their conditions, which stand beside the plan. Where a source is being written,
-or there is any doubt, the answer is no, and the stage looks as its writer.
+It shares its conditions with the stage's plan, beside which they stand. A source that is being written, or in doubt, is
+not idle: the stage then looks at it as its writer.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 from rag_assets.pipeline.near_duplicates import ALGORITHM
 from rag_assets.pipeline.vectors import Kind
@@ -19,107 +19,146 @@ from resources.postgres.documents.documents import (
     entries_to_parse,
     gone_documents,
 )
-from resources.postgres.documents.near_duplicates import LEFT_BEHIND, unsigned_documents
-from resources.postgres.scope import WHOLE
-from resources.postgres.vectors.embeddings import Target, unfinished_documents
-from resources.postgres.vectors.vectors import outbox
+from resources.postgres.documents.near_duplicates import STALE_MARKS, unsigned_documents
+from resources.postgres.queries import fetch_all
+from resources.postgres.scope import WHOLE_SOURCES
+from resources.postgres.vectors.outbox import outbox_entries
+from resources.postgres.vectors.target import Target, unfinished_documents
 
 #: Partition -> source.
 Partitions = Mapping[str, uuid.UUID]
 
 
+class DocumentCounts(NamedTuple):
+    documents: int
+    near_duplicates: int
+    failed: int
+
+
 def listable_sources(connection: Connection, partitions: Partitions, *, most: int) -> list[str]:
-    """Partitions that nobody writes, and of which so many entries at most are recorded, all of them fetched."""
-    found = _idle(
+    """Return the idle partitions with at most `most` recorded entries, all of them fetched."""
+    rows = _find_idle(
         connection,
         partitions,
-        [],
-        "FROM source_entries e WHERE e.source_id = a.source AND e.error IS NOT NULL",
-        "FROM source_entries e WHERE e.source_id = a.source OFFSET %(most)s",
-        most=most,
+        counts={},
+        work=[
+            "FROM source_entries e WHERE e.source_id = candidate.source AND e.error IS NOT NULL",
+            "FROM source_entries e WHERE e.source_id = candidate.source OFFSET %(most)s",
+        ],
+        parameters={"most": most},
     )
-    return list(found)
+    return [row["partition"] for row in rows]
 
 
 def idle_documents(
     connection: Connection, partitions: Partitions, parsers: Sequence[ParserFingerprints]
-) -> dict[str, tuple[int, int, int]]:
-    """Partition -> (documents, near-duplicates, failed ones). `parsers`: of each source."""
-    return _idle(
+) -> dict[str, DocumentCounts]:
+    """Return idle partition -> its counts. `parsers`: of each source."""
+    rows = _find_idle(
         connection,
         partitions,
-        [
-            "SELECT count(*) FROM documents WHERE source_uuid = a.source",
-            "SELECT count(*) FROM near_duplicates WHERE source_uuid = a.source",
-            """SELECT count(*) FROM documents WHERE source_uuid = a.source
-                 AND 'failed' IN (processing_status, indexing_status)""",
+        counts={
+            "documents": "SELECT count(*) FROM documents WHERE source_uuid = candidate.source",
+            "near_duplicates": "SELECT count(*) FROM near_duplicates WHERE source_uuid = candidate.source",
+            "failed": """SELECT count(*) FROM documents WHERE source_uuid = candidate.source
+                           AND 'failed' IN (processing_status, indexing_status)""",
+        },
+        work=[
+            entries_to_parse("candidate.source", "candidate.parser", "candidate.limited"),
+            gone_documents("candidate.source"),
+            unsigned_documents("candidate.source"),
+            STALE_MARKS,
         ],
-        entries_to_parse("a.source", "a.first", "a.second"),
-        gone_documents("a.source"),
-        unsigned_documents("a.source"),
-        LEFT_BEHIND,
-        first=[fingerprints.parser for fingerprints in parsers],
-        second=[fingerprints.limited for fingerprints in parsers],
-        algorithm=ALGORITHM,
+        per_source={
+            "parser": [fingerprints.parser for fingerprints in parsers],
+            "limited": [fingerprints.limited for fingerprints in parsers],
+        },
+        parameters={"algorithm": ALGORITHM},
     )
+    return {row.pop("partition"): DocumentCounts(**row) for row in rows}
 
 
 def idle_chunks(
     connection: Connection, partitions: Partitions, chunkers: Sequence[str]
-) -> dict[str, tuple[int]]:
-    """Partition -> (chunks,). `chunkers`: fingerprint of each source's."""
-    work = documents_to_split("a.source", "a.first")
-    return _idle(connection, partitions, [_CHUNKS], work, first=list(chunkers))
+) -> dict[str, int]:
+    """Return idle partition -> its chunks. `chunkers`: the fingerprint of each source's chunker."""
+    rows = _find_idle(
+        connection,
+        partitions,
+        counts={"total": _CHUNKS},
+        work=[documents_to_split("candidate.source", "candidate.chunker")],
+        per_source={"chunker": chunkers},
+    )
+    return {row["partition"]: row["total"] for row in rows}
 
 
 def idle_embeddings(
     connection: Connection, partitions: Partitions, target: Target
-) -> dict[str, tuple[int]]:
-    """Partition -> (distinct texts,)."""
+) -> dict[str, int]:
+    """Return idle partition -> its distinct texts."""
     texts = """SELECT count(DISTINCT c.text_hash) FROM documents d JOIN document_chunks c ON c.document_id = d.id
-               WHERE d.source_uuid = a.source"""
-    work = unfinished_documents("a.source")
-    return _idle(connection, partitions, [texts], work, **target.parameters())
+               WHERE d.source_uuid = candidate.source"""
+    rows = _find_idle(
+        connection,
+        partitions,
+        counts={"total": texts},
+        work=[unfinished_documents("candidate.source")],
+        parameters=target.parameters(),
+    )
+    return {row["partition"]: row["total"] for row in rows}
 
 
 def idle_vectors(
     connection: Connection, partitions: Partitions, kind: Kind, target: Target | None
-) -> dict[str, tuple[int]]:
-    """Partition -> (chunks,), as far as PostgreSQL knows. `target`: None where this kind is not wanted."""
-    if target is None:
-        return _idle(connection, partitions, ["SELECT 0"], outbox("a.source"), kind=kind)
-    work = (outbox("a.source"), unfinished_documents("a.source"))
-    return _idle(connection, partitions, [_CHUNKS], *work, kind=kind, **target.parameters())
+) -> dict[str, int]:
+    """Return idle partition -> its chunks, according to PostgreSQL alone. `target`: None if this kind is not kept."""
+    work: list[LiteralString] = [outbox_entries("candidate.source")]
+    if target is not None:
+        work.append(unfinished_documents("candidate.source"))
+    rows = _find_idle(
+        connection,
+        partitions,
+        counts={"total": "SELECT 0" if target is None else _CHUNKS},
+        work=work,
+        parameters={"kind": kind, **(target.parameters() if target else {})},
+    )
+    return {row["partition"]: row["total"] for row in rows}
 
 
-_CHUNKS = "SELECT coalesce(sum(chunk_count), 0)::bigint FROM documents WHERE source_uuid = a.source"
+_CHUNKS: LiteralString = """SELECT coalesce(sum(chunk_count), 0)::bigint FROM documents
+    WHERE source_uuid = candidate.source"""
 
 
-def _idle(
+def _find_idle(
     connection: Connection,
     partitions: Partitions,
-    counts: Sequence[LiteralString],
-    *work: LiteralString,
-    **parameters: Any,
-) -> dict[str, Any]:
-    """Partition -> its counts, of those that nobody writes and where none of `work` ("FROM … WHERE …") finds a row.
+    *,
+    counts: Mapping[LiteralString, LiteralString],
+    work: Sequence[LiteralString],
+    per_source: Mapping[LiteralString, Sequence[str]] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Return {partition, *counts} of the partitions that no session writes and where no `work` has a row.
 
-    `work` and `counts` know a source as `a.source`, and what is said of each by `first` and `second` as `a.first` …
+    `work` ("FROM … WHERE …") and `counts` (name -> query) name a source as `candidate.source`, and the values that
+    `per_source` has of each one as further columns of `candidate`.
     """
-    nothing = [None] * len(partitions)
-    rows = connection.execute(
-        f"""SELECT a.partition{"".join([f", ({count})" for count in counts])}
-            FROM unnest(%(partitions)s::text[], %(sources)s::uuid[], %(first)s::text[], %(second)s::text[])
-              AS a (partition, source, first, second)
-            WHERE NOT {is_written("a.partition")}
-              {"".join([f" AND NOT EXISTS (SELECT {each})" for each in work])}""",
+    per_source = per_source or {}
+    columns = "".join([f", {name}" for name in per_source])
+    arrays = "".join([f", %({name})s::text[]" for name in per_source])
+    selected = "".join([f", ({count}) AS {name}" for name, count in counts.items()])
+    without_work = "".join([f" AND NOT EXISTS (SELECT {rows})" for rows in work])
+    return fetch_all(
+        connection,
+        dict[str, Any],
+        f"""SELECT candidate.partition{selected}
+            FROM unnest(%(partitions)s::text[], %(sources)s::uuid[]{arrays}) AS candidate (partition, source{columns})
+            WHERE NOT {is_written("candidate.partition")}{without_work}""",
         {
+            **{name: list(values) for name, values in per_source.items()},
+            **(parameters or {}),
+            **WHOLE_SOURCES,
             "partitions": list(partitions),
             "sources": list(partitions.values()),
-            "first": nothing,
-            "second": nothing,
-            **parameters,
-            **WHOLE,
         },
     )
-    return {row[0]: row[1:] for row in rows}

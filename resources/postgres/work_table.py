@@ -1,7 +1,7 @@
-"""A stage's work as a temporary table with batch numbers: planned by one query, worked off batch by batch.
+"""A stage's work as a temporary table with batch numbers: one query plans it, the stage processes it batch by batch.
 
-The table lives as long as the writer's session, so a plan of any size takes no memory here. A batch that was committed
-does not come back: the next run's plan no longer contains it.
+The table lives as long as the writer's session, so a plan of any size takes no memory in this process. The next run's
+plan no longer contains the batches that were committed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any, LiteralString
 import psycopg
 
 from resources.postgres.connection import Connection
+from resources.postgres.queries import scalar
 
 
 def fill_work_table(
     connection: Connection, select: LiteralString, parameters: Mapping[str, Any]
 ) -> int:
-    """Makes `pg_temp.todo` of a SELECT that has a column `batch` (0, 1, …). Returns the number of batches."""
+    """Make `pg_temp.todo` from a SELECT with a column `batch` (0, 1, …). Returns the number of batches."""
     connection.execute("DROP TABLE IF EXISTS pg_temp.todo")
     # CREATE TABLE AS takes no server-side parameters.
     cursor = psycopg.ClientCursor(connection)
@@ -26,6 +27,4 @@ def fill_work_table(
         return 0
     connection.execute("CREATE INDEX ON pg_temp.todo (batch)")
     connection.execute("ANALYZE pg_temp.todo")
-    row = connection.execute("SELECT max(batch) + 1 FROM pg_temp.todo").fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(scalar(connection, "SELECT max(batch) + 1 FROM pg_temp.todo"))

@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import Field
 
+from rag_assets.pipeline.entries import Content, Entry
 from resources.errors import SourceError
-from resources.sources.base import Content, Entry, Source
+from resources.sources.base import Source
 from resources.sources.config import SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
 from resources.sources.stores import StoreOptions, StoreUrl, open_store, store_errors, version_of

@@ -17,8 +17,9 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from pydantic import AfterValidator, Field
 
+from rag_assets.pipeline.entries import Content, Entry
 from resources.errors import SourceError
-from resources.sources.base import Content, Entry, Source
+from resources.sources.base import Source
 from resources.sources.config import MIB, SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
 
@@ -78,7 +79,7 @@ class FolderSource(Source):
         try:
             with open(path, "rb", opener=_open_without_waiting) as file:
                 # Checked again: since the listing, a link may have changed to point out of the folder.
-                if not _inside(_real_path(file.fileno(), path), os.fsencode(self._root)):
+                if not _is_inside(_real_path(file.fileno(), path), os.fsencode(self._root)):
                     raise SourceError("a symbolic link out of the folder")
                 data = file.read(self.config.max_bytes + 1)
         except OSError as error:
@@ -101,7 +102,7 @@ class FolderSource(Source):
                 if entry.is_symlink():
                     target = os.path.realpath(entry.path)
                     # Outside, broken, or a folder, which is listed at its own place.
-                    if not _inside(target, root) or not os.path.isfile(target):
+                    if not _is_inside(target, root) or not os.path.isfile(target):
                         continue
                 try:
                     if entry.is_dir(follow_symlinks=False):
@@ -128,7 +129,7 @@ def _real_path(descriptor: int, path: bytes) -> bytes:
         return os.path.realpath(path)
 
 
-def _inside(path: str | bytes, root: str | bytes) -> bool:
+def _is_inside(path: str | bytes, root: str | bytes) -> bool:
     separator = b"/" if isinstance(root, bytes) else "/"
     return path == root or path.startswith(root + separator)  # pyright: ignore[reportOperatorIssue, reportArgumentType]
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from rag_assets.pipeline.entries import Content, Entry
 from resources.errors import ConfigError, SourceError, SourceUnavailable
-from resources.sources.base import Content, Entry, Source
+from resources.sources.base import Source
 from resources.sources.config import PlainUrl, SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
 from resources.urls import without_secrets
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 #: Seconds that a server may take for a part of an answer.
 TIMEOUT = 60.0
 #: The same for a sensor, which tries once: a Dagster tick has 60 s for all sources.
-LOOK_TIMEOUT = 4.0
+SENSOR_TIMEOUT = 4.0
 _IMPATIENT_SSH = (
     "-o BatchMode=yes -o ConnectTimeout=4 -o ServerAliveInterval=4 -o ServerAliveCountMax=1"
 )
@@ -71,7 +72,7 @@ class GitSource(Source):
         with self._translated_errors():
             yield from self._entries(*self._open_newest())
 
-    def look(self) -> Iterator[Entry]:
+    def list_quickly(self) -> Iterator[Entry]:
         """Yield the files without fetching. A commit that the copy lacks stands for its files."""
         if self._path is not None:
             yield from self.list()
@@ -154,7 +155,7 @@ class GitSource(Source):
 
         config = ConfigDict()
         pools: Any = default_urllib3_manager(
-            config, timeout=LOOK_TIMEOUT if for_sensor else TIMEOUT
+            config, timeout=SENSOR_TIMEOUT if for_sensor else TIMEOUT
         )
         ssh = None
         if for_sensor:
@@ -235,7 +236,7 @@ class GitSource(Source):
             problem = SourceError(f"{self.config.url} is not a git repository")
         except HTTPUnauthorized:
             problem = SourceError(
-                f"{self.config.url}: access denied. Give credentials: rag sources credentials NAME "
+                f"{self.config.url}: access denied. Set credentials: rag sources credentials NAME "
                 "--credential username=@VARIABLE --credential password=@VARIABLE"
             )
         except Exception as error:

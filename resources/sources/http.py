@@ -19,9 +19,9 @@ from resources.errors import SourceError, SourceUnavailable
 from resources.http_answers import is_number, reason, retry_after
 from resources.sources.addresses import connect
 
-#: Tries of one request, and the longest wait between two of them, in seconds.
+#: Attempts per request, and the longest wait between two of them, in seconds.
 TRIES, LONGEST_WAIT = 3, 30.0
-#: Seconds for a whole answer, however slowly it drips.
+#: Maximum seconds for a whole answer, however slowly it arrives.
 DEADLINE = 300.0
 
 
@@ -204,7 +204,7 @@ class _Busy(Exception):
 
 
 def normalised(url: str) -> str:
-    """Return the URL without fragment and default port. Raises SourceError unless it is http or https without a user."""
+    """Return the URL without fragment and default port. Raises SourceError if it is not http(s) or contains a user."""
     try:
         parts = urlsplit(url.strip())
         host, port = (parts.hostname or "").encode("idna").decode(), parts.port

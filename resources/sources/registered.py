@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import quote, quote_plus
 
+from rag_assets.pipeline.entries import Content, Entry
 from resources.credentials import decrypt
 from resources.errors import RagError
 from resources.postgres.registry.sources import SourceRow
-from resources.sources.base import Content, Entry, Source
+from resources.sources.base import Source
 from resources.sources.registry import open_source
 
 
@@ -34,9 +35,9 @@ class RedactingSource(Source):
         with self._redacted_errors():
             yield from self._source.list()
 
-    def look(self) -> Iterator[Entry]:
+    def list_quickly(self) -> Iterator[Entry]:
         with self._redacted_errors():
-            yield from self._source.look()
+            yield from self._source.list_quickly()
 
     def fetch(self, entry: Entry, previous_token: str | None = None) -> Content | None:
         with self._redacted_errors():

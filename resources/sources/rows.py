@@ -17,9 +17,10 @@ from typing import Annotated, Any, BinaryIO, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from rag_assets.pipeline.entries import Content, Entry
 from rag_assets.pipeline.identity import content_hash
 from resources.errors import SourceError
-from resources.sources.base import Content, Entry, Source
+from resources.sources.base import Source
 from resources.sources.columns import ColumnsConfig, document_of, raw_row
 from resources.sources.envelope import wrap
 from resources.sources.stores import StoreOptions, open_store, remote_url, store_errors
@@ -91,7 +92,7 @@ class RowsSource(Source):
         return list(next(self._read(), (0, {}))[1])
 
     def prefetch(self, entries: Sequence[Entry]) -> None:
-        """Read the rows: all batches of a sync share one pass over the file. A row without a position is found by key."""
+        """Read the rows, in one pass over the file for all batches. Rows without a position are found by key."""
         self._fetched = {}
         self._find(entries)
 
@@ -119,7 +120,7 @@ class RowsSource(Source):
         except SourceError as error:
             return error
         if entry.change_token and content_hash(wrap(text, about)) != entry.change_token:
-            return SourceError("changed while it was read; the next run takes it up")
+            return SourceError("changed while it was read; the next run reads it again")
         if len(text) > self.config.max_bytes:
             return SourceError(f"larger than {self.config.max_bytes:,} bytes: {len(text):,}")
         return Content(text, about=about)
@@ -139,8 +140,8 @@ class RowsSource(Source):
         value = row.get(self.config.key)
         if value is None or value == "":
             raise SourceError(
-                f"Row {number + 1} of {self.config.path} has no {self.config.key!r}: without a key it would count as "
-                f"deleted. Nothing was changed. Its fields: {', '.join(map(str, row))}"
+                f"Row {number + 1} of {self.config.path} has no {self.config.key!r}: without a key it cannot be "
+                f"distinguished from a deleted row. Nothing was changed. Its fields: {', '.join(map(str, row))}"
             )
         return str(value).encode("utf-8", "backslashreplace").decode().replace("\0", "")
 

@@ -16,9 +16,10 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
+from rag_assets.pipeline.entries import Content, Entry
 from rag_assets.pipeline.identity import content_hash
 from resources.errors import ConfigError, SourceError, SourceUnavailable
-from resources.sources.base import Content, Entry, Source
+from resources.sources.base import Source
 from resources.sources.columns import Column, ColumnsConfig, document_of, json_value, raw_row
 from resources.sources.config import PlainUrl
 from resources.urls import without_secrets
@@ -152,8 +153,8 @@ class SqlSource(Source):
     def _key(self, value: Any) -> str:
         if value is None or value == "":
             raise SourceError(
-                f"A row of the query has no {self.config.key}: without a key it would count as deleted. "
-                "Nothing was changed."
+                f"A row of the query has no {self.config.key}: without a key it cannot be distinguished from a deleted "
+                "row. Nothing was changed."
             )
         return str(json_value(value)).replace("\0", "")
 
@@ -182,7 +183,7 @@ class SqlSource(Source):
             self._fetched[missing] = SourceError("deleted since the listing")
 
     def _key_type(self, connection: Any) -> Any:
-        """Return the type of the keys if each value has one notation, so that an index works; None: all rows are scanned."""
+        """Return the type of the keys if each value has one notation, so that an index works; None to scan all rows."""
         import sqlalchemy as sa
 
         row = connection.execute(

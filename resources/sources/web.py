@@ -15,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from rag_assets.pipeline.entries import Content, Entry
 from resources.errors import SourceError
-from resources.sources.base import Content, Entry, Source
+from resources.sources.base import Source
 from resources.sources.config import MIB, PlainUrl, SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
 from resources.sources.http import HttpClient, RateLimiter, basic_authorization, normalised, origin
@@ -153,7 +154,7 @@ class WebSource(Source):
 
 
 class Robots:
-    """The rules of each site's robots.txt, read once. While a robots.txt is unavailable, all pages are forbidden (RFC 9309)."""
+    """The rules of each site's robots.txt, read once. An unavailable robots.txt forbids all pages (RFC 9309)."""
 
     def __init__(self, user_agent: str) -> None:
         self._agent = user_agent

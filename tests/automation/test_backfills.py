@@ -1,5 +1,7 @@
-"""A run over several sources, as a backfill launches it: one run, evidence for each source, each gets its turn, and
-those that have nothing to do are passed over."""
+"""A run over several sources, as a backfill launches it: one run with metadata for each source.
+
+A source that fails does not stop the others, and sources that have nothing to do are skipped.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ import pytest
 from rag_assets.definitions import build_definitions
 from resources.postgres.idle_sources import listable_sources
 from resources.postgres.registry.sources import get_source
-from tests.conftest import World
 from tests.faults import driver
 from tests.support.oracle import disagreements
+from tests.support.world import World
 
 TEXT = (
     "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
@@ -28,7 +30,7 @@ STAGES = ("source_documents", "documents", "document_chunks", *VECTORS)
 
 
 def run_range(world: World, job: str, first: str, last: str) -> dg.ExecuteInProcessResult:
-    """Dagster's own tags for a range; sources are ordered as they were added."""
+    """Run a job over a range, by Dagster's tags. Sources are in the order in which they were added."""
     return (
         build_definitions(world.resources)
         .resolve_job_def(job)
@@ -52,39 +54,41 @@ def sources(world: World) -> World:
     return world
 
 
-def test_a_range_is_one_run_with_evidence_for_each_source(sources: World) -> None:
+def test_a_range_is_one_run_with_metadata_for_each_source(sources: World) -> None:
     result = run_range(sources, "sync_source", "a", "b")
     assert result.success
     plans = {
-        (found.asset_key.to_user_string(), found.partition): found.metadata["plan"].value
+        (item.asset_key.to_user_string(), item.partition): item.metadata["plan"].value
         for event in result.all_events
         if event.is_step_materialization
-        for found in [event.step_materialization_data.materialization]
+        for item in [event.step_materialization_data.materialization]
     }
     assert {partition for _, partition in plans} == {"a", "b"}
-    assert len(plans) == 14  # seven assets
+    # Seven assets for two sources.
+    assert len(plans) == 14
     for name in ("a", "b"):
         assert plans["documents", name]["inserted"] == 1  # pyright: ignore
         assert plans["dense_vectors", name]["inserted"] == 1  # pyright: ignore
     assert disagreements(sources.settings.postgres_url, sources.settings.milvus_uri) == []
 
 
-def test_checks_of_a_range_say_which_source_fails(sources: World) -> None:
+def test_checks_of_a_range_name_the_source_that_fails(sources: World) -> None:
     assert run_range(sources, "sync_source", "a", "b").success
-    fine = run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
-    assert len(fine) == 20
-    assert all(found.passed for found in fine)
+    evaluations = run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
+    assert len(evaluations) == 20
+    assert all(evaluation.passed for evaluation in evaluations)
     sources.connection.execute(
         "UPDATE documents SET indexing_status = 'indexing' WHERE source_key = 'b.md'"
     )
-    found = run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
-    failed = {item.check_name: item.description or "" for item in found if not item.passed}
+    evaluations = run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
+    failed = {item.check_name: item.description or "" for item in evaluations if not item.passed}
     assert set(failed) == {"statuses_agree"}
     assert failed["statuses_agree"].startswith("b: ")
-    assert "\n" not in failed["statuses_agree"]  # nothing of a, which passes
+    # Nothing about a, which passes.
+    assert "\n" not in failed["statuses_agree"]
 
 
-def test_a_source_that_fails_does_not_take_the_others_turn(sources: World) -> None:
+def test_a_source_that_fails_does_not_stop_the_others(sources: World) -> None:
     shutil.rmtree(sources.folder / "a")
     result = run_range(sources, "sync_source", "a", "b")
     assert not result.success
@@ -95,10 +99,11 @@ def test_a_source_that_fails_does_not_take_the_others_turn(sources: World) -> No
     )
     assert message.startswith("a: ")
     assert "\nb: " not in message
-    recorded = sources.connection.execute(
+    statuses = sources.connection.execute(
         "SELECT name, sync_status FROM sources ORDER BY name"
     ).fetchall()
-    assert recorded == [("a", "failed"), ("b", "pending")]  # the run ended before b was indexed
+    # The run ended before b was indexed.
+    assert statuses == [("a", "failed"), ("b", "pending")]
     assert sources.one("SELECT string_agg(key, ' ') FROM source_entries") == "b.md"
     assert sources.sync("b")["dense_vectors"]["inserted"] == 1
 
@@ -111,16 +116,16 @@ class Pair:
         for name in ("a", "docs"):
             world.write({f"{n}.md": TEXT + name + n for n in ("one", "two")}, name)
             world.add(name)
-        self.evidence: dict[tuple[str, str], dict[str, Any]] = {}
+        self.metadata: dict[tuple[str, str], dict[str, Any]] = {}
         self.run()
         self.sql = world.connection.execute
         self.docs = get_source(world.connection, "docs").id
 
     def run(self) -> set[tuple[str, str]]:
-        """A run over both. Returns (partition, asset) of the stages that looked as writers: they show the columns."""
+        """Sync both in one run. Returns (partition, asset) of the stages that ran as writers: they show the columns."""
         result = run_range(self.world, "sync_source", "a", "docs")
         assert result.success
-        self.evidence = {
+        self.metadata = {
             (item.partition or "", item.asset_key.to_user_string()): {
                 name: value.value for name, value in item.metadata.items()
             }
@@ -128,27 +133,29 @@ class Pair:
             if event.is_step_materialization
             for item in [event.step_materialization_data.materialization]
         }
-        assert len(self.evidence) == 14
-        return {key for key, shown in self.evidence.items() if "dagster/column_schema" in shown}
+        assert len(self.metadata) == 14
+        return {key for key, values in self.metadata.items() if "dagster/column_schema" in values}
 
     def epochs(self) -> Counter[str]:
         return Counter(dict(self.sql("SELECT partition, epoch FROM partition_writers").fetchall()))
 
-    def assert_worked(self, what: object, *stages: str, both: Collection[str] = ()) -> None:
-        """A run over both had these stages of `docs` look as writers, and those of `both` for each of them."""
+    def assert_worked(self, change: object, *stages: str, both: Collection[str] = ()) -> None:
+        """Assert that a run over both executes only `stages` of docs, and the stages `both` of both sources."""
         before = self.epochs()
-        wanted = {("docs", stage) for stage in (*stages, *both)} | {("a", stage) for stage in both}
-        assert self.run() == {item for item in wanted if item[1] != "multi_vectors"}, what
-        assert self.epochs() - before == Counter(partition for partition, _ in wanted), what
+        expected = {("docs", stage) for stage in (*stages, *both)} | {
+            ("a", stage) for stage in both
+        }
+        assert self.run() == {item for item in expected if item[1] != "multi_vectors"}, change
+        assert self.epochs() - before == Counter(partition for partition, _ in expected), change
 
     def assert_all_is_done(self) -> None:
-        """Nobody writes any more, and each stage says what it says as a writer."""
-        self.assert_worked("nothing")
+        """Assert that no stage has work, and that a skipped stage reports what it would report as a writer."""
+        self.assert_worked("no change")
         states = "SELECT string_agg(sync_status, ' ') FROM sources WHERE last_sync_at IS NOT NULL"
         assert self.world.one(states) == "completed completed"
         for asset, plan in driver.sync(self.world.settings).items():
-            said = self.evidence["docs", asset]
-            assert (said["plan"], said["dagster/row_count"]) == (plan, plan["kept"]), asset
+            values = self.metadata["docs", asset]
+            assert (values["plan"], values["dagster/row_count"]) == (plan, plan["kept"]), asset
         urls = (self.world.settings.postgres_url, self.world.settings.milvus_uri)
         assert disagreements(*urls, ("dense",)) == []
 
@@ -158,7 +165,7 @@ def pair(world: World) -> Pair:
     return Pair(world)
 
 
-def test_a_range_finds_what_a_stage_left_undone(pair: Pair) -> None:
+def test_a_range_finds_the_unfinished_work_of_a_stage(pair: Pair) -> None:
     edits: dict[str, tuple[str, ...]] = {
         "source_entries SET error = 'no answer', content_hash = NULL": ("source_documents",),
         "source_entries SET locator = 'elsewhere'": ("source_documents",),
@@ -175,19 +182,21 @@ def test_a_range_finds_what_a_stage_left_undone(pair: Pair) -> None:
     pair.assert_all_is_done()
 
 
-def test_a_range_finds_what_waits_beside_the_documents(pair: Pair) -> None:
+def test_a_range_finds_waiting_work_outside_the_documents(pair: Pair) -> None:
     pair.sql(
         "INSERT INTO vector_deletions (source_uuid, kind, chunk_id) VALUES (%s, 'multi', %s)",
         [pair.docs, pair.docs],
     )
-    pair.assert_worked("the outbox of a kind that is no longer wanted", "multi_vectors")
+    pair.assert_worked("the outbox of a kind that is no longer kept", "multi_vectors")
     language = """UPDATE sources SET connection_config = connection_config || '{"language": "de"}' WHERE id = %s"""
     pair.sql(language, [pair.docs])
     pair.assert_worked("another language", "documents", "document_chunks", *VECTORS)
     pair.sql("DELETE FROM document_signatures WHERE source_uuid = %s", [pair.docs])
     pair.assert_worked("unsigned documents", "documents")
     pair.sql("INSERT INTO gone_signatures VALUES (0)")
-    pair.assert_worked("a signature that documents of any source may name", both=["documents"])
+    pair.assert_worked(
+        "a deleted signature that documents of any source may refer to", both=["documents"]
+    )
     pair.sql("DELETE FROM documents WHERE source_uuid = %s AND source_key = 'one.md'", [pair.docs])
     pair.assert_worked("a document deleted in SQL", "dense_vectors")
     pair.assert_all_is_done()
@@ -195,7 +204,7 @@ def test_a_range_finds_what_waits_beside_the_documents(pair: Pair) -> None:
     assert pair.world.one(counted) == "2 1"
 
 
-def test_a_range_finds_what_changed_in_one_of_its_folders(pair: Pair) -> None:
+def test_a_range_finds_changes_in_one_of_its_folders(pair: Pair) -> None:
     root = pair.world.write({"three.md": TEXT + "new"})
     pair.assert_worked("a new file", *STAGES)
     (root / "two.md").write_text(TEXT + "edited")
@@ -207,14 +216,15 @@ def test_a_range_finds_what_changed_in_one_of_its_folders(pair: Pair) -> None:
     (root / "torn.pdf").write_bytes(b"%PDF-1.4 no more")
     pair.assert_worked("a file that cannot be read", "source_documents", "documents")
     pair.assert_all_is_done()
-    assert "failed_documents" in pair.evidence["docs", "documents"]
+    assert "failed_documents" in pair.metadata["docs", "documents"]
     with pair.world.postgres.writer("docs"):
         ids = {key: get_source(pair.world.connection, key).id for key in ("a", "docs")}
         assert listable_sources(pair.world.connection, ids, most=10) == ["a"]
-    assert listable_sources(pair.world.connection, ids, most=2) == ["a"]  # the other one has three
+    # The other source has three entries.
+    assert listable_sources(pair.world.connection, ids, most=2) == ["a"]
 
 
-def test_a_range_finds_what_became_of_the_collection(pair: Pair) -> None:
+def test_a_range_finds_changes_of_the_collection(pair: Pair) -> None:
     store = pair.world.store
     name = store.alias_target("dense")
     assert name is not None
@@ -230,13 +240,13 @@ def test_a_range_finds_what_became_of_the_collection(pair: Pair) -> None:
             [state],
         )
 
-    for what in (
+    for change in (
         lose,
         lambda: store.client.drop_alias("dense_collection"),
         lambda: pair.sql("UPDATE vector_collections SET milvus_id = 'another'"),
         partial(other, "retired"),
         partial(other, "rebuilding"),
     ):
-        what()
-        pair.assert_worked(what, both=["dense_vectors"])
+        change()
+        pair.assert_worked(change, both=["dense_vectors"])
     pair.assert_all_is_done()

@@ -1,18 +1,24 @@
-"""The definitions as Dagster loads them: what every asset says of itself, the graph, the checks, what automates it."""
+"""The definitions as Dagster loads them: the descriptions of assets, the graph, the checks, and the automation."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
-from rag_assets.definitions import build_definitions, build_resources
+from rag_assets.dagster_internals import default_freshness_policy
+from rag_assets.definitions import build_definitions, build_resources, defs, without_secrets
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.vectors import KINDS
-from rag_assets.settings.load import Settings
+from rag_assets.settings.load import Settings, load_settings, settings_file
 
-#: asset -> what it is made from. Section 2 of the design.
+#: asset -> the assets that it is made from. Section 2 of the design.
 GRAPH = {
     "source_documents": set(),
     "documents": {"source_documents"},
@@ -24,7 +30,7 @@ GRAPH = {
     "retrieval_evaluation": {"dense_vectors", "sparse_vectors", "multi_vectors"},
     "compacted_embeddings": {"chunk_embeddings"},
 }
-#: Assets that are no part of a sync.
+#: Assets that are not part of a sync.
 GROUPS = {"retrieval_evaluation": "evaluation", "compacted_embeddings": "maintenance"}
 CHECKED = (
     "source_documents",
@@ -38,7 +44,7 @@ CHECKED = (
 
 @pytest.fixture(scope="module")
 def definitions() -> dg.Definitions:
-    return build_definitions(build_resources(Settings()))
+    return build_definitions(build_resources(Settings()), Settings())
 
 
 @pytest.fixture(scope="module")
@@ -53,33 +59,104 @@ def _checks(definitions: dg.Definitions) -> Iterator[tuple[str, dg.AssetCheckSpe
             yield spec.asset_key.to_user_string(), spec
 
 
-def test_the_module_loads_as_dagster_loads_it() -> None:
-    from rag_assets.definitions import defs
+def test_the_definitions_are_loadable() -> None:
+    dg.Definitions.validate_loadable(defs())
 
-    dg.Definitions.validate_loadable(defs)
+
+def test_dagster_finds_the_definitions_in_the_module() -> None:
+    (target,) = loadable_targets_from_python_module("rag_assets.definitions", None)
+    assert target.target_definition is defs
+
+
+def test_importing_the_module_sets_no_secret(tmp_path: Path) -> None:
+    settings_file(tmp_path).write_text("RAG_MILVUS_TOKEN=root:secret\n")
+    code = (
+        "import os, rag_assets.definitions as d; print('RAG_MILVUS_TOKEN' in os.environ);"
+        "d.defs(); print(os.environ['RAG_MILVUS_TOKEN'])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "RAG_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout.split() == ["False", "root:secret"]
+
+
+def test_dagster_finds_secrets_of_the_settings_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAG_HOME", str(tmp_path))
+    # Set and deleted, so that monkeypatch also removes the value that without_secrets sets.
+    monkeypatch.setenv("RAG_MILVUS_TOKEN", "x")
+    monkeypatch.delenv("RAG_MILVUS_TOKEN")
+    settings_file(tmp_path).write_text("RAG_MILVUS_TOKEN=root:secret\n")
+    settings = load_settings()
+    milvus = without_secrets(build_resources(settings), settings)["milvus"]
+    assert dict(milvus)["token"].get_value() == "root:secret"
+    assert "root:secret" not in str(milvus)
+
+
+def test_schedules_and_the_freshness_policy_follow_the_settings() -> None:
+    settings = Settings(
+        timezone="Asia/Tokyo",
+        sync_schedule="0 1 * * *",
+        nightly_check_schedule="1 1 * * *",
+        nightly_evaluation_schedule="2 1 * * *",
+        quick_check_schedule="3 1 * * *",
+        history_schedule="4 1 * * *",
+        compaction_schedule="5 1 * * *",
+    )
+    definitions = build_definitions(build_resources(settings), settings)
+    schedules = definitions.get_repository_def().schedule_defs
+    assert {s.name: (s.cron_schedule, s.execution_timezone) for s in schedules} == {
+        "nightly_check": ("1 1 * * *", "Asia/Tokyo"),
+        "nightly_evaluation": ("2 1 * * *", "Asia/Tokyo"),
+        "frequent_quick_check": ("3 1 * * *", "Asia/Tokyo"),
+        "daily_history": ("4 1 * * *", "Asia/Tokyo"),
+        "weekly_compaction": ("5 1 * * *", "Asia/Tokyo"),
+    }
+    policies = {
+        spec.key.to_user_string(): spec.freshness_policy
+        for spec in definitions.resolve_all_asset_specs()
+        if spec.freshness_policy
+    }
+    assert policies == {"source_documents": default_freshness_policy("0 1 * * *", "Asia/Tokyo")}
+
+
+def test_the_default_schedules(definitions: dg.Definitions) -> None:
+    schedules = definitions.get_repository_def().schedule_defs
+    assert {s.name: s.cron_schedule for s in schedules} == {
+        "nightly_check": "0 5 * * *",
+        "nightly_evaluation": "0 6 * * *",
+        "frequent_quick_check": "*/15 * * * *",
+        "daily_history": "30 3 * * *",
+        "weekly_compaction": "0 4 * * 0",
+    }
 
 
 def test_the_graph_is_that_of_the_design(specs: dict[str, dg.AssetSpec]) -> None:
-    found = {
+    graph = {
         name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in specs.items()
     }
-    assert found == GRAPH
+    assert graph == GRAPH
 
 
 @pytest.mark.parametrize("name", GRAPH)
-def test_an_asset_says_what_it_is(specs: dict[str, dg.AssetSpec], name: str) -> None:
+def test_an_asset_is_described(specs: dict[str, dg.AssetSpec], name: str) -> None:
     spec = specs[name]
     assert spec.kinds
     assert spec.owners
     assert spec.group_name == GROUPS.get(name, "ingestion")
     assert spec.code_version
     assert len(spec.description or "") > 40
-    # A file holds texts of any source.
+    # An embedding file contains texts of any source.
     assert spec.partitions_def == (None if name == "compacted_embeddings" else SOURCES)
 
 
 @pytest.mark.parametrize("name", GRAPH)
-def test_an_asset_retries_what_may_heal_and_runs_a_backfill_at_once(
+def test_an_asset_is_retried_and_runs_a_backfill_in_one_run(
     definitions: dg.Definitions, name: str
 ) -> None:
     asset = definitions.resolve_assets_def(name)
@@ -90,11 +167,12 @@ def test_an_asset_retries_what_may_heal_and_runs_a_backfill_at_once(
 
 
 def test_every_checked_asset_has_checks(definitions: dg.Definitions) -> None:
-    found = list(_checks(definitions))
-    assert {asset for asset, _ in found} == set(CHECKED)
-    assert all(spec.description and spec.partitions_def == SOURCES for _, spec in found)
-    names = [spec.name for _, spec in found]
-    assert len(names) == len(set(names))  # a name says which check failed, without its asset
+    checks = list(_checks(definitions))
+    assert {asset for asset, _ in checks} == set(CHECKED)
+    assert all(spec.description and spec.partitions_def == SOURCES for _, spec in checks)
+    # Unique: a check is reported by its name, without its asset.
+    names = [spec.name for _, spec in checks]
+    assert len(names) == len(set(names))
     for kind in ("dense", "sparse", "multi"):
         assert {
             f"{kind}_vectors_match_postgres",
@@ -103,22 +181,24 @@ def test_every_checked_asset_has_checks(definitions: dg.Definitions) -> None:
             f"{kind}_vectors_are_found_by_search",
             f"{kind}_index_is_as_declared",
             f"{kind}_alias_points_to_current_model",
-        } == {spec.name for asset, spec in found if asset == f"{kind}_vectors"}
+        } == {spec.name for asset, spec in checks if asset == f"{kind}_vectors"}
 
 
-def test_what_would_publish_a_lie_blocks(definitions: dg.Definitions) -> None:
+def test_a_check_that_must_pass_before_publication_blocks(definitions: dg.Definitions) -> None:
     blocking = {spec.name for _, spec in _checks(definitions) if spec.blocking}
     assert blocking == {"chunks_have_documents", "chunk_positions_are_contiguous"}
     job = definitions.resolve_job_def("sync_source")
     selected = {key.name for key in job.asset_layer.asset_graph.asset_check_keys}
-    assert selected == blocking  # the sync pays for these, the full comparison is another job's
-    made = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
-    assert made == GRAPH.keys() - GROUPS.keys()
+    # A sync runs only these; the full comparison belongs to another job.
+    assert selected == blocking
+    materialized = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    assert materialized == GRAPH.keys() - GROUPS.keys()
 
 
-def test_the_forms_of_checking_are_jobs_apart(definitions: dg.Definitions) -> None:
+def test_each_form_of_checking_has_its_own_job(definitions: dg.Definitions) -> None:
     quick = {f"{kind}_vectors_sample_matches_postgres" for kind in ("dense", "sparse", "multi")}
-    late = {"synced_on_schedule"}  # says nothing of the stores; its sensor reports it
+    # Not about the stores; due_sources_sensor reports it.
+    late = {"synced_on_schedule"}
     measured = {
         "retrieval_quality_is_kept",
         "indexes_find_nearest_neighbours",
@@ -134,22 +214,9 @@ def test_the_forms_of_checking_are_jobs_apart(definitions: dg.Definitions) -> No
         assert {key.name for key in graph.asset_check_keys} == expected
 
 
-def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -> None:
+def test_jobs_schedules_and_sensors_are_described_and_bounded(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert set(jobs) == {
-        "sync_source",
-        "check_source",
-        "check_source_quickly",
-        "evaluate_retrieval",
-        "repair_drift",
-        "rebuild_milvus",
-        "rebuild_parquet",
-        "forget_documents",
-        "purge_removed_sources",
-        "keep_history",
-        "compact_embeddings",
-    }
     assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())
     assert jobs["sync_source"].partitions_def == SOURCES
     schedules = {schedule.name: schedule.job_name for schedule in repository.schedule_defs}
@@ -169,6 +236,7 @@ def test_jobs_schedules_and_sensors_exist_and_end(definitions: dg.Definitions) -
         "changed_folders_sensor": ["sync_source"],
         "due_sources_sensor": ["sync_source"],
         "failed_checks_sensor": ["repair_drift", "check_source"],
+        "unpublished_collections_sensor": ["publish_collections"],
     }
     for automation in (*repository.schedule_defs, *repository.sensor_defs):
         assert automation.default_status.value == "RUNNING", automation.name

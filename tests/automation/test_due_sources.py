@@ -1,4 +1,4 @@
-"""Schedules of sources: who is due, once at a time, how failures are put off, and what is said of who is late."""
+"""Schedules of sources: which are due, one run at a time, delays after failures, and reports of late sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.definitions import build_definitions
 from rag_assets.partitions import PARTITION_TAG, SOURCES, SYNC_TAG
-from tests.automation.conftest import DaemonWorld
+from tests.support.daemon import DaemonWorld
 
 DUE, CHANGED = "due_sources_sensor", "changed_folders_sensor"
 TEXT = "# Hours\n\nThe observatory opens at nine in the morning.\n"
@@ -40,9 +40,9 @@ def requested(daemon: DaemonWorld, sensor: str = DUE, cursor: str | None = None)
 
 def row(daemon: DaemonWorld, name: str = "a") -> dict[str, Any]:
     with daemon.connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute("SELECT * FROM sources WHERE name = %s", [name]).fetchone()
-    assert found is not None
-    return found
+        source = cursor.execute("SELECT * FROM sources WHERE name = %s", [name]).fetchone()
+    assert source is not None
+    return source
 
 
 def update(daemon: DaemonWorld, assignment: str) -> None:
@@ -62,15 +62,18 @@ def in_progress(daemon: DaemonWorld, tags: dict[str, str]) -> DagsterRun:
 def test_a_source_never_synced_is_due_at_once_and_then_by_its_schedule(daemon: DaemonWorld) -> None:
     daemon.write({"a.md": TEXT}, "a")
     daemon.add("a")
-    assert requested(daemon) == []  # planned; a folder is seen by the other sensor meanwhile
+    # The first tick only plans it; the sensor of changed folders requests it in the meantime.
+    assert requested(daemon) == []
     assert row(daemon)["next_sync_at"] <= datetime.now(UTC)
     assert requested(daemon) == ["a"]
-    assert requested(daemon) == []  # asked for, not seen yet
+    # Requested, and not started yet.
+    assert requested(daemon) == []
     daemon.sync("a")
     assert row(daemon)["next_sync_at"] is None
     assert requested(daemon) == []
     tick = row(daemon)["next_sync_at"]
-    assert (tick.astimezone(UTC).hour, tick.minute) == (2, 0)  # the default
+    # The default schedule.
+    assert (tick.astimezone(UTC).hour, tick.minute) == (2, 0)
     update(daemon, "sync_schedule = '30 4 * * *'")
     assert requested(daemon) == []
     tick = row(daemon)["next_sync_at"]
@@ -78,20 +81,22 @@ def test_a_source_never_synced_is_due_at_once_and_then_by_its_schedule(daemon: D
     assert tick > datetime.now(UTC)
 
 
-def test_a_due_source_is_asked_for_until_it_was_synced(source: DaemonWorld) -> None:
+def test_a_due_source_is_requested_until_it_is_synced(source: DaemonWorld) -> None:
     update(source, "next_sync_at = now() - interval '1 minute'")
     assert requested(source) == ["a"]
     run = in_progress(source, {PARTITION_TAG: "a"})
     update(source, "sync_requested_at = now() - interval '1 hour'")
-    assert requested(source) == []  # one at a time
+    # Not while a run is in progress.
+    assert requested(source) == []
+    # That request was lost.
     source.instance.report_run_failed(run)
-    assert requested(source) == ["a"]  # that request was lost
+    assert requested(source) == ["a"]
     source.sync("a")
     assert requested(source) == []
     assert row(source)["next_sync_at"] > datetime.now(UTC)
 
 
-def test_the_shards_of_a_source_are_asked_for_together(daemon: DaemonWorld) -> None:
+def test_the_shards_of_a_source_are_requested_together(daemon: DaemonWorld) -> None:
     daemon.write({"a.md": TEXT}, "a")
     daemon.add("a", shards=2)
     assert requested(daemon) == []
@@ -107,12 +112,12 @@ def test_the_shards_of_a_source_are_asked_for_together(daemon: DaemonWorld) -> N
     update(daemon, """connection_config = connection_config || '{"shards": 3}'""")
     assert requested(daemon) == requested(daemon, "changed_folders_sensor") == []
     daemon.tick("sources_table_sensor")
-    known = daemon.instance.get_dynamic_partitions("sources")
-    assert sorted(known) == ["a", "a/01-of-03", "a/02-of-03", "a/03-of-03"]
+    partitions = daemon.instance.get_dynamic_partitions("sources")
+    assert sorted(partitions) == ["a", "a/01-of-03", "a/02-of-03", "a/03-of-03"]
     assert len(requested(daemon)) == 3
 
 
-def test_a_run_over_a_range_of_sources_is_waited_for(source: DaemonWorld) -> None:
+def test_no_source_is_requested_during_a_run_over_a_range(source: DaemonWorld) -> None:
     update(source, "next_sync_at = now() - interval '1 minute'")
     tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "a"}
     run = in_progress(source, tags)
@@ -126,7 +131,9 @@ def test_an_inactive_source_is_never_due(source: DaemonWorld) -> None:
     assert requested(source) == []
 
 
-def test_failures_are_counted_with_their_reason_and_put_off(source: DaemonWorld) -> None:
+def test_failures_are_counted_with_their_reason_and_delay_the_next_sync(
+    source: DaemonWorld,
+) -> None:
     before = row(source)
     assert before["sync_status"] == "completed"
     assert (before["total_documents"], before["successful_documents"]) == (1, 1)
@@ -138,7 +145,8 @@ def test_failures_are_counted_with_their_reason_and_put_off(source: DaemonWorld)
         now = row(source)
         assert (now["sync_status"], now["error_count"]) == ("failed", failures)
         assert str(source.folder / "a") in now["last_error"]
-        assert now["last_sync_at"] == before["last_sync_at"]  # the last one that was complete
+        # The last complete sync.
+        assert now["last_sync_at"] == before["last_sync_at"]
         assert (now["total_documents"], now["successful_documents"]) == (1, 1)
         waits.append((now["next_sync_at"] - datetime.now(UTC)).total_seconds())
     assert [round(wait / 60) for wait in waits] == [1, 2, 4]
@@ -152,7 +160,7 @@ def test_failures_are_counted_with_their_reason_and_put_off(source: DaemonWorld)
     assert now["last_sync_at"] > before["last_sync_at"]
 
 
-def test_a_failing_source_is_not_also_asked_for_by_the_folder_sensor(source: DaemonWorld) -> None:
+def test_a_failing_source_is_not_also_requested_by_the_folder_sensor(source: DaemonWorld) -> None:
     for n in range(30):
         source.write({f"{n}.md": TEXT + str(n)}, "a")
     source.sync("a")
@@ -163,10 +171,12 @@ def test_a_failing_source_is_not_also_asked_for_by_the_folder_sensor(source: Dae
     with pytest.raises(dg.Failure, match="--accept-deletions"):
         source.sync("a")
     cursor = json.loads(first.cursor or "")
-    cursor["a"][2] -= 7200  # hours later: its retries are the other sensor's
+    # Hours later: the other sensor requests the retries.
+    cursor["a"][2] -= 7200
     assert requested(source, CHANGED, json.dumps(cursor)) == []
     source.write({"other.md": TEXT}, "a")
-    assert requested(source, CHANGED, json.dumps(cursor)) == ["a"]  # news
+    # A new change of the folder.
+    assert requested(source, CHANGED, json.dumps(cursor)) == ["a"]
 
 
 def test_a_sync_is_complete_when_everything_is_indexed(daemon: DaemonWorld) -> None:
@@ -178,16 +188,14 @@ def test_a_sync_is_complete_when_everything_is_indexed(daemon: DaemonWorld) -> N
         broken = type(daemon)(world.settings, world.folder, instance, world.connection)
         assert not broken.run("sync_source", "a", raise_on_error=False).success
     now = row(daemon)
-    assert (now["sync_status"], now["error_count"]) == (
-        "failed",
-        1,
-    )  # one run, whatever its retries
+    # A run counts as one failure, whatever its retries.
+    assert (now["sync_status"], now["error_count"]) == ("failed", 1)
     assert "tests.support.embedders:Missing" in now["last_error"]
     assert now["last_sync_at"] is None
     assert now["total_documents"] == 1
 
 
-def test_a_sync_whose_run_died_is_found_and_put_off(source: DaemonWorld) -> None:
+def test_a_sync_whose_run_died_is_found_and_delayed(source: DaemonWorld) -> None:
     update(source, "sync_status = 'running', sync_run = 'gone', next_sync_at = now()")
     run = in_progress(source, {PARTITION_TAG: "a"})
     assert requested(source) == []
@@ -200,58 +208,60 @@ def test_a_sync_whose_run_died_is_found_and_put_off(source: DaemonWorld) -> None
     assert now["next_sync_at"] > datetime.now(UTC)
 
 
-def test_the_ui_is_told_once_who_is_late_and_once_when_it_no_longer_is(source: DaemonWorld) -> None:
-    def told(cursor: str | None) -> tuple[list[tuple[str | None, bool, str]], str | None]:
+def test_a_late_source_is_reported_once_and_once_again_when_it_is_in_time(
+    source: DaemonWorld,
+) -> None:
+    def reported(cursor: str | None) -> tuple[list[tuple[str | None, bool, str]], str | None]:
         data = source.tick(DUE, cursor)
         events = [
             event for event in data.asset_events if isinstance(event, dg.AssetCheckEvaluation)
         ]
         return [(e.partition, e.passed, e.description or "") for e in events], data.cursor
 
-    assert told(None)[0] == []
+    assert reported(None)[0] == []
     update(
         source, "last_sync_at = now() - interval '3 days', next_sync_at = now() - interval '2 days'"
     )
     update(source, "error_count = 7, last_error = 'the disk is gone'")
-    ((partition, passed, sentence),), cursor = told(None)
+    ((partition, passed, sentence),), cursor = reported(None)
     assert (partition, passed) == ("a", False)
     assert "synced 3 d ago" in sentence
     assert "7 failures in a row: the disk is gone" in sentence
-    assert told(cursor)[0] == []
+    assert reported(cursor)[0] == []
     source.sync("a")
-    ((partition, passed, _),), cursor = told(cursor)
+    ((partition, passed, _),), cursor = reported(cursor)
     assert (partition, passed) == ("a", True)
     assert cursor == "[]"
 
 
-def test_a_late_source_fails_its_check_and_asks_for_no_repair(source: DaemonWorld) -> None:
+def test_a_late_source_fails_its_check_and_requests_no_repair(source: DaemonWorld) -> None:
     for name in ("b", "c"):
         source.write({"b.md": TEXT}, name)
         source.add(name)
     source.sync("b")
     source.connection.execute("UPDATE sources SET is_active = false WHERE name = 'c'")
 
-    def look(**tags: str) -> dg.AssetCheckEvaluation:
-        job = dg.define_asset_job("look", dg.AssetSelection.checks(synced_on_schedule))
+    def check(**tags: str) -> dg.AssetCheckEvaluation:
+        job = dg.define_asset_job("check_schedule", dg.AssetSelection.checks(synced_on_schedule))
         both = dg.Definitions.merge(build_definitions(source.resources), dg.Definitions(jobs=[job]))
-        result = both.resolve_job_def("look").execute_in_process(
+        result = both.resolve_job_def("check_schedule").execute_in_process(
             instance=source.instance,
             tags={f"dagster/{name}": value for name, value in tags.items()},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
-        (found,) = result.get_asset_check_evaluations()
-        return found
+        (evaluation,) = result.get_asset_check_evaluations()
+        return evaluation
 
     everyone = {"asset_partition_range_start": "a", "asset_partition_range_end": "c"}
-    assert look(partition="a").passed and look(**everyone).passed
+    assert check(partition="a").passed and check(**everyone).passed
     update(
         source, "last_sync_at = now() - interval '3 days', next_sync_at = now() - interval '2 d'"
     )
-    late = look(partition="a")
+    late = check(partition="a")
     assert (late.passed, late.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert late.metadata["mend_with"].value == "rag ingest --name a"
+    assert late.metadata["command"].value == "rag ingest --name a"
     update(source, "error_count = 2, last_error = 'the disk is gone'")
-    late = look(**everyone)
+    late = check(**everyone)
     assert (late.passed, late.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert (late.description or "").startswith("a: ") and "\n" not in (late.description or "")
     assert not source.tick("failed_checks_sensor").run_requests
@@ -276,10 +286,11 @@ def test_a_thousand_sources_with_nothing_to_do_take_less_than_a_second(daemon: D
         print(f"{sensor}: {seconds:.2f} s, a cursor of {len(data.cursor or '')} bytes")
         assert not data.run_requests
         assert len(data.cursor or "") < 100
-        assert seconds < 5  # 0.1 to 0.7 s; more on a busy machine
+        # Takes 0.1 to 0.7 s; more on a busy machine.
+        assert seconds < 5
 
 
-def test_a_look_that_takes_long_ends_and_the_next_one_goes_on(
+def test_a_long_tick_ends_early_and_the_next_one_continues(
     daemon: DaemonWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abcde":
@@ -287,12 +298,13 @@ def test_a_look_that_takes_long_ends_and_the_next_one_goes_on(
         daemon.add(name)
     clock = iter(range(1000))
     ticking = SimpleNamespace(monotonic=lambda: next(clock))
+    # The clock advances by one second at each look, so a tick lists two folders.
     monkeypatch.setattr("rag_assets.automation.sensors.changed_folders.time", ticking)
-    monkeypatch.setattr("rag_assets.automation.sensors.changed_folders.TICK_SECONDS", 2)  # two looks
-    cursor, asked = None, []
+    monkeypatch.setattr("rag_assets.automation.sensors.changed_folders.TICK_SECONDS", 2)
+    cursor, requests = None, []
     for _ in range(3):
         data = daemon.tick(CHANGED, cursor)
         cursor = data.cursor
-        asked.append([request.tags[PARTITION_TAG] for request in data.run_requests or []])
-    assert asked == [["a", "b"], ["c", "d"], ["e"]]
-    assert {key for key in json.loads(cursor or "") if key} == set("abcde")  # none is forgotten
+        requests.append([request.tags[PARTITION_TAG] for request in data.run_requests or []])
+    assert requests == [["a", "b"], ["c", "d"], ["e"]]
+    assert {key for key in json.loads(cursor or "") if key} == set("abcde")

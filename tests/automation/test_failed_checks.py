@@ -1,10 +1,12 @@
-"""failed_checks_sensor on real stores: what is repaired, what is only looked at again, and when it stops."""
+"""failed_checks_sensor on real stores: when it requests a repair, when another check, and when it stops."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from dagster import DagsterRunStatus
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
@@ -12,22 +14,21 @@ from rag_assets.automation.run_requests import FIRST_RETRY, LAST_RETRY
 from rag_assets.automation.sensors.failed_checks import ATTEMPT_TAG
 from rag_assets.partitions import PARTITION_TAG
 from resources.postgres.consistency.check_results import (
+    CheckRecord,
     CheckResult,
-    Finding,
     last_results,
-    record_findings,
     record_repair,
+    record_results,
 )
 from resources.postgres.registry.sources import get_source
-from tests.automation.conftest import DaemonWorld
-from tests.automation.test_sensors_and_schedules import in_progress, two_synced_sources
+from tests.support.daemon import DaemonWorld, in_progress, two_synced_sources
 
 SENSOR = "failed_checks_sensor"
 FULL = "dense_vectors_match_postgres"
 
 
-def asked(data: SensorExecutionData) -> list[tuple[str | None, str, str | None]]:
-    """(job, partition, attempt) of each request."""
+def requested(data: SensorExecutionData) -> list[tuple[str | None, str, str | None]]:
+    """Return (job, partition, attempt) of each request."""
     return [
         (request.job_name, request.tags[PARTITION_TAG], request.tags.get(ATTEMPT_TAG))
         for request in data.run_requests or []
@@ -40,17 +41,31 @@ def launch(daemon: DaemonWorld, data: SensorExecutionData) -> None:
         daemon.launch(request.job_name, dict(request.tags))
 
 
-def remembered(daemon: DaemonWorld, source: str = "a") -> dict[tuple[str, str], CheckResult]:
-    found = last_results(daemon.connection, source)
-    return {(result.check, result.form): result for result in found}
+def stored_results(daemon: DaemonWorld, source: str = "a") -> dict[tuple[str, str], CheckResult]:
+    """Return (check, form) -> result."""
+    results = last_results(daemon.connection, source)
+    return {(result.check, result.form): result for result in results}
 
 
-def record(daemon: DaemonWorld, outcome: str, **changes: Any) -> None:
-    finding = {
-        "source": "a", "asset": "dense_vectors", "check": FULL, "form": "full", "outcome": outcome,
-        "sentence": "1 missing.", "mend": "rag repair --source a", "finding": "x", "seconds": 0.0,
-    }  # fmt: skip
-    record_findings(daemon.connection, [Finding(**(finding | changes))], "run")
+FAILED = CheckRecord(
+    source="a",
+    asset="dense_vectors",
+    check=FULL,
+    form="full",
+    outcome="failed",
+    sentence="1 missing.",
+    remedy="repair",
+    command="any text",
+    inconsistency="missing_vectors",
+    finding="x",
+    seconds=0.0,
+)
+PASSED = replace(FAILED, outcome="passed", remedy=None, command="", inconsistency=None, finding="")
+UNDETERMINED = replace(FAILED, outcome="undetermined", remedy="check", finding="")
+
+
+def record(daemon: DaemonWorld, result: CheckRecord, **changes: Any) -> None:
+    record_results(daemon.connection, [replace(result, **changes)], "run")
 
 
 def two_sources(daemon: DaemonWorld) -> None:
@@ -59,7 +74,7 @@ def two_sources(daemon: DaemonWorld) -> None:
 
 
 def age(daemon: DaemonWorld, seconds: float) -> None:
-    """As if all that is remembered had been so many seconds ago."""
+    """Make all stored results older by this number of seconds."""
     daemon.connection.execute(
         """UPDATE check_results SET checked_at = checked_at - %(by)s * interval '1 second',
              since = since - %(by)s * interval '1 second', repaired_at = repaired_at - %(by)s * interval '1 second'""",
@@ -67,13 +82,13 @@ def age(daemon: DaemonWorld, seconds: float) -> None:
     )
 
 
-def test_a_lost_row_is_found_repaired_and_found_to_be_there(daemon: DaemonWorld) -> None:
-    """Nobody does anything: a quick look, a repair of that partition alone, a full check, and rest."""
+def test_a_lost_row_is_repaired_and_checked_without_a_person(daemon: DaemonWorld) -> None:
+    """A quick check, a repair of that partition alone, a full check, and then nothing."""
     two_synced_sources(daemon)
     daemon.connection.execute(
         "UPDATE vector_rows SET acknowledged_at = now() - interval '1 minute'"
     )
-    assert asked(daemon.tick(SENSOR)) == []
+    assert requested(daemon.tick(SENSOR)) == []
     client = daemon.store.client
     (lost,) = client.query(
         "dense_collection", filter='source == "a"', output_fields=["id"], limit=10
@@ -82,28 +97,29 @@ def test_a_lost_row_is_found_repaired_and_found_to_be_there(daemon: DaemonWorld)
     fired = daemon.fire("frequent_quick_check", datetime(2030, 1, 1, 2, 15, tzinfo=UTC))
     for request in fired.run_requests or []:
         assert daemon.launch("check_source_quickly", dict(request.tags)).success
-    quick = remembered(daemon)[FULL, "quick"]
+    quick = stored_results(daemon)[FULL, "quick"]
     assert quick.outcome == "failed"
     assert "drifted: 1 of 1 rows" in quick.sentence
     assert "Last full comparison never" in quick.sentence
 
     first = daemon.tick(SENSOR)
-    # The other source's quick look saw the count of the whole collection differ: a full check is to tell.
-    assert asked(first) == [("repair_drift", "a", "1 of 3"), ("check_source", "b", None)]
+    # The quick check of the other source found another count of the whole collection: a full check decides.
+    assert requested(first) == [("repair_drift", "a", "1 of 3"), ("check_source", "b", None)]
     launch(daemon, first)
     assert client.get("dense_collection", [lost["id"]], output_fields=["id"])
     second = daemon.tick(SENSOR, first.cursor)
-    assert asked(second) == [("check_source", "a", None)]
+    assert requested(second) == [("check_source", "a", None)]
     launch(daemon, second)
-    assert remembered(daemon)[FULL, "full"].outcome == "passed"
-    assert (FULL, "quick") not in remembered(daemon)  # the full form had the last word
+    assert stored_results(daemon)[FULL, "full"].outcome == "passed"
+    # The full form replaces the quick one.
+    assert (FULL, "quick") not in stored_results(daemon)
     rest = daemon.tick(SENSOR, second.cursor)
-    assert asked(rest) == []
+    assert requested(rest) == []
     assert rest.cursor == "{}"
 
 
 def undo_repairs(daemon: DaemonWorld, key: str) -> None:
-    """What another service does that writes the table: a document's chunk_count is wrong again after each update."""
+    """Act like another service that writes the table: a document's chunk_count is wrong again after each update."""
     daemon.connection.execute("DROP TRIGGER IF EXISTS undo ON documents")
     daemon.connection.execute("UPDATE documents SET chunk_count = 1")
     daemon.connection.execute(
@@ -118,7 +134,7 @@ def undo_repairs(daemon: DaemonWorld, key: str) -> None:
         daemon.connection.execute("UPDATE documents SET updated_at = now()")
 
 
-def test_what_repairs_do_not_mend_ends_after_three_and_is_said(daemon: DaemonWorld) -> None:
+def test_after_three_useless_repairs_the_sensor_gives_up_and_says_so(daemon: DaemonWorld) -> None:
     for name in ("a.md", "b.md"):
         daemon.write({name: f"# {name}\n\nThis text is of {name}.\n"}, "a")
     daemon.add("a")
@@ -126,60 +142,64 @@ def test_what_repairs_do_not_mend_ends_after_three_and_is_said(daemon: DaemonWor
     try:
         undo_repairs(daemon, "a.md")
         daemon.launch("check_source", {PARTITION_TAG: "a"})
-        cursor, seen = None, []
+        cursor, steps = None, []
         for _ in range(6):
             data = daemon.tick(SENSOR, cursor)
             cursor = data.cursor
-            seen += [(job, attempt) for job, _, attempt in asked(data)]
+            steps += [(job, attempt) for job, _, attempt in requested(data)]
             launch(daemon, data)
         check = ("check_source", None)
-        assert seen == [step for n in (1, 2, 3) for step in (("repair_drift", f"{n} of 3"), check)]
+        assert steps == [step for n in (1, 2, 3) for step in (("repair_drift", f"{n} of 3"), check)]
         stopped = daemon.tick(SENSOR, cursor)
-        assert asked(stopped) == []
+        assert requested(stopped) == []
         assert "a: chunk_positions_are_contiguous fails after 3 repairs" in (
             stopped.skip_message or ""
         )
         assert "docs/operations.md" in (stopped.skip_message or "")
         age(daemon, 7 * 86_400)
-        assert asked(daemon.tick(SENSOR, stopped.cursor)) == []  # for good
-        undo_repairs(daemon, "b.md")  # another finding is another failure
+        assert requested(daemon.tick(SENSOR, stopped.cursor)) == []
+        # Another finding is another failure.
+        undo_repairs(daemon, "b.md")
         daemon.launch("check_source", {PARTITION_TAG: "a"})
-        assert asked(daemon.tick(SENSOR)) == [("repair_drift", "a", "1 of 3")]
+        assert requested(daemon.tick(SENSOR)) == [("repair_drift", "a", "1 of 3")]
     finally:
         undo_repairs(daemon, "")
     daemon.launch("check_source", {PARTITION_TAG: "a"})
     passed = daemon.tick(SENSOR)
-    assert asked(passed) == []
+    assert requested(passed) == []
     assert "fails" not in (passed.skip_message or "")
 
 
-def test_nothing_is_asked_for_while_a_run_of_the_partition_is_at_work(daemon: DaemonWorld) -> None:
+def test_nothing_is_requested_while_a_run_of_the_partition_is_in_progress(
+    daemon: DaemonWorld,
+) -> None:
     two_sources(daemon)
-    record(daemon, "failed")
+    record(daemon, FAILED)
     for job in ("sync_source", "check_source", "repair_drift"):
         run = in_progress(daemon, job, {PARTITION_TAG: "a"})
-        assert asked(daemon.tick(SENSOR)) == []
+        assert requested(daemon.tick(SENSOR)) == []
         daemon.instance.report_run_failed(run)
     other = in_progress(daemon, "sync_source", {PARTITION_TAG: "b"})
-    assert asked(daemon.tick(SENSOR)) == [("repair_drift", "a", "1 of 3")]
+    assert requested(daemon.tick(SENSOR)) == [("repair_drift", "a", "1 of 3")]
     assert daemon.instance.get_run_by_id(other.run_id).status == DagsterRunStatus.STARTED  # pyright: ignore
 
 
-def test_a_request_that_came_to_nothing_is_made_again_ever_more_seldom(
+def test_a_request_without_effect_is_repeated_at_growing_intervals(
     daemon: DaemonWorld, monkeypatch: Any
 ) -> None:
     import time
 
     two_sources(daemon)
-    record(daemon, "failed")
+    record(daemon, FAILED)
     now, cursor, waits = time.time(), None, []
     monkeypatch.setattr(time, "time", lambda: now)
     last = now
     for _ in range(2000):
         data = daemon.tick(SENSOR, cursor)
         cursor = data.cursor
-        if asked(data):  # and the run died before it began: no attempt was made
-            assert asked(data) == [("repair_drift", "a", "1 of 3")]
+        # Each run dies before it begins, so no attempt is counted.
+        if requested(data):
+            assert requested(data) == [("repair_drift", "a", "1 of 3")]
             waits.append(now - last)
             last = now
         if len(waits) == 5:
@@ -189,53 +209,60 @@ def test_a_request_that_came_to_nothing_is_made_again_ever_more_seldom(
     assert len(cursor or "") < 200
 
 
-def test_undetermined_is_looked_at_again_and_never_repaired(daemon: DaemonWorld) -> None:
+def test_an_undetermined_result_is_checked_again_and_never_repaired(daemon: DaemonWorld) -> None:
     two_sources(daemon)
-    record(daemon, "undetermined", finding="")
-    assert asked(daemon.tick(SENSOR)) == []  # a minute first
+    # Whatever its remedy.
+    record(daemon, UNDETERMINED, remedy="repair")
+    # After a minute.
+    assert requested(daemon.tick(SENSOR)) == []
     age(daemon, FIRST_RETRY + 1)
-    assert asked(daemon.tick(SENSOR)) == [("check_source", "a", None)]
-    record(daemon, "undetermined", finding="")  # as before
+    assert requested(daemon.tick(SENSOR)) == [("check_source", "a", None)]
+    record(daemon, UNDETERMINED)
     age(daemon, FIRST_RETRY + 10)
     again = daemon.tick(SENSOR)
-    assert asked(again) == [("check_source", "a", None)]
-    record(daemon, "undetermined", finding="")  # for more than two minutes now
+    assert requested(again) == [("check_source", "a", None)]
+    # Undetermined for more than two minutes now.
+    record(daemon, UNDETERMINED)
     age(daemon, FIRST_RETRY + 10)
-    assert asked(daemon.tick(SENSOR)) == []
+    assert requested(daemon.tick(SENSOR)) == []
     age(daemon, LAST_RETRY)
-    assert asked(daemon.tick(SENSOR)) == [("check_source", "a", None)]
+    assert requested(daemon.tick(SENSOR)) == [("check_source", "a", None)]
     assert daemon.instance.get_runs_count() == 0
 
 
-def test_what_repair_cannot_mend_is_not_repaired(daemon: DaemonWorld) -> None:
+@pytest.mark.parametrize("remedy", ["rebuild", "check", "person"])
+def test_only_the_remedy_decides_about_a_repair(daemon: DaemonWorld, remedy: str) -> None:
     two_sources(daemon)
-    record(daemon, "failed", check="dense_index_is_as_declared", mend="rag ingest")
-    assert asked(daemon.tick(SENSOR)) == []
+    record(daemon, FAILED, remedy=remedy, command="rag repair --source a")
+    assert requested(daemon.tick(SENSOR)) == []
+    record(daemon, FAILED, remedy="repair", command="words for people")
+    assert requested(daemon.tick(SENSOR)) == [("repair_drift", "a", "1 of 3")]
 
 
 def test_a_repair_by_hand_is_checked(daemon: DaemonWorld) -> None:
     two_sources(daemon)
-    record(daemon, "failed")
+    record(daemon, FAILED)
     record_repair(daemon.connection, get_source(daemon.connection, "a").id, "by hand")
-    assert asked(daemon.tick(SENSOR)) == [("check_source", "a", None)]
-    record(daemon, "failed")
-    assert asked(daemon.tick(SENSOR)) == [("repair_drift", "a", "2 of 3")]
+    assert requested(daemon.tick(SENSOR)) == [("check_source", "a", None)]
+    record(daemon, FAILED)
+    assert requested(daemon.tick(SENSOR)) == [("repair_drift", "a", "2 of 3")]
 
 
-def test_a_count_that_differs_has_the_full_form_look_once(daemon: DaemonWorld) -> None:
+def test_a_differing_count_requests_one_full_check(daemon: DaemonWorld) -> None:
     two_sources(daemon)
-    record(daemon, "passed", mend="", finding="")
-    record(daemon, "undetermined", form="quick", finding="+1 rows")
-    assert asked(daemon.tick(SENSOR)) == [("check_source", "a", None)]
-    record(daemon, "passed", mend="", finding="")  # it found nothing: the server counts otherwise
-    record(daemon, "undetermined", form="quick", finding="+1 rows")
-    assert asked(daemon.tick(SENSOR)) == []
-    record(daemon, "undetermined", form="quick", finding="-3 rows")
-    assert asked(daemon.tick(SENSOR)) == [("check_source", "a", None)]
+    record(daemon, PASSED)
+    record(daemon, UNDETERMINED, form="quick", finding="+1 rows")
+    assert requested(daemon.tick(SENSOR)) == [("check_source", "a", None)]
+    # The full form found nothing: the server counts otherwise.
+    record(daemon, PASSED)
+    record(daemon, UNDETERMINED, form="quick", finding="+1 rows")
+    assert requested(daemon.tick(SENSOR)) == []
+    record(daemon, UNDETERMINED, form="quick", finding="-3 rows")
+    assert requested(daemon.tick(SENSOR)) == [("check_source", "a", None)]
 
 
 def test_an_inactive_source_is_left_alone(daemon: DaemonWorld) -> None:
     two_sources(daemon)
-    record(daemon, "failed")
+    record(daemon, FAILED)
     daemon.connection.execute("UPDATE sources SET is_active = false")
-    assert asked(daemon.tick(SENSOR)) == []
+    assert requested(daemon.tick(SENSOR)) == []

@@ -1,54 +1,26 @@
-"""Sensors and schedules against real stores: who is asked for, how often, and that what is asked for can run."""
+"""Sensors and schedules on real stores: which runs they request, how often, and that these runs can be launched."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from datetime import UTC, datetime
 
-from dagster import DagsterRun, DagsterRunStatus
 from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.utils import make_new_run_id
 from dulwich.repo import Repo
 
 from rag_assets.automation.run_requests import FIRST_RETRY
 from rag_assets.partitions import PARTITION_TAG
 from resources.run_processes import HOST_TAG, PID_TAG, own_run_tags
-from tests.automation.conftest import DaemonWorld
+from tests.support.daemon import TEXT, DaemonWorld, in_progress, older, two_synced_sources
 from tests.support.repositories import commit
 
-TEXT = (
-    "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
-)
 CHANGED = "changed_folders_sensor"
 TABLE = "sources_table_sensor"
 
 
 def requested(data: SensorExecutionData) -> list[str]:
     return [request.tags[PARTITION_TAG] for request in data.run_requests or []]
-
-
-def older(cursor: str | None, key: str, seconds: float) -> str:
-    """The cursor as it would be, had the source been asked for so many seconds earlier."""
-    asked = json.loads(cursor or "{}")
-    asked[key][2] -= seconds
-    return json.dumps(asked)
-
-
-def in_progress(daemon: DaemonWorld, job: str, tags: dict[str, str]) -> DagsterRun:
-    return daemon.instance.add_run(
-        DagsterRun(
-            job_name=job, run_id=make_new_run_id(), status=DagsterRunStatus.STARTED, tags=tags
-        )
-    )
-
-
-def two_synced_sources(daemon: DaemonWorld) -> None:
-    for name in ("a", "b"):
-        daemon.write({f"{name}.md": TEXT + name}, name)
-        daemon.add(name)
-        daemon.sync(name)
 
 
 # Runs --------------------------------------------------------------------------------------------------------------
@@ -58,21 +30,23 @@ def test_a_run_whose_process_died_with_its_code_server_is_failed(daemon: DaemonW
     daemon.add("a")
     daemon.run("sync_source", "a")
     (done,) = daemon.instance.get_runs()
-    assert done.tags.items() >= own_run_tags(done.run_id).items()  # whoever launched it
+    # The process that executes a run tags it.
+    assert done.tags.items() >= own_run_tags(done.run_id).items()
 
     lives = in_progress(daemon, "sync_source", {})
     daemon.instance.add_run_tags(lives.run_id, own_run_tags(lives.run_id))
     retry = in_progress(daemon, "sync_source", {**own_run_tags("x"), PID_TAG: f"{2**22}:1:x"})
     elsewhere = in_progress(daemon, "sync_source", {HOST_TAG: "another-host", PID_TAG: "1:1"})
     died = in_progress(daemon, "sync_source", {})
-    of_dead = {PID_TAG: f"{2**22}:1700000000:{died.run_id}"}
-    daemon.instance.add_run_tags(died.run_id, own_run_tags(died.run_id) | of_dead)
+    dead_process = {PID_TAG: f"{2**22}:1700000000:{died.run_id}"}
+    daemon.instance.add_run_tags(died.run_id, own_run_tags(died.run_id) | dead_process)
     daemon.tick(TABLE)
     statuses = {run.run_id: run.status.value for run in daemon.instance.get_runs()}
     assert statuses == {
         done.run_id: "SUCCESS",
         lives.run_id: "STARTED",
-        retry.run_id: "STARTED",  # it has the tags of the run that it retries, and no process yet
+        # Has the tags of the run that it retries, and no process yet.
+        retry.run_id: "STARTED",
         elsewhere.run_id: "STARTED",
         died.run_id: "FAILURE",
     }
@@ -97,13 +71,13 @@ def test_a_removed_source_with_vectors_is_purged_once(daemon: DaemonWorld) -> No
     two_synced_sources(daemon)
     assert not daemon.tick(TABLE).run_requests
     daemon.connection.execute("DELETE FROM sources WHERE name = 'a'")
-    asked = daemon.tick(TABLE)
-    assert len(asked.run_requests or []) == 1
+    assert len(daemon.tick(TABLE).run_requests or []) == 1
     assert daemon.partitions() == {"b"}
     run = in_progress(daemon, "purge_removed_sources", {})
-    assert not daemon.tick(TABLE).run_requests  # one is at it
+    # Not while a run is in progress; again after it has failed.
+    assert not daemon.tick(TABLE).run_requests
     daemon.instance.report_run_failed(run)
-    assert daemon.tick(TABLE).run_requests  # it failed and the work still waits
+    assert daemon.tick(TABLE).run_requests
     assert daemon.launch("purge_removed_sources", {}).success
     assert not daemon.tick(TABLE).run_requests
     assert daemon.one("SELECT count(*) FROM vector_deletions") == 0
@@ -127,7 +101,7 @@ def test_a_new_source_is_asked_for_and_an_unchanged_one_is_not(daemon: DaemonWor
     assert quiet.skip_message
 
 
-def test_only_the_partition_whose_folder_changed_is_asked_for(daemon: DaemonWorld) -> None:
+def test_only_the_partition_whose_folder_changed_is_requested(daemon: DaemonWorld) -> None:
     two_synced_sources(daemon)
     root = daemon.folder / "b"
     cursor = None
@@ -144,7 +118,7 @@ def test_only_the_partition_whose_folder_changed_is_asked_for(daemon: DaemonWorl
         cursor = data.cursor
 
 
-def test_a_commit_is_asked_for(daemon: DaemonWorld) -> None:
+def test_a_commit_requests_a_sync(daemon: DaemonWorld) -> None:
     repository = Repo.init_bare(str(daemon.folder.parent / "x.git"), mkdir=True)
     commit(repository, {"a.md": TEXT.encode()})
     daemon.register("code", "git", {"url": repository.path, "branch": "main"})
@@ -156,7 +130,9 @@ def test_a_commit_is_asked_for(daemon: DaemonWorld) -> None:
     assert requested(daemon.tick(CHANGED, first.cursor)) == ["code"]
 
 
-def test_what_a_sync_does_not_mend_is_asked_for_ever_more_seldom(daemon: DaemonWorld) -> None:
+def test_a_state_that_syncs_do_not_change_is_requested_at_growing_intervals(
+    daemon: DaemonWorld,
+) -> None:
     two_synced_sources(daemon)
     daemon.write({"a.md": TEXT + "changed"}, "a")
     first = daemon.tick(CHANGED)
@@ -165,14 +141,15 @@ def test_what_a_sync_does_not_mend_is_asked_for_ever_more_seldom(daemon: DaemonW
     second = daemon.tick(CHANGED, older(first.cursor, "a", FIRST_RETRY + 1))
     assert requested(second) == ["a"]
     soon = daemon.tick(CHANGED, older(second.cursor, "a", FIRST_RETRY + 1))
-    assert requested(soon) == []  # twice as long now
+    # The interval has doubled.
+    assert requested(soon) == []
     assert requested(daemon.tick(CHANGED, older(soon.cursor, "a", FIRST_RETRY + 1))) == ["a"]
-    # Another change is news: it does not wait for the back-off of the first.
+    # Another change is a new state: it does not wait for the interval of the first.
     daemon.write({"a.md": TEXT + "changed once more"}, "a")
     assert requested(daemon.tick(CHANGED, second.cursor)) == ["a"]
 
 
-def test_a_source_that_is_being_synced_is_not_asked_for(daemon: DaemonWorld) -> None:
+def test_a_source_in_progress_is_not_requested(daemon: DaemonWorld) -> None:
     two_synced_sources(daemon)
     for name in ("a", "b"):
         daemon.write({"new.md": TEXT}, name)
@@ -180,16 +157,19 @@ def test_a_source_that_is_being_synced_is_not_asked_for(daemon: DaemonWorld) -> 
     waiting = daemon.tick(CHANGED)
     assert requested(waiting) == ["b"]
     daemon.instance.report_run_failed(run)
-    assert requested(daemon.tick(CHANGED, waiting.cursor)) == ["a"]  # nothing was asked for yet
+    # Nothing was requested for it before.
+    assert requested(daemon.tick(CHANGED, waiting.cursor)) == ["a"]
 
 
-def test_work_that_waits_in_postgresql_is_asked_for(daemon: DaemonWorld) -> None:
+def test_work_that_waits_in_postgresql_is_requested(daemon: DaemonWorld) -> None:
     two_synced_sources(daemon)
-    daemon.connection.execute("DELETE FROM documents WHERE source_key = 'a.md'")  # the outbox
+    # A deletion, which waits in the outbox.
+    daemon.connection.execute("DELETE FROM documents WHERE source_key = 'a.md'")
     data = daemon.tick(CHANGED)
     assert requested(data) == ["a"]
     daemon.sync("a")
-    daemon.connection.execute("UPDATE documents SET language = 'de'")  # b's rows are behind
+    # An edit, which makes rows of b stale.
+    daemon.connection.execute("UPDATE documents SET language = 'de'")
     assert requested(daemon.tick(CHANGED, data.cursor)) == ["b"]
     daemon.sync("b")
     assert requested(daemon.tick(CHANGED)) == []
@@ -204,10 +184,11 @@ def test_a_broken_folder_does_not_stop_the_others(daemon: DaemonWorld) -> None:
     assert str(daemon.folder / "a") in (alone.skip_message or "")
     daemon.write({"new.md": TEXT}, "b")
     assert requested(daemon.tick(CHANGED)) == ["b"]
-    assert daemon.one("SELECT count(*) FROM documents") == 2  # and nothing of it was forgotten
+    # The documents of the broken folder are kept.
+    assert daemon.one("SELECT count(*) FROM documents") == 2
 
 
-def test_an_inactive_source_is_left_alone(daemon: DaemonWorld) -> None:
+def test_an_inactive_source_is_not_requested(daemon: DaemonWorld) -> None:
     two_synced_sources(daemon)
     daemon.connection.execute("UPDATE sources SET is_active = false WHERE name = 'a'")
     for name in ("a", "b"):
@@ -220,11 +201,14 @@ def test_an_inactive_source_is_left_alone(daemon: DaemonWorld) -> None:
 # Schedules ---------------------------------------------------------------------------------------------------------
 
 
-def test_nightly_runs_are_one_a_source_and_can_be_launched(daemon: DaemonWorld) -> None:
+def test_a_nightly_schedule_requests_one_run_per_source_that_can_be_launched(
+    daemon: DaemonWorld,
+) -> None:
     for name in ("a", "b"):
         daemon.write({"x.md": TEXT + name}, name)
         daemon.add(name)
-    daemon.connection.execute(  # its partition does not exist yet
+    # The partition of c does not exist yet.
+    daemon.connection.execute(
         "INSERT INTO sources (name, source_type, connection_config) VALUES ('c', 'folder', '{\"path\": \"/x\"}')"
     )
     for name in ("a", "b"):
@@ -237,20 +221,22 @@ def test_nightly_runs_are_one_a_source_and_can_be_launched(daemon: DaemonWorld) 
     for name, request in zip("ab", requests):
         result = daemon.launch(job, dict(request.tags))
         assert result.success
-        found = result.get_asset_check_evaluations()
-        assert len(found) == 20
-        assert all(evaluation.passed for evaluation in found)
-        assert {evaluation.partition for evaluation in found} == {name}
+        evaluations = result.get_asset_check_evaluations()
+        assert len(evaluations) == 20
+        assert all(evaluation.passed for evaluation in evaluations)
+        assert {evaluation.partition for evaluation in evaluations} == {name}
     tomorrow = daemon.fire("nightly_check", datetime(2030, 1, 2, 2, tzinfo=UTC))
     today = daemon.fire("nightly_check", datetime(2030, 1, 1, 2, tzinfo=UTC))
     keys = {request.run_key for data in (today, tomorrow) for request in data.run_requests or []}
-    assert len(keys) == 4  # a night's requests are told from the next one's
+    # The run keys of two nights differ.
+    assert len(keys) == 4
 
 
-def test_a_look_at_many_unchanged_files_is_quick(daemon: DaemonWorld) -> None:
+def test_a_tick_over_many_unchanged_files_is_quick(daemon: DaemonWorld) -> None:
     daemon.write({f"{n % 20}/{n}.md": f"# {n}\n" for n in range(500)}, "a")
     daemon.add("a")
     daemon.sync("a")
     started = time.monotonic()
     assert requested(daemon.tick(CHANGED)) == []
-    assert time.monotonic() - started < 5  # 0.1 s; more on a busy machine
+    # Takes 0.1 s; more on a busy machine.
+    assert time.monotonic() - started < 5

@@ -1,4 +1,4 @@
-"""What the project claims of its speed, measured side by side. `python -m tests.benchmarks` (`make bench`) measures the
-rows of `claims`, each by a module that also runs alone. Run by hand: `drift`, `reachability`, `recovery`, `retrieval`,
-`search_load` and `unchanged`, which have tables of their own.
+"""Benchmarks of the project's claims about speed. `python -m tests.benchmarks` (`make bench`) measures the rows of
+`claims`, each with a module that also runs alone. The others run by hand and print their own tables: `drift`,
+`quality_faults`, `reachability`, `recovery`, `retrieval`, `search_load` and `unchanged`.
 """

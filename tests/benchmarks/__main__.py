@@ -1,8 +1,8 @@
-"""Measures what is claimed, and prints one table: `python -m tests.benchmarks [--rounds 5] [--only ROW ...]`.
+"""Measures the claims and prints one table: `python -m tests.benchmarks [--rounds 5] [--only ROW ...]`.
 
-Each module measures its rows in a process of its own. What was measured is kept in `.benchmarks.json`, so `--only`
-renews single rows of the table; it is written to docs/benchmarks.md, too. `--quick` looks whether everything works, on
-small corpora, and keeps nothing.
+Each module measures its rows in a separate process. The measurements are stored in `.benchmarks.json`, so `--only`
+renews single rows of the table, which is also written to docs/benchmarks.md. `--quick` tests the benchmarks on small
+corpora and stores nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.benchmarks.report import machine, markdown, say, show
 RESULTS = ROOT / ".benchmarks.json"
 PAGE = ROOT / "docs" / "benchmarks.md"
 
-#: Sizes at which a module shows only that it works.
+#: Sizes that only test whether a module works.
 QUICK = {
     "ingestion": ["--files", "60"],
     "around_the_model": ["--files", "2", "--layers", "1"],
@@ -38,9 +38,9 @@ QUICK = {
 
 TITLE = """# Benchmarks
 
-Measured by `make bench`, A and B in turns within one run: medians of A and of B, the median of the rounds' ratios and
-their extremes. Seconds are this machine's of that hour; what is claimed is the ratio. Seconds of an ingestion are its
-assets'; the model is free (a table of vectors), unless it is what is measured.
+Measured by `make bench`, A and B in turns within one run: medians of A and of B, the median and the extremes of the
+rounds' ratios. Seconds depend on the machine and the hour; the claim is the ratio. Seconds of an ingestion are the sum
+of its assets' seconds. Unless the model itself is measured, it costs nothing (a table of vectors).
 
 """
 
@@ -56,15 +56,16 @@ def main() -> None:
     claims = [claim for claim in CLAIMS if claim.row in (options.only or rows)]
     if options.quick:
         os.environ["RAG_BENCH_QUIET_SECONDS"] = "0"
-    kept: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     if options.only and not options.quick and RESULTS.exists():
-        kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+        stored = json.loads(RESULTS.read_text(encoding="utf-8"))
     for module in dict.fromkeys(claim.module for claim in claims):
-        wanted = [claim.row for claim in claims if claim.module == module]
-        kept = merged(kept, module, wanted, run(module, rounds, wanted, options.quick))
+        module_rows = [claim.row for claim in claims if claim.module == module]
+        results = run(module, rounds, module_rows, options.quick)
+        stored = merged(stored, module, module_rows, results)
         if not options.quick:
-            RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    measured = Measured(kept["pairs"], kept["not_run"], kept["conditions"])
+            RESULTS.write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
+    measured = Measured(stored["pairs"], stored["not_run"], stored["conditions"])
     show(claims, measured)
     if not options.quick:
         PAGE.write_text(page(measured), encoding="utf-8")
@@ -72,12 +73,12 @@ def main() -> None:
 
 
 def run(module: str, rounds: int, rows: Sequence[str], quick: bool) -> dict[str, Any]:
-    """What the module measured; where it failed, that, of each row."""
+    """Run a module. Returns its measurements; if it fails, the reason for each row."""
     say(f"{time.strftime('%H:%M:%S')} {module}: {', '.join(rows)}")
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "measured.json"
+        output = Path(folder) / "measured.json"
         argv = [sys.executable, "-m", f"tests.benchmarks.{module}", "--rounds", str(rounds)]
-        argv += ["--json", str(answer), *(QUICK[module] if quick else []), "--only", *rows]
+        argv += ["--json", str(output), *(QUICK[module] if quick else []), "--only", *rows]
         process = subprocess.Popen(
             argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -85,24 +86,24 @@ def run(module: str, rounds: int, rows: Sequence[str], quick: bool) -> dict[str,
         for line in process.stderr or ():
             sys.stderr.write(line)
             last = line.strip() or last
-        if process.wait() or not answer.exists():
+        if process.wait() or not output.exists():
             reason = f"{module} exited with {process.returncode}: {last[-200:]}".replace("|", "/")
             return {"pairs": {}, "not_run": dict.fromkeys(rows, reason), "conditions": {}}
-        return json.loads(answer.read_text(encoding="utf-8"))
+        return json.loads(output.read_text(encoding="utf-8"))
 
 
 def merged(
-    kept: dict[str, Any], module: str, rows: Sequence[str], found: dict[str, Any]
+    stored: dict[str, Any], module: str, rows: Sequence[str], results: dict[str, Any]
 ) -> dict[str, Any]:
-    """What was known, with these rows renewed."""
-    conditions = {"measured": time.strftime("%Y-%m-%d %H:%M"), **found["conditions"]}
+    """The stored measurements with these rows renewed."""
+    conditions = {"measured": time.strftime("%Y-%m-%d %H:%M"), **results["conditions"]}
     return {
         **{
-            part: {row: value for row, value in kept.get(part, {}).items() if row not in rows}
-            | found[part]
+            part: {row: value for row, value in stored.get(part, {}).items() if row not in rows}
+            | results[part]
             for part in ("pairs", "not_run")
         },
-        "conditions": {**kept.get("conditions", {}), module: conditions},
+        "conditions": {**stored.get("conditions", {}), module: conditions},
     }
 
 
@@ -110,8 +111,8 @@ def page(measured: Measured) -> str:
     lines = [TITLE, markdown(CLAIMS, measured), "\n## Measured on and with\n"]
     lines += [f"- {name}: {value}\n" for name, value in machine().items()]
     for module, conditions in measured.conditions.items():
-        said = "; ".join(f"{name}: {value}" for name, value in conditions.items())
-        lines.append(f"- `{module}`: {said}\n")
+        text = "; ".join(f"{name}: {value}" for name, value in conditions.items())
+        lines.append(f"- `{module}`: {text}\n")
     return "".join(lines)
 
 

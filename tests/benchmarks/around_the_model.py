@@ -1,8 +1,8 @@
-"""What ingestion costs beside the model: `python -m tests.benchmarks.around_the_model [--files 8] [--layers 24]`.
+"""The cost of ingestion besides the model: `python -m tests.benchmarks.around_the_model [--files 8] [--layers 24]`.
 
-A: a first `rag ingest` of some generated files with a model of BGE-M3's width, vocabulary and random weights, as the
-seconds of its assets. B: the same texts in the same calls to the same embedder in a process of its own. Both load the
-model. Of few layers or files the ratio is an upper bound: B grows with both, A − B hardly.
+A: seconds of the assets in a first `rag ingest` of some generated files, with a model of BGE-M3's width, vocabulary and
+random weights. B: the same texts in the same calls to the same embedder in a separate process. Both load the model.
+With few layers or files the ratio is an upper bound: B grows with both, A − B hardly does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from statistics import median
 
 import psycopg
 
-from rag_assets.assets.chunk_embeddings import CALL_CHARS
+from rag_assets.ingestion.embed import CALL_CHARS
 from resources.child_process import ChildProcess
 from resources.embedded.stack import running
 from tests.benchmarks.claims import Measured
@@ -27,7 +27,7 @@ MAX_LENGTH = 512
 
 
 def ingestion(files: int, model: Path) -> tuple[float, list[str]]:
-    """Seconds, and the distinct texts of the chunks."""
+    """Seconds of the assets, and the distinct texts of the chunks."""
     with fresh_home() as home:
         write_corpus(home / "corpus", files)
         rag(home, "up")
@@ -41,6 +41,7 @@ def ingestion(files: int, model: Path) -> tuple[float, list[str]]:
 
 
 def embedding(texts: list[str], model: Path) -> float:
+    """Seconds for embedding the texts in a separate process, loading the model included."""
     started = time.perf_counter()
     child = ChildProcess("resources.embedders.device_worker", errors=True)
     options = {"model": str(model), "device": "cpu", "max_length": MAX_LENGTH}
@@ -50,7 +51,7 @@ def embedding(texts: list[str], model: Path) -> float:
         if call and (not text or sum(map(len, call)) > CALL_CHARS):
             child.connection.send((call, ("dense", "sparse")))
             if failures := child.connection.recv().failures:
-                raise SystemExit(f"not what was to be measured: {failures}")
+                raise SystemExit(f"invalid measurement, embedding failed: {failures}")
             call = []
         call.append(text)
     seconds = time.perf_counter() - started

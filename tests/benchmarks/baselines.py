@@ -1,7 +1,7 @@
-"""The other sides of `ingestion`: where their interpreters are, and how they are run.
+"""The baselines of `ingestion`: other libraries that index the same files, each run by its own interpreter.
 
-Each has one of its own, since they ask for different versions of pymilvus: `make rivals` makes them in `.rivals/`, with
-what is newest. RAG_BENCH_RIVALS names another folder.
+They require different versions of pymilvus. `make baselines` creates their environments in `.baselines/`, with the
+newest packages. RAG_BENCH_BASELINES names another folder.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from resources.embedded.stack import start_milvus, start_postgres
 from tests.benchmarks.rag_command import ROOT, fresh_home
 from tests.benchmarks.workload import copy_corpus
 
-FOLDER = Path(os.environ.get("RAG_BENCH_RIVALS", ROOT / ".rivals"))
+FOLDER = Path(os.environ.get("RAG_BENCH_BASELINES", ROOT / ".baselines"))
 
-#: Name -> (folder of its environment, its script, what must be importable).
-RIVALS = {
+#: Name -> (folder of its environment, its script, its required modules).
+BASELINES = {
     "LangChain": ("langchain", "langchain_index", "langchain_classic, langchain_milvus, psycopg"),
     "LlamaIndex": (
         "llama_index",
@@ -29,36 +29,38 @@ RIVALS = {
 }
 
 
-def python_of(rival: str) -> Path:
-    return FOLDER / RIVALS[rival][0] / "bin" / "python"
+def python_of(name: str) -> Path:
+    return FOLDER / BASELINES[name][0] / "bin" / "python"
 
 
-def missing(rival: str) -> str | None:
-    """Why the rival cannot be run here, and what mends it."""
-    python = python_of(rival)
+def missing(name: str) -> str | None:
+    """The reason why the baseline cannot run here, with the command that fixes it; None if it can."""
+    python = python_of(name)
     if not python.exists():
-        return f"{python} is not there: make rivals"
-    tried = subprocess.run([python, "-c", f"import {RIVALS[rival][2]}"], capture_output=True, text=True)  # fmt: skip
-    if tried.returncode:
-        last = tried.stderr.strip().rpartition("\n")[2]
-        return f"{python} cannot be used ({last}): make rivals"
+        return f"{python} is missing: make baselines"
+    process = subprocess.run(
+        [python, "-c", f"import {BASELINES[name][2]}"], capture_output=True, text=True
+    )
+    if process.returncode:
+        last = process.stderr.strip().rpartition("\n")[2]
+        return f"{python} cannot import its modules ({last}): make baselines"
     return None
 
 
 def measure(
     python: Path | str, module: str, corpus: Path, files: int | None = None
 ) -> dict[str, Any]:
-    """What a script says of indexing a copy of the corpus, in a fresh home with both servers."""
+    """Run a script on a copy of the corpus, in a fresh home with both servers. Returns its figures."""
     with fresh_home() as home:
         folder = copy_corpus(corpus, home / "corpus", files)
         script = Path(__file__).with_name(f"{module}.py")
         servers = (start_postgres(home).url, start_milvus(home).uri)
-        found = subprocess.run(
+        process = subprocess.run(
             [python, "-P", script, *servers, folder],
             env=os.environ | {"PYTHONPATH": str(ROOT), "GRPC_VERBOSITY": "NONE"},
             stdout=subprocess.PIPE,
             text=True,
         )
-    if found.returncode:
-        raise SystemExit(f"{module}: exit code {found.returncode}")
-    return json.loads(found.stdout.splitlines()[-1])
+    if process.returncode:
+        raise SystemExit(f"{module}: exit code {process.returncode}")
+    return json.loads(process.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
-"""What the benchmarks are to show: a claim a row, the ratio of A to B, measured in turns within one run.
+"""The claims of the benchmarks: each row claims a ratio of A to B, measured in turns within one run.
 
-Which module measures a row stands here, how it does so in that module; how a row is shown in `report`.
+A claim names the module that measures it; that module describes the method. `report` prints the rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class Claim:
-    """`target`: what the median of the rounds' ratios is at most or at least, or what each of them is (=)."""
+    """`target`: a bound (≤, ≥) for the median of the rounds' ratios, or the exact value of each ratio (=)."""
 
     row: str
     module: str
@@ -29,7 +29,7 @@ class Claim:
         return f"{self.relation} {self.target:g}"
 
 
-#: An encoder in bf16 has this to gain from.
+#: Whether the processor has AMX, which speeds up an encoder in bf16.
 AMX = "amx_bf16" in (CPU.read_text() if (CPU := Path("/proc/cpuinfo")).is_file() else "")
 
 CLAIMS = (
@@ -60,9 +60,9 @@ def of_module(module: str) -> tuple[str, ...]:
 
 @dataclass
 class Measured:
-    """What a benchmark leaves: row -> (A, B) of each round, or why a row was not measured.
+    """The result of a benchmark: row -> (A, B) of each round, or row -> the reason why it was not measured.
 
-    `conditions`: what else one must know of the run: corpora, seeds, versions.
+    `conditions`: further facts about the run, such as corpora, seeds, versions.
     """
 
     pairs: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim beside what was measured: medians of A, of B and of the rounds' ratios, and the ratios' extremes."""
+    """A claim and its measurement: medians of A, of B and of the rounds' ratios, and the extremes of the ratios."""
 
     claim: Claim
     a: float
@@ -110,7 +110,7 @@ class Verdict:
 
 
 def number(value: float) -> str:
-    """Three digits, as many as matter to a ratio near its target."""
+    """The value with three significant digits, enough for a ratio near its target."""
     digits = sum(value < limit for limit in (100, 10, 1))
     return f"{value:,.{digits}f}"
 
@@ -119,17 +119,17 @@ COLUMNS = ("row", "A", "B", "A", "B", "A / B", "spread", "target", "reached")
 
 
 def cells(claim: Claim, measured: Measured) -> tuple[str, ...]:
-    """The row of the table."""
+    """The cells of the claim's row in the table."""
     if reason := measured.not_run.get(claim.row) or (claim.row not in measured.pairs and "not yet"):
         return (claim.row, claim.a, claim.b, "", "", "", "", claim.aim, f"not run: {reason}")
-    found = Verdict.of(claim, measured.pairs[claim.row])
+    verdict = Verdict.of(claim, measured.pairs[claim.row])
     return (
         claim.row,
         claim.a,
         claim.b,
-        *(f"{number(value)} {claim.unit}".rstrip() for value in (found.a, found.b)),
-        number(found.ratio),
-        f"{number(found.low)} to {number(found.high)}",
+        *(f"{number(value)} {claim.unit}".rstrip() for value in (verdict.a, verdict.b)),
+        number(verdict.ratio),
+        f"{number(verdict.low)} to {number(verdict.high)}",
         claim.aim,
-        "yes" if found.reached else "no",
+        "yes" if verdict.reached else "no",
     )

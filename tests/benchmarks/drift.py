@@ -1,7 +1,7 @@
-"""Drift of every class, found exactly and mended: `python -m tests.benchmarks.drift`.
+"""Drift of each class is found exactly and repaired: `python -m tests.benchmarks.drift`.
 
 `--documents 8400` (100,800 chunks) `--each 500` `--json FILE`. While `rag ingest` writes other documents of the source,
-so many rows of each class stand in the dense and in the sparse collection. What the check costs: `full_check`.
+the dense and the sparse collection contain `--each` rows of each class. `full_check` measures the cost of the check.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ KINDS = ("dense", "sparse")
 CLASSES = ("missing", "orphaned", "stale", "duplicate")
 SOURCE = "corpus"
 VECTORS = ",".join(KINDS)
-#: A compaction keeps one row of an id that is there twice: whether it comes before the check is chance.
+#: Disables compaction, which removes duplicates of an id, before or after the check by chance.
 UNCOMPACTED = Path(__file__).parent / "uncompacted"
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found of what was made; seconds and bytes of `rag check` while an ingestion wrote."""
+    """Drift found by the check, and the check's seconds and peak bytes while an ingestion wrote."""
 
     rows: int
     found: dict[str, dict[str, int]]
@@ -50,58 +50,57 @@ class Proof:
 
 
 def prove(home: Path, documents: int, others: int, each: int) -> Proof:
-    """`others`: documents that an ingestion adds meanwhile."""
+    """Make `each` rows of each class and check them while an ingestion adds `others` documents; then repair."""
     folder = home / SOURCE
     write_corpus(folder, documents)
     rag(home, "up")
     plan = rag(home, "ingest", str(folder), "--json", vectors=VECTORS).json()["plan"]
     ids = {kind: _ids(home, kind, each * 3) for kind in KINDS}
-    double(home, {kind: found[:each] for kind, found in ids.items()})
-    for kind, found in ids.items():
-        meddle(home, kind, missing=found[each : 2 * each], stale=found[2 * each :], orphans=each)
+    duplicate(home, {kind: kind_ids[:each] for kind, kind_ids in ids.items()})
+    for kind, kind_ids in ids.items():
+        missing, stale = kind_ids[each : 2 * each], kind_ids[2 * each :]
+        damage(home, kind, missing=missing, stale=stale, orphans=each)
     write_corpus(folder, documents + others)
     argv, environment = command(home, "ingest", str(folder), vectors=VECTORS)
-    ingestion = subprocess.Popen(
-        argv, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL
-    )  # fmt: skip
+    ingestion = subprocess.Popen(argv, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
-        _until_written(home, ingestion)
-        checked = rag(home, "check", "--source", SOURCE, "--json", vectors=VECTORS, fails=True)
-        meanwhile = ingestion.poll() is None
+        _wait_for_writer(home, ingestion)
+        finished = rag(home, "check", "--source", SOURCE, "--json", vectors=VECTORS, fails=True)
+        wrote_meanwhile = ingestion.poll() is None
     finally:
         if ingestion.wait(3600):
             raise SystemExit("the ingestion failed")
-    checks = {check["check"]: check["metadata"] for check in checked.json()["checks"]}
+    checks = {check["check"]: check["metadata"] for check in finished.json()["checks"]}
     repaired = rag(home, "repair", "--source", SOURCE, "--json", vectors=VECTORS).json()
     again = rag(home, "repair", "--source", SOURCE, "--json", vectors=VECTORS).json()
     plans = [plan for report in again["repairs"] for plan in report["plan"].values()]
-    found = [found for report in again["repairs"] for found in report["found"].values()]
+    drifts = [drift for report in again["repairs"] for drift in report["found"].values()]
     return Proof(
         plan["dense_vectors"]["inserted"],
         {
             kind: {name: checks[f"{kind}_vectors_match_postgres"][name] for name in CLASSES}
             for kind in KINDS
         },
-        meanwhile,
-        checked.seconds,
-        checked.peak_rss,
+        wrote_meanwhile,
+        finished.seconds,
+        finished.peak_rss,
         repaired["clean"] and again["clean"],
         sum(plan[name] for plan in plans for name in ("inserted", "replaced", "deleted"))
-        + sum(drift[name] for drift in found for name in CLASSES),
+        + sum(drift[name] for drift in drifts for name in CLASSES),
         disagreements(home),
     )
 
 
 def disagreements(home: Path) -> list[str]:
-    """What the oracle finds, in a process of its own."""
+    """The findings of the oracle, which runs in a separate process."""
     arguments = [start_postgres(home).url, start_milvus(home).uri, VECTORS]
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.support.oracle", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    return (said.stdout + said.stderr).splitlines() if said.returncode else []
+    return (process.stdout + process.stderr).splitlines() if process.returncode else []
 
 
 def _ids(home: Path, kind: str, count: int) -> list[str]:
@@ -113,18 +112,17 @@ def _ids(home: Path, kind: str, count: int) -> list[str]:
     return [row["id"] for row in rows]
 
 
-def double(home: Path, ids: dict[str, Sequence[str]]) -> None:
-    """Makes two rows of each id, as a kill in a flush of Milvus Lite does: a log that was flushed is there again."""
+def duplicate(home: Path, ids: dict[str, Sequence[str]]) -> None:
+    """Make two rows of each id, as a kill during a flush of Milvus Lite does: a flushed log is replayed."""
     store = MilvusStore(start_milvus(home).uri)
     for kind in ids:
         store.client.flush(f"{kind}_collection")
-    for kind, found in ids.items():
-        store.rewrite(f"{kind}_collection", found)
+    for kind, kind_ids in ids.items():
+        store.rewrite(f"{kind}_collection", kind_ids)
     logs = {path: path.read_bytes() for path in (home / "milvus").rglob("wal/*.arrow")}
     store.close()
-    stop(
-        home, timeout=300
-    )  # in order: it writes them to disk, removes the logs, and keeps its indexes
+    # A regular stop: Milvus Lite writes the rows to disk, removes the logs, and keeps its indexes.
+    stop(home, timeout=300)
     for path, data in logs.items():
         path.write_bytes(data)
     before = os.environ.get("PYTHONPATH", "")
@@ -136,9 +134,10 @@ def double(home: Path, ids: dict[str, Sequence[str]]) -> None:
     start_postgres(home)
 
 
-def meddle(
+def damage(
     home: Path, kind: str, *, missing: Sequence[str], stale: Sequence[str], orphans: int
 ) -> None:
+    """Make orphaned rows, and change or delete the given ones, directly in Milvus."""
     name, client = f"{kind}_collection", MilvusStore(start_milvus(home).uri).client
     rows = [dict(row) for row in client.get(name, list(stale), output_fields=["*"])]
     client.upsert(name, [row | {"row_fingerprint": "0" * 32} for row in rows])
@@ -150,8 +149,8 @@ def meddle(
     client.close()
 
 
-def _until_written(home: Path, ingestion: subprocess.Popen[Any]) -> None:
-    """Until the ingestion has the writer's turn."""
+def _wait_for_writer(home: Path, ingestion: subprocess.Popen[Any]) -> None:
+    """Wait until the ingestion is the writer of the source."""
     with Postgres(start_postgres(home).url).connect(autocommit=True) as connection:
         while ingestion.poll() is None:
             row = connection.execute(
@@ -173,7 +172,7 @@ def main() -> None:
     with fresh_home() as home:
         proof = prove(home, options.documents, options.others, options.each)
     table = Table(
-        title=f"{proof.rows:,} rows a collection, {options.each} of each class",
+        title=f"{proof.rows:,} rows per collection, {options.each} of each class",
         title_justify="left",
     )
     for column in ("collection", *CLASSES):
@@ -185,7 +184,7 @@ def main() -> None:
     out.print(
         f"rag check while an ingestion wrote{'' if proof.wrote_meanwhile else ' (it ended before)'}: "
         f"{proof.check_seconds:.1f} s, {proof.check_peak / 2**20:.0f} MiB; "
-        f"repaired: {proof.repaired}, rows a second repair found or wrote: {proof.written_again}, "
+        f"repaired: {proof.repaired}, rows that a second repair found or wrote: {proof.written_again}, "
         f"disagreements: {len(proof.disagreements)}"
     )
     if options.json:

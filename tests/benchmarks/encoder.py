@@ -1,12 +1,12 @@
-"""The BGE-M3 encoder beside stock FlagEmbedding: `python -m tests.benchmarks.encoder [--device cuda] [--json FILE]`.
+"""The BGE-M3 encoder compared with stock FlagEmbedding: `python -m tests.benchmarks.encoder [--device cuda]`.
 
-One process, random weights of the real width and vocabulary, turns A B A B …; said are also the ratios of processor
-time, which others' load disturbs less. Texts are 8 to `--max-length` tokens long, log-uniformly. On a CPU
-`--layers 24`, the real depth, takes hours; few layers weigh the tokenizer and the copying more than 24 do.
+One process, random weights of the real width and vocabulary, turns A B A B … It also prints the ratios of processor
+time, which depend less on other load. Texts have 8 to `--max-length` tokens, log-uniformly. On a CPU `--layers 24`, the
+real depth, takes hours; with few layers, the tokenizer and the copying weigh more than with 24.
 
-With `--device cuda` also tokens/s and the share of the peak. Operations of a layer for a token that is one of n in its
-text: 8d² for four projections, 4df for the feed-forward part, 4nd for attention's two products. That is the forward
-third of 6N + 12LHQT in Chowdhery et al. 2022, "PaLM", appendix B. Padding is no work. The peak is the data sheet's for
+`--device cuda` adds tokens/s and the share of the peak. Operations per layer and token of a text of n tokens: 8d² for
+four projections, 4df for the feed-forward part, 4nd for the two products of attention. That is the forward third of
+6N + 12LHQT in Chowdhery et al. 2022, "PaLM", appendix B. Padding does not count. The peak is the data sheet's value for
 dense bf16.
 """
 
@@ -32,45 +32,44 @@ from tests.support.tiny_bge_m3 import CORPUS, REAL, Shape, make_tiny_bge_m3
 
 SEED = 20240203
 KINDS: tuple[Kind, ...] = ("dense", "sparse")
-#: Texts of a call, where calls are small, and how many calls.
+#: Texts per small call, and number of these calls.
 SMALL, CALLS = 8, 8
-#: TFLOP/s in bf16 without sparsity, by the name that CUDA gives the device.
+#: Part of the device name in CUDA -> TFLOP/s in bf16 without sparsity.
 PEAKS = {"H200": 989.4, "H100": 989.4, "A100": 312.0, "L40S": 362.0, "L4": 121.0}
-
 
 #: (A, B) of each round.
 Pairs = list[tuple[float, float]]
 
 
 def turns(a: Callable[[], Any], b: Callable[[], Any], rounds: int) -> tuple[Pairs, Pairs]:
-    """In seconds, and in seconds of the processor."""
+    """Pairs in seconds, and pairs in seconds of processor time."""
 
     def clock(side: Callable[[], Any]) -> tuple[float, float]:
         started, used = time.perf_counter(), time.process_time()
         side()
         return time.perf_counter() - started, time.process_time() - used
 
-    found = [(clock(a), clock(b)) for _ in range(rounds)]
-    return [(a[0], b[0]) for a, b in found], [(a[1], b[1]) for a, b in found]
+    clocked = [(clock(a), clock(b)) for _ in range(rounds)]
+    return [(a[0], b[0]) for a, b in clocked], [(a[1], b[1]) for a, b in clocked]
 
 
 def mixed(tokenizer: Any, count: int, longest: int, seed: int) -> list[str]:
-    """Texts of words, their lengths in tokens log-uniform between 8 and `longest`, in random order."""
-    chance = random.Random(seed)
+    """Texts of random words, in random order; their lengths in tokens are log-uniform between 8 and `longest`."""
+    random_source = random.Random(seed)
     words = [word for text in CORPUS for word in text.split()]
     tokens = {word: len(tokenizer.tokenize(word)) for word in words}
     texts = []
     for _ in range(count):
-        wanted = int(8 * (longest / 8) ** chance.random()) - 2
-        text = [chance.choice(words)]
-        while (wanted := wanted - tokens[text[-1]]) > 0:
-            text.append(chance.choice(words))
+        budget = int(8 * (longest / 8) ** random_source.random()) - 2
+        text = [random_source.choice(words)]
+        while (budget := budget - tokens[text[-1]]) > 0:
+            text.append(random_source.choice(words))
         texts.append(" ".join(text))
     return texts
 
 
 def in_arrival_order(lengths: Sequence[int], bound: int, _padding: int) -> Iterator[list[int]]:
-    """`batches` without its order and so without its bound on padding: the same budget filled as texts come."""
+    """Replaces `batches`: the same token budget, filled in order of arrival, without a bound on padding."""
     batch: list[int] = []
     for i in range(len(lengths)):
         if batch and (len(batch) + 1) * max(lengths[j] for j in [*batch, i]) > bound:
@@ -81,7 +80,7 @@ def in_arrival_order(lengths: Sequence[int], bound: int, _padding: int) -> Itera
 
 
 def flops(lengths: Sequence[int], shape: Shape, width: int = 1024) -> float:
-    """Of one pass over texts of these lengths."""
+    """Floating point operations of one pass over texts of these lengths."""
     return sum(
         n * shape.layers * (8 * width**2 + 4 * width * shape.feed_forward + 4 * n * width)
         for n in lengths
@@ -94,8 +93,10 @@ def main() -> None:
     arguments.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     arguments.add_argument("--layers", type=int, default=1, help="of 24")
     arguments.add_argument("--texts", type=int, default=500)
-    arguments.add_argument("--max-length", type=int, default=512, help="tokens, on both sides")
-    arguments.add_argument("--peak-tflops", type=float, help="of a device that is not known here")
+    arguments.add_argument(
+        "--max-length", type=int, default=512, help="maximum tokens, for A and B"
+    )
+    arguments.add_argument("--peak-tflops", type=float, help="of a device that PEAKS lacks")
     options = arguments.parse_args()
     shape = Shape(options.layers, REAL.feed_forward, REAL.vocabulary, REAL.max_length)
     with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +117,7 @@ def measure(
         str(folder), max_length=options.max_length, device=device, precision=options.precision
     )
     precision = embedder.identity["precision"]
-    # On a CPU it turns any precision into fp32; on a GPU both sides have the same.
+    # On a CPU, FlagEmbedding computes in fp32 whatever it is given; on a GPU, A and B have the same precision.
     stock = BGEM3FlagModel(
         str(folder), use_fp16=precision == "fp16", use_bf16=precision == "bf16", devices=device
     )
@@ -126,12 +127,12 @@ def measure(
     lengths = [len(ids) for ids in stock.tokenizer(texts)["input_ids"]]
 
     def encoder(*calls: list[str]) -> None:
-        for each in calls:
-            embedder.embed(each, KINDS)
+        for call in calls:
+            embedder.embed(call, KINDS)
 
     def flag(*calls: list[str]) -> None:
-        for each in calls:
-            stock.encode(each, max_length=options.max_length, return_sparse=True)
+        for call in calls:
+            stock.encode(call, max_length=options.max_length, return_sparse=True)
 
     def arrival() -> None:
         with patch.object(bge_m3, "batches", in_arrival_order):
@@ -152,9 +153,9 @@ def measure(
     say(json.dumps(measured.conditions))
     encoder(calls[0])
     flag(calls[0])
-    ourselves = psutil.Process()
+    this_process = psutil.Process()
     psutil.cpu_percent()
-    ourselves.cpu_percent()
+    this_process.cpu_percent()
     details: dict[str, Any] = {"processor": {}}
     sides: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
         "7 calls": (lambda: flag(*calls), lambda: encoder(*calls)),
@@ -163,13 +164,13 @@ def measure(
     }
     for row, (a, b) in sides.items():
         if row in options.only:
-            measured.pairs[row], used = turns(a, b, options.rounds)
-            details["processor"][row] = used
-            ratios = [a / b for a, b in used]
-            of = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            say(f"{row}: A / B of processor time {of}")
-    # Of all cores, while it was measured: what disturbed it.
-    others = psutil.cpu_percent() - ourselves.cpu_percent() / (psutil.cpu_count() or 1)
+            measured.pairs[row], processor = turns(a, b, options.rounds)
+            details["processor"][row] = processor
+            ratios = [a / b for a, b in processor]
+            text = f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            say(f"{row}: A / B of processor time {text}")
+    # The load of other processes on all cores during the measurement.
+    others = psutil.cpu_percent() - this_process.cpu_percent() / (psutil.cpu_count() or 1)
     measured.conditions["others' share of the processor"] = f"{others:.0f} %"
     if device != "cpu" and "7" in measured.pairs:
         name = measured.conditions["device"]
@@ -181,15 +182,15 @@ def measure(
 def speeds(
     whole: Pairs, lengths: Sequence[int], shape: Shape, device: str, peak: float | None
 ) -> dict[str, Any]:
-    known = next((value for name, value in PEAKS.items() if name in device), None)
+    peak = peak or next((value for name, value in PEAKS.items() if name in device), None)
     seconds = {"stock": median(a for a, _ in whole), "encoder": median(b for _, b in whole)}
-    if not (peak := peak or known):
-        raise SystemExit(f"The peak of {device} is not known here: give --peak-tflops.")
+    if not peak:
+        raise SystemExit(f"The peak of {device} is unknown. Set --peak-tflops.")
     return {
-        "tokens_per_second": {name: round(sum(lengths) / each) for name, each in seconds.items()},
+        "tokens_per_second": {name: round(sum(lengths) / value) for name, value in seconds.items()},
         "share_of_peak": {
-            name: round(flops(lengths, shape) / each / (peak * 1e12), 4)
-            for name, each in seconds.items()
+            name: round(flops(lengths, shape) / value / (peak * 1e12), 4)
+            for name, value in seconds.items()
         },
     }
 

@@ -1,8 +1,8 @@
-"""The floors of a first load: what a script would take that only reads, splits, copies, writes and upserts.
+"""The floors of a first load: the time of a script that only reads, splits, copies, writes Parquet and upserts.
 
-`python -m tests.benchmarks.floors POSTGRES_URL MILVUS_URI FOLDER` prints one line of JSON: the seconds of each, one
-after the other in this process, of the rows that `rag ingest` makes of the folder's *.md, in batches of its size; what
-lies between (ids, hashes, the free embedder) is not counted. Nothing is planned, compared or recorded.
+`python -m tests.benchmarks.floors POSTGRES_URL MILVUS_URI FOLDER` prints one line of JSON: the seconds of each step.
+The steps run one after the other in this process, for the rows that `rag ingest` makes of the folder's *.md, in batches
+of its size. The work between them (ids, hashes, the free embedder) does not count. Nothing is planned or recorded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pymilvus import MilvusClient
 
 from rag_assets.pipeline.chunking import ChunkingConfig, split
 from rag_assets.pipeline.identity import chunk_id, document_id, text_hash
-from rag_assets.settings.load import EMBEDDED_INDEX
+from rag_assets.settings.search import EMBEDDED_INDEX
 from resources.embedding_files import ROW_GROUP_ROWS, to_table
 from resources.milvus.collections import VECTOR_FIELD, Layout, create
 from resources.milvus.rows import RowFields
@@ -34,12 +34,12 @@ from tests.benchmarks.free_embedder import FreeEmbedder
 from tests.benchmarks.workload import MAX_CHARS, NAME, markdown_files, until_quiet
 
 FLOORS = ("read", "split", "COPY", "Parquet", "Milvus")
-#: Texts embedded at a time, a row group or more.
+#: Texts per embedding call, at least a row group.
 TEXTS = 1024
 
 
 class Timed(dict[str, float]):
-    """Seconds by name."""
+    """Step -> seconds."""
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -89,14 +89,14 @@ def main(postgres_url: str, milvus_uri: str, folder: Path) -> dict[str, Any]:
 def copy_both(
     url: str, documents: Sequence[Sequence[Any]], rows: Sequence[Sequence[Any]], timed: Timed
 ) -> None:
-    """Into tables without indexes, in one transaction."""
+    """Copy documents and chunks into tables without indexes, in one transaction."""
     columns = {
         "floor_documents": "id uuid, key text, content text",
         "floor_chunks": "id uuid, document_id uuid, content text, chunk_type text, position int4, section_title text,"
         " token_count int4, text_hash text",
     }
     with psycopg.connect(url) as connection, timed.part("COPY"):
-        for (table, definition), found in zip(columns.items(), (documents, rows)):
+        for (table, definition), records in zip(columns.items(), (documents, rows)):
             name = sql.Identifier(table)
             connection.execute(
                 sql.SQL("CREATE TABLE {} ({})").format(name, sql.SQL(definition))  # pyright: ignore[reportArgumentType]
@@ -104,23 +104,23 @@ def copy_both(
             statement = sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(name)
             with connection.cursor() as cursor, cursor.copy(statement) as copy:
                 copy.set_types([column.split()[1] for column in definition.split(",")])
-                for row in found:
-                    copy.write_row(row)
+                for record in records:
+                    copy.write_row(record)
         connection.commit()
 
 
 def write_parquet(path: Path, texts: dict[str, str], timed: Timed) -> dict[str, Any]:
-    """One file of the distinct texts' vectors, synced to disk. Returns hash -> vector."""
+    """Write one file of the distinct texts' vectors and sync it to disk. Returns hash -> vector."""
     model, vectors, writer = FreeEmbedder(), {}, None
     hashes = list(texts)
     with path.open("wb") as file:
         for start in range(0, len(hashes), TEXTS):
-            part = hashes[start : start + TEXTS]
-            embedded = model.embed([texts[digest] for digest in part], ["dense"])
+            batch = hashes[start : start + TEXTS]
+            embedded = model.embed([texts[digest] for digest in batch], ["dense"])
             assert embedded.dense is not None
-            vectors.update(zip(part, embedded.dense))
+            vectors.update(zip(batch, embedded.dense))
             with timed.part("Parquet"):
-                table = to_table(part, embedded)
+                table = to_table(batch, embedded)
                 writer = writer or pq.ParquetWriter(
                     file, table.schema, use_dictionary=False, compression="none", write_statistics=False
                 )  # fmt: skip
@@ -134,15 +134,15 @@ def write_parquet(path: Path, texts: dict[str, str], timed: Timed) -> dict[str, 
 
 
 def upsert(uri: str, rows: Sequence[Sequence[Any]], vectors: dict[str, Any], timed: Timed) -> None:
-    """Rows of the project's collection, as many at a time and requests on their way as there."""
+    """Upsert the rows into a collection of the project's layout, with its batch size and concurrency."""
     client: Any = MilvusClient(uri)
     create(client, NAME, Layout("dense", FreeEmbedder.dimension, EMBEDDED_INDEX), 30)
 
     def fields(row: Sequence[Any]) -> dict[str, Any]:
-        said = RowFields(
+        row_fields = RowFields(
             row[0], row[-1][:32], row[1], "folder", NAME, "en", row[4], 0, "text", None, None, []
         )
-        return {**said.as_row(f"{row[0]}_dense"), VECTOR_FIELD: vectors[row[-1]]}
+        return {**row_fields.as_row(f"{row[0]}_dense"), VECTOR_FIELD: vectors[row[-1]]}
 
     def send(start: int) -> None:
         client.upsert(NAME, [fields(row) for row in rows[start : start + UPSERT_ROWS]])

@@ -1,4 +1,4 @@
-"""An embedder that costs nothing, for measuring everything around it: vectors cut from one table by the text's hash."""
+"""An embedder that costs almost nothing, for measuring everything else: vectors from a table, by the text's hash."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from rag_assets.pipeline.vectors import Embeddings, Kind, Sparse
 
 _TABLE = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32)
 
+#: Terms of a sparse vector.
+TERMS = 16
+
 
 def vector(text: str) -> np.ndarray:
     """float32 [1024] of norm 1."""
@@ -19,12 +22,8 @@ def vector(text: str) -> np.ndarray:
     return part / np.linalg.norm(part)
 
 
-#: Terms of a sparse vector.
-TERMS = 16
-
-
 def sparse_vectors(texts: Sequence[str]) -> Sparse:
-    """As many terms for each text, of a vocabulary of 30,000."""
+    """TERMS terms for each text, from a vocabulary of 30,000."""
     count = len(texts)
     starts = np.array([zlib.crc32(text.encode()) % 30_000 for text in texts], np.uint32)
     return Sparse(
@@ -35,7 +34,7 @@ def sparse_vectors(texts: Sequence[str]) -> Sparse:
 
 
 class FreeEmbedder:
-    """Dense and sparse."""
+    """Dense and sparse vectors."""
 
     dimension = 1024
     token_dimension = 128

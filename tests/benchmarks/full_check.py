@@ -1,6 +1,6 @@
-"""The full comparison of PostgreSQL and Milvus beside one scan of the ids: `python -m tests.benchmarks.full_check`.
+"""The full comparison of PostgreSQL and Milvus against one scan of the ids: `python -m tests.benchmarks.full_check`.
 
-`--documents 8400` (100,800 chunks) `--rounds 5` `--json FILE`. What it finds is for `drift`; here all is consistent.
+`--documents 8400` (100,800 chunks) `--rounds 5` `--json FILE`. The stores are consistent; `drift` tests the findings.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def measure(home: Path, documents: int, rounds: int) -> Measured:
     write_corpus(home / SOURCE, documents)
     rag(home, "up")
     rag(home, "ingest", str(home / SOURCE), vectors=",".join(ROWS))
-    until_quiet(900)  # Milvus Lite builds its indexes
+    # Milvus Lite builds its indexes after the load.
+    until_quiet(900)
     urls, measured, rows = running(home), Measured(), 0
     store = MilvusStore(urls["milvus"])
     with Postgres(urls["postgres"]).connect(autocommit=True) as connection:
@@ -44,7 +45,7 @@ def measure(home: Path, documents: int, rounds: int) -> Measured:
                 rows = read_ids(store, collection.name)
                 read = time.perf_counter()
                 if drift.verdict != "consistent":
-                    raise SystemExit(f"not what was to be measured: {drift}")
+                    raise SystemExit(f"invalid measurement, expected consistent stores: {drift}")
                 measured.add(ROWS[collection.kind], compared - started, read - compared)
     store.close()
     measured.conditions["corpus"] = f"generated, seed 0, {documents:,} documents"
@@ -53,7 +54,7 @@ def measure(home: Path, documents: int, rounds: int) -> Measured:
 
 
 def read_ids(store: MilvusStore, name: str) -> int:
-    """All ids once, in the fewest queries that Milvus allows. Returns their number."""
+    """Read all ids once, with the fewest queries that Milvus allows. Returns their number."""
     return sum(
         len([row["id"] for row in store.client.query(
             name, filter=span_filter(span) or 'id >= ""', output_fields=["id"], limit=BUCKET_ROWS

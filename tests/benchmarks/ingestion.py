@@ -1,8 +1,8 @@
-"""Ingestion beside LangChain, LlamaIndex, its own floors, and itself without safety.
+"""Ingestion compared with LangChain, LlamaIndex, its own floors, and itself without safety.
 
 `python -m tests.benchmarks.ingestion [CORPUS] [--files N] [--rounds 5] [--only ROW ...] [--json FILE]`: cold, unchanged
-and 1 % edited, of the same files, dense vectors of the same free function. The sides take turns, each in a fresh home
-with its own servers while the others' are down. Where the corpus is not beside the project, a generated one is read.
+and 1 % edited, with the same files and the same free dense vectors. The sides take turns, each in a fresh home with its
+own servers while the servers of the others are down. Without the default corpus, a generated one is used.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from tests.benchmarks.workload import (
 )
 
 CORPUS = ROOT.parent / "shared" / "data" / "corpora" / "milvus-docs-versions"
-#: Documents that have about as many chunks, where that is not there.
+#: Generated documents with about as many chunks as CORPUS, used if it is missing.
 GENERATED = 1_750
 
-#: name -> seconds, and counts.
+#: Name -> seconds or counts.
 Figures = dict[str, Any]
 
 OURS, UNSAFE, FLOORS = "rag-assets", "without safety", "floors"
 #: In the order of their turns.
-SIDES = (OURS, UNSAFE, *baselines.RIVALS, FLOORS)
-#: Row -> (figure of ours, other side, figure of it).
+SIDES = (OURS, UNSAFE, *baselines.BASELINES, FLOORS)
+#: Row -> (our figure, other side, its figure).
 ROWS = {
     "1": ("cold", "LangChain", "cold"),
     "2": ("cold", "LlamaIndex", "cold"),
@@ -54,25 +54,24 @@ ROWS = {
 
 
 def side(name: str, corpus: Path, files: int | None) -> Figures:
-    """One side's turn."""
+    """Run one side. Returns its figures."""
     if name == OURS:
-        found = ours(corpus, files, safe=True)
+        figures = ours(corpus, files, safe=True)
     elif name == UNSAFE:
-        found = ours(corpus, files, safe=False)
+        figures = ours(corpus, files, safe=False)
     elif name == FLOORS:
-        found = baselines.measure(sys.executable, "floors", corpus, files)
+        figures = baselines.measure(sys.executable, "floors", corpus, files)
     else:
-        found = baselines.measure(
-            baselines.python_of(name), baselines.RIVALS[name][1], corpus, files
-        )
-    if not found["quiet"]:
-        say(f"{name}: the machine was not quiet; these figures are of little worth")
-    say(f"{name}: {json.dumps(found)}")
-    return found
+        script = baselines.BASELINES[name][1]
+        figures = baselines.measure(baselines.python_of(name), script, corpus, files)
+    if not figures["quiet"]:
+        say(f"{name}: the machine was not quiet, so these figures are unreliable")
+    say(f"{name}: {json.dumps(figures)}")
+    return figures
 
 
 def ours(corpus: Path, files: int | None, *, safe: bool) -> Figures:
-    """phase: the assets' seconds; `phase asset`: one asset's; `phase command`: the whole process's."""
+    """Seconds of each `phase` (sum of the assets), `phase asset` (one asset) and `phase command` (whole process)."""
     program = [RAG] if safe else [sys.executable, "-m", unsafe.__name__]
     figures: Figures = {"quiet": True}
     with fresh_home() as home:
@@ -89,7 +88,7 @@ def ours(corpus: Path, files: int | None, *, safe: bool) -> Figures:
             report = finished.json()
             verify(phase, report["plan"], edits)
             figures[phase] = sum(report["seconds"].values())
-            figures |= {f"{phase} {asset}": found for asset, found in report["seconds"].items()}
+            figures |= {f"{phase} {asset}": value for asset, value in report["seconds"].items()}
             figures[f"{phase} command"] = finished.seconds
             if phase == "cold":
                 figures["chunks"] = report["plan"]["dense_vectors"]["inserted"]
@@ -99,26 +98,26 @@ def ours(corpus: Path, files: int | None, *, safe: bool) -> Figures:
 
 
 def verify(phase: str, plan: Mapping[str, Mapping[str, int]], edits: int) -> None:
-    """A phase that did not do its work, or more, was not measured."""
+    """End the benchmark if a phase did other work than expected."""
     changed = {
         asset: counts["inserted"] + counts["replaced"] + counts["deleted"]
         for asset, counts in plan.items()
     }
     failed = sum(counts["failed"] for counts in plan.values())
-    right = {
+    expected = {
         "cold": changed["dense_vectors"] > 0,
         "unchanged": not any(changed.values()),
         "edited": changed["documents"] == edits and changed["dense_vectors"] >= edits,
     }
-    if failed or not right[phase]:
-        raise SystemExit(f"{phase}: not what was to be measured: {json.dumps(plan)}")
+    if failed or not expected[phase]:
+        raise SystemExit(f"{phase}: invalid measurement, unexpected plan: {json.dumps(plan)}")
 
 
-def show_assets(found: Sequence[Figures]) -> None:
+def show_assets(rounds: Sequence[Figures]) -> None:
     out.print("rag-assets by asset, seconds")
     assets = Table("", *(Column(phase, justify="right") for phase in PHASES))
-    for name in [name.removeprefix("cold ") for name in found[0] if name.startswith("cold ")]:
-        seconds = [median(each[f"{phase} {name}"] for each in found) for phase in PHASES]
+    for name in [name.removeprefix("cold ") for name in rounds[0] if name.startswith("cold ")]:
+        seconds = [median(figures[f"{phase} {name}"] for figures in rounds) for phase in PHASES]
         assets.add_row(name, *(f"{value:.2f}" for value in seconds))
     out.print(assets)
 
@@ -126,71 +125,74 @@ def show_assets(found: Sequence[Figures]) -> None:
 def turn(
     names: Iterable[str], corpus: Path, files: int | None
 ) -> tuple[dict[str, Figures], dict[str, str]]:
-    """What each side said, and why others could not. Without ours there is nothing to compare."""
-    found: dict[str, Figures] = {}
+    """One round. Returns the figures of each side, and side -> reason for those that failed. Raises if ours fails."""
+    results: dict[str, Figures] = {}
     failed: dict[str, str] = {}
     for name in names:
         try:
-            found[name] = side(name, corpus, files)
+            results[name] = side(name, corpus, files)
         except SystemExit as error:
-            if name == OURS or not isinstance(error.code, str):  # of SIGTERM it is a number
+            # After SIGTERM, the code is a number.
+            if name == OURS or not isinstance(error.code, str):
                 raise
             failed[name] = str(error)
             say(f"{name}: {error}")
-    chunks = {name: figures["chunks"] for name, figures in found.items()}
+    chunks = {name: figures["chunks"] for name, figures in results.items()}
     if FLOORS in chunks and abs(chunks[FLOORS] / chunks[OURS] - 1) > 0.01:
-        raise SystemExit(f"not the same rows: {chunks}")
-    return found, failed
+        raise SystemExit(f"invalid measurement, the sides have different rows: {chunks}")
+    return results, failed
 
 
 def measure(
     corpus: Path, files: int | None, rounds: int, rows: Sequence[str]
 ) -> tuple[Measured, dict[str, list[Figures]]]:
-    """Rounds of all sides that the rows need, one after the other; and all that each side said."""
+    """Run the rounds of all sides that the rows need. Returns the measurements, and all figures of each side."""
     measured = Measured()
     turns: dict[str, list[Figures]] = {}
     failed = {
         name: reason
-        for name in {ROWS[row][1] for row in rows} & baselines.RIVALS.keys()
+        for name in {ROWS[row][1] for row in rows} & baselines.BASELINES.keys()
         if (reason := baselines.missing(name))
     }
     for number in range(rounds):
-        wanted = {row: ROWS[row] for row in rows if ROWS[row][1] not in failed}
-        if not wanted:
+        runnable = {row: ROWS[row] for row in rows if ROWS[row][1] not in failed}
+        if not runnable:
             break
         say(f"round {number + 1} of {rounds}")
-        sides = {OURS, *(other for _, other, _ in wanted.values())}
-        found, now_failed = turn(filter(sides.__contains__, SIDES), corpus, files)
-        failed |= now_failed
-        for name, figures in found.items():
+        sides = {OURS, *(other for _, other, _ in runnable.values())}
+        results, newly_failed = turn(filter(sides.__contains__, SIDES), corpus, files)
+        failed |= newly_failed
+        for name, figures in results.items():
             turns.setdefault(name, []).append(figures)
-        for row, (ours, other, theirs) in wanted.items():
-            if other in found:
-                measured.add(row, found[OURS][ours], found[other][theirs])
+        for row, (our_figure, other, their_figure) in runnable.items():
+            if other in results:
+                measured.add(row, results[OURS][our_figure], results[other][their_figure])
     measured.not_run = {row: failed[ROWS[row][1]] for row in rows if ROWS[row][1] in failed}
     measured.conditions |= conditions(turns)
     return measured, turns
 
 
 def conditions(turns: Mapping[str, Sequence[Figures]]) -> dict[str, str]:
-    """How many chunks each side made of the files, versions of the rivals' packages, the floors one by one."""
+    """The number of chunks of each side, the package versions of the baselines, and each floor."""
     chunks = (f"{name} {figures[-1]['chunks']:,}" for name, figures in turns.items())
-    said = {"chunks": ", ".join(chunks)}
-    for name in turns.keys() & baselines.RIVALS.keys():
+    texts = {"chunks": ", ".join(chunks)}
+    for name in turns.keys() & baselines.BASELINES.keys():
         versions = turns[name][-1]["versions"].items()
-        said[name] = ", ".join(f"{package} {version}" for package, version in versions)
+        texts[name] = ", ".join(f"{package} {version}" for package, version in versions)
     if FLOORS in turns:
-        from tests.benchmarks.floors import FLOORS as PARTS
+        from tests.benchmarks.floors import FLOORS as STEPS
 
-        medians = (f"{part} {median(each[part] for each in turns[FLOORS]):.2f}" for part in PARTS)
-        said["floors, s"] = ", ".join(medians)
-    return said
+        medians = (
+            f"{step} {median(figures[step] for figures in turns[FLOORS]):.2f}" for step in STEPS
+        )
+        texts["floors, s"] = ", ".join(medians)
+    return texts
 
 
 def main() -> None:
     arguments = parser("ingestion", __doc__)
     arguments.add_argument("corpus", type=Path, nargs="?", help="a folder of *.md")
-    arguments.add_argument("--files", type=int, help="so many of its files")
+    arguments.add_argument("--files", type=int, help="use only this many of its files")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="rag-bench-corpus-") as folder:
         corpus = options.corpus or CORPUS

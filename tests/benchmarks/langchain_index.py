@@ -1,8 +1,8 @@
-"""LangChain's side of `ingestion`: Markdown files through `index()` into Milvus, its records in PostgreSQL.
+"""The LangChain baseline of `ingestion`: Markdown files through `index()` into Milvus, its records in PostgreSQL.
 
-A script for LangChain's interpreter (see `rivals`).
+A script for LangChain's interpreter (see `baselines`).
 """
-# LangChain is no dependency of this project:
+# LangChain is not a dependency of this project:
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from langchain_text_splitters import MarkdownTextSplitter
 from tests.benchmarks.free_embedder import vector
 from tests.benchmarks.workload import INDEX, MAX_CHARS, NAME, markdown_files, run_phases
 
-#: Chunks a batch: one query for records, one insert into Milvus. As fast as LangChain's default of 100.
+#: Chunks per batch: one query for records, one insert into Milvus. As fast as LangChain's default of 100.
 BATCH = 500
 
 
 class FreeEmbeddings(Embeddings):
-    """The function that the other side has, as LangChain's interface wants it: lists of floats."""
+    """The same vectors as `FreeEmbedder`, as lists of floats for LangChain's interface."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         return [vector(text).tolist() for text in texts]
@@ -56,9 +56,9 @@ def prepare(postgres_url: str, milvus_uri: str, folder: Path) -> Callable[[], tu
     )
 
     def run() -> tuple[int, int]:
-        # "full", as the other side: also what a deleted file left is deleted. "incremental" deletes and adds anew the
-        # chunks of a file that two batches share, 310 of 20,695 when nothing has changed.
-        found = index(
+        # "full" also deletes the chunks of deleted files, as rag-assets does. "incremental" deletes and adds again the
+        # chunks of a file that spans two batches: 310 of 20,695 if nothing has changed.
+        counts = index(
             chunks(folder),
             records,
             store,
@@ -67,7 +67,7 @@ def prepare(postgres_url: str, milvus_uri: str, folder: Path) -> Callable[[], tu
             source_id_key="source",
             key_encoder="blake2b",
         )
-        return found["num_added"], found["num_deleted"]
+        return counts["num_added"], counts["num_deleted"]
 
     return run
 

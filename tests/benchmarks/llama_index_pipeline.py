@@ -1,8 +1,8 @@
-"""LlamaIndex's side of `ingestion`: Markdown files through an IngestionPipeline into Milvus, docstore in PostgreSQL.
+"""The LlamaIndex baseline of `ingestion`: Markdown files through an IngestionPipeline, docstore in PostgreSQL.
 
-A script for LlamaIndex's interpreter (see `rivals`).
+A script for LlamaIndex's interpreter (see `baselines`).
 """
-# LlamaIndex is no dependency of this project:
+# LlamaIndex is not a dependency of this project:
 # pyright: reportMissingImports=false, reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from llama_index.vector_stores.milvus import MilvusVectorStore
 from tests.benchmarks.free_embedder import vector
 from tests.benchmarks.workload import INDEX, MAX_CHARS, NAME, markdown_files, run_phases
 
-#: Rows an insert into Milvus, documents a statement.
+#: Rows per insert into Milvus, and documents per statement.
 BATCH = 500
 
 
 class FreeEmbedding(BaseEmbedding):
-    """The function that the other side has, as LlamaIndex's interface wants it: lists of floats."""
+    """The same vectors as `FreeEmbedder`, as lists of floats for LlamaIndex's interface."""
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return vector(text).tolist()
@@ -40,14 +40,20 @@ class FreeEmbedding(BaseEmbedding):
 
 
 def documents(folder: Path) -> list[Document]:
-    """Its metadata is kept out of the texts that are embedded, as on the other sides."""
-    read = []
+    """The files as documents. Their metadata is not embedded, as on the other sides."""
+    documents = []
     for path in markdown_files(folder):
         key = path.relative_to(folder).as_posix()
         text = path.read_text(encoding="utf-8", errors="replace")
-        about = {"source": key}
-        read.append(Document(text=text, id_=key, metadata=about, excluded_embed_metadata_keys=["source"]))  # fmt: skip
-    return read
+        documents.append(
+            Document(
+                text=text,
+                id_=key,
+                metadata={"source": key},
+                excluded_embed_metadata_keys=["source"],
+            )
+        )
+    return documents
 
 
 def prepare(postgres_url: str, milvus_uri: str, folder: Path) -> Callable[[], tuple[int, int]]:
@@ -73,14 +79,14 @@ def prepare(postgres_url: str, milvus_uri: str, folder: Path) -> Callable[[], tu
         ],
         vector_store=store,
         docstore=PostgresDocumentStore(keys, batch_size=BATCH),
-        # As the other sides: also what a deleted file left is deleted.
+        # Also deletes the nodes of deleted files, as the other sides do.
         docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
-        # In memory, it would be gone in the next process; it only costs time here.
+        # The cache is in memory, so a new process cannot use it; here it would only cost time.
         disable_cache=True,
     )
 
     def run() -> tuple[int, int]:
-        # A changed document is replaced whole: what is deleted is not told.
+        # A changed document is replaced as a whole; the number of deletions is not reported.
         return len(pipeline.run(documents=documents(folder))), 0
 
     return run

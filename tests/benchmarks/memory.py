@@ -1,7 +1,7 @@
-"""Peak memory of `rag ingest` over a small corpus and one ten times as large: `python -m tests.benchmarks.memory`.
+"""Peak memory of `rag ingest` for a small corpus and one ten times as large: `python -m tests.benchmarks.memory`.
 
-`--documents 1000 10000` `--rounds 5` `--json FILE`. The process alone, without the servers. Memory should be bounded by
-the batch, so the ratio should be near 1.
+`--documents 1000 10000` `--rounds 5` `--json FILE`. Only the process, without the servers. The batch should bound its
+memory, so the ratio should be near 1.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from tests.benchmarks.claims import Measured
 from tests.benchmarks.rag_command import fresh_home, rag
 from tests.benchmarks.report import finish, parser, say
 
-#: Twenty thousand words, the n-th as frequent as 1 / n, as in a language: of words that all differ, the full-text index
-#: would be several times as large as one of real documents.
+#: 20,000 words; the frequency of the n-th is proportional to 1 / n, as in a language. If all words differed, the
+#: full-text index would be several times as large as that of real documents.
 SYLLABLES = [first + vowel for first in "bdfghjklmnprstvwz" for vowel in "aeiou"]
 VOCABULARY = ["".join(parts) for parts in islice(product(SYLLABLES, repeat=3), 0, 600_000, 30)]
 FREQUENCIES = list(accumulate(1 / rank for rank in range(1, len(VOCABULARY) + 1)))
@@ -41,7 +41,7 @@ def words(random_source: random.Random, count: int) -> str:
 
 
 def write_corpus(folder: Path, documents: int, seed: int = 0) -> int:
-    """The first documents of a larger corpus are those of a smaller one. Returns the bytes written."""
+    """Write a corpus that begins with the documents of every smaller one of the same seed. Returns its bytes."""
     random_source = random.Random(seed)
     written = 0
     for number in range(documents):
@@ -79,9 +79,9 @@ def main() -> None:
         details.append((large, small))
         say(json.dumps(details[-1]))
     measured.conditions["corpora"] = "generated, seed 0"
-    for found in details[-1]:
-        size = f"{found['megabytes']:.0f} MB, {found['chunks']:,} chunks"
-        measured.conditions[f"{found['documents']:,} documents"] = size
+    for figures in details[-1]:
+        size = f"{figures['megabytes']:.0f} MB, {figures['chunks']:,} chunks"
+        measured.conditions[f"{figures['documents']:,} documents"] = size
     finish(options, measured, details)
 
 

@@ -1,4 +1,4 @@
-"""The command `rag` in a fresh home, measured as a process: seconds, peak memory, and what it printed."""
+"""The command `rag` in a fresh home, measured as a process: seconds, peak memory, and output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RAG = str(Path(sys.executable).with_name("rag"))
 
 @dataclass(frozen=True)
 class Finished:
-    """`seconds` from start to end of the process, interpreter and imports included. `peak_rss` in bytes."""
+    """`seconds` from start to end of the process, including interpreter and imports. `peak_rss` in bytes."""
 
     seconds: float
     peak_rss: int
@@ -36,8 +36,9 @@ class Finished:
 
 @contextmanager
 def fresh_home() -> Iterator[Path]:
-    """A folder for a stack of its own; its servers are stopped and it is removed at the end."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what follows `finally`
+    """Yield a folder for a separate stack; at the end, stop its servers and remove it."""
+    # SystemExit on SIGTERM, so that the `finally` below runs.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     home = Path(tempfile.mkdtemp(prefix="rag-bench-"))
     try:
         yield home
@@ -49,15 +50,15 @@ def fresh_home() -> Iterator[Path]:
 def command(
     home: Path, *arguments: str, vectors: str = "dense", **settings: str
 ) -> tuple[list[str], dict[str, str]]:
-    """Command line and environment of `rag` with the free embedder, `settings`, and defaults otherwise."""
+    """Command line and environment of `rag` with the free embedder, `settings`, and otherwise the defaults."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAG_")}
-    own = {
+    changes = {
         "PYTHONPATH": str(ROOT),
         "RAG_HOME": str(home),
         "RAG_EMBEDDER": "tests.benchmarks.free_embedder:FreeEmbedder",
         "RAG_VECTORS": vectors,
     } | {f"RAG_{name.upper()}": value for name, value in settings.items()}
-    return [RAG, *arguments], inherited | own
+    return [RAG, *arguments], inherited | changes
 
 
 def rag(
@@ -68,15 +69,15 @@ def rag(
     program: Sequence[str] = (RAG,),
     **settings: str,
 ) -> Finished:
-    """Runs `rag`, or a program in its place. Ends the benchmark if it fails, unless it may: a check that finds
-    something does."""
+    """Run `rag`, or a program in its place. Ends the benchmark if it fails; with `fails`, exit code 1 is allowed, as of
+    a check with findings."""
     argv, environment = command(home, *arguments, vectors=vectors, **settings)
     argv = [*program, *argv[1:]]
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(argv, env=environment, stdout=output, cwd=ROOT)
-        # The process and children that it waited for. Linux passes the peak on through fork and exec, so it is never
-        # below that of this process: 40 MB, as long as nothing heavy is imported here.
+        # The usage of the process and of the children that it waited for. Linux passes the peak on through fork and
+        # exec, so it is never below that of this process: 40 MB, as long as nothing heavy is imported here.
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:

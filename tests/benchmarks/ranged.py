@@ -1,8 +1,8 @@
-"""Sources that have nothing to do, in one run over their range of partitions or in a run each.
+"""Unchanged sources, synced in one run over their range of partitions or in one run each.
 
 `python -m tests.benchmarks.ranged [--sources 100] [--singles 10] [--rounds 5] [--json FILE]`. Each run is a process, as
-Dagster launches it; told apart is what the run itself takes there. Of the single runs only some are made and the others
-reckoned, since they are all alike. Range and partition are given by Dagster's own tags, as a backfill does.
+Dagster launches it; the seconds of the run itself are shown separately. Single runs are all alike, so only some are
+made and the total is extrapolated. Dagster's own tags select range and partition, as in a backfill.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ JOB = "sync_source"
 
 
 def execute(tags: Mapping[str, str]) -> dict[str, Any]:
-    """One run in this process: its seconds, the rows that it changed, its materializations, where its time went."""
-    from rag_assets.definitions import defs
+    """Execute one run in this process. Returns seconds, changed rows, and the numbers of plans and sources."""
     from rag_assets.deployment import Deployment
 
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
-    keys, job = deployment.sync_partitions(), defs.resolve_job_def(JOB)
+    keys, job = deployment.sync_partitions(), deployment.definitions.resolve_job_def(JOB)
     started = time.perf_counter()
     result = job.execute_in_process(
         instance=deployment.instance,
@@ -52,31 +51,31 @@ def execute(tags: Mapping[str, str]) -> dict[str, Any]:
 def launch(
     home: Path, tags: Mapping[str, str], sources: int, *, idle: bool = True
 ) -> tuple[float, float]:
-    """(seconds of the process, seconds of the run in it). Ends the benchmark unless each asset of each source was
-    looked at, and (`idle`) found as it should be."""
+    """(seconds of the process, seconds of the run in it). Ends the benchmark unless the run materialized each asset of
+    each source and, with `idle`, changed nothing."""
     _, environment = command(home)
     argv = [sys.executable, "-m", "tests.benchmarks.ranged", "--execute", json.dumps(tags)]
     started = time.perf_counter()
-    done = subprocess.run(argv, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.run(argv, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - started
-    if done.returncode:
-        raise SystemExit(f"{tags}: exit code {done.returncode}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    if (idle and found["changed"]) or found["plans"] != 7 * sources:
-        raise SystemExit(f"not what was to be measured: {tags}: {found}")
-    return seconds, found["seconds"]
+    if process.returncode:
+        raise SystemExit(f"{tags}: exit code {process.returncode}")
+    figures = json.loads(process.stdout.splitlines()[-1])
+    if (idle and figures["changed"]) or figures["plans"] != 7 * sources:
+        raise SystemExit(f"invalid measurement, unexpected work: {tags}: {figures}")
+    return seconds, figures["seconds"]
 
 
 def prepare(home: Path, sources: int) -> tuple[list[str], dict[str, str]]:
-    """Sources of one file each, ingested: their names in the order of their partitions, and the tags of all."""
+    """Ingest sources of one file each. Returns their names in partition order, and the tags of the whole range."""
     names = [f"s{number:04d}" for number in range(sources)]
     for number, name in enumerate(names):
         write(home / "files" / name, 1, number)
-    declared = [
+    specs = [
         {"name": name, "type": "folder", "config": {"path": str(home / "files" / name)}}
         for name in names
     ]
-    (home / "sources.yaml").write_text(json.dumps({"sources": declared}), encoding="utf-8")
+    (home / "sources.yaml").write_text(json.dumps({"sources": specs}), encoding="utf-8")
     rag(home, "up")
     rag(home, "sources", "apply", str(home / "sources.yaml"))
     whole = {
@@ -98,14 +97,16 @@ def measure(home: Path, sources: int, singles: int, rounds: int) -> Measured:
         measured.add("13 steps", run, one_run)
         say(f"{sources} runs: {process:.1f} s, {run:.1f} s of it in the steps")
         say(f"one run: {one_process:.1f} s, {one_run:.1f} s of it in the steps")
-    measured.conditions["runs"] = f"{singles} of {sources} single runs made, the others reckoned"
+    measured.conditions["runs"] = (
+        f"{singles} of {sources} single runs made, the others extrapolated"
+    )
     return measured
 
 
 def main() -> None:
     arguments = parser("ranged", __doc__)
     arguments.add_argument("--sources", type=int, default=100)
-    arguments.add_argument("--singles", type=int, default=10, help="so many of the single runs")
+    arguments.add_argument("--singles", type=int, default=10, help="number of single runs to make")
     arguments.add_argument("--execute", type=json.loads, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.execute:

@@ -1,9 +1,10 @@
 """Which rows does each index find? `python -m tests.benchmarks.reachability [CORPUS] [--url URL] [--json FILE]`
 
-Every chunk of a corpus, with the dense vectors of `lexical`, in collections that differ in their index alone. Each row
-searches for itself: it is reached if it, or a row with an equal vector, comes first. Beside it recall@10 of 500 real
-queries (a sentence of a chunk) against exact search, and the median of their milliseconds one by one. Without a URL on
-Milvus Lite; for the real server: `milvus-server --data DIR --proxy-port 19531`, and `--url http://127.0.0.1:19531`.
+Every chunk of a corpus, with the dense vectors of `lexical`, in collections that differ only in their index. Each row
+searches for itself: it is reached if it, or a row with an equal vector, comes first. Also measured: recall@10 of 500
+real queries (a sentence of a chunk) against exact search, and the median of their milliseconds, one by one. Without a
+URL on Milvus Lite; for the real server: `milvus-server --data DIR --proxy-port 19531`, and `--url
+http://127.0.0.1:19531`.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ CHOICES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("IVF_FLAT", {"nlist": 1024}, {"nprobe": 64}),
 ]
 QUERIES = 500
-#: Rows searched for in one request.
+#: Query vectors per request.
 SEARCHED = 500
 #: Inner products of equal vectors may differ by this much.
 TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Found:
-    """`reached`: the share of all rows; `unique`: of the rows whose text no other row has."""
+class Result:
+    """`reached`: the reached share of all rows; `unique`: of the rows whose text no other row has."""
 
     index: str
     params: dict[str, Any]
@@ -62,7 +63,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Rows:
-    """vectors: float32 [texts, dimension], of norm 1; `text_of`: int [rows], which of them a row has."""
+    """`vectors`: float32 [texts, dimension] of norm 1. `text_of`: int [rows], the index of each row's text."""
 
     vectors: np.ndarray
     text_of: np.ndarray
@@ -70,7 +71,7 @@ class Rows:
 
 
 def read(corpus: Path, copies: int) -> Rows:
-    """The corpus's chunks as the product makes them. `copies`: so many more rows of each of 30 texts."""
+    """The corpus's chunks as the product makes them. `copies`: further rows for each of 30 texts."""
     with fresh_home() as home:
         rag(home, "ingest", str(corpus))
         with psycopg.connect(running(home)["postgres"]) as connection:
@@ -80,12 +81,12 @@ def read(corpus: Path, copies: int) -> Rows:
     number: dict[str, int] = {}
     text_of = [number.setdefault(content, len(number)) for (content,) in chunks]
     texts = list(number)
-    chance = random.Random(1)
-    text_of += [text for text in chance.sample(range(len(texts)), 30) for _ in range(copies)]
+    random_source = random.Random(1)
+    text_of += [text for text in random_source.sample(range(len(texts)), 30) for _ in range(copies)]
     sentences = []
     while len(sentences) < QUERIES:
-        parts = [part for part in re.split(r"[.\n]", chance.choice(texts)) if len(part) > 40]
-        sentences += [chance.choice(parts)] if parts else []
+        parts = [part for part in re.split(r"[.\n]", random_source.choice(texts)) if len(part) > 40]
+        sentences += [random_source.choice(parts)] if parts else []
     model = LexicalEmbedder()
     embedded = model.embed(texts, ["dense"]).dense
     queries = model.embed_queries(sentences, ["dense"]).dense
@@ -94,7 +95,7 @@ def read(corpus: Path, copies: int) -> Rows:
 
 
 def fill(client: MilvusClient, name: str, rows: Rows, index: str, params: dict[str, Any]) -> float:
-    """Seconds from the first row until the index is built."""
+    """Write the rows and build the index. Returns the seconds from the first row until the index is built."""
     schema = client.create_schema(auto_id=False)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=rows.vectors.shape[1])
@@ -103,8 +104,8 @@ def fill(client: MilvusClient, name: str, rows: Rows, index: str, params: dict[s
     client.create_collection(name, schema=schema, consistency_level="Bounded")
     started = time.perf_counter()
     for start in range(0, len(rows.text_of), 500):
-        part = rows.text_of[start : start + 500]
-        data = [{"id": start + at, "vector": rows.vectors[text]} for at, text in enumerate(part)]
+        batch = rows.text_of[start : start + 500]
+        data = [{"id": start + at, "vector": rows.vectors[text]} for at, text in enumerate(batch)]
         client.insert(name, data)
     client.flush(name)
     client.create_index(name, indexes)
@@ -126,7 +127,10 @@ def search(
 def measure(
     client: MilvusClient, name: str, rows: Rows, best: np.ndarray, params: dict[str, Any]
 ) -> tuple[float, float, float, float]:
-    """Reached of all rows and of the unique ones, recall@10, median milliseconds of a search."""
+    """Reached share of all rows and of the unique ones, recall@10, median milliseconds of a search.
+
+    `best`: the tenth best score of each query.
+    """
     firsts: list[int] = []
     for start in range(0, len(rows.text_of), SEARCHED):
         for hits in search(
@@ -137,16 +141,16 @@ def measure(
     scores = np.einsum("ij,ij->i", rows.vectors[rows.text_of], rows.vectors[first_texts])
     reached = (np.array(firsts) >= 0) & (scores > 1 - TOLERANCE)
     unique = np.bincount(rows.text_of)[rows.text_of] == 1
-    milliseconds, recalled = [], []
-    for query, scale in zip(rows.queries, best):
+    milliseconds, recalls = [], []
+    for query, tenth in zip(rows.queries, best):
         started = time.perf_counter()
         (hits,) = search(client, name, query[None], params)
         milliseconds.append((time.perf_counter() - started) * 1000)
-        recalled.append(sum(hit["distance"] >= scale - TOLERANCE for hit in hits) / 10)
+        recalls.append(sum(hit["distance"] >= tenth - TOLERANCE for hit in hits) / 10)
     return (
         float(reached.mean()),
         float(reached[unique].mean()),
-        float(np.mean(recalled)),
+        float(np.mean(recalls)),
         median(milliseconds),
     )
 
@@ -154,17 +158,17 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path, nargs="?", default=CORPUS)
-    parser.add_argument("--url", help="of a Milvus server; else Milvus Lite")
+    parser.add_argument("--url", help="of a Milvus server (default: Milvus Lite)")
     parser.add_argument("--copies", type=int, default=0, help="further rows of each of 30 texts")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     console = Console()
     rows = read(options.corpus, options.copies)
     scores = rows.queries @ rows.vectors.T
-    # The tenth best score of each query among all rows: equal rows count as often as they are there.
+    # The tenth best score of each query among all rows; each of several equal rows counts.
     best = np.array([np.partition(line[rows.text_of], -10)[-10] for line in scores])
     console.print(f"{len(rows.text_of):,} rows, {len(rows.vectors):,} distinct texts")
-    found = []
+    results = []
     with fresh_home() as home:
         url = options.url
         if url is None:
@@ -173,7 +177,7 @@ def main() -> None:
         client = MilvusClient(uri=url)
         console.print(f"Milvus {client.get_server_version()}")
         built: dict[str, tuple[str, float]] = {}
-        for index, params, how in CHOICES:
+        for index, params, search_params in CHOICES:
             key = json.dumps([index, params])
             if key not in built:
                 name = f"reach_{len(built)}"
@@ -181,20 +185,20 @@ def main() -> None:
                     client.drop_collection(name)
                 built[key] = (name, fill(client, name, rows, index, params))
             name, seconds = built[key]
-            reached, unique, recall, milliseconds = measure(client, name, rows, best, how)
-            found.append(
-                Found(index, params, how, seconds, reached, unique, recall, milliseconds)
-            )  # fmt: skip
-            console.print(found[-1])
+            reached, unique, recall, milliseconds = measure(client, name, rows, best, search_params)
+            results.append(
+                Result(index, params, search_params, seconds, reached, unique, recall, milliseconds)
+            )
+            console.print(results[-1])
     table = Table("index", "search", "seconds to build", "reached", "of unique", "recall@10", "ms")
-    for each in found:
+    for result in results:
         table.add_row(
-            f"{each.index} {each.params or ''}", str(each.search or ""), f"{each.seconds:.1f}",
-            f"{each.reached:.3%}", f"{each.unique:.3%}", f"{each.recall:.3f}", f"{each.milliseconds:.1f}",
+            f"{result.index} {result.params or ''}", str(result.search or ""), f"{result.seconds:.1f}",
+            f"{result.reached:.3%}", f"{result.unique:.3%}", f"{result.recall:.3f}", f"{result.milliseconds:.1f}",
         )  # fmt: skip
     console.print(table)
     if options.json:
-        options.json.write_text(json.dumps([asdict(each) for each in found], indent=2))
+        options.json.write_text(json.dumps([asdict(result) for result in results], indent=2))
 
 
 if __name__ == "__main__":

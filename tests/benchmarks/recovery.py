@@ -1,7 +1,7 @@
-"""Seconds from a kill in the middle of a sync of edits until all is whole again: `python -m tests.benchmarks.recovery`.
+"""Seconds until a sync has recovered from a kill during a sync of edits: `python -m tests.benchmarks.recovery`.
 
-One source of 100,000 chunks, dense vectors of the free embedder; 1 % of the documents edited before each kill. Measured
-is the next `rag ingest` as a process, imports and servers' starts included, and within it the sum of its stages.
+One source of 100,000 chunks, dense vectors of the free embedder; 1 % of the documents are edited before each kill.
+Measured: the next `rag ingest` as a process, including imports and starts of servers, and the sum of its stages.
 """
 
 from __future__ import annotations
@@ -31,25 +31,29 @@ VICTIMS = ("step", "milvus", "postgres", "all")
 
 
 def interrupted(home: Path, folder: Path, victim: str, seconds: float) -> bool:
-    """A `rag ingest` in which the victim is killed so many seconds after it began to write; whether it still ran."""
+    """Run `rag ingest` and kill the victim, and the command, after `seconds`. Returns whether the command still ran."""
     argv, environment = command(home, "ingest", str(folder))
-    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)  # fmt: skip
+    process = subprocess.Popen(
+        argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
     time.sleep(seconds)
     ran = process.poll() is None
-    hit: list[psutil.Process] = []
+    targets: list[psutil.Process] = []
     milvus, postgres = find_milvus(home), postmaster(home / "postgres")
     if victim in ("step", "all") and ran:
-        hit.append(psutil.Process(process.pid))
+        targets.append(psutil.Process(process.pid))
     if victim in ("milvus", "all") and milvus:
-        hit.append(milvus.process)
+        targets.append(milvus.process)
     if victim in ("postgres", "all") and postgres:
-        hit += [postgres.process, *postgres.process.children()]
-    for each in hit:
-        with suppress(psutil.NoSuchProcess):  # a connection's process that has just ended by itself
-            each.kill()
-    process.kill()  # the command as well: what it would do by itself is not the recovery that is measured
+        targets += [postgres.process, *postgres.process.children()]
+    for target in targets:
+        # The process of a connection may have just ended.
+        with suppress(psutil.NoSuchProcess):
+            target.kill()
+    # The command too: its own attempts to recover are not what is measured.
+    process.kill()
     process.wait()
-    assert all(ended(each, 10) for each in hit)
+    assert all(ended(target, 10) for target in targets)
     return ran
 
 
@@ -59,7 +63,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=16)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    chance = random.Random(options.seed)
+    random_source = random.Random(options.seed)
     rounds = []
     with fresh_home() as home:
         folder = home / "corpus"
@@ -68,30 +72,31 @@ def main() -> None:
         loaded = rag(home, "ingest", str(folder), "--json")
         chunks = loaded.json()["plan"]["dense_vectors"]["inserted"]
         print(f"{chunks:,} chunks loaded in {loaded.seconds:.0f} s", flush=True)
-        until_quiet(900)  # Milvus Lite builds its index of all rows for minutes on after the load
+        # Milvus Lite builds its index of all rows for minutes after the load.
+        until_quiet(900)
         edit_one_percent(folder)
         whole = rag(home, "ingest", str(folder)).seconds
         print(f"1 % edited, nothing killed: {whole:.1f} s", flush=True)
         for number in range(options.kills):
             edit_one_percent(folder)
             victim = VICTIMS[number % len(VICTIMS)]
-            ran = interrupted(home, folder, victim, chance.uniform(0.3, 1) * whole)
-            healed = rag(home, "ingest", str(folder), "--json")
+            ran = interrupted(home, folder, victim, random_source.uniform(0.3, 1) * whole)
+            recovery = rag(home, "ingest", str(folder), "--json")
             urls = running(home)
-            wrong = disagreements(urls["postgres"], urls["milvus"], ("dense",))
-            if wrong:
-                raise SystemExit(f"kill {number}: {wrong[:5]}")
-            stages = healed.json()["seconds"]
-            rounds.append(healed.seconds)
-            found = {
+            differences = disagreements(urls["postgres"], urls["milvus"], ("dense",))
+            if differences:
+                raise SystemExit(f"kill {number}: {differences[:5]}")
+            stages = recovery.json()["seconds"]
+            rounds.append(recovery.seconds)
+            figures = {
                 "victim": victim,
                 "still ran": ran,
-                "seconds": round(healed.seconds, 2),
+                "seconds": round(recovery.seconds, 2),
                 "in stages": round(sum(stages.values()), 2),
                 "load": round(os.getloadavg()[0], 1),
                 **{name: round(value, 2) for name, value in stages.items()},
             }
-            print(json.dumps(found), flush=True)
+            print(json.dumps(figures), flush=True)
     p95 = quantiles(rounds, n=100)[94]
     print(f"{len(rounds)} kills: p50 {median(rounds):.1f} s, p95 {p95:.1f}, max {max(rounds):.1f}")
 

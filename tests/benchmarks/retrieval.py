@@ -1,10 +1,10 @@
-"""What is found, beside BM25 on the same chunks: `python -m tests.benchmarks.retrieval [SET…] [--json FILE]`.
+"""Retrieval quality compared with BM25 on the same chunks: `python -m tests.benchmarks.retrieval [SET…] [--json FILE]`.
 
 Each retrieval set is ingested twice by `rag`: its articles as files, judged by passages that chunks overlap, and its
-passages as rows of a JSON lines file, judged by document. `rag eval` asks every query in every mode with the embedder
-`lexical`; `bm25s` ranks the same chunks' texts, by words, or character bigrams for Chinese and Japanese.
+passages as rows of a JSON lines file, judged by document. `rag eval` runs every query in every mode with the embedder
+`lexical`. `bm25s` ranks the texts of the same chunks by words, or by character bigrams for Chinese and Japanese.
 """
-# bm25s is no dependency of this project:
+# bm25s is not a dependency of this project:
 # pyright: reportMissingImports=false
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from tests.benchmarks.rag_command import ROOT, fresh_home, rag
 SETS = ROOT.parent / "shared" / "data" / "qa"
 MODES = ("dense", "sparse", "hybrid")
 SHOWN = ("recall@1", "recall@10", "nDCG@10")
-#: A hybrid is to be as good as BM25, and hardly worse than the better of its parts.
-AS_BM25, AS_BEST = 1.0, 0.97
+#: Minimum ratios of the hybrid's nDCG@10: to BM25's, and to that of the better of its parts.
+LEAST_TO_BM25, LEAST_TO_BEST = 1.0, 0.97
 
 Means = dict[str, float]
 
@@ -45,7 +45,7 @@ out = Console(highlight=False, width=120)
 
 @dataclass(frozen=True)
 class Result:
-    """Of one set in one form: mode -> measure -> mean over the queries."""
+    """Result of one set in one form. `means`: mode -> measure -> mean over the queries."""
 
     name: str
     form: str
@@ -56,31 +56,34 @@ class Result:
     @property
     def ratios(self) -> tuple[float, float]:
         """nDCG@10 of the hybrid: to BM25's, and to that of the best single mode."""
-        of = {mode: found["nDCG@10"] for mode, found in self.means.items()}
-        return of["hybrid"] / of["BM25"], of["hybrid"] / max(of["dense"], of["sparse"])
+        ndcg = {mode: measures["nDCG@10"] for mode, measures in self.means.items()}
+        return ndcg["hybrid"] / ndcg["BM25"], ndcg["hybrid"] / max(ndcg["dense"], ndcg["sparse"])
 
 
 def judgements_by_passage(folder: Path, file: Path) -> None:
-    """Writes the set's judgements with the articles' keys and the passages' places in them, as they are read: the
-    places that the set gives are of characters before they are composed (NFC) and others are left out."""
+    """Write the set's judgements with the articles' keys and the positions of passages in the parsed text.
+
+    The set has positions in the original text, before NFC composes characters and before others are removed.
+    """
     texts = {path.name: path.read_text("utf-8") for path in (folder / "articles").iterdir()}
 
     @cache
-    def place(key: str, at: int) -> int:
-        return len(clean(texts[key][:at]).lstrip())
+    def parsed_position(key: str, position: int) -> int:
+        return len(clean(texts[key][:position]).lstrip())
 
     with (folder / "article_map.tsv").open(encoding="utf-8", newline="") as lines:
-        placed = {row["corpus-id"]: row for row in csv.DictReader(lines, delimiter="\t")}
+        passages = {row["corpus-id"]: row for row in csv.DictReader(lines, delimiter="\t")}
     with (folder / "qrels.tsv").open(encoding="utf-8", newline="") as lines:
-        judged = list(csv.DictReader(lines, delimiter="\t"))
-    with file.open("w", encoding="utf-8") as written:
-        written.write("query-id\tcorpus-id\tscore\tstart\tend\n")
-        for row in judged:
-            at = placed[row["corpus-id"]]
-            key = at["file"].removeprefix("articles/")
-            start, end = (place(key, int(at[name])) for name in ("char_start", "char_end"))
+        judgements = list(csv.DictReader(lines, delimiter="\t"))
+    with file.open("w", encoding="utf-8") as output:
+        output.write("query-id\tcorpus-id\tscore\tstart\tend\n")
+        for row in judgements:
+            passage = passages[row["corpus-id"]]
+            key = passage["file"].removeprefix("articles/")
+            start = parsed_position(key, int(passage["char_start"]))
+            end = parsed_position(key, int(passage["char_end"]))
             end = min(end, len(clean(texts[key]).strip()))
-            written.write(f"{row['query-id']}\t{key}\t{row['score']}\t{start}\t{end}\n")
+            output.write(f"{row['query-id']}\t{key}\t{row['score']}\t{start}\t{end}\n")
 
 
 def measure(folder: Path, form: str) -> Result:
@@ -101,26 +104,26 @@ def measure(folder: Path, form: str) -> Result:
             ("eval", "add", name, "--source", name, *files),
         ):
             rag(home, *arguments, vectors="dense,sparse", embedder="lexical")
-        asked = ("eval", "--set", name, "--json")
-        done = rag(home, *asked, vectors="dense,sparse", embedder="lexical", fails=True)
-        found = done.json()["evaluations"][0]["modes"]
-        means = {mode: {each: found[mode][each]["value"] for each in SHOWN} for mode in MODES}
+        arguments = ("eval", "--set", name, "--json")
+        finished = rag(home, *arguments, vectors="dense,sparse", embedder="lexical", fails=True)
+        modes = finished.json()["evaluations"][0]["modes"]
+        means = {mode: {shown: modes[mode][shown]["value"] for shown in SHOWN} for mode in MODES}
         with psycopg.connect(running(home)["postgres"], autocommit=True) as connection:
-            bm25, asked_of, chunks = bm25_of(connection, name, form)
-    return Result(name, form, asked_of, chunks, means | {"BM25": bm25})
+            bm25, queries, chunks = bm25_of(connection, name, form)
+    return Result(name, form, queries, chunks, means | {"BM25": bm25})
 
 
 def bm25_of(connection: psycopg.Connection, name: str, form: str) -> tuple[Means, int, int]:
-    """Means of the measures, and how many queries and chunks there are."""
+    """Means of the measures of BM25, and the numbers of queries and chunks."""
     import bm25s
 
-    known = get_set(connection, name)
-    queries = dict(queries_of(connection, known.id))
-    relevant = relevant_of(connection, known, list(queries))
+    query_set = get_set(connection, name)
+    queries = dict(queries_of(connection, query_set.id))
+    relevant = relevant_of(connection, query_set, list(queries))
     chunks = connection.execute(
         """SELECT CASE WHEN %s THEN c.id::text ELSE d.source_key END, c.content
            FROM document_chunks c JOIN documents d ON d.id = c.document_id WHERE d.source_uuid = %s ORDER BY c.id""",
-        [form == "articles", known.source_id],
+        [form == "articles", query_set.source_id],
     ).fetchall()
     terms = bigrams if name.startswith(("zh", "ja")) else words
     index = bm25s.BM25()
@@ -131,8 +134,8 @@ def bm25_of(connection: psycopg.Connection, name: str, form: str) -> tuple[Means
         best = np.argsort(-scores, kind="stable")[:50]
         labels = dict.fromkeys(chunks[int(at)][0] for at in best if scores[at] > 0)
         ranked[query] = [frozenset([label]) for label in labels]
-    scored = query_scores(relevant, ranked)
-    means = {each: float(np.mean([row[each] for row in scored.values()])) for each in SHOWN}
+    scores_of = query_scores(relevant, ranked)
+    means = {name: float(np.mean([row[name] for row in scores_of.values()])) for name in SHOWN}
     return means, len(relevant), len(chunks)
 
 
@@ -151,27 +154,29 @@ def bigrams(text: str) -> list[str]:
 def show(results: Sequence[Result]) -> None:
     columns = ["queries", "chunks", *MODES, "BM25", "hybrid / BM25", "hybrid / best"]
     for measure_name in SHOWN:
-        table = Table("set", "form", *(Column(each, justify="right") for each in columns))
+        table = Table("set", "form", *(Column(name, justify="right") for name in columns))
         table.title = measure_name
-        for each in results:
-            of = {mode: found[measure_name] for mode, found in each.means.items()}
+        for result in results:
+            values = {mode: measures[measure_name] for mode, measures in result.means.items()}
             table.add_row(
-                each.name,
-                each.form,
-                f"{each.queries:,}",
-                f"{each.chunks:,}",
-                *(f"{of[mode]:.3f}" for mode in (*MODES, "BM25")),
-                f"{of['hybrid'] / of['BM25']:.3f}",
-                f"{of['hybrid'] / max(of['dense'], of['sparse']):.3f}",
+                result.name,
+                result.form,
+                f"{result.queries:,}",
+                f"{result.chunks:,}",
+                *(f"{values[mode]:.3f}" for mode in (*MODES, "BM25")),
+                f"{values['hybrid'] / values['BM25']:.3f}",
+                f"{values['hybrid'] / max(values['dense'], values['sparse']):.3f}",
             )
         out.print(table)
     missed = [
-        f"{each.name} {each.form}"
-        for each in results
-        if each.ratios[0] < AS_BM25 or each.ratios[1] < AS_BEST
+        f"{result.name} {result.form}"
+        for result in results
+        if result.ratios[0] < LEAST_TO_BM25 or result.ratios[1] < LEAST_TO_BEST
     ]
-    said = ", ".join(missed) or "none"
-    out.print(f"nDCG@10 below {AS_BM25} × BM25 or {AS_BEST} × the best single mode: {said}")
+    names = ", ".join(missed) or "none"
+    out.print(
+        f"nDCG@10 below {LEAST_TO_BM25} × BM25 or {LEAST_TO_BEST} × the best single mode: {names}"
+    )
 
 
 def main() -> None:
@@ -182,7 +187,9 @@ def main() -> None:
     try:
         import bm25s  # noqa: F401
     except ImportError:
-        raise SystemExit(f"bm25s is missing: {sys.executable} -m pip install bm25s") from None
+        raise SystemExit(
+            f"bm25s is not installed. Install it: {sys.executable} -m pip install bm25s"
+        ) from None
     folders = [SETS / name for name in options.sets] or sorted(SETS.glob("*/"))
     if missing := [str(folder) for folder in folders if not (folder / "queries.jsonl").is_file()]:
         parser.error(f"no retrieval set: {', '.join(missing)}")
@@ -193,8 +200,8 @@ def main() -> None:
             out.print(f"{folder.name} {form}: {json.dumps(results[-1].means)}", soft_wrap=True)
     show(results)
     if options.json:
-        found = [asdict(each) for each in results]
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        figures = [asdict(result) for result in results]
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

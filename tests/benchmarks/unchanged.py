@@ -1,8 +1,8 @@
-"""A sync that has nothing, or little, to do, and what it costs: `python -m tests.benchmarks.unchanged`.
+"""The cost of a sync with nothing, or little, to do: `python -m tests.benchmarks.unchanged`.
 
-`--sources 10 --files 1000 --many 1000 --json FILE`: cold, unchanged and 1 % edited, processes with the free embedder;
-the statements of an unchanged sync, as PostgreSQL logs them; and a look of each sensor where `--many` sources are
-registered that have nothing to do.
+`--sources 10 --files 1000 --many 1000 --json FILE`: cold, unchanged and 1 % edited, as processes with the free
+embedder; the statements of an unchanged sync, as PostgreSQL logs them; and an evaluation of each sensor with `--many`
+registered sources that have nothing to do.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from tests.benchmarks.rag_command import fresh_home, rag
 from tests.benchmarks.workload import edit_one_percent, until_quiet
 
 ROUNDS = 3
-#: A statement that took any time is logged after "duration: … ms", with the name of the program before it.
+#: The log line of a statement: the name of the program, then "duration: … ms".
 LOGGED = re.compile(r"\] (\S*) LOG:  duration: [\d.]+ ms  (?:statement|execute [^:]*):", re.M)
 
 
 def write(folder: Path, files: int, seed: int) -> None:
-    chance = random.Random(seed)
+    random_source = random.Random(seed)
     folder.mkdir(parents=True)
     for number in range(files):
-        paragraphs = "\n\n".join(words(chance, 60) + "." for _ in range(4))
-        (folder / f"{number:05d}.md").write_text(f"# {words(chance, 4)}\n\n{paragraphs}\n")
+        paragraphs = "\n\n".join(words(random_source, 60) + "." for _ in range(4))
+        (folder / f"{number:05d}.md").write_text(f"# {words(random_source, 4)}\n\n{paragraphs}\n")
 
 
 def statements(home: Path, *arguments: str) -> dict[str, int]:
-    """Program -> the statements that PostgreSQL saw of it during a command."""
+    """Program -> number of its statements in PostgreSQL during a command."""
     log = home / "logs" / "postgres.log"
     with psycopg.connect(running(home)["postgres"], autocommit=True) as connection:
-        # Of the database: that of the server is given on its command line, which is stronger than ALTER SYSTEM.
+        # The setting of the database: the server has its own on the command line, which overrides ALTER SYSTEM.
         connection.execute("ALTER DATABASE rag SET log_min_duration_statement = 0")
         start = log.stat().st_size
         rag(home, *arguments)
@@ -55,8 +55,8 @@ def statements(home: Path, *arguments: str) -> dict[str, int]:
         return dict(Counter(name or "dagster" for name in LOGGED.findall(file.read())))
 
 
-def looks(home: Path) -> dict[str, list[float]]:
-    """Sensor -> seconds of a first look, and of a second one, as the code server takes it."""
+def sensor_seconds(home: Path) -> dict[str, list[float]]:
+    """Sensor -> seconds of its first and of its second evaluation, as the code server runs them."""
     os.environ |= {"RAG_HOME": str(home), "RAG_VECTORS": "dense"}
     from dagster._core.definitions.sensor_definition import SensorExecutionData
     from dagster._core.remote_origin import RegisteredCodeLocationOrigin
@@ -69,7 +69,7 @@ def looks(home: Path) -> dict[str, list[float]]:
     deployment.sync_partitions()
     repository = build_definitions(build_resources(deployment.settings)).get_repository_def()
     reference, origin = deployment.instance.get_ref(), RegisteredCodeLocationOrigin("rag-assets")
-    found: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     for definition in repository.sensor_defs:
         cursor = None
         for _ in range(2):
@@ -77,15 +77,17 @@ def looks(home: Path) -> dict[str, list[float]]:
             data = get_external_sensor_execution(
                 repository, origin, reference, definition.name, None, None, cursor, None, None
             )
-            found.setdefault(definition.name, []).append(time.perf_counter() - started)
+            seconds.setdefault(definition.name, []).append(time.perf_counter() - started)
             if not isinstance(data, SensorExecutionData) or data.run_requests:
-                raise SystemExit(f"{definition.name} was to have nothing to do: {data}")
+                raise SystemExit(
+                    f"invalid measurement, {definition.name} had something to do: {data}"
+                )
             cursor = data.cursor
-    return found
+    return seconds
 
 
 def register_many(home: Path, count: int) -> None:
-    """Sources as they are after a sync of one file each, written as rows: it is the looks that are measured."""
+    """Register sources in the state after a sync of one file each, by writing their rows: only sensors are measured."""
     root = home / "many"
     for number in range(count):
         write(root / f"{number:04d}", 1, number)
@@ -104,8 +106,8 @@ def register_many(home: Path, count: int) -> None:
             ) as copy,
         ):
             for source in sources:
-                with closing(open_registered(source)) as opened:
-                    for entry in opened.list():
+                with closing(open_registered(source)) as reader:
+                    for entry in reader.list():
                         copy.write_row(
                             (
                                 source.id,
@@ -125,7 +127,7 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=1000)
     parser.add_argument("--json", type=Path)
     parser.add_argument(
-        "--keep", type=float, default=0, help="seconds to leave the home for a look at the UI"
+        "--keep", type=float, default=0, help="seconds to keep the home, for the UI"
     )
     options = parser.parse_args()
     with fresh_home() as home:
@@ -137,20 +139,20 @@ def main() -> None:
         print(f"cold: {cold:.1f} s", flush=True)
         until_quiet()
         unchanged = [rag(home, "ingest").seconds for _ in range(ROUNDS)]
-        print(f"unchanged: {[round(each, 1) for each in unchanged]} s", flush=True)
+        print(f"unchanged: {[round(value, 1) for value in unchanged]} s", flush=True)
         counted = statements(home, "ingest")
         print(f"statements of an unchanged sync: {counted}", flush=True)
         edited = []
         for _ in range(ROUNDS):
             edit_one_percent(home / "files")
             edited.append(rag(home, "ingest").seconds)
-        print(f"1 % edited: {[round(each, 1) for each in edited]} s", flush=True)
+        print(f"1 % edited: {[round(value, 1) for value in edited]} s", flush=True)
         print(
             f"of cold: unchanged {median(unchanged) / cold:.3f}, edited {median(edited) / cold:.3f}"
         )
         register_many(home, options.many)
-        found = looks(home)
-        for name, (first, second) in found.items():
+        sensors = sensor_seconds(home)
+        for name, (first, second) in sensors.items():
             print(f"{name}: {first:.3f} s, then {second:.3f} s")
         if options.json:
             figures = {
@@ -158,7 +160,7 @@ def main() -> None:
                 "unchanged": unchanged,
                 "statements": counted,
                 "edited": edited,
-                "looks": found,
+                "looks": sensors,
             }
             options.json.write_text(json.dumps(figures, indent=2) + "\n")
         if options.keep:

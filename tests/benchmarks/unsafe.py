@@ -1,7 +1,7 @@
-"""`rag` without what keeps its stores equal: `python -m tests.benchmarks.unsafe ingest …`. For `ingestion` only.
+"""`rag` without its consistency mechanisms, for `ingestion`: `python -m tests.benchmarks.unsafe ingest …`.
 
-No advisory lock, no epochs, no outbox and no read-back; the rest is the product. What a script would do instead is
-done: chunks that go are remembered in this process, and their rows deleted when the vectors' turn comes.
+No advisory lock, no epochs, no outbox and no read-back; the rest is the product. Instead, this process does what a
+script would do: it remembers the deleted chunks, and deletes their rows in the stage of the vectors.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from resources.embedded.stack import running
 from resources.postgres.connection import Connection, Postgres, Writer
 from resources.postgres.scope import SyncScope
 
-#: Chunks that were deleted since their rows were.
+#: Deleted chunks whose rows are not yet deleted.
 _gone: set[uuid.UUID] = set()
 
 
 def prepare(home: Path) -> None:
-    """Takes the outbox's trigger from a home whose database is up."""
+    """Disable the trigger of the outbox in a home whose database runs."""
     with psycopg.connect(running(home)["postgres"], autocommit=True) as connection:
         connection.execute("ALTER TABLE document_chunks DISABLE TRIGGER document_chunks_deleted")
 
 
 def verify(home: Path) -> None:
-    """Nothing of the safety was at work, and yet as many rows are in Milvus as there are chunks."""
+    """Check that no safety mechanism was active, and that Milvus has as many rows as there are chunks."""
     from pymilvus import MilvusClient
 
     with psycopg.connect(running(home)["postgres"]) as connection:
@@ -40,11 +40,11 @@ def verify(home: Path) -> None:
         ).fetchone()
     assert row is not None
     client: Any = MilvusClient(running(home)["milvus"])
-    (found,) = client.query("dense_collection", filter="", output_fields=["count(*)"])
+    (counted,) = client.query("dense_collection", filter="", output_fields=["count(*)"])
     client.close()
-    if row != (0, 0, found["count(*)"]):
+    if row != (0, 0, counted["count(*)"]):
         raise SystemExit(
-            f"expected 0 writers, 0 in the outbox, as many chunks as rows; found {row}, {found}"
+            f"expected 0 writers, 0 in the outbox, as many chunks as rows; found {row}, {counted}"
         )
 
 
@@ -58,12 +58,12 @@ def _writers(
 
 
 def main() -> None:
-    from rag_assets.assets import document_chunks, vectors
     from rag_assets.cli.main import main as rag
+    from rag_assets.ingestion import index, split
     from resources.milvus.store import MilvusStore
     from resources.postgres.vectors.collections import collections
 
-    write = document_chunks.write_chunks
+    write = split.write_chunks
 
     def write_chunks(
         connection: Connection, batch: int, rows: Iterable[Sequence[Any]], chunker: str
@@ -77,7 +77,7 @@ def main() -> None:
         _gone.update({chunk for (chunk,) in before} - {row[0] for row in rows})
         return write(connection, batch, rows, chunker)
 
-    def drain(writer: Writer, store: MilvusStore, part: SyncScope, kind: Any) -> int:
+    def drain(writer: Writer, store: MilvusStore, scope: SyncScope, kind: Any) -> int:
         deleted = len(_gone)
         for collection in collections(writer.connection, kind=kind) if deleted else ():
             store.delete_chunks(collection.name, kind, dict.fromkeys(_gone))
@@ -85,14 +85,14 @@ def main() -> None:
         return deleted
 
     with ExitStack() as stack:
-        for owner, name, instead in (
+        for owner, name, replacement in (
             (Postgres, "writers", _writers),
             (Writer, "_check_epoch", lambda *_: None),
             (MilvusStore, "_read_back", lambda *_: None),
-            (document_chunks, "write_chunks", write_chunks),
-            (vectors, "drain", drain),
+            (split, "write_chunks", write_chunks),
+            (index, "drain", drain),
         ):
-            stack.enter_context(patch.object(owner, name, instead))
+            stack.enter_context(patch.object(owner, name, replacement))
         rag()
 
 

@@ -1,6 +1,6 @@
-"""What both sides of a benchmark are given: a copy of a corpus, the same edits, a quiet machine, three phases.
+"""The common workload of all sides of a benchmark: a copy of a corpus, the same edits, a quiet machine, three phases.
 
-Also imported by other interpreters, so beside the standard library only psutil.
+The interpreters of the baselines import it too, so it needs only psutil besides the standard library.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import Any
 
 import psutil
 
-#: Percent of all cores that others may use while something is measured.
+#: Percent of all cores that other processes may use during a measurement.
 QUIET = 20.0
-#: Seconds to wait for that at most, whatever is asked for: 0 where only the benchmark itself is tried.
+#: Upper limit in seconds for every wait for a quiet machine: 0 if only the benchmark itself is tested.
 PATIENCE = float(os.environ.get("RAG_BENCH_QUIET_SECONDS", "inf"))
 
 PHASES = ("cold", "unchanged", "edited")
 
-#: What the rivals are told: this project's defaults on Milvus Lite (RAG_CHUNK_MAX_CHARS; no overlap, as there).
+#: Settings of the baselines: this project's defaults on Milvus Lite (RAG_CHUNK_MAX_CHARS, without overlap).
 MAX_CHARS = 1000
 INDEX: dict[str, Any] = {"index_type": "IVF_FLAT", "metric_type": "IP", "params": {"nlist": 128}}
-#: Of their collections and tables.
+#: Name of their collections and tables.
 NAME = "benchmark"
 
 
 def copy_corpus(corpus: Path, folder: Path, files: int | None = None) -> Path:
-    """A copy that may be edited, of all its files or of so many; it also brings each into the page cache."""
+    """Make an editable copy of all, or of `files`, files. This also brings them into the page cache."""
     if files is None:
         return shutil.copytree(corpus, folder, copy_function=shutil.copyfile)
-    found = markdown_files(corpus)
-    for path in found[:: max(1, len(found) // files)][:files]:
+    paths = markdown_files(corpus)
+    for path in paths[:: max(1, len(paths) // files)][:files]:
         target = folder / path.relative_to(corpus)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
@@ -47,7 +47,7 @@ def markdown_files(folder: Path) -> list[Path]:
 
 
 def edit_one_percent(folder: Path) -> int:
-    """Adds a paragraph in the middle of every 100th file. Returns their number."""
+    """Add a paragraph in the middle of every 100th file. Returns the number of these files."""
     edited = markdown_files(folder)[::100]
     for path in edited:
         paragraphs = path.read_text(encoding="utf-8", errors="replace").split("\n\n")
@@ -57,9 +57,9 @@ def edit_one_percent(folder: Path) -> int:
 
 
 def until_quiet(limit: float = 180.0) -> bool:
-    """Waits until the machine has been quiet for three seconds; False if it was not within `limit` seconds.
+    """Wait until the machine is quiet for three seconds. Returns False if it is not within `limit` seconds.
 
-    Milvus Lite goes on after a load: flushed once idle, its rows get their index.
+    After a load, Milvus Lite still flushes its rows once it is idle, and builds their index.
     """
     deadline = time.monotonic() + min(limit, PATIENCE)
     quiet = 0
@@ -73,30 +73,30 @@ def until_quiet(limit: float = 180.0) -> bool:
 def run_phases(
     prepare: Callable[[str, str, Path], Callable[[], tuple[int, int]]], packages: Sequence[str]
 ) -> None:
-    """The whole of a rival's script, `SCRIPT POSTGRES_URL MILVUS_URI FOLDER`: prints one line of JSON.
+    """The body of a baseline's script, `SCRIPT POSTGRES_URL MILVUS_URI FOLDER`. Prints one line of JSON.
 
-    `prepare` gives what indexes the folder as it is now and returns (chunks added, chunks deleted). Seconds of each
-    phase, of the imports (from the start of this process until now), the chunks, and the packages' versions.
+    `prepare` returns a function that indexes the current folder and returns (chunks added, chunks deleted). The JSON
+    has the seconds of each phase and of the imports (from the start of this process), the chunks, and the versions.
     """
     from importlib.metadata import version
 
     imports = time.time() - psutil.Process().create_time()
     postgres_url, milvus_uri, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     index = prepare(postgres_url, milvus_uri, folder)
-    found: dict[str, Any] = {"imports": imports, "quiet": True}
+    figures: dict[str, Any] = {"imports": imports, "quiet": True}
     edits, changed = 0, {}
     for phase in PHASES:
         if phase == "edited":
             edits = edit_one_percent(folder)
-        found["quiet"] = until_quiet() and found["quiet"]
+        figures["quiet"] = until_quiet() and figures["quiet"]
         started = time.perf_counter()
         changed[phase] = index()
-        found[phase] = time.perf_counter() - started
+        figures[phase] = time.perf_counter() - started
     if any(changed["unchanged"]) or changed["cold"][0] == 0 or changed["edited"][0] < edits:
-        raise SystemExit(f"not what was to be measured: {changed}, {edits} files edited")
-    found |= {f"{phase} command": found[phase] + imports for phase in PHASES}
-    found |= {
+        raise SystemExit(f"invalid measurement: {changed}, {edits} files edited")
+    figures |= {f"{phase} command": figures[phase] + imports for phase in PHASES}
+    figures |= {
         "chunks": changed["cold"][0],
         "versions": {name: version(name) for name in packages},
     }
-    print(json.dumps(found))
+    print(json.dumps(figures))

@@ -1,4 +1,4 @@
-"""`rag eval` as users and CI meet it. One stack for the module."""
+"""`rag eval` and `rag index` as users and CI run them. One stack for the module."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.evaluation.test_evaluation import page
 from tests.support.rag import Rag, deployment
+from tests.support.texts import page
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
         yield rag
 
 
-def test_a_set_of_the_corpus_itself_from_building_to_comparing(rag: Rag) -> None:
+def test_a_set_built_from_the_corpus_is_measured_listed_compared_and_accepted(rag: Rag) -> None:
     done = rag("eval")
     assert done.returncode == 1
     assert "rag eval build NAME --source SOURCE" in done.stderr
@@ -37,26 +37,26 @@ def test_a_set_of_the_corpus_itself_from_building_to_comparing(rag: Rag) -> None
         "indexes_find_nearest_neighbours",
         "known_items_are_found",
     }
-    (found,) = first["evaluations"]
-    assert (found["set"], found["source"], found["queries"]) == ("known", "docs", 50)
-    assert set(found["modes"]["hybrid"]["nDCG@10"]) == {"value", "lower", "upper"}
-    shown = rag.ok("eval", "run", "--set", "known")
-    assert "hybrid" in shown and "docs: 1 sets, nothing is more than 0.03 below" in shown
+    (evaluation,) = first["evaluations"]
+    assert (evaluation["set"], evaluation["source"], evaluation["queries"]) == ("known", "docs", 50)
+    assert set(evaluation["modes"]["hybrid"]["nDCG@10"]) == {"value", "lower", "upper"}
+    output = rag.ok("eval", "run", "--set", "known")
+    assert "hybrid" in output and "docs: 1 sets, nothing is more than 0.03 below" in output
     (listed,) = rag.json("eval", "list")
-    second, *_ = (each["id"] for each in rag.json("eval", "list", "known")[0]["evaluations"])
+    second, *_ = (item["id"] for item in rag.json("eval", "list", "known")[0]["evaluations"])
     assert listed["set"] == "known" and listed["evaluations"][0]["id"] == second
-    compared = rag.json("eval", "compare", str(found["id"]), str(second))
-    assert {each["difference"] for each in compared["differences"]} == {0}
-    assert {each["p"] for each in compared["differences"]} == {1}
+    compared = rag.json("eval", "compare", str(evaluation["id"]), str(second))
+    assert {item["difference"] for item in compared["differences"]} == {0}
+    assert {item["p"] for item in compared["differences"]} == {1}
     assert f"Evaluation {second} of known is accepted" in rag.ok("eval", "accept", "known")
     done = rag("eval", "accept", "known", "999")
     assert done.returncode == 1
-    assert f"Set known has no evaluation 999; it has: {second}, {found['id']}" in done.stderr
+    assert f"Set known has no evaluation 999; it has: {second}, {evaluation['id']}" in done.stderr
     done = rag("eval", "compare", str(second), "999")
     assert done.returncode == 1 and "There is no evaluation 999" in done.stderr
 
 
-def test_what_is_lost_ends_with_1_and_says_what_to_do(rag: Rag) -> None:
+def test_lost_rows_fail_the_evaluation_which_names_a_command(rag: Rag) -> None:
     rag.ok("eval", "build", "watched", "--source", "docs", "--queries", "60")
     rag.json("eval", "--set", "watched")
     with rag.milvus() as client:
@@ -76,20 +76,20 @@ def test_what_is_lost_ends_with_1_and_says_what_to_do(rag: Rag) -> None:
 
 def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> None:
     queries, relevant = tmp_path / "queries.jsonl", tmp_path / "qrels.tsv"
-    asked = [{"_id": f"q{n}", "text": page(n).split("\n")[2][:60]} for n in range(12)]
-    queries.write_text("".join(json.dumps(each) + "\n" for each in asked))
+    lines = [{"_id": f"q{n}", "text": page(n).split("\n")[2][:60]} for n in range(12)]
+    queries.write_text("".join(json.dumps(line) + "\n" for line in lines))
     relevant.write_text(
         "query-id\tcorpus-id\tscore\n" + "".join(f"q{n}\t{n}.md\t1\n" for n in range(10))
     )
-    given = ("--source", "docs", "--queries", str(queries), "--relevant", str(relevant))
-    added = rag.ok("eval", "add", "files", *given)
+    options = ("--source", "docs", "--queries", str(queries), "--relevant", str(relevant))
+    added = rag.ok("eval", "add", "files", *options)
     assert "files: 10 queries of docs, 2 without an answer left out" in added
-    found = rag.json("eval", "--set", "files")["evaluations"][0]
-    assert found["modes"]["sparse"]["recall@10"]["value"] == 1
+    evaluation = rag.json("eval", "--set", "files")["evaluations"][0]
+    assert evaluation["modes"]["sparse"]["recall@10"]["value"] == 1
     mistakes = [
-        (("eval", "add", "files", *given), "There is a retrieval set 'files' already"),
-        (("eval", "add", "x", *given[:5], str(queries)), "line 1: expected the columns query-id"),
-        (("eval", "add", "x", "--source", "nowhere", *given[2:]), "There is no source 'nowhere'"),
+        (("eval", "add", "files", *options), "There is a retrieval set 'files' already"),
+        (("eval", "add", "x", *options[:5], str(queries)), "line 1: expected the columns query-id"),
+        (("eval", "add", "x", "--source", "nowhere", *options[2:]), "There is no source 'nowhere'"),
         (("eval", "--set", "nothing"), "There is no retrieval set 'nothing'; known: files, known"),
         (("eval", "build", "y", "--source", "nowhere"), "There is no source 'nowhere'"),
     ]
@@ -100,15 +100,18 @@ def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr
 
 
-def test_the_index_is_tuned_and_kept_and_compared_with_others(rag: Rag, tmp_path: Path) -> None:
+def test_an_index_is_tuned_the_choice_is_written_and_others_are_compared(
+    rag: Rag, tmp_path: Path
+) -> None:
     plot = tmp_path / "plot.svg"
-    asked = ("index", "tune", "--source", "docs", "--queries", "10")
-    tuned = rag.json(*asked, "--write", "--plot", str(plot))
-    assert [each["search"]["nprobe"] for each in tuned["trials"]][-1] == 128
-    assert tuned["trials"][-1]["recall@10"] == 1  # every list
+    tune = ("index", "tune", "--source", "docs", "--queries", "10")
+    tuned = rag.json(*tune, "--write", "--plot", str(plot))
+    # The last trial searches every list.
+    assert tuned["trials"][-1]["search"]["nprobe"] == 128
+    assert tuned["trials"][-1]["recall@10"] == 1
     assert tuned["written"] and tuned["recall_reached"] and "<svg" in plot.read_text()
-    kept = (rag.home / "settings.env").read_text()
-    assert kept == f"RAG_DENSE_SEARCH='{json.dumps(tuned['chosen']['search'])}'\n"
+    written = (rag.home / "settings.env").read_text()
+    assert written == f"RAG_DENSE_SEARCH='{json.dumps(tuned['chosen']['search'])}'\n"
     done = rag("index", "tune", "--write", RAG_DENSE_SEARCH='{"nprobe": 8}')
     assert done.returncode == 1 and "Unset it there first" in done.stderr
     (rag.home / "settings.env").unlink()
@@ -120,8 +123,9 @@ def test_the_index_is_tuned_and_kept_and_compared_with_others(rag: Rag, tmp_path
         assert not [name for name in names if "trial" in name]
     done = rag("index", "compare", "--types", "SCANN")
     assert done.returncode == 1 and "Milvus Lite has FLAT" in done.stderr
-    wanted = ("index", "recommend", "--rows", "1000000", "--memory")
-    assert rag.json(*wanted, "16GiB", "--latency-ms", "50")["recommended"]["index_type"] == "HNSW"
-    done = rag(*wanted, "1GiB")
+    recommend = ("index", "recommend", "--rows", "1000000", "--memory")
+    found = rag.json(*recommend, "16GiB", "--latency-ms", "50")
+    assert found["recommended"]["index_type"] == "HNSW"
+    done = rag(*recommend, "1GiB")
     assert done.returncode == 1 and "DISKANN" in done.stdout and "No index" in done.stderr
-    assert "such as 16GiB, found 'much'" in rag(*wanted, "much").stderr
+    assert "such as 16GiB, found 'much'" in rag(*recommend, "much").stderr

@@ -1,6 +1,6 @@
-"""`rag` as users and CI meet it: JSON of the documented shape, exit codes, and one clear message for what is wrong.
+"""`rag` as users and CI run it: JSON of the documented shape, exit codes, and one clear message per error.
 
-One stack for the module, in a home whose path is long and has spaces and other scripts than Latin in it.
+One stack for the module, in a home folder whose path is long and contains spaces and non-Latin scripts.
 """
 
 from __future__ import annotations
@@ -41,6 +41,9 @@ CHECKS = {
         )
     ),
 }
+INCONSISTENCIES = ["orphaned_chunks", "missing_vectors", "status_mismatches", "index_issues"]
+CHECK_KEYS = ["asset", "check", "partition", "passed", "outcome", "severity", "description", "remedy",
+              "command", "inconsistency", "metadata"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +75,10 @@ def report(rag: Rag, docs: Path) -> dict[str, Any]:
 # The stack --------------------------------------------------------------------------------------------------------
 
 
-def test_up_twice_is_up_once_and_a_pipe_ends(rag: Rag) -> None:
+def test_a_second_up_changes_nothing_and_closes_its_output(rag: Rag) -> None:
     before = rag.urls
     assert set(before) == {"postgres", "milvus"}
-    done = subprocess.run(
+    process = subprocess.run(
         f"'{EXECUTABLE}' up | cat",
         shell=True,
         env=rag.environment(),
@@ -83,22 +86,23 @@ def test_up_twice_is_up_once_and_a_pipe_ends(rag: Rag) -> None:
         text=True,
         timeout=60,
     )
-    assert before["milvus"] in done.stdout
-    assert str(rag.home) in done.stdout  # on one line, however long
+    assert before["milvus"] in process.stdout
+    # On one line, whatever its length.
+    assert str(rag.home) in process.stdout
     assert rag.urls == before
 
 
-def test_status_shows_what_there_is(rag: Rag, report: dict[str, Any]) -> None:
-    found = rag.json("status")
-    assert set(found) == {"home", "postgres", "milvus", "storage", "embedder", "counts", "checks"}
-    assert found["home"] == str(rag.home)
-    assert set(found["embedder"]) == {"name", "fingerprint", "vectors"}
-    assert found["embedder"]["name"] == "lexical"
-    assert len(found["embedder"]["fingerprint"]) == 12
+def test_status_shows_the_stores_and_their_contents(rag: Rag, report: dict[str, Any]) -> None:
+    status = rag.json("status")
+    assert set(status) == {"home", "postgres", "milvus", "storage", "embedder", "counts", "checks"}
+    assert status["home"] == str(rag.home)
+    assert set(status["embedder"]) == {"name", "fingerprint", "vectors"}
+    assert status["embedder"]["name"] == "lexical"
+    assert len(status["embedder"]["fingerprint"]) == 12
     with rag.sql() as connection:
         chunks = connection.execute("SELECT count(*) FROM document_chunks").fetchall()[0][0]
     assert chunks >= 2
-    counts = found["counts"]
+    counts = status["counts"]
     assert list(counts) == [
         "sources",
         "documents",
@@ -123,29 +127,31 @@ def test_status_shows_no_secret(rag: Rag, report: dict[str, Any]) -> None:
         RAG_STORAGE_URL="s3://key:hush-4@bucket/folder?secret_key=hush-5",
         RAG_EMBEDDER="openai",
         RAG_VECTORS="dense",
-        RAG_OPENAI_BASE_URL="http://127.0.0.1:1/v1",  # away, so nobody can say the dimension
+        # Unreachable, so the number of dimensions is unknown.
+        RAG_OPENAI_BASE_URL="http://127.0.0.1:1/v1",
         RAG_OPENAI_MODEL="model",
         RAG_OPENAI_API_KEY="hush-6",
     )
     assert done.returncode == 0, done.stderr
     assert "hush" not in done.stdout + done.stderr
-    found = json.loads(done.stdout)
-    assert found["milvus"] == "http://root:***@127.0.0.1:1"
-    assert found["embedder"] == {"name": "openai", "fingerprint": None, "vectors": ["dense"]}
+    status = json.loads(done.stdout)
+    assert status["milvus"] == "http://root:***@127.0.0.1:1"
+    assert status["embedder"] == {"name": "openai", "fingerprint": None, "vectors": ["dense"]}
 
 
 def test_status_starts_nothing_and_is_quick(tmp_path: Path) -> None:
     rag = Rag(tmp_path / "not there")
-    took = []
+    seconds = []
     for _ in range(2):
         started = time.monotonic()
-        found = rag.json("status")
-        took.append(time.monotonic() - started)
-        assert found["postgres"] is None
-        assert found["milvus"] is None
-        assert found["counts"] is None
+        status = rag.json("status")
+        seconds.append(time.monotonic() - started)
+        assert status["postgres"] is None
+        assert status["milvus"] is None
+        assert status["counts"] is None
     assert not rag.home.exists()
-    assert min(took) < 2  # 0.9 s alone on this machine
+    # 0.9 s on an idle machine with 2 cores.
+    assert min(seconds) < 2
 
 
 # Ingest and search ------------------------------------------------------------------------------------------------
@@ -166,7 +172,7 @@ def test_ingest_reports_in_the_documented_shape(report: dict[str, Any]) -> None:
     assert report["failed_documents"] == [{"key": "empty.md", "reason": "the file is empty"}]
 
 
-def test_search_answers_in_the_documented_shape(rag: Rag, report: dict[str, Any]) -> None:
+def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -> None:
     hits = rag.json("search", "when does the observatory open", "-k", "2")
     assert [hit["rank"] for hit in hits] == [1, 2]
     assert list(hits[0]) == [
@@ -192,16 +198,15 @@ def test_search_answers_in_the_documented_shape(rag: Rag, report: dict[str, Any]
     assert (hits[0]["source"], hits[0]["key"], hits[0]["language"]) == ("docs", "hours.md", "en")
     assert "observatory opens" in hits[0]["content"]
     uuid.UUID(hits[0]["chunk_id"])
-    only = rag.json("search", "天文台の休館日", "--source", "docs", "--language", "ja")
-    assert {hit["key"] for hit in only} == {"時間.md"}
+    japanese = rag.json("search", "天文台の休館日", "--source", "docs", "--language", "ja")
+    assert {hit["key"] for hit in japanese} == {"時間.md"}
 
 
-def test_explain_tells_a_document_s_life_and_its_text_at_a_time(
+def test_explain_shows_the_history_of_a_document_and_its_text_at_a_time(
     rag: Rag, docs: Path, report: dict[str, Any]
 ) -> None:
-    name = (
-        "[b] :smile:.md"  # markup and emoji codes of the terminal library are text like any other
-    )
+    # Markup and emoji codes of the terminal library must stay text.
+    name = "[b] :smile:.md"
     (docs / name).write_text("# Doors\n\nThe doors open at [red]eight[/red] :smile: sharp.\n")
     rag.ok("ingest", "--name", "docs")
     with rag.sql() as connection:
@@ -209,34 +214,34 @@ def test_explain_tells_a_document_s_life_and_its_text_at_a_time(
     assert row is not None
     (docs / name).unlink()
     rag.ok("ingest", "--name", "docs")
-    found = rag.json("explain", "docs/hours.md")
-    assert list(found) == [
+    explained = rag.json("explain", "docs/hours.md")
+    assert list(explained) == [
         *("document_id", "key", "source", "state", "entry", "raw", "document", "reading"),
         *("chunks", "vectors", "versions", "near_duplicates", "runs"),
     ]
-    assert found["state"] == "current and searchable"
-    told = rag.ok("explain", "hours.md")
-    for part in (found["document_id"], "utf-8", "no OCR", "dense_collection__", "sync_source"):
-        assert part in told
-    gone = rag.ok("explain", name)
-    assert name in gone and "docs: deleted at " in gone
-    told = rag.ok("explain", name, "--at", str(row[0]))
-    assert "version 1, deleted" in told
-    assert "open at [red]eight[/red] :smile: sharp." in told
+    assert explained["state"] == "current and searchable"
+    output = rag.ok("explain", "hours.md")
+    for part in (explained["document_id"], "utf-8", "no OCR", "dense_collection__", "sync_source"):
+        assert part in output
+    output = rag.ok("explain", name)
+    assert name in output and "docs: deleted at " in output
+    output = rag.ok("explain", name, "--at", str(row[0]))
+    assert "version 1, deleted" in output
+    assert "open at [red]eight[/red] :smile: sharp." in output
 
 
 def test_near_duplicates_are_listed_and_explained(rag: Rag, tmp_path: Path) -> None:
     folder = tmp_path / "twins"
     folder.mkdir()
-    one = " ".join(f"word{n * n % 997}" for n in range(300))
-    (folder / "a.md").write_text(one)
-    (folder / "b.md").write_text(one.replace("word16 ", "other "))
+    text = " ".join(f"word{n * n % 997}" for n in range(300))
+    (folder / "a.md").write_text(text)
+    (folder / "b.md").write_text(text.replace("word16 ", "other "))
     rag.ok("ingest", str(folder))
     try:
-        (found,) = rag.json("duplicates", "--source", "twins")
-        named = ("source", "key", "other_source", "other_key")
-        assert [found[name] for name in named] == ["twins", "b.md", "twins", "a.md"]
-        assert 0.8 <= found["similarity"] <= 1
+        (pair,) = rag.json("duplicates", "--source", "twins")
+        keys = ("source", "key", "other_source", "other_key")
+        assert [pair[key] for key in keys] == ["twins", "b.md", "twins", "a.md"]
+        assert 0.8 <= pair["similarity"] <= 1
         assert rag.json("duplicates", "--source", "docs") == []
         assert "twins/a.md" in rag.ok("duplicates")
         assert rag.json("status")["counts"]["near_duplicates"] == 1
@@ -250,10 +255,10 @@ def test_near_duplicates_are_listed_and_explained(rag: Rag, tmp_path: Path) -> N
 # Sources and checks -----------------------------------------------------------------------------------------------
 
 
-def test_sources_and_the_check_that_names_what_is_wrong(
+def test_sources_are_checked_and_each_fault_is_named(
     rag: Rag, docs: Path, report: dict[str, Any]
 ) -> None:
-    """Two sources are added, ingested with all others, harmed in two ways each, checked, and removed."""
+    """Two sources are added, ingested together with all others, damaged in two ways each, checked, and removed."""
     names = ["one", "the other"]
     for name in names:
         folder = docs.parent / name
@@ -279,7 +284,7 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     assert listed["one"]["is_active"] is True
     assert listed["one"]["sync_status"] == "pending"
 
-    # Without PATH: all that are active. One that fails keeps none of the others, which are in one run with it.
+    # Without PATH: all active sources. One that fails does not stop the others in its run.
     (docs.parent / "one").rename(docs.parent / "away")
     done = rag("ingest", "--json")
     assert done.returncode == 1
@@ -293,16 +298,16 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     rag.ok("ingest", "--name", "one")
     assert rag.disagreements() == []
 
-    found = rag.json("check")
-    assert list(found) == ["passed", "checks"]
-    assert found["passed"] is True
-    assert {(item["partition"], item["check"]) for item in found["checks"]} == {
+    checked = rag.json("check")
+    assert list(checked) == ["passed", "checks", "inconsistencies"]
+    assert checked["passed"] is True
+    assert checked["inconsistencies"] == {kind: [] for kind in INCONSISTENCIES}
+    assert {(item["partition"], item["check"]) for item in checked["checks"]} == {
         (source, check) for source in listed for check in CHECKS
     }
     assert all(
-        list(item)
-        == ["asset", "check", "partition", "passed", "severity", "description", "metadata"]
-        for item in found["checks"]
+        list(item) == CHECK_KEYS and (item["outcome"], item["remedy"]) == ("passed", None)
+        for item in checked["checks"]
     )
 
     quick = rag.json("check", "--quick", "--source", "one")
@@ -312,18 +317,19 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     assert all(item["metadata"]["form"] == "quick" for item in quick["checks"])
     assert "Last full comparison" in quick["checks"][0]["description"]
     assert "ago: consistent" in quick["checks"][0]["description"]
-    checked = {item["source"]: item for item in rag.json("status")["checks"]}
-    assert set(checked) == set(listed)
-    assert {item["full"]["outcome"] for item in checked.values()} == {"passed"}
-    assert checked["one"]["quick"]["outcome"] == "passed"
-    assert checked["docs"]["quick"] is None
+    last_checks = {item["source"]: item for item in rag.json("status")["checks"]}
+    assert set(last_checks) == set(listed)
+    assert {item["full"]["outcome"] for item in last_checks.values()} == {"passed"}
+    assert last_checks["one"]["quick"]["outcome"] == "passed"
+    assert last_checks["docs"]["quick"] is None
 
-    orphan = _harm(rag)
+    orphan = _damage(rag)
     done = rag("check", "--json")
     assert done.returncode == 1
+    report_of_faults = json.loads(done.stdout)
     failed = {
         (item["partition"], item["check"]): item
-        for item in json.loads(done.stdout)["checks"]
+        for item in report_of_faults["checks"]
         if not item["passed"]
     }
     assert set(failed) == {
@@ -340,35 +346,71 @@ def test_sources_and_the_check_that_names_what_is_wrong(
     unwritten = failed["the other", "sparse_vectors_match_postgres"]["description"]
     assert "1 chunks are not acknowledged" in unwritten
     assert all(item["severity"] == "ERROR" for item in failed.values())
+    assert all(
+        (item["outcome"], item["remedy"]) == ("failed", "repair") for item in failed.values()
+    )
+    assert (
+        failed["the other", "dense_vectors_match_postgres"]["command"]
+        == "rag repair --source 'the other'"
+    )
+    kinds = {
+        kind: {(item["source"], item["check"], item["ids"]) for item in items}
+        for kind, items in report_of_faults["inconsistencies"].items()
+    }
+    assert kinds == {
+        "orphaned_chunks": {("the other", "dense_vectors_match_postgres", 1)},
+        "missing_vectors": {
+            ("one", "dense_vectors_match_postgres", 1),
+            ("the other", "sparse_vectors_match_postgres", 1),
+        },
+        "status_mismatches": {("one", "statuses_agree", 1)},
+        "index_issues": set(),
+    }
+    (mismatch,) = report_of_faults["inconsistencies"]["status_mismatches"]
+    assert list(mismatch) == ["source", "check", "outcome", "sentence", "remedy", "command", "ids"]
     assert all(source in item["description"] for (source, _), item in failed.items())
 
-    said = rag("check", "--source", "one")
-    assert said.returncode == 1
-    assert "20 checks, 2 failed" in said.stdout
-    assert "Traceback" not in said.stdout + said.stderr
+    done = rag("check", "--source", "one")
+    assert done.returncode == 1
+    assert "20 checks, 2 failed" in done.stdout
+    assert "rag repair --source one  # one: " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
-    with rag.sql() as connection:  # as after three repairs
+    # As after three repairs.
+    with rag.sql() as connection:
         connection.execute("UPDATE check_results SET repairs = 3 WHERE outcome = 'failed'")
     (one,) = [item for item in rag.json("status")["checks"] if item["source"] == "one"]
     assert one["full"]["outcome"] == "failed"
-    assert {(item["check"], item["gave_up"]) for item in one["open"]} == {
-        ("dense_vectors_match_postgres", True),
-        ("statuses_agree", True),
+    assert {
+        (item["check"], item["gave_up"], item["remedy"], item["command"], item["inconsistency"])
+        for item in one["open"]
+    } == {
+        (
+            "dense_vectors_match_postgres",
+            True,
+            "repair",
+            "rag repair --source one",
+            "missing_vectors",
+        ),
+        ("statuses_agree", True, "repair", "rag repair --source one", "status_mismatches"),
     }
     shown = rag.ok("status")
     assert "one: statuses_agree fails after 3 repairs" in shown
     assert "docs/operations.md" in shown
 
     with rag.milvus() as client:
-        client.delete("dense_collection", ids=[orphan])  # nobody's, so nobody else deletes it
+        # An orphan, which the removal of a source does not delete.
+        client.delete("dense_collection", ids=[orphan])
     for name in names:
-        _remove_and_find_nothing(rag, name)
+        _assert_removed_completely(rag, name)
     assert [row["name"] for row in rag.json("sources", "list")] == ["docs"]
-    planned = rag.json("compact", "--dry-run")  # their files hold no text of a chunk any more
-    done = rag.json("compact")
-    assert planned["dry_run"] and planned["texts_dropped"] == done["texts_dropped"] > 0
-    assert planned["files_compacted"] == done["files_compacted"] == done["files_waiting"] > 1
-    assert planned["files_after"] == done["files_after"]
+    # The embedding files of the removed sources contain no text of a chunk any more.
+    plan = rag.json("compact", "--dry-run")
+    compacted = rag.json("compact")
+    assert plan["dry_run"] and plan["texts_dropped"] == compacted["texts_dropped"] > 0
+    assert plan["files_compacted"] == compacted["files_compacted"] > 1
+    assert compacted["files_waiting"] == compacted["files_compacted"]
+    assert plan["files_after"] == compacted["files_after"]
 
 
 def _chunks(connection: psycopg.Connection, source: str) -> list[str]:
@@ -380,8 +422,8 @@ def _chunks(connection: psycopg.Connection, source: str) -> list[str]:
     return [chunk for (chunk,) in rows]
 
 
-def _harm(rag: Rag) -> str:
-    """Returns the id of the orphan."""
+def _damage(rag: Rag) -> str:
+    """Damage both sources. Returns the id of the orphan."""
     orphan = f"{uuid.uuid4()}_dense"
     with rag.milvus() as client, rag.sql() as connection:
         (one,), (other,) = _chunks(connection, "one"), _chunks(connection, "the other")
@@ -399,7 +441,7 @@ def _harm(rag: Rag) -> str:
     return orphan
 
 
-def _remove_and_find_nothing(rag: Rag, name: str) -> None:
+def _assert_removed_completely(rag: Rag, name: str) -> None:
     with rag.sql() as connection, rag.milvus() as client:
         chunks = _chunks(connection, name)
         documents = [
@@ -421,12 +463,11 @@ def _remove_and_find_nothing(rag: Rag, name: str) -> None:
             assert client.get(f"{kind}_collection", ids, output_fields=["id"]) == []
 
 
-def test_what_is_undetermined_has_an_exit_code_of_its_own(
+def test_an_undetermined_check_has_its_own_exit_code(
     rag: Rag, docs: Path, report: dict[str, Any]
 ) -> None:
-    stranger = (
-        f"{uuid.uuid4()}_dense"  # of a source that there is not: no sample of a source holds it
-    )
+    # Its source is unknown, so no sample of a source can include it.
+    stranger = f"{uuid.uuid4()}_dense"
     with rag.milvus() as client:
         rows = client.query("dense_collection", filter='id >= ""', output_fields=["*"], limit=1)
         row = client.get("dense_collection", [rows[0]["id"]], output_fields=["*", "vector"])[0]
@@ -435,20 +476,21 @@ def test_what_is_undetermined_has_an_exit_code_of_its_own(
             done = rag("check", "--quick", "--source", "docs")
             assert done.returncode == 3, done.stdout
             assert "3 checks, 1 undetermined" in done.stdout
-            assert rag("check", "--source", "docs").returncode == 1  # the full form names it
+            # The full check finds it.
+            assert rag("check", "--source", "docs").returncode == 1
         finally:
             client.delete("dense_collection", ids=[stranger])
     assert rag("check", "--quick", "--source", "docs").returncode == 0
 
 
-def test_two_ingests_of_one_source_at_once_both_end_well(rag: Rag, docs: Path) -> None:
+def test_two_concurrent_ingests_of_one_source_both_succeed(rag: Rag, docs: Path) -> None:
     root = docs.parent / "twice"
     root.mkdir()
     for n in range(20):
         (root / f"{n}.md").write_text(f"# Hall {n}\n\nHall {n} keeps the telescope number {n}.\n")
-    both = [rag.start("ingest", str(root)) for _ in range(2)]
-    said = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    processes = [rag.start("ingest", str(root)) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     assert rag.disagreements() == []
     with rag.sql() as connection:
         rows = connection.execute("SELECT count(*) FROM sources WHERE name = 'twice'").fetchall()
@@ -457,7 +499,7 @@ def test_two_ingests_of_one_source_at_once_both_end_well(rag: Rag, docs: Path) -
 
 # Wrong input ------------------------------------------------------------------------------------------------------
 
-#: name -> (arguments, variables, what the message must say)
+#: name -> (arguments, variables, parts of the message)
 WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
     "missing folder": (["ingest", "/no/such/folder"], {}, ["/no/such/folder is not a folder"]),
     "ingest language": (
@@ -562,7 +604,7 @@ WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
 def refusals(
     rag: Rag, docs: Path, report: dict[str, Any]
 ) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Every wrong command, two at a time: each takes a second to start."""
+    """The results of all wrong commands, run two at a time: each takes a second to start."""
     places = {"DOCS": str(docs), "PARENT": str(docs.parent)}
 
     def refused(case: str) -> subprocess.CompletedProcess[str]:
@@ -574,7 +616,7 @@ def refusals(
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_said_in_one_message(
+def test_wrong_input_is_reported_in_one_message(
     refusals: dict[str, subprocess.CompletedProcess[str]], case: str
 ) -> None:
     done = refusals[case]
@@ -585,7 +627,7 @@ def test_what_is_wrong_is_said_in_one_message(
     assert "hush" not in done.stdout + done.stderr
 
 
-def test_what_was_refused_left_nothing(
+def test_a_refused_command_changes_nothing(
     rag: Rag, refusals: dict[str, subprocess.CompletedProcess[str]]
 ) -> None:
     assert "x" not in {row["name"] for row in rag.json("sources", "list")}
@@ -594,7 +636,7 @@ def test_what_was_refused_left_nothing(
 # The end ----------------------------------------------------------------------------------------------------------
 
 
-def test_down_stops_twice_and_up_brings_everything_back(rag: Rag, report: dict[str, Any]) -> None:
+def test_after_down_everything_is_still_there(rag: Rag, report: dict[str, Any]) -> None:
     before = rag.json("status")
     assert "milvus" in rag.ok("down")
     assert rag.urls == {}
@@ -605,7 +647,7 @@ def test_down_stops_twice_and_up_brings_everything_back(rag: Rag, report: dict[s
     assert rag.json("status")["counts"] == before["counts"]
 
 
-def test_ctrl_c_ends_an_ingest_and_the_next_one_goes_on(rag: Rag, tmp_path: Path) -> None:
+def test_ctrl_c_ends_an_ingest_and_the_next_one_continues(rag: Rag, tmp_path: Path) -> None:
     folder = tmp_path / "interrupted"
     folder.mkdir()
     for n in range(300):
@@ -616,10 +658,9 @@ def test_ctrl_c_ends_an_ingest_and_the_next_one_goes_on(rag: Rag, tmp_path: Path
         (folder / f"{n}.md").write_text(f"# File {n}\n\n{text}\n")
     process = rag.start("ingest", str(folder))
     with rag.sql() as connection:
-        begun = "SELECT count(*) FROM documents d JOIN sources s ON s.id = d.source_uuid WHERE s.name = 'interrupted'"
+        query = "SELECT count(*) FROM documents d JOIN sources s ON s.id = d.source_uuid WHERE s.name = 'interrupted'"
         deadline = time.monotonic() + 60
-        while connection.execute(begun).fetchone() == (0,) and time.monotonic() < deadline:
-            connection.rollback()  # the next look is a new transaction
+        while connection.execute(query).fetchone() == (0,) and time.monotonic() < deadline:
             time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""`rag sources` as users meet it: a target tells the type, YAML is planned and applied, secrets are never shown."""
+"""`rag sources` as users run it: types derived from targets, YAML planned and applied, secrets never shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr
 
 
-def test_the_target_tells_the_type(rag: Rag, tmp_path: Path) -> None:
+def test_the_type_is_derived_from_the_target(rag: Rag, tmp_path: Path) -> None:
     (tmp_path / "faq.jsonl").write_text('{"id": 1, "question": "When?", "answer": "At nine."}\n')
     (tmp_path / "bare.git" / "objects").mkdir(parents=True)
     (tmp_path / "bare.git" / "HEAD").write_text("ref: refs/heads/main\n")
@@ -88,7 +88,9 @@ def test_the_target_tells_the_type(rag: Rag, tmp_path: Path) -> None:
     assert {row["name"] for row in rag.json("sources", "list")} == set(registered(rag))
 
 
-def test_what_is_wrong_is_told_at_once_and_registers_nothing(rag: Rag, tmp_path: Path) -> None:
+def test_invalid_settings_are_reported_at_once_and_register_nothing(
+    rag: Rag, tmp_path: Path
+) -> None:
     message = refused(
         rag("sources", "add", "x", "https://ex.org/", "--set", "depth=99", "--set", "agent=x")
     )
@@ -104,10 +106,10 @@ def test_what_is_wrong_is_told_at_once_and_registers_nothing(rag: Rag, tmp_path:
     assert registered(rag) == {}
 
 
-def test_types_are_explained(rag: Rag) -> None:
-    found = rag.json("sources", "types")
-    assert list(found) == ["folder", "files", "git", "web", "sql", "jsonl", "csv", "parquet"]
-    for about in found.values():
+def test_types_are_described(rag: Rag) -> None:
+    types = rag.json("sources", "types")
+    assert list(types) == ["folder", "files", "git", "web", "sql", "jsonl", "csv", "parquet"]
+    for about in types.values():
         assert all(setting["description"] for setting in about["settings"])
     assert "robots" in rag.ok("sources", "types", "web")
 
@@ -147,13 +149,14 @@ def test_credentials_are_encrypted_rotated_and_never_shown(rag: Rag) -> None:
     done = rag("sources", "rotate-credentials", RAG_CREDENTIALS_KEY=f"{NEW},{OLD}")
     assert done.returncode == 0, done.stderr
     assert json.loads(Fernet(NEW).decrypt(stored(rag))) == {"token": "hush-wiki"}
-    message = refused(rag("sources", "rotate-credentials"))  # with the old key alone
+    # With the old key alone.
+    message = refused(rag("sources", "rotate-credentials"))
     assert "RAG_CREDENTIALS_KEY" in message
     rag.ok("sources", "credentials", "wiki", "--clear")
     assert rag.json("sources", "show", "wiki")["credentials"] == {}
 
 
-def test_a_secret_on_the_command_line_is_refused_and_one_may_be_asked_for(rag: Rag) -> None:
+def test_a_secret_on_the_command_line_is_refused(rag: Rag) -> None:
     rag.ok("sources", "add", "wiki", "https://wiki.test/")
     message = refused(rag("sources", "credentials", "wiki", "--credential", "token=hush"))
     assert "@VARIABLE" in message and "hush" not in message
@@ -181,7 +184,7 @@ def test_credentials_reach_the_store_and_no_log(rag: Rag, s3: S3, web: Web) -> N
         "--credential", "key=@S3_KEY", "--credential", "secret=@S3_SECRET",
     )  # fmt: skip
     assert rag.json("ingest", "--name", "bucket")["plan"]["source_documents"]["inserted"] == 1
-    # A server that quotes what it was sent.
+    # A server that returns the request in its response.
     web.put("/a", "x")
     web.pages["/a"].status = 401
     rag.ok(
@@ -223,8 +226,8 @@ sources:
     rag.ok("sources", "add", "other", str(tmp_path))
 
     def actions(*options: str) -> dict[str, tuple[str, list[str]]]:
-        found = rag.json("sources", "apply", str(file), *options)
-        return {change["name"]: (change["action"], change["fields"]) for change in found["plan"]}
+        plan = rag.json("sources", "apply", str(file), *options)["plan"]
+        return {change["name"]: (change["action"], change["fields"]) for change in plan}
 
     added = {"handbook": ("add", []), "wiki": ("add", [])}
     assert actions("--dry-run") == added
@@ -254,7 +257,9 @@ def stored_of(rag: Rag, name: str) -> str:
         return connection.execute(query, [name]).fetchall()[0][0]
 
 
-def test_a_file_with_problems_changes_nothing_and_tells_all(rag: Rag, tmp_path: Path) -> None:
+def test_a_file_with_problems_changes_nothing_and_all_are_reported(
+    rag: Rag, tmp_path: Path
+) -> None:
     file = tmp_path / "sources.yaml"
     file.write_text(
         """

@@ -1,30 +1,29 @@
-"""Each fault is named by exactly the checks that it breaks, and `rag repair` leaves nothing of it.
+"""Each fault is reported by exactly the checks that it breaks, and `rag repair` removes all of it.
 
-One deployment for the module: what a test breaks, its repair mends, and the next one begins on whole stores.
-What is broken: `faults`.
+One deployment for the module: each test's repair leaves clean stores for the next. The faults: `check_faults`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
-from rag_assets.partitions import partition_key
 from resources.milvus.store import MilvusStore
-from tests.conftest import World, empty_world
-from tests.ingestion.test_sync import long_text
-from tests.operations.test_repair import repair
+from resources.partition_keys import partition_key
 from tests.support.check_faults import (
     ALIAS,
     DOCS,
     DOCUMENT,
     FAULTS,
     INDEX,
+    INDEX_ISSUE,
     KINDS,
     MATCH,
+    MISMATCH,
     OUTBOX,
     SEARCH,
     STATUSES,
@@ -35,12 +34,15 @@ from tests.support.check_faults import (
     of,
     sql,
 )
+from tests.support.operations import repair
+from tests.support.texts import long_text
+from tests.support.world import World, empty_world
 
 CHECKS = 5 + 5 * len(KINDS)
 
 
 @pytest.fixture(scope="module")
-def whole(
+def clean(
     home: Path, postgres_url: str, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("checks")
@@ -54,64 +56,90 @@ def whole(
 
 
 @pytest.fixture
-def world(whole: World, request: pytest.FixtureRequest) -> Iterator[World]:
-    """Acknowledgements younger than a second are not held against a scan."""
-    if whole.one("SELECT count(*) FROM documents") < 5:  # a repair reads no source
-        whole.sync()
-    settle(whole)
+def world(clean: World, request: pytest.FixtureRequest) -> Iterator[World]:
+    # A repair does not read the source.
+    if clean.one("SELECT count(*) FROM documents") < 5:
+        clean.sync()
+    age_acknowledgements(clean)
     failed = request.session.testsfailed
-    yield whole
+    yield clean
+    # So that one failure stays one.
     if request.session.testsfailed > failed:
-        repair(whole)  # so that one failure stays one
+        repair(clean)
 
 
-def settle(world: World) -> None:
+def age_acknowledgements(world: World) -> None:
+    """Make acknowledgements older than a second: younger ones are not drift when a scan misses their rows."""
     world.connection.execute("UPDATE vector_rows SET acknowledged_at = now() - interval '1 minute'")
 
 
-def assert_named(world: World, fails: set[str], says: str = "") -> None:
-    found = world.check()
-    assert len(found) == CHECKS  # each could be run
-    failed = {name: each.description or "" for name, each in found.items() if not each.passed}
-    assert failed.keys() == fails, failed
-    assert not says or any(says in sentence for sentence in failed.values()), failed
-    assert all("mend_with" in each.metadata for each in found.values() if not each.passed)
+def value(evaluation: dg.AssetCheckEvaluation, name: str) -> Any:
+    return evaluation.metadata[name].value if name in evaluation.metadata else None
 
 
-def assert_mended(world: World) -> None:
+def assert_reported(
+    world: World, fails: Mapping[str, str | None], sentence: str = "", remedy: str = "repair"
+) -> None:
+    """`fails`: exactly the checks that do not pass -> the inconsistency of their findings."""
+    evaluations = world.check()
+    # Each check could be run.
+    assert len(evaluations) == CHECKS
+    not_passed = {name: item for name, item in evaluations.items() if not item.passed}
+    sentences = {name: item.description or "" for name, item in not_passed.items()}
+    assert {name: value(item, "inconsistency") for name, item in not_passed.items()} == fails, (
+        sentences
+    )
+    assert not sentence or any(sentence in text for text in sentences.values()), sentences
+    for item in not_passed.values():
+        assert value(item, "outcome") in ("failed", "undetermined")
+        assert value(item, "remedy") == remedy
+        assert value(item, "command")
+        assert value(item, "found") > 0
+    assert {value(item, "outcome") for item in evaluations.values() if item.passed} == {"passed"}
+
+
+def assert_repaired(world: World) -> None:
     report = repair(world)
     assert report["clean"], report
-    settle(world)
+    age_acknowledgements(world)
     assert world.failed_checks() == {}
 
 
-def test_whole_stores_pass_and_each_check_says_how_much_it_looked_at(world: World) -> None:
-    found = world.check()
-    assert {name: each.description for name, each in found.items() if not each.passed} == {}
-    assert len(found) == CHECKS
-    assert all(any(map(str.isdigit, each.description or "")) for each in found.values())
-    facts = found["dense_index_is_as_declared"].metadata["evidence"].value.records  # pyright: ignore
-    said = {fact.data["field"]: (fact.data["declared"], fact.data["actual"]) for fact in facts}
-    assert said["dimension"] == ("64", "64")
-    assert said["shards"] == ("2", "not reported by this server")
+def test_clean_stores_pass_and_each_check_names_its_numbers(world: World) -> None:
+    evaluations = world.check()
+    assert {name: item.description for name, item in evaluations.items() if not item.passed} == {}
+    assert len(evaluations) == CHECKS
+    assert all(any(map(str.isdigit, item.description or "")) for item in evaluations.values())
+    records = evaluations["dense_index_is_as_declared"].metadata["evidence"].value.records  # pyright: ignore
+    facts = {row.data["field"]: (row.data["declared"], row.data["actual"]) for row in records}
+    assert facts["dimension"] == ("64", "64")
+    assert facts["shards"] == ("2", "not reported by this server")
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named_and_mended(world: World, name: str) -> None:
+def test_a_fault_is_reported_and_repaired(world: World, name: str) -> None:
     fault = FAULTS[name]
     fault.inject(world)
-    assert_named(world, fault.fails, fault.says)
-    assert_mended(world)
+    assert_reported(world, fault.fails, fault.sentence, fault.remedy)
+    assert_repaired(world)
 
 
-def test_a_collection_of_another_dimension_takes_a_new_one(world: World) -> None:
-    """A repair does not drop what may be serving."""
+def test_a_collection_of_another_dimension_needs_a_rebuild(world: World) -> None:
+    """A repair does not drop a collection that may be serving."""
     declare_again(world)
-    assert_named(world, of("dense", INDEX, ALIAS, MATCH), "expected 64, found 32")
-    found = world.check()[INDEX.format("dense")]
-    assert found.metadata["mend_with"].value == "rag rebuild milvus"
+    evaluations = world.check()
+    index = evaluations[INDEX.format("dense")]
+    assert "expected 64, found 32" in (index.description or "")
+    assert (value(index, "remedy"), value(index, "command")) == ("rebuild", "rag rebuild milvus")
+    assert {
+        name: value(item, "remedy") for name, item in evaluations.items() if not item.passed
+    } == {
+        INDEX.format("dense"): "rebuild",
+        ALIAS.format("dense"): "repair",
+        MATCH.format("dense"): "repair",
+    }
     drop_collection(world)
-    assert_mended(world)
+    assert_repaired(world)
 
 
 def test_a_second_repair_finds_nothing(world: World) -> None:
@@ -121,36 +149,40 @@ def test_a_second_repair_finds_nothing(world: World) -> None:
     assert all(not plan["inserted"] and not plan["replaced"] for plan in report["plan"].values())
 
 
-def test_a_young_deletion_is_said_and_passes(world: World) -> None:
+def test_a_young_deletion_is_reported_and_passes(world: World) -> None:
     sql(enqueue(DOCS, "1 minute"))(world)
-    found = world.check()[OUTBOX]
-    assert found.passed
-    assert "1 deletions wait in the outbox, 0 of them" in (found.description or "")
-    assert_mended(world)
+    evaluation = world.check()[OUTBOX]
+    assert evaluation.passed
+    assert "1 deletions wait in the outbox, 0 of them" in (evaluation.description or "")
+    assert_repaired(world)
 
 
-def test_work_in_progress_is_no_fault_while_a_run_holds_the_source(world: World) -> None:
+def test_work_in_progress_is_no_fault_while_a_run_writes_the_source(world: World) -> None:
     sql(f"UPDATE documents SET indexing_status = 'indexing' WHERE id = {DOCUMENT}")(world)
-    with world.postgres.writer(partition_key("empty")):  # another source's run
-        assert_named(world, {STATUSES}, "no run is writing")
+    # A run of another source.
+    with world.postgres.writer(partition_key("empty")):
+        assert_reported(world, {STATUSES: MISMATCH}, "no run is writing")
     with world.postgres.writer(partition_key("docs")):
-        found = world.check()[STATUSES]
-        assert found.passed
-        assert "while a run is writing" in (found.description or "")
-    assert_mended(world)
+        evaluation = world.check()[STATUSES]
+        assert evaluation.passed
+        assert "while a run is writing" in (evaluation.description or "")
+    assert_repaired(world)
 
 
-def test_an_id_that_is_there_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_with_two_rows_is_reported_and_repaired(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The fault: a server that shows a row twice until it is written again (Milvus Lite, killed in a flush)."""
     double = set(ids(world, "dense")[:1])
     scan, copies, rewrite = MilvusStore.scan, MilvusStore.copies, MilvusStore.rewrite
 
     def scan_twice(self: MilvusStore, *arguments: Any, **options: Any):
         for bucket in scan(self, *arguments, **options):
-            yield [each for row in bucket for each in [row] * (2 if row[0] in double else 1)]
+            yield [copy for row in bucket for copy in [row] * (2 if row[0] in double else 1)]
 
     def count_twice(self: MilvusStore, *arguments: Any) -> dict[str, int]:
-        return {each: n + (each in double) for each, n in copies(self, *arguments).items()}
+        counts = copies(self, *arguments)
+        return {row_id: count + (row_id in double) for row_id, count in counts.items()}
 
     def write_once(self: MilvusStore, name: str, rows: Any) -> None:
         rewrite(self, name, rows)
@@ -159,22 +191,22 @@ def test_an_id_that_is_there_twice(world: World, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(MilvusStore, "scan", scan_twice)
     monkeypatch.setattr(MilvusStore, "copies", count_twice)
     monkeypatch.setattr(MilvusStore, "rewrite", write_once)
-    assert_named(world, of("dense", MATCH), "1 duplicate")
-    assert_mended(world)
+    assert_reported(world, of(None, "dense", MATCH), "1 duplicate")
+    assert_repaired(world)
 
 
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
-def test_rows_that_no_search_finds(
+def test_rows_that_no_search_finds_are_reported(
     world: World, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The fault: an index that lost rows until they are written again. HNSW may leave out some by its nature."""
-    there = ids(world, kind)
-    hidden = set(there[: 1 if kind == "sparse" else len(there) // 4])
+    row_ids = ids(world, kind)
+    hidden = set(row_ids[: 1 if kind == "sparse" else len(row_ids) // 4])
     search_all, upsert_part = MilvusStore.search_all, MilvusStore._upsert
 
     def search_less(self: MilvusStore, *arguments: Any, **options: Any):
-        hits = search_all(self, *arguments, **options)
-        return [[hit for hit in each if hit[0] not in hidden] for each in hits]
+        hits_of_queries = search_all(self, *arguments, **options)
+        return [[hit for hit in hits if hit[0] not in hidden] for hits in hits_of_queries]
 
     def write(self: MilvusStore, name: str, rows: list[dict[str, Any]], fence: Any) -> None:
         upsert_part(self, name, rows, fence)
@@ -182,16 +214,18 @@ def test_rows_that_no_search_finds(
 
     monkeypatch.setattr(MilvusStore, "search_all", search_less)
     monkeypatch.setattr(MilvusStore, "_upsert", write)
+    search = of(INDEX_ISSUE, kind, SEARCH)
     if kind == "sparse":
-        assert_named(world, of(kind, SEARCH), f"{len(there) - 1} of {len(there)} rows")
-        assert_mended(world)
+        assert_reported(world, search, f"{len(row_ids) - 1} of {len(row_ids)} rows")
+        assert_repaired(world)
         return
-    assert_named(world, of(kind, SEARCH), "may be out of the reach of an HNSW index")
-    found = world.check()[SEARCH.format(kind)]
-    assert found.severity.value == "WARN"
-    assert '"index_type": "IVF_FLAT"' in str(found.metadata["mend_with"].value)
-    hidden.difference_update(there[1:])  # one of so many is no reason to fail
-    assert f"{len(there) - 1} of {len(there)}" in (
-        world.check()[SEARCH.format(kind)].description or ""
-    )
+    assert_reported(world, search, "may be out of the reach of an HNSW index", remedy="person")
+    evaluation = world.check()[SEARCH.format(kind)]
+    assert evaluation.severity.value == "WARN"
+    assert value(evaluation, "outcome") == "undetermined"
+    assert '"index_type": "IVF_FLAT"' in value(evaluation, "command")
+    # One unreached row among so many does not fail.
+    hidden.difference_update(row_ids[1:])
+    evaluation = world.check()[SEARCH.format(kind)]
+    assert f"{len(row_ids) - 1} of {len(row_ids)}" in (evaluation.description or "")
     assert world.failed_checks() == {}

@@ -1,12 +1,11 @@
-"""Evaluations on real stores: what is measured, what turns a check red, and that nothing else does.
+"""Evaluations on real stores: the measurements, and the faults that make a check fail.
 
-One corpus for the module. What a test breaks in Milvus, it puts back.
+All tests share one corpus. A test that damages Milvus restores it.
 """
 
 from __future__ import annotations
 
 import base64
-import random
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -18,18 +17,21 @@ import pytest
 
 from rag_assets.evaluation.known_items import build_set
 from rag_assets.pipeline.retrieval_sets import Judgement
+from rag_assets.search.request import AccessScope, SearchRequest
 from resources.errors import ConfigError
 from resources.milvus.store import MilvusStore
 from resources.postgres.evaluation.evaluations import (
     Evaluation,
-    accept,
+    accept_evaluation,
     evaluations,
     latest_and_accepted,
 )
 from resources.postgres.evaluation.retrieval_sets import add_set, get_set, remove_set
 from resources.postgres.registry.sources import get_source
-from tests.conftest import World, empty_world
-from tests.operations.test_rebuild import physical, rebuild
+from tests.support.operations import blocked_publication, rebuild
+from tests.support.stored import serving_collections
+from tests.support.texts import page
+from tests.support.world import World, empty_world
 
 CHUNKS, QUERIES = 200, 50
 QUALITY, INDEXES, ITEMS = (
@@ -39,22 +41,8 @@ QUALITY, INDEXES, ITEMS = (
 )
 
 
-def page(number: int) -> str:
-    """Some forty words of a language of syllables, of which no two pages have many in common."""
-    chance = random.Random(number)
-
-    def word() -> str:
-        syllables = ("ka", "lo", "mi", "ru", "te", "so", "ni", "va", "pe", "du", "shi", "gor")
-        return "".join(chance.choice(syllables) for _ in range(chance.randint(2, 4)))
-
-    sentences = [
-        " ".join([word().capitalize(), *(word() for _ in range(9))]) + "." for _ in range(5)
-    ]
-    return f"# Page {number}\n\n" + " ".join(sentences) + "\n"
-
-
 def flush(store: MilvusStore) -> None:
-    """Milvus Lite flushes and builds its indexes by itself too, once it has been idle for a second."""
+    """Flush at once. Milvus Lite also flushes and builds its indexes automatically, after one idle second."""
     for name in store.client.list_collections():
         store.client.flush(name)
     time.sleep(0.3)
@@ -69,7 +57,8 @@ def whole(
         pytest.MonkeyPatch.context() as patch,
         empty_world(home, postgres_url, milvus_uri, folder) as world,
     ):
-        patch.setattr(MilvusStore, "rest", flush)  # which waits 2 s before each measurement
+        # The original waits 2 s before each measurement.
+        patch.setattr(MilvusStore, "wait_for_flush", flush)
         world.write({f"{n:03}.md": page(n) for n in range(CHUNKS)})
         world.add()
         world.sync()
@@ -78,9 +67,9 @@ def whole(
 
 @pytest.fixture(scope="module")
 def accepted(whole: World) -> int:
-    """The evaluation of set `known` that every test begins with."""
+    """The id of the accepted evaluation of set `known`, with which every test begins."""
     build_set(whole.connection, "known", "docs", QUERIES)
-    assert red(whole) == set()
+    assert failed(whole) == set()
     return last(whole).id
 
 
@@ -92,37 +81,38 @@ def world(whole: World, accepted: int) -> Iterator[World]:
 
 
 def evaluate(world: World, name: str = "") -> dict[str, dg.AssetCheckEvaluation]:
-    """Measures; check -> what it says."""
+    """Run an evaluation. check -> its result."""
     config = {"retrieval_evaluation": {"retrieval_set": name}} if name else {}
     result = world.run("evaluate_retrieval", ops=config)
-    return {found.check_name: found for found in result.get_asset_check_evaluations()}
+    return {check.check_name: check for check in result.get_asset_check_evaluations()}
 
 
-def red(world: World) -> set[str]:
-    return {name for name, found in evaluate(world).items() if not found.passed}
+def failed(world: World) -> set[str]:
+    """Run an evaluation. The names of the failed checks."""
+    return {name for name, check in evaluate(world).items() if not check.passed}
 
 
 def last(world: World, name: str = "known") -> Evaluation:
     return evaluations(world.connection, name)[0]
 
 
-# What is measured -------------------------------------------------------------------------------------------------
+# Measurements -----------------------------------------------------------------------------------------------------
 
 
-def test_an_evaluation_is_kept_and_shown(world: World) -> None:
+def test_an_evaluation_is_stored_and_shown(world: World) -> None:
     before = world.one("SELECT sum(search_count) FROM document_chunks")
     result = world.run("evaluate_retrieval")
     (materialization,) = result.asset_materializations_for_node("retrieval_evaluation")
     shown = {name: value.value for name, value in materialization.metadata.items()}
-    found = last(world)
+    evaluation = last(world)
     first, *_ = reversed(evaluations(world.connection, "known"))
-    assert (first.accepted_at is not None, found.accepted_at) == (True, None)
-    assert found.run_id == result.run_id
-    assert found.model == world.resources["embedder"].fingerprint()
-    assert (found.queries, found.outdated) == (QUERIES, 0)
-    assert set(found.modes) == {"dense", "sparse", "hybrid"}
-    for mode, of in found.modes.items():
-        measures = of.measures
+    assert (first.accepted_at is not None, evaluation.accepted_at) == (True, None)
+    assert evaluation.run_id == result.run_id
+    assert evaluation.model == world.stores.model.fingerprint
+    assert (evaluation.queries, evaluation.outdated) == (QUERIES, 0)
+    assert set(evaluation.modes) == {"dense", "sparse", "hybrid"}
+    for mode, mode_result in evaluation.modes.items():
+        measures = mode_result.measures
         assert ("ANN recall@10" in measures) == (mode != "hybrid")
         for name in ("recall@1", "recall@10", "nDCG@10", "MRR@10"):
             measure = measures[name]
@@ -136,35 +126,33 @@ def test_an_evaluation_is_kept_and_shown(world: World) -> None:
     assert world.one("SELECT sum(search_count) FROM document_chunks") == before
 
 
-def test_measures_are_those_of_what_the_searcher_finds(world: World) -> None:
-    """By documents: the rank of the right page, from the searcher, and the formulas for one relevant document."""
+def test_measures_match_the_ranks_of_the_searcher(world: World) -> None:
+    """Compares with the formulas for one relevant document, applied to the rank of the right page."""
     queries, judgements = {}, []
     for n in range(0, CHUNKS, 7):
-        queries[f"q{n}"] = " ".join(
-            page(n).split()[5:8]
-        )  # three of its words, of the first sentence
+        # Three words of the first sentence.
+        queries[f"q{n}"] = " ".join(page(n).split()[5:8])
         judgements.append(Judgement(f"q{n}", f"{n:03}.md", 1))
     add_set(world.connection, "words", get_source(world.connection, "docs"), queries, judgements)
     evaluate(world, "words")
     searcher = world.searcher()
-    for mode, of in last(world, "words").modes.items():
+    mode: Any
+    for mode, mode_result in last(world, "words").modes.items():
         ranks = []
         for judgement in judgements:
-            hits = searcher.search(queries[judgement.query], mode=mode, k=10)
+            request = SearchRequest(queries[judgement.query], mode=mode, k=10)
+            hits = searcher.search(request, AccessScope.owner())
             keys = [hit.key for hit in hits]
             ranks.append(keys.index(judgement.document) + 1 if judgement.document in keys else 99)
         for k in (1, 5, 10):
             expected = sum(rank <= k for rank in ranks) / len(ranks)
-            assert of.measures[f"recall@{k}"].value == pytest.approx(expected)
-        assert (
-            0
-            < sum(1 / rank for rank in ranks if rank < 99) / len(ranks)
-            == pytest.approx(of.measures["MRR@10"].value)
-        )
+            assert mode_result.measures[f"recall@{k}"].value == pytest.approx(expected)
+        reciprocal = sum(1 / rank for rank in ranks if rank < 99) / len(ranks)
+        assert 0 < reciprocal == pytest.approx(mode_result.measures["MRR@10"].value)
 
 
-def test_passages_are_found_by_the_chunks_that_overlap_them(world: World) -> None:
-    """A passage's place moves with edits above it; once its text is gone, what asked for it is outdated."""
+def test_a_passage_is_found_by_the_chunks_that_overlap_it(world: World) -> None:
+    """Edits above a passage move it. Once its text is gone, its query is outdated."""
     paragraphs = [f"{page(n + 1000)[12:]}{page(n + 2000)[12:]}" for n in range(6)]
     text = "# Long\n\n" + "\n\n".join(paragraphs)
     world.write({"long.md": text, "copy.md": page(5)})
@@ -183,17 +171,17 @@ def test_passages_are_found_by_the_chunks_that_overlap_them(world: World) -> Non
     world.write({"long.md": "# Long\n\nA new opening.\n\n" + "\n\n".join(paragraphs[1:5])})
     world.sync()
     evaluate(world, "passages")
-    found = last(world, "passages")
-    assert (found.queries, found.outdated) == (1, 1)
-    assert found.modes["sparse"].measures["recall@1"].value == 1
+    evaluation = last(world, "passages")
+    assert (evaluation.queries, evaluation.outdated) == (1, 1)
+    assert evaluation.modes["sparse"].measures["recall@1"].value == 1
     for name in ("long.md", "copy.md"):
         (world.folder / "docs" / name).unlink()
     world.sync()
-    with pytest.raises(dg.Failure, match="has nothing of what its 2 queries ask for"):
+    with pytest.raises(dg.Failure, match="has none of the answers that its 2 queries expect"):
         evaluate(world, "passages")
 
 
-def test_an_equal_text_elsewhere_is_as_good(world: World) -> None:
+def test_an_equal_text_in_another_document_counts_as_relevant(world: World) -> None:
     world.write({"copies/005.md": page(5)})
     world.sync()
     question = " ".join(page(5).split()[4:12])
@@ -206,7 +194,7 @@ def test_an_equal_text_elsewhere_is_as_good(world: World) -> None:
     world.sync()
 
 
-def test_a_set_is_built_the_same_each_time(world: World) -> None:
+def test_building_a_set_twice_yields_the_same_questions(world: World) -> None:
     build_set(world.connection, "again", "docs", QUERIES)
     questions = [
         world.connection.execute(
@@ -222,7 +210,7 @@ def test_a_set_is_built_the_same_each_time(world: World) -> None:
     assert get_set(world.connection, "all").queries == CHUNKS
 
 
-def test_what_does_not_fit_the_source_is_refused(world: World) -> None:
+def test_a_set_that_does_not_match_its_source_is_rejected(world: World) -> None:
     source = get_source(world.connection, "docs")
     wrong: list[tuple[list[Judgement], str]] = [
         ([Judgement("q", "nowhere.md", 1)], "'nowhere.md': expected the key of a document of docs"),
@@ -241,13 +229,13 @@ def test_what_does_not_fit_the_source_is_refused(world: World) -> None:
         remove_set(world.connection, "wrong")
 
 
-# What turns red ---------------------------------------------------------------------------------------------------
+# Failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_clean_system_stays_green(world: World) -> None:
+def test_all_checks_pass_on_a_clean_system(world: World) -> None:
     for _ in range(2):
         world.sync()
-        assert red(world) == set()
+        assert failed(world) == set()
     first, *_ = reversed(evaluations(world.connection, "known"))
     pairs = latest_and_accepted(world.connection, "docs")
     assert [accepted.id for _, accepted in pairs] == [first.id]
@@ -257,14 +245,14 @@ Rows = list[dict[str, Any]]
 
 
 def swap(rows: Rows) -> Rows:
-    """A tenth of the rows, each with the vector of another one of them."""
+    """A tenth of the rows, each with the vector of another of these rows."""
     changed = rows[:: len(rows) // (CHUNKS // 10)]
     moved = [*changed[1:], changed[0]]
     return [{**row, "vector": other["vector"]} for row, other in zip(changed, moved)]
 
 
 def truncate(rows: Rows) -> Rows:
-    """The four terms of the least weight are left of each."""
+    """All rows, each reduced to its four terms of least weight."""
     return [
         {**row, "vector": dict(sorted(row["vector"].items(), key=lambda item: item[1])[:4])}
         for row in rows
@@ -272,7 +260,7 @@ def truncate(rows: Rows) -> Rows:
 
 
 def scale(rows: Rows) -> Rows:
-    """Vectors as a model gives them without normalisation: of lengths from 1 to 8."""
+    """All rows with vectors of norm 1 to 8, as from a model without normalisation."""
     return [
         {**row, "vector": [value * (1 + n % 8) for value in row["vector"]]}
         for n, row in enumerate(rows)
@@ -280,12 +268,12 @@ def scale(rows: Rows) -> Rows:
 
 
 def all_rows(world: World, kind: str) -> Rows:
-    """In the order of their documents' keys: a test is the same each time, though ids are not."""
-    found = world.store.client.query(
+    """All rows in the order of their documents' keys, so that a test is the same each time although ids differ."""
+    rows = world.store.client.query(
         f"{kind}_collection", filter='id >= ""', output_fields=["*"], limit=1000
     )
     keys = dict(world.connection.execute("SELECT id::text, source_key FROM documents").fetchall())
-    return sorted((dict(row) for row in found), key=lambda row: keys[row["document_id"]])
+    return sorted((dict(row) for row in rows), key=lambda row: keys[row["document_id"]])
 
 
 def upsert(world: World, kind: str, rows: Rows) -> None:
@@ -301,52 +289,53 @@ def upsert(world: World, kind: str, rows: Rows) -> None:
         ("dense", scale, {INDEXES}),
     ],
 )
-def test_wrong_vectors_turn_a_check_red(
+def test_wrong_vectors_make_a_check_fail(
     world: World, kind: str, damage: Callable[[Rows], Rows], expected: set[str]
 ) -> None:
     rows = all_rows(world, kind)
     try:
         upsert(world, kind, damage(rows))
-        assert red(world) >= expected
+        assert failed(world) >= expected
     finally:
         upsert(world, kind, rows)
 
 
-def test_lost_rows_turn_a_check_red(world: World) -> None:
+def test_lost_rows_make_a_check_fail(world: World) -> None:
     kind = "dense"
     rows = all_rows(world, kind)
-    gone = rows[::20]
+    deleted = rows[::20]
     try:
-        world.store.client.delete(f"{kind}_collection", ids=[row["id"] for row in gone])
-        found = evaluate(world)
-        assert not found[ITEMS].passed
-        table = found[ITEMS].metadata["evidence"]
+        world.store.client.delete(f"{kind}_collection", ids=[row["id"] for row in deleted])
+        checks = evaluate(world)
+        assert not checks[ITEMS].passed
+        table = checks[ITEMS].metadata["evidence"]
         assert isinstance(table, dg.TableMetadataValue)
         lost = {str(record.data["query (its chunk)"]) for record in table.records}
-        assert lost <= {row["id"].split("_")[0] for row in gone}
+        assert lost <= {row["id"].split("_")[0] for row in deleted}
     finally:
-        upsert(world, kind, gone)
+        upsert(world, kind, deleted)
 
 
-def test_what_is_accepted_is_the_new_measure(world: World) -> None:
+def test_an_accepted_evaluation_is_the_new_reference(world: World) -> None:
     rows = all_rows(world, "sparse")
     try:
         upsert(world, "sparse", swap(rows))
-        assert QUALITY in red(world)
-        accept(world.connection, last(world).id)
-        assert red(world) == {INDEXES}  # that is not a matter of what was before
+        assert QUALITY in failed(world)
+        accept_evaluation(world.connection, last(world).id)
+        # The recall of the index has a fixed minimum, whatever was accepted.
+        assert failed(world) == {INDEXES}
     finally:
         upsert(world, "sparse", rows)
 
 
-# What may serve ---------------------------------------------------------------------------------------------------
+# Publication ------------------------------------------------------------------------------------------------------
 
 
-def test_a_rebuild_in_which_less_is_found_does_not_serve(
+def test_a_rebuild_with_worse_retrieval_does_not_serve(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids and fingerprints are right, so that the full comparison sees nothing: the vectors are each other's."""
-    before = physical(world)
+    """Rows have each other's vectors; ids and fingerprints are right, so the full comparison finds no difference."""
+    before = serving_collections(world)
     write = MilvusStore.upsert_dense
 
     def shuffled(self: MilvusStore, name: str, rows: Any, vectors: Any, *rest: Any) -> list[int]:
@@ -357,24 +346,24 @@ def test_a_rebuild_in_which_less_is_found_does_not_serve(
         answer = rebuild(world, success=False)
     assert "retrieval set known" in answer["message"]
     assert "exact neighbours" in answer["message"]
-    assert physical(world) == before
+    assert serving_collections(world) == before
     assert set(world.store.client.list_collections()) == set(before.values())
     rebuild(world)
-    assert physical(world) != before
-    assert red(world) == set()
+    assert serving_collections(world) != before
+    assert failed(world) == set()
 
 
-def test_a_new_model_that_finds_less_does_not_serve(world: World) -> None:
-    """Its vectors are consistent, and of another model: random ones, in which nothing is found by its words."""
-    before = physical(world)
+def test_a_new_model_with_worse_retrieval_does_not_serve(world: World) -> None:
+    """The new model's vectors are consistent but random, so no query finds its document."""
+    before = serving_collections(world)
     other = world.configured(embedder="tests.support.embedders:CountingEmbedder")
     other.sync()
-    assert physical(world) == before
-    assert red(world) == set()
+    assert "known items that were found before" in blocked_publication(other)
+    assert serving_collections(world) == before
+    assert failed(world) == set()
     remove_set(world.connection, "known")
-    other.write({"new.md": page(3000)})
-    other.sync()
-    assert all(after != before[kind] for kind, after in physical(world).items())
-    (world.folder / "docs" / "new.md").unlink()
+    other.publish()
+    assert all(after != before[kind] for kind, after in serving_collections(world).items())
     world.sync()
-    assert physical(world).keys() == before.keys()
+    world.publish()
+    assert serving_collections(world).keys() == before.keys()

@@ -1,4 +1,4 @@
-"""A deployment for each file of the sweep, and how often its work passes each point."""
+"""A deployment for each module of the sweep, and the number of passages of each point."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from tests.faults.points import POINTS
 
 
 @pytest.fixture(scope="module")
-def crashed() -> Iterator[Deployed]:
-    with deployed() as made:
-        for _ in range(2):  # until what is reverted has been embedded both ways
-            made.change()
-            assert made.run("sync").said == "done"
-        yield made
+def deployment() -> Iterator[Deployed]:
+    with deployed() as deployment:
+        # After two generations both texts of the reverted files are embedded.
+        for _ in range(2):
+            deployment.change()
+            assert deployment.run("sync").outcome == "done"
+        yield deployment
 
 
 @pytest.fixture(scope="module")
-def times(crashed: Deployed) -> dict[str, int]:
-    """How often a sync of a generation, or a repair, passes each point."""
-    passed: dict[str, int] = {}
+def passages(deployment: Deployed) -> dict[str, int]:
+    """point -> number of its passages in one sync, repair, rebuild or erasure of a generation."""
+    passages: dict[str, int] = {}
     for work in ("sync", "repair", "rebuild", "forget"):
-        crashed.change()
-        ended = crashed.run(work, "count:0")
-        assert ended.said == "done", ended.result
-        names = [point.name for point in POINTS if point.by == work]
-        passed.update({name: ended.passages.get(name, 0) for name in names})
-        assert crashed.run("sync").said == "done"
-    return passed
+        deployment.change()
+        end = deployment.run(work, "count:0")
+        assert end.outcome == "done", end.result
+        names = [point.name for point in POINTS if point.work == work]
+        passages.update({name: end.passages.get(name, 0) for name in names})
+        assert deployment.run("sync").outcome == "done"
+    return passages

@@ -1,27 +1,27 @@
-"""A folder that changes in the same amount from each generation to the next: edits, deletions, renames, reverts."""
+"""A folder whose generations all change it by the same amount: edits, deletions, renames, reverts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 FILES = 24
-#: Files that leave and come with a generation.
+#: Files that each generation removes, and adds.
 STEP = 4
 
 
 def write(root: Path, generation: int) -> None:
-    """Of four files one is edited, one goes back and forth between two texts, one is as it was, one is renamed."""
+    """Of each four files, one is edited, one alternates between two texts, one stays the same, one is renamed."""
     root.mkdir(parents=True, exist_ok=True)
-    wanted: dict[str, str] = {}
+    files: dict[str, str] = {}
     for n in range(generation * STEP, generation * STEP + FILES):
         kind = n % 4
         name = f"{n:06d}-{generation:06d}.md" if kind == 3 else f"{n:06d}.md"
         version = {0: generation, 1: generation % 2}.get(kind, 0)
-        wanted[name] = _text(n, version)
+        files[name] = _text(n, version)
     for path in root.iterdir():
-        if path.name not in wanted:
+        if path.name not in files:
             path.unlink()
-    for name, text in wanted.items():
+    for name, text in files.items():
         path = root / name
         if not path.exists() or path.read_text() != text:
             path.write_text(text)

@@ -1,4 +1,4 @@
-"""A deployment that is crashed again and again: its servers, its changing folder, and processes that work on it."""
+"""A deployment for repeated crashes: its servers, its changing folder, and the processes that work on it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from tests.support.processes import context
 
 Server = Literal["milvus", "postgres"]
 
-#: The signal by which each victim ends; SIGQUIT is PostgreSQL's immediate shutdown.
+#: The signal that ends each victim. SIGQUIT is PostgreSQL's immediate shutdown.
 SIGNALS = {"step": "KILL", "milvus": "KILL", "postgres": "QUIT"}
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: `said` is done, failed, broke, or killed."""
+    """The end of a process. `outcome`: done, failed (RagError), broke (another exception) or killed."""
 
-    said: str
+    outcome: str
     result: Any
     passages: dict[str, int]
     exit_code: int | None
@@ -56,17 +56,17 @@ class Deployed:
         return self.home / driver.SOURCE
 
     def change(self) -> None:
-        """The next generation of the folder: the same amount of work as any other."""
+        """Write the next generation of the folder: the same amount of work as any other."""
         self.generation += 1
         corpus.write(self.folder, self.generation)
 
     def server(self, name: Server) -> psutil.Process:
-        found = find_milvus(self.home) if name == "milvus" else postmaster(self.home / "postgres")
-        assert found is not None, f"{name} does not run"
-        return found.process
+        server = find_milvus(self.home) if name == "milvus" else postmaster(self.home / "postgres")
+        assert server is not None, f"{name} does not run"
+        return server.process
 
     def start(self, work: str, fault: str = "", signal: str = "KILL", **changes: Any) -> Any:
-        """(process, where its answer comes from)."""
+        """Start the work in a process. Returns it and the connection that receives its answer."""
         receiver, sender = context.Pipe(duplex=False)
         settings = self.settings.model_copy(update=changes)
         process = context.Process(
@@ -80,60 +80,64 @@ class Deployed:
         return finish(*self.start(work, fault, signal, **changes))
 
     def up(self) -> tuple[str, str]:
-        """The servers, started if they do not run: what any next command does first."""
+        """Start the servers that do not run, as every command does first. Returns the URLs of PostgreSQL and Milvus."""
         world = build_resources(self.settings)
         url, store = world["postgres"].open().url, world["milvus"].open()
         store.close()
         return url, store.uri
 
     def assert_no_lies(self) -> None:
-        """Right after a crash: what is acknowledged is there."""
-        found = oracle.lies(*self.up())
-        assert not found, "\n".join(found[:20])
+        """Right after a crash, Milvus has every acknowledged row."""
+        lies = oracle.lies(*self.up())
+        assert not lies, "\n".join(lies[:20])
 
-    def assert_heals(self) -> float:
-        """The next sync recovers; one more has nothing to do; then every invariant holds. Returns its seconds."""
-        ended = self.run("twice")
-        assert ended.said == "done", ended.result
-        second = ended.result["second"]
-        assert ended.result["writes"] == {}
-        assert ended.result["idle"], f"a second sync wrote: {second}"
-        assert not any(plan[what] for plan in second.values() for what in plan if what != "kept")
+    def assert_recovers(self) -> float:
+        """The next sync recovers, one more has nothing to do, every invariant is true. Returns the recovery seconds."""
+        end = self.run("twice")
+        assert end.outcome == "done", end.result
+        second = end.result["second"]
+        assert end.result["writes"] == {}
+        assert end.result["idle"], f"a second sync wrote: {second}"
+        changes = [
+            count for plan in second.values() for name, count in plan.items() if name != "kept"
+        ]
+        assert not any(changes)
         url, uri = self.up()
-        found = invariants.violations(url, uri, self.folder, self.home / "storage")
-        assert not found, "\n".join(found[:20])
-        self._epochs_grow(url)
-        return ended.result["seconds"]
+        violations = invariants.violations(url, uri, self.folder, self.home / "storage")
+        assert not violations, "\n".join(violations[:20])
+        self._assert_no_epoch_decreased(url)
+        return end.result["seconds"]
 
     def assert_forgets(self) -> None:
-        """What was to be forgotten, and was killed, is ended by asking again; then no store has any of it."""
-        ended = self.run("forget")
-        assert ended.said == "done", ended.result
-        assert all(receipt["verified"] for receipt in ended.result), ended.result
+        """A second request completes a killed erasure; then no store has any of the document."""
+        end = self.run("forget")
+        assert end.outcome == "done", end.result
+        assert all(receipt["verified"] for receipt in end.result), end.result
         url, uri = self.up()
-        left = invariants.remembered(url, uri, self.home / "storage")
-        assert not left, "\n".join(left[:20])
+        remainder = invariants.remains_of_erasures(url, uri, self.home / "storage")
+        assert not remainder, "\n".join(remainder[:20])
 
-    def _epochs_grow(self, url: str) -> None:
+    def _assert_no_epoch_decreased(self, url: str) -> None:
         before, self.epochs = self.epochs, oracle.epochs(url)
-        less = [key for key in before.keys() & self.epochs if self.epochs[key] < before[key]]
-        assert not less, f"epochs became less: {less[:20]}"
+        smaller = [key for key in before.keys() & self.epochs if self.epochs[key] < before[key]]
+        assert not smaller, f"epochs decreased: {smaller[:20]}"
 
 
 def finish(process: Any, receiver: Any, timeout: float = 120) -> Ended:
+    """Wait for the process and its answer."""
     try:
         assert receiver.poll(timeout), f"no answer after {timeout} s"
-        said, result, passages = receiver.recv()
+        outcome, result, passages = receiver.recv()
     except EOFError:
-        said, result, passages = "killed", None, {}
+        outcome, result, passages = "killed", None, {}
     finally:
         receiver.close()
     process.join(timeout)
-    return Ended(said, result, passages, process.exitcode)
+    return Ended(outcome, result, passages, process.exitcode)
 
 
 def wait_for_end(process: psutil.Process, other: Any, timeout: float = 60) -> bool:
-    """Whether the server ended before `other`, the process that is to kill it, did."""
+    """Whether the server ended before `other`, the process that should kill it."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if ended(process, 0):
@@ -146,14 +150,14 @@ def wait_for_end(process: psutil.Process, other: Any, timeout: float = 60) -> bo
 
 @contextmanager
 def deployed(**settings: Any) -> Iterator[Deployed]:
-    """A deployment in a new folder, synced once; gone afterwards."""
+    """Yield a deployment in a new folder, synced once. Remove it afterwards."""
     with servers_folder("rag-faults-") as folder:
         home = folder / "home"
         try:
             url = start_postgres(home).url
             migrate(url)
             start_milvus(home)
-            made = Deployed(
+            deployment = Deployed(
                 Settings(
                     **{
                         "home": home,
@@ -164,10 +168,12 @@ def deployed(**settings: Any) -> Iterator[Deployed]:
                     }
                 )
             )
-            corpus.write(made.folder, 0)
+            corpus.write(deployment.folder, 0)
             with psycopg.connect(url, autocommit=True) as connection:
-                add_source(connection, driver.SOURCE, "folder", {"path": str(made.folder)}, None)
-            assert made.run("sync").said == "done"
-            yield made
+                add_source(
+                    connection, driver.SOURCE, "folder", {"path": str(deployment.folder)}, None
+                )
+            assert deployment.run("sync").outcome == "done"
+            yield deployment
         finally:
             stop(home)

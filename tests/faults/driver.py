@@ -1,4 +1,4 @@
-"""What a process of the sweep runs: the stages of a sync, or a repair, without Dagster, armed with a fault.
+"""The work of the sweep's processes: the stages of a sync, a repair and others, without Dagster, armed with a fault.
 
 Imported once by multiprocessing's fork server, so a process costs 20 ms instead of 4 s of imports. Batches are small,
 so that a corpus of 24 files passes each point several times.
@@ -12,6 +12,7 @@ import resource
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,136 +21,161 @@ from typing import Any
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from rag_assets.assets import chunk_embeddings, vectors
-from rag_assets.assets.chunk_embeddings import embed_texts
-from rag_assets.assets.document_chunks import sync_chunks
-from rag_assets.assets.documents import sync_documents
-from rag_assets.assets.run_stage import Stage
-from rag_assets.assets.source_documents import sync_source_documents
-from rag_assets.assets.vectors import sync_vectors
 from rag_assets.definitions import build_resources
+from rag_assets.ingestion import embed, index
 from rag_assets.ingestion.compaction import compact as compact_files
+from rag_assets.ingestion.embed import embed_texts
+from rag_assets.ingestion.fetch import sync_source_documents
+from rag_assets.ingestion.index import sync_vectors
+from rag_assets.ingestion.parse import sync_documents
+from rag_assets.ingestion.publishing import publish_collections
+from rag_assets.ingestion.split import sync_chunks
+from rag_assets.ingestion.stage import Outcome, Stage
 from rag_assets.operations.erasure import forget as forget_document
 from rag_assets.operations.rebuild import Rebuilder
-from rag_assets.operations.repair import repair_source
+from rag_assets.operations.repair import RepairContext, repair_source
+from rag_assets.pipeline.vectors import Kind
 from rag_assets.settings.load import Settings
 from resources import fault_injection
+from resources.dagster_resources import vector_stores
 from resources.embedded.milvus import running_milvus
 from resources.errors import RagError
 from resources.milvus import writes
 from resources.postgres.documents import chunks, documents
 from resources.postgres.documents.erasures import (
-    find_document,
-    find_request,
-    request,
-    unfinished_requests,
+    find_document_id,
+    find_erasure,
+    list_unfinished_erasures,
+    request_erasure,
 )
 from resources.postgres.registry import sources
 from resources.postgres.registry.sources import get_source
-from resources.postgres.vectors import vectors as outbox
+from resources.postgres.vectors import outbox
+from resources.vector_stores import VectorStores
 from tests.support.oracle import traces
 
 SOURCE = "docs"
+LOG = logging.getLogger("sweep")
 
 
 def shrink_batches() -> None:
     sources.BATCH_BYTES = 8 * 33_000
     documents.BATCH_BYTES = 6 * 68_000
     chunks.BATCH_CHARS = 6 * 8_000
-    chunk_embeddings.CALL_CHARS = 8 * 1_000
-    chunk_embeddings.FILE_BYTES = 4_000
-    vectors.BATCH_CHUNKS = {"dense": 30, "sparse": 30, "multi": 30}
+    embed.CALL_CHARS = 8 * 1_000
+    embed.FILE_BYTES = 4_000
+    index.BATCH_CHUNKS = {"dense": 30, "sparse": 30, "multi": 30}
     writes.UPSERT_ROWS = 15
     outbox.CLAIMED = 25
 
 
 def sync(settings: Settings) -> dict[str, dict[str, int]]:
-    """All stages of one source, each as its own writer, as a run of `sync_source` has them. asset -> plan."""
-    world = build_resources(settings)
-    files, embedder = world["storage"].open(), world["embedder"]
-    store, postgres = world["milvus"].open(), world["postgres"].open()
+    """Run all stages of one source, each with its own writer, as a run of `sync_source` does. asset -> plan."""
+    resources, stores = open_stores(settings)
+    postgres, model = resources["postgres"].open(), stores.model
 
-    def index(kind: Any) -> Any:
-        return lambda stage: sync_vectors(stage, kind, store, files, world["milvus"], embedder)
+    def vectors(kind: Kind) -> Callable[[Stage], Outcome]:
+        return lambda stage: sync_vectors(stage, kind, stores)
 
-    stages = {
-        "source_documents": lambda stage: sync_source_documents(stage, files, world["guard"]),
-        "documents": lambda stage: sync_documents(stage, files, world["parsing"]),
-        "document_chunks": lambda stage: sync_chunks(stage, world["chunking"].config()),
-        "chunk_embeddings": lambda stage: embed_texts(
-            stage, files, embedder.open(), embedder.target(stage.part), "float32"
+    stages: dict[str, Callable[[Stage], Outcome]] = {
+        "source_documents": lambda stage: sync_source_documents(
+            stage, stores.files, resources["guard"].limits()
         ),
-        "dense_vectors": index("dense"),
-        "sparse_vectors": index("sparse"),
-        "multi_vectors": index("multi"),
+        "documents": lambda stage: sync_documents(
+            stage, stores.files, resources["parsing"].limits()
+        ),
+        "document_chunks": lambda stage: sync_chunks(stage, resources["chunking"].config()),
+        "chunk_embeddings": lambda stage: embed_texts(
+            stage, stores.files, model.embedder, model.target(stage.scope), "float32"
+        ),
+        "dense_vectors": vectors("dense"),
+        "sparse_vectors": vectors("sparse"),
+        "multi_vectors": vectors("multi"),
     }
     done = {}
     try:
         for asset, work in stages.items():
             with postgres.writer(SOURCE) as writer:
                 source = get_source(writer.connection, SOURCE)
-                log: Any = logging.getLogger("sweep")
-                done[asset] = work(Stage(asset, source, writer, log)).plan.as_dict()
+                done[asset] = work(Stage(asset, source, writer, LOG)).plan.as_dict()
     finally:
-        store.close()
+        stores.milvus.close()
     return done
 
 
 def repair(settings: Settings) -> dict[str, Any]:
-    world = build_resources(settings)
-    with world["postgres"].open().writer(SOURCE) as writer:
-        log: Any = logging.getLogger("sweep")
-        stage = Stage("repair", get_source(writer.connection, SOURCE), writer, log)
-        names = ("milvus", "storage", "embedder", "chunking", "limits")
-        parts = [world[name] for name in names]
-        return repair_source(stage, *parts, dry_run=False).as_dict()
+    resources, stores = open_stores(settings)
+    context = RepairContext(
+        stores, resources["chunking"].config(), "float32", settings.outbox_seconds
+    )
+    try:
+        with resources["postgres"].open().writer(SOURCE) as writer:
+            stage = Stage("repair", get_source(writer.connection, SOURCE), writer, LOG)
+            return repair_source(stage, context, dry_run=False).as_dict()
+    finally:
+        stores.milvus.close()
 
 
 def rebuild(settings: Settings) -> dict[str, Any]:
-    world = build_resources(settings)
-    store, log = world["milvus"].open(), logging.getLogger("sweep")
-    parts: list[Any] = [world["storage"].open(), world["milvus"], world["embedder"], log]
+    resources, stores = open_stores(settings)
     try:
-        return Rebuilder(world["postgres"].open(), store, *parts).all_sources().as_dict()
+        return Rebuilder(resources["postgres"].open(), stores, LOG).all_sources().as_dict()
     finally:
-        store.close()
+        stores.milvus.close()
+
+
+def publish(settings: Settings) -> dict[str, Any]:
+    resources, stores = open_stores(settings)
+    try:
+        return publish_collections(resources["postgres"].open(), stores, LOG).as_dict()
+    finally:
+        stores.milvus.close()
+
+
+def open_stores(settings: Settings) -> tuple[dict[str, Any], VectorStores]:
+    """Return Dagster's resources and an open client with the plain objects made from them."""
+    resources = build_resources(settings)
+    milvus, embedder = resources["milvus"], resources["embedder"]
+    return resources, vector_stores(milvus.open(), resources["storage"], milvus, embedder)
 
 
 def forget(settings: Settings) -> list[dict[str, Any]]:
-    """Forgets the document of the first file, which no later generation has; or ends what was begun. The receipts."""
-    world = build_resources(settings)
-    store, log = world["milvus"].open(), logging.getLogger("sweep")
+    """Forget the document of the first file, which no later generation has, or complete unfinished requests.
+
+    Returns the receipts.
+    """
+    resources, stores = open_stores(settings)
     try:
-        with world["postgres"].open().writer(SOURCE) as writer:
+        with resources["postgres"].open().writer(SOURCE) as writer:
             source = get_source(writer.connection, SOURCE)
-            if not unfinished_requests(writer.connection, SOURCE):
+            if not list_unfinished_erasures(writer.connection, SOURCE):
                 file = min(Path(source.config["path"]).iterdir())
-                document = find_document(writer.connection, source.id, file.name)
+                document = find_document_id(writer.connection, source.id, file.name)
                 assert document is not None
                 with writer.transaction() as connection:
-                    request(connection, SOURCE, source.id, file.name, document)
+                    request_erasure(connection, SOURCE, source.id, file.name, document)
                 file.unlink()
-            stage: Any = Stage("forget", source, writer, log)  # pyright: ignore[reportArgumentType]
+            stage = Stage("forget", source, writer, LOG)
             items = [
-                find_request(writer.connection, SOURCE, hashed)
-                for hashed in unfinished_requests(writer.connection, SOURCE)
+                find_erasure(writer.connection, SOURCE, hashed)
+                for hashed in list_unfinished_erasures(writer.connection, SOURCE)
             ]
             return [
-                forget_document(stage, store, world["storage"].open(), item)
+                forget_document(stage, stores.milvus, stores.files, item)
                 for item in items
                 if item is not None
             ]
     finally:
-        store.close()
+        stores.milvus.close()
 
 
 def compact(settings: Settings) -> dict[str, Any]:
-    world, log = build_resources(settings), logging.getLogger("sweep")
-    return compact_files(world["postgres"].open(), world["storage"].open(), log).as_dict()
+    resources = build_resources(settings)
+    return compact_files(resources["postgres"].open(), resources["storage"].open(), LOG).as_dict()
 
 
 def flush(settings: Settings) -> None:
-    """Every collection of a server that runs. In a process of its own: clients of one address share a connection."""
+    """Flush every collection if the server runs. In its own process, as clients of one address share a connection."""
     if uri := running_milvus(settings.home):
         client = MilvusClient(uri, timeout=3)
         for name in ("dense_collection", "sparse_collection"):
@@ -157,7 +183,7 @@ def flush(settings: Settings) -> None:
 
 
 def twice(settings: Settings) -> dict[str, Any]:
-    """A sync that recovers, and one more, of which everything that it asks of Milvus and the embedder is counted."""
+    """Run a sync that recovers, then another one whose Milvus writes and embedded texts are counted."""
     started = time.monotonic()
     first = sync(settings)
     seconds = time.monotonic() - started
@@ -187,14 +213,14 @@ def _counted(method: Any, name: str, calls: Counter[str]) -> Any:
 
 
 def losing_a_reply(settings: Settings, name: str, nth: int) -> Any:
-    """A sync of which the reply to the nth request of a kind is lost after the server applied it."""
+    """Run a sync that loses the reply to the nth request of a kind, after the server has applied it."""
     method: Any = getattr(MilvusClient, name)
     calls = iter(range(1, 1_000_000))
 
     def losing(*arguments: Any, **options: Any) -> Any:
         answer = method(*arguments, **options)
         if next(calls) == nth:
-            raise MilvusException(message="the connection broke before the answer came")
+            raise MilvusException(message="the connection broke before the answer arrived")
         return answer
 
     setattr(MilvusClient, name, losing)
@@ -202,13 +228,13 @@ def losing_a_reply(settings: Settings, name: str, nth: int) -> Any:
 
 
 def one_upsert_at_a_time(settings: Settings) -> Any:
-    """Nothing is on its way to Milvus when this process halts between two upserts."""
-    writes.UPSERTS = vectors.BATCHES = 1
+    """Run a sync that has no request in flight to Milvus when it halts between two upserts."""
+    writes.UPSERTS = index.BATCHES = 1
     return sync(settings)
 
 
 def on_a_full_disk(settings: Settings) -> Any:
-    """No file of this process may grow beyond 4,000 bytes: the raw ones fit, Parquet does not."""
+    """Run a sync whose files may not grow beyond 4,000 bytes: raw files fit, Parquet files do not."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, resource.RLIM_INFINITY))
     return sync(settings)
 
@@ -217,6 +243,7 @@ WORK = {
     "sync": sync,
     "repair": repair,
     "rebuild": rebuild,
+    "publish": publish,
     "forget": forget,
     "compact": compact,
     "flush": flush,
@@ -231,7 +258,7 @@ WORK = {
 def run(
     answer: Connection, work: str, settings: Settings, fault: str = "", signal: str = "KILL"
 ) -> None:
-    """The body of a process. Sends ("done", result), ("failed", message) or ("broke", traceback), and the passages."""
+    """Body of a process. Sends ("done", result), ("failed", message) or ("broke", traceback), with the passages."""
     logging.disable(logging.CRITICAL)
     shrink_batches()
     os.environ["RAG_FAULT_SIGNAL"] = signal

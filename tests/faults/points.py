@@ -1,6 +1,6 @@
-"""Every fault point: its number in the protocol, its name in the code, where, and how often a sync passes it.
+"""Every fault point: its number in the protocol, its name in the code, its place, and how often the work passes it.
 
-`many`: three times and more, so that its first, middle and last passage are three cells of the sweep.
+`many` is three times or more: the first, middle and last passage are three cells of the sweep.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ class Point:
     number: int
     name: str
     where: str
-    passed: Literal["once", "twice", "many"] = "many"
-    by: Literal["sync", "repair", "rebuild", "forget", "compact", "milvus"] = "sync"
+    passages: Literal["once", "twice", "many"] = "many"
+    work: Literal["sync", "repair", "rebuild", "forget", "compact", "milvus"] = "sync"
 
 
 POINTS = (
-    Point(1, "entry-read", "source_documents: an entry was read, its record is not written"),
-    Point(2, "documents-written", "documents: a batch is written, before COMMIT"),
-    Point(3, "chunks-written", "document_chunks: a batch is written, before COMMIT"),
+    Point(1, "entry-read", "source_documents: after an entry is read, before its record is written"),
+    Point(2, "documents-written", "documents: after a batch is written, before COMMIT"),
+    Point(3, "chunks-written", "document_chunks: after a batch is written, before COMMIT"),
     Point(4, "chunks-committed", "document_chunks: after the COMMIT of chunks and outbox"),
-    Point(5, "texts-embedded", "chunk_embeddings: a batch is embedded, before Parquet"),
-    Point(6, "file-written", "files: the temporary file is written, before fsync"),
-    Point(7, "file-synced", "files: before the rename"),
-    Point(8, "file-renamed", "files: before the fsync of the folder"),
-    Point(9, "file-in-place", "chunk_embeddings: the file is durable, PostgreSQL does not know it"),
-    Point(10, "file-recorded", "chunk_embeddings: PostgreSQL knows the file"),
-    Point(11, "deletions-claimed", "outbox: a batch is claimed, Milvus is not asked yet"),
-    Point(12, "upsert-answered", "milvus: between two upserts"),
-    Point(13, "batch-upserted", "vectors: Milvus acknowledged a batch, PostgreSQL has no record"),
-    Point(14, "upsert-sent", "milvus: inside an upsert, the server dies and the client lives"),
-    Point(15, "batch-recorded", "vectors: a batch is recorded, before the next one"),
-    Point(16, "deletions-done", "outbox: Milvus acknowledged a deletion, before COMMIT"),
-    Point(17, "flush", "Milvus Lite: a step of a flush", by="milvus"),
-    Point(18, "maintenance", "Milvus Lite: a step of compaction or index build", by="milvus"),
-    Point(19, "collection-loaded", "publishing: a whole new collection, before the alias moves", "twice", "rebuild"),
-    Point(20, "alias-moved", "publishing: the alias moved, PostgreSQL does not know", "twice", "rebuild"),
-    Point(21, "collection-dropping", "publishing: Milvus dropped it, PostgreSQL knows it still", "twice", "rebuild"),
-    Point(22, "rebuild-batch", "rebuild: Milvus acknowledged a batch, before COMMIT", "many", "rebuild"),
-    Point(22, "forget-vectors", "forget: the rows are deleted from Milvus", "once", "forget"),
-    Point(22, "forget-drained", "forget: what the source owes to Milvus is done", "once", "forget"),
-    Point(22, "forget-rewritten", "forget: a file is written without the texts, before COMMIT", "many", "forget"),
-    Point(22, "forget-parquet", "forget: every file is rewritten, before the raw store", "once", "forget"),
-    Point(22, "compaction-written", "compaction: a file is written, before COMMIT", "once", "compact"),
-    Point(23, "deletions-allowed", "source_documents: the guard said yes, before deletions", "once"),
-    Point(24, "repair-planned", "repair: what is wrong is known", "once", "repair"),
-    Point(24, "repair-half-done", "repair: rows are voided or deleted, not written", "once", "repair"),
-    Point(24, "repair-done", "repair: all is written and compared, before it says so", "once", "repair"),
+    Point(5, "texts-embedded", "chunk_embeddings: after a batch is embedded, before Parquet"),
+    Point(6, "file-written", "files: after the temporary file is written, before fsync"),
+    Point(7, "file-synced", "files: after fsync, before the rename"),
+    Point(8, "file-renamed", "files: after the rename, before the fsync of the folder"),
+    Point(9, "file-in-place", "chunk_embeddings: after the file is durable, before PostgreSQL records it"),
+    Point(10, "file-recorded", "chunk_embeddings: after PostgreSQL records the file"),
+    Point(11, "deletions-claimed", "outbox: after a batch is claimed, before the request to Milvus"),
+    Point(12, "upsert-answered", "milvus: after an upsert, before the next one"),
+    Point(13, "batch-upserted", "vectors: after Milvus acknowledges a batch, before PostgreSQL records it"),
+    Point(14, "upsert-sent", "milvus: during an upsert; the server dies, the client lives"),
+    Point(15, "batch-recorded", "vectors: after a batch is recorded, before the next one"),
+    Point(16, "deletions-done", "outbox: after Milvus acknowledges a deletion, before COMMIT"),
+    Point(17, "flush", "Milvus Lite: at a step of a flush", work="milvus"),
+    Point(18, "maintenance", "Milvus Lite: at a step of a compaction or an index build", work="milvus"),
+    Point(19, "collection-loaded", "publishing: after a collection is filled, before the alias", "twice", "rebuild"),
+    Point(20, "alias-moved", "publishing: after the alias moves, before PostgreSQL records it", "twice", "rebuild"),
+    Point(21, "collection-dropping", "publishing: after Milvus drops it, before PostgreSQL does", "twice", "rebuild"),
+    Point(22, "rebuild-batch", "rebuild: after Milvus acknowledges a batch, before COMMIT", "many", "rebuild"),
+    Point(22, "forget-vectors", "forget: after the rows are deleted from Milvus", "once", "forget"),
+    Point(22, "forget-drained", "forget: after the outbox of the source is drained", "once", "forget"),
+    Point(22, "forget-rewritten", "forget: after a file is written without the texts, before COMMIT", "many", "forget"),
+    Point(22, "forget-parquet", "forget: after every file is rewritten, before the raw store", "once", "forget"),
+    Point(22, "compaction-written", "compaction: after a file is written, before COMMIT", "once", "compact"),
+    Point(23, "deletions-allowed", "source_documents: after the guard allows the deletions, before them", "once"),
+    Point(24, "repair-planned", "repair: after the findings are known", "once", "repair"),
+    Point(24, "repair-half-done", "repair: after rows are voided or deleted, before any is written", "once", "repair"),
+    Point(24, "repair-done", "repair: after all is written and compared, before the report", "once", "repair"),
 )  # fmt: skip

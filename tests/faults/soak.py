@@ -1,7 +1,7 @@
-"""Kills at random moments of random victims, with every invariant after each: `python -m tests.faults.soak`.
+"""Kills random victims at random moments and checks every invariant after each: `python -m tests.faults.soak`.
 
-`--rounds 1000 --minutes 60 --seed 1`: ends with whichever comes first. A round is made of seed and number alone; one
-that fails is printed with what was wrong, and the soak goes on in a new deployment. Exit code 1 if any failed.
+`--rounds 1000 --minutes 60 --seed 1`: ends after the rounds or the minutes. Seed and number determine a round. A failed
+round is printed with its error, and the soak continues in a new deployment. Exit code 1 if any round failed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import psutil
 from resources.embedded.process import ended
 from tests.faults.deployed import Deployed, deployed, finish
 
-#: Victims by weight. `all`: the step and both servers in one moment.
+#: Victim -> weight. `all`: the step and both servers at once.
 VICTIMS = {"step": 50, "milvus": 20, "postgres": 15, "all": 15}
 WORK = {"sync": 85, "repair": 15}
 
@@ -35,30 +35,30 @@ class Soak:
     recoveries: list[float] = field(default_factory=list)
     failed: list[int] = field(default_factory=list)
 
-    def round(self, made: Deployed, number: int, duration: float) -> None:
-        chance = random.Random(f"{self.seed}/{number}")
-        (work,) = chance.choices(list(WORK), list(WORK.values()))
-        (victim,) = chance.choices(list(VICTIMS), list(VICTIMS.values()))
-        moment = chance.uniform(0, duration)
-        # The generations are the round's too, so that a round can be run again alone.
-        made.generation = number
-        made.change()
-        process, receiver = made.start(work, milvus_timeout=3.0)
+    def round(self, deployment: Deployed, number: int, duration: float) -> None:
+        random_state = random.Random(f"{self.seed}/{number}")
+        (work,) = random_state.choices(list(WORK), list(WORK.values()))
+        (victim,) = random_state.choices(list(VICTIMS), list(VICTIMS.values()))
+        moment = random_state.uniform(0, duration)
+        # The round's number is also its generation, so that a single round can be repeated.
+        deployment.generation = number
+        deployment.change()
+        process, receiver = deployment.start(work, milvus_timeout=3.0)
         time.sleep(moment)
-        hit = victims(made, victim, process.pid)
+        processes = victims(deployment, victim, process.pid)
         alive = process.is_alive()
-        for each in hit:
-            each.kill()
-        assert all(ended(each, 10) for each in hit)
+        for target in processes:
+            target.kill()
+        assert all(ended(target, 10) for target in processes)
         end = finish(process, receiver)
-        assert end.said != "broke", end.result
+        assert end.outcome != "broke", end.result
         self.kills[f"{work} {victim}"] += alive
         self.missed += not alive
         started = time.monotonic()
-        made.up()
+        deployment.up()
         up = time.monotonic() - started
-        made.assert_no_lies()
-        self.recoveries.append(up + made.assert_heals())
+        deployment.assert_no_lies()
+        self.recoveries.append(up + deployment.assert_recovers())
 
     def report(self) -> dict[str, object]:
         ranks = quantiles(self.recoveries, n=100) if len(self.recoveries) > 1 else [0.0] * 99
@@ -74,22 +74,24 @@ class Soak:
         }
 
 
-def victims(made: Deployed, name: str, pid: int) -> list[psutil.Process]:
-    found: list[psutil.Process] = []
+def victims(deployment: Deployed, name: str, pid: int) -> list[psutil.Process]:
+    processes: list[psutil.Process] = []
     if name in ("step", "all") and psutil.pid_exists(pid):
-        found.append(psutil.Process(pid))
+        processes.append(psutil.Process(pid))
     if name in ("milvus", "all"):
-        found.append(made.server("milvus"))
+        processes.append(deployment.server("milvus"))
     if name in ("postgres", "all"):
-        postmaster = made.server("postgres")
-        found += [postmaster, *postmaster.children()]
-    return found
+        postmaster = deployment.server("postgres")
+        processes += [postmaster, *postmaster.children()]
+    return processes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--first", type=int, default=0, help="the first round: to run one again")
+    parser.add_argument(
+        "--first", type=int, default=0, help="number of the first round, to repeat a round"
+    )
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     options = parser.parse_args()
@@ -97,15 +99,15 @@ def main() -> None:
     number, last = options.first, options.first + options.rounds
     while number < last and time.monotonic() < until:
         with ExitStack() as stack:
-            made = stack.enter_context(deployed())
-            made.generation = number
-            made.change()
+            deployment = stack.enter_context(deployed())
+            deployment.generation = number
+            deployment.change()
             started = time.monotonic()
-            made.run("sync")
+            deployment.run("sync")
             duration = time.monotonic() - started
             while number < last and time.monotonic() < until:
                 try:
-                    soak.round(made, number, duration)
+                    soak.round(deployment, number, duration)
                 except AssertionError:
                     soak.failed.append(number)
                     print(

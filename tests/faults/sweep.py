@@ -1,9 +1,8 @@
-"""Each fault point × first, middle and last passage × who dies: the step, Milvus, PostgreSQL. See points.py.
+"""The sweep: each fault point × first, middle and last passage × victim (the step, Milvus, PostgreSQL). See points.py.
 
-The cells of the step and those of the servers are a test file each, so that they run side by side.
-
-A cell is a crash at one place. Each must prove that its victim died there; then nothing may have been claimed that is
-not so, the next sync must heal everything by itself, and one more must find nothing to do.
+A cell is one crash. It must prove that its victim died at its point. Then no acknowledged row may be missing, the next
+sync must repair everything automatically, and one more sync must find nothing to do. The cells of the step and those of
+the servers are two test modules, so that they run in parallel.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ from tests.faults.points import POINTS, Point
 VICTIMS = ("step", "milvus", "postgres")
 PASSAGES = {"once": ("first",), "twice": ("first", "last"), "many": ("first", "middle", "last")}
 
-#: Cells that cannot be, and why.
+#: Impossible cells, with the reason.
 LEFT_OUT = {
-    ("upsert-sent", "step"): "the point is that the client lives",
-    ("upsert-sent", "postgres"): "PostgreSQL takes no part; upsert-answered is the same moment",
+    ("upsert-sent", "step"): "the client must live at this point",
+    ("upsert-sent", "postgres"): "PostgreSQL takes no part; upsert-answered covers the same moment",
 }
 
-#: Not in the sweep: inside Milvus's own process (test_milvus_steps.py), and beside the syncs (test_other_faults.py).
+#: Work outside the sweep: inside the process of Milvus (test_milvus_steps.py), and compaction (test_other_faults.py).
 ELSEWHERE = ("milvus", "compact")
 
-#: With RAG_SWEEP=whole (as `make soak` has it) each passage has its cell. Else not so: in the steps before the vectors,
-#: where Milvus takes no part, its death at a later passage than the first, and no death at a middle one; PostgreSQL's
-#: at a middle passage nowhere. Each transaction of theirs is like the first and the last.
+#: With RAG_SWEEP=whole (as in `make soak`) each passage has its cells. Otherwise some later passages are left out, as
+#: every transaction there is like the first and the last: in the steps before the vectors, where Milvus takes no part,
+#: all middle passages, and the last ones for Milvus; in the other steps, the middle passages for PostgreSQL.
 WHOLE = os.environ.get("RAG_SWEEP") == "whole"
 BEFORE_VECTORS = range(1, 11)
 
-#: Milliseconds after an upsert was sent.
+#: Milliseconds from sending an upsert to the death of the server.
 INSIDE_AN_UPSERT = 2
 
 
@@ -49,8 +48,8 @@ class Cell:
         return f"{self.point.number}-{self.point.name}-{self.passage}-{self.victim}"
 
 
-def _adds(point: Point, passage: str, victim: str) -> bool:
-    """Whether a passage after the first is unlike those that are tried anyway."""
+def _is_distinct(point: Point, passage: str, victim: str) -> bool:
+    """Whether a passage after the first differs from the passages that are always tested."""
     if point.number in BEFORE_VECTORS:
         return passage == "last" and victim != "milvus"
     return passage == "last" or victim != "postgres"
@@ -59,11 +58,11 @@ def _adds(point: Point, passage: str, victim: str) -> bool:
 CELLS = [
     Cell(point, passage, victim)
     for point in POINTS
-    if point.by not in ELSEWHERE
-    for passage in PASSAGES[point.passed]
+    if point.work not in ELSEWHERE
+    for passage in PASSAGES[point.passages]
     for victim in VICTIMS
     if (point.name, victim) not in LEFT_OUT
-    if WHOLE or passage == "first" or _adds(point, passage, victim)
+    if WHOLE or passage == "first" or _is_distinct(point, passage, victim)
 ]
 
 
@@ -71,36 +70,36 @@ def cells_of(victim: str) -> list[Cell]:
     return [cell for cell in CELLS if cell.victim == victim]
 
 
-def assert_a_crash_leaves_work_never_a_lie(
-    crashed: Deployed, times: dict[str, int], cell: Cell
+def assert_recovery_from_a_crash(
+    deployment: Deployed, passages: dict[str, int], cell: Cell
 ) -> None:
-    crashed.change()
-    last = times[cell.point.name]
+    deployment.change()
+    last = passages[cell.point.name]
     nth = {"first": 1, "middle": (last + 1) // 2, "last": last}[cell.passage]
-    end = crash(crashed, cell, nth)
-    assert end.said in ("killed", "failed", "done"), end.result
-    crashed.assert_no_lies()
-    crashed.assert_heals()
-    if cell.point.by == "forget":
-        crashed.assert_forgets()
+    end = crash(deployment, cell, nth)
+    assert end.outcome in ("killed", "failed", "done"), end.result
+    deployment.assert_no_lies()
+    deployment.assert_recovers()
+    if cell.point.work == "forget":
+        deployment.assert_forgets()
 
 
-def crash(made: Deployed, cell: Cell, nth: int) -> Ended:
-    work = cell.point.by
+def crash(deployment: Deployed, cell: Cell, nth: int) -> Ended:
+    work = cell.point.work
     if cell.victim == "step":
-        end = made.run(work, f"{cell.point.name}:{nth}")
+        end = deployment.run(work, f"{cell.point.name}:{nth}")
         assert end.exit_code == -signal.SIGKILL, f"the step was not killed: {end}"
         return end
-    victim = made.server(cell.victim)  # pyright: ignore[reportArgumentType]
+    victim = deployment.server(cell.victim)  # pyright: ignore[reportArgumentType]
     fault = f"{cell.point.name}:{nth}:{victim.pid}"
     if cell.point.name == "upsert-sent":
         fault += f":{INSIDE_AN_UPSERT}"
-    # In the middle Milvus stays away until the step gave up; else it is back at once, as under a supervisor.
-    alone = cell.victim == "milvus" and cell.passage == "middle"
-    changes = {"milvus_timeout": 2.0} if alone else {}
-    process, receiver = made.start(work, fault, SIGNALS[cell.victim], **changes)
-    if cell.victim == "milvus" and not alone and wait_for_end(victim, process):
-        start_milvus(made.home)
+    # At the middle passage Milvus stays down until the step fails; else it restarts at once, as under a supervisor.
+    stays_down = cell.victim == "milvus" and cell.passage == "middle"
+    changes = {"milvus_timeout": 2.0} if stays_down else {}
+    process, receiver = deployment.start(work, fault, SIGNALS[cell.victim], **changes)
+    if cell.victim == "milvus" and not stays_down and wait_for_end(victim, process):
+        start_milvus(deployment.home)
     end = finish(process, receiver)
     assert ended(victim, 1), f"{cell.victim} was not killed: {end}"
     assert end.passages[cell.point.name] >= nth

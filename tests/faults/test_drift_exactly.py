@@ -1,4 +1,4 @@
-"""Each class of drift in each collection, made while an ingestion writes, is found exactly and mended in one repair.
+"""Drift of each class in each collection, made during an ingestion, is found exactly and repaired by one repair.
 
 The small form of tests/benchmarks/drift.py.
 """
@@ -9,7 +9,7 @@ from tests.benchmarks.drift import CLASSES, KINDS, prove
 from tests.benchmarks.rag_command import fresh_home
 
 
-def test_drift_made_during_an_ingestion_is_found_exactly_and_mended() -> None:
+def test_drift_made_during_an_ingestion_is_found_exactly_and_repaired() -> None:
     with fresh_home() as home:
         proof = prove(home, documents=100, others=40, each=20)
     assert proof.rows == 100 * 12

@@ -1,4 +1,4 @@
-"""Points 17 and 18: Milvus Lite dies at a step of a flush, of a compaction or of an index build, from within."""
+"""Points 17 and 18: Milvus Lite kills itself at a step of a flush, a compaction or an index build."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resources.embedded.process import ended
 from resources.embedded.stack import start_milvus
 from tests.faults.deployed import Deployed, deployed
 
-#: Flushes until a compaction is due (four files of a size), and some more.
+#: Maximum flushes: a compaction is due after four files of one size, so this is more than enough.
 ROUNDS = 12
 
 FAULTS = [
@@ -28,31 +28,32 @@ FAULTS = [
 
 
 @pytest.fixture(scope="module")
-def crashed() -> Iterator[Deployed]:
-    with deployed() as made:
-        yield made
+def deployment() -> Iterator[Deployed]:
+    with deployed() as deployment:
+        yield deployment
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_milvus_dies_at_a_step_of_its_own_work(
-    crashed: Deployed, monkeypatch: pytest.MonkeyPatch, fault: str
+    deployment: Deployed, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    # Stopped in order: a server that was killed flushes as it starts, and would die before it serves.
-    crashed.up()
-    stop_milvus(crashed.home, 30)
+    # A regular stop: a killed server flushes at its next start and would die before it serves.
+    deployment.up()
+    stop_milvus(deployment.home, 30)
     with monkeypatch.context() as environment:
         environment.setenv("PYTHONPATH", str(Path(__file__).parent / "milvus_steps"))
         environment.setenv("RAG_SERVER_FAULT", fault)
-        start_milvus(crashed.home)
-    server = crashed.server("milvus")
+        start_milvus(deployment.home)
+    server = deployment.server("milvus")
     for _ in range(ROUNDS):
-        crashed.change()
-        crashed.run("sync", milvus_timeout=3.0)
+        deployment.change()
+        deployment.run("sync", milvus_timeout=3.0)
         if not ended(server, 0):
-            crashed.run("flush")  # as the server does by itself once it has been idle
+            # An idle server would flush automatically.
+            deployment.run("flush")
             time.sleep(0.05)
         if ended(server, 0.2 if fault.startswith("maintenance") else 0):
             break
-    assert ended(server, 1), "it never came to that step"
-    crashed.assert_no_lies()
-    crashed.assert_heals()
+    assert ended(server, 1), f"Milvus never reached {fault}"
+    deployment.assert_no_lies()
+    deployment.assert_recovers()

@@ -1,7 +1,7 @@
-"""Edits, crashes, repairs and changes of the model in any order, against the real stores and a model in memory.
+"""Edits, crashes, repairs and model changes in any order, on the real stores, compared with a model in memory.
 
-RAG_STATEFUL="examples,steps" (default 2,10; the long form is 1000,50). After every step but a crash the
-stores must hold what the model says; after a crash, one sync later.
+RAG_STATEFUL="examples,steps" (default 2,10; the long form is 1000,50). After every step the stores must match the
+model; after a crash, one sync later.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from resources import fault_injection
-from tests.conftest import World, _empty
 from tests.faults.points import POINTS
-from tests.operations.test_repair import repair
 from tests.support.embedders import CountingEmbedder
+from tests.support.operations import repair
 from tests.support.oracle import disagreements
+from tests.support.world import World, empty_stores
 
 EXAMPLES, STEPS = map(int, os.environ.get("RAG_STATEFUL", "2,10").split(","))
 KEYS = [f"{n}.md" for n in range(4)]
-IN_A_SYNC = [point.name for point in POINTS if point.by == "sync"]
+SYNC_POINTS = [point.name for point in POINTS if point.work == "sync"]
 
 
 class OtherEmbedder(CountingEmbedder):
-    """Another model: other vectors of the same texts."""
+    """Another model: other vectors for the same texts."""
 
     texts = 0
 
@@ -39,11 +39,11 @@ MODELS = [CountingEmbedder, OtherEmbedder]
 
 
 class Crash(BaseException):
-    """What no handler of the product may catch: everything after it does not happen."""
+    """Simulates a crash: no handler of the product may catch it, so nothing after it happens."""
 
 
 def text_of(topic: int, version: int) -> str:
-    """Six paragraphs of which a version changes one: most chunks stay."""
+    """Six paragraphs. A version changes one of them, so most chunks stay."""
     paragraphs = [
         f"Paragraph {n} of hall {topic} tells of the {n * 7} instruments that stand there, "
         f"made in the year {1600 + topic + n + (version if n == 3 else 0)}. " * 6
@@ -60,7 +60,8 @@ class Sync(RuleBasedStateMachine):
         super().__init__()
         self.world = type(self).new_world()  # pyright: ignore[reportAttributeAccessIssue]
         self.world.add()
-        self.files: dict[str, tuple[int, int]] = {}  # key -> topic and version
+        # Key -> topic and version.
+        self.files: dict[str, tuple[int, int]] = {}
         self.history: dict[str, list[tuple[int, int]]] = {}
         self.epoch = 0
         self.embedded: dict[type, set[str]] = {model: set() for model in MODELS}
@@ -70,14 +71,14 @@ class Sync(RuleBasedStateMachine):
 
     def _use(self, model: type[CountingEmbedder]) -> None:
         self.model = model
-        self.at_work = self.world.configured(embedder=f"{model.__module__}:{model.__name__}")
+        self.current = self.world.configured(embedder=f"{model.__module__}:{model.__name__}")
 
     def _put(self, key: str, content: tuple[int, int]) -> None:
         self.files[key] = content
         self.history.setdefault(key, []).append(content)
         self.world.write({key: text_of(*content)})
 
-    # What users do -----------------------------------------------------------------------------------------------
+    # Actions of users --------------------------------------------------------------------------------------------
 
     @rule(key=st.sampled_from(KEYS), topic=st.integers(0, 3))
     def add_or_replace(self, key: str, topic: int) -> None:
@@ -115,22 +116,25 @@ class Sync(RuleBasedStateMachine):
         (self.world.folder / "docs" / key).unlink()
         self.sync()
         texts = self.model.texts
-        hits = self.at_work.searcher().search(text_of(*self.history[key][-1])[:200], k=20)
-        self.model.texts = texts  # a query is no document
+        hits = self.current.search(text_of(*self.history[key][-1])[:200], k=20)
+        # The query is not one of the documents' texts.
+        self.model.texts = texts
         assert {hit.key for hit in hits} <= set(self.files)
 
     @rule()
     def change_model(self) -> None:
         (other,) = (model for model in MODELS if model is not self.model)
         self._use(other)
-        self.sync()
+        self.current.sync()
+        self.current.publish()
+        self.verify()
 
-    # What befalls them -------------------------------------------------------------------------------------------
+    # Faults ------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.files)
     @rule(
         data=st.data(),
-        point=st.sampled_from(IN_A_SYNC),
+        point=st.sampled_from(SYNC_POINTS),
         nth=st.integers(1, 2),
         version=st.integers(4, 6),
     )
@@ -149,24 +153,25 @@ class Sync(RuleBasedStateMachine):
         fault_injection.arm("crash:0")
         fault_injection._pass = die
         try:
-            self.at_work.sync()
+            self.current.sync()
         except Crash:
             pass
-        except BaseException as error:  # Dagster wraps what a step raised
+        except BaseException as error:
+            # Dagster wraps the exceptions of a step.
             assert "Crash" in repr(error) or isinstance(error.__cause__, Crash), error
         finally:
             type(self).tried += 1
             type(self).died += passed >= nth
             fault_injection._pass = armed
             fault_injection.arm("")
-        # What was embedded and not yet in Parquet is embedded again, and nothing else.
-        self.at_work.sync()
+        # Texts that were embedded but not yet in Parquet are embedded again, and no others.
+        self.current.sync()
         self.model.texts = min(self.model.texts, self._texts())
         self.verify()
 
     @precondition(lambda self: self.history)
     @rule(number=st.integers(0, 5), kind=st.sampled_from(["dense", "sparse"]))
-    def meddle_and_repair(self, number: int, kind: str) -> None:
+    def damage_and_repair(self, number: int, kind: str) -> None:
         client = self.world.store.client
         rows = client.query(f"{kind}_collection", filter='id >= ""', output_fields=["*"], limit=100)
         if not rows:
@@ -178,23 +183,25 @@ class Sync(RuleBasedStateMachine):
             client.upsert(f"{kind}_collection", [row | {"row_fingerprint": "0" * 32}])
         else:
             client.upsert(f"{kind}_collection", [row | {"id": f"{uuid.uuid4()}_{kind}"}])
-        # Acknowledgements younger than a second are not held against a scan.
+        # A scan ignores acknowledgements that are younger than a second.
         self.world.connection.execute(
             "UPDATE vector_rows SET acknowledged_at = acknowledged_at - interval '1 minute'"
         )
-        assert repair(self.at_work)["clean"]
+        assert repair(self.current)["clean"]
         self.verify()
 
-    # What must hold ----------------------------------------------------------------------------------------------
+    # Invariants -------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        self.at_work.sync()
+        self.current.sync()
         self.verify()
 
     def verify(self) -> None:
         connection = self.world.connection
-        held = connection.execute("SELECT source_key, indexing_status FROM documents").fetchall()
-        assert dict(held) == dict.fromkeys(self.files, "completed")
+        statuses = connection.execute(
+            "SELECT source_key, indexing_status FROM documents"
+        ).fetchall()
+        assert dict(statuses) == dict.fromkeys(self.files, "completed")
         if self.files:
             settings = self.world.settings
             assert disagreements(settings.postgres_url, settings.milvus_uri) == []
@@ -205,21 +212,22 @@ class Sync(RuleBasedStateMachine):
             "SELECT count(*) FROM vector_rows WHERE epoch > (SELECT max(epoch) FROM partition_writers)"
         )
         assert stale == 0
-        assert self.model.texts <= self._texts()  # each text once
+        # Each text is embedded once.
+        assert self.model.texts <= self._texts()
 
     def _texts(self) -> int:
-        """How many texts there have been for this model."""
+        """The number of texts that there have ever been for this model."""
         hashes = self.world.connection.execute("SELECT DISTINCT text_hash FROM document_chunks")
         self.embedded[self.model] |= {text for (text,) in hashes}
         return len(self.embedded[self.model])
 
 
-def test_any_order_of_events_leaves_what_the_model_says(world: World) -> None:
+def test_the_stores_match_the_model_after_any_order_of_events(world: World) -> None:
     numbers = count()
 
     def new_world() -> World:
         number = next(numbers)
-        _empty(world.connection, world.store)
+        empty_stores(world.connection, world.store)
         folder = world.folder / str(number)
         fresh = world.configured(storage_url=f"{world.settings.storage_url}-{number}")
         return World(fresh.settings, folder, world.instance, world.connection)
@@ -242,4 +250,5 @@ def test_any_order_of_events_leaves_what_the_model_says(world: World) -> None:
             print_blob=True,
         ),
     )
-    assert Machine.died or Machine.tried < 6  # the points are where a sync passes
+    # Syncs pass the fault points.
+    assert Machine.died or Machine.tried < 6

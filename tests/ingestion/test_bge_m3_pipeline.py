@@ -1,4 +1,4 @@
-"""A tiny BGE-M3 of the real shape, through the whole pipeline: what Milvus holds is what FlagEmbedding says."""
+"""A tiny BGE-M3 of the real shape in the whole pipeline: the vectors in Milvus are those of FlagEmbedding."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rag_assets.assets import chunk_embeddings
-from tests.conftest import World
-from tests.ingestion.test_sync import ENGLISH, JAPANESE, PERSIAN, assert_equal
+from rag_assets.ingestion import embed
+from tests.support.stored import assert_consistent
+from tests.support.texts import ENGLISH, JAPANESE, PERSIAN
 from tests.support.tiny_bge_m3 import MAX_LENGTH, make_tiny_bge_m3
+from tests.support.world import World
 
-if find_spec("FlagEmbedding") is None:  # an import would cost each test process seconds
+# An import would cost each test process seconds.
+if find_spec("FlagEmbedding") is None:
     pytest.skip("the extra bge-m3 is not installed: make test installs it", allow_module_level=True)
 
 
@@ -28,8 +30,8 @@ def test_vectors_in_milvus_are_those_of_flag_embedding(
 ) -> None:
     from FlagEmbedding import BGEM3FlagModel
 
-    monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1)
-    monkeypatch.setattr(chunk_embeddings, "FILE_SECONDS", 0)
+    monkeypatch.setattr(embed, "CALL_CHARS", 1)
+    monkeypatch.setattr(embed, "FILE_SECONDS", 0)
 
     world = world.configured(
         embedder="bge-m3",
@@ -42,13 +44,14 @@ def test_vectors_in_milvus_are_those_of_flag_embedding(
     world.write({"en.md": ENGLISH, "ja.md": JAPANESE, "fa.md": PERSIAN})
     world.add()
     (embedded,) = world.run("sync_source").asset_materializations_for_node("chunk_embeddings")
-    assert_equal(world, ("dense", "sparse", "multi"))
+    assert_consistent(world, ("dense", "sparse", "multi"))
 
     chunks = world.connection.execute("SELECT id::text, content FROM document_chunks").fetchall()
     numbers: Any = {name: value.value for name, value in embedded.metadata.items()}
     assert numbers["tokens"] > len(chunks) and numbers["truncated"] == 0
-    assert numbers["tokens_per_second"] > 0 and numbers["padding_share"] == 0  # one text a call
-    # A file that is due is closed after a call, not at the end.
+    # Without padding, because each call has one text.
+    assert numbers["tokens_per_second"] > 0 and numbers["padding_share"] == 0
+    # A file that is due is closed after a call, not at the end of the run.
     assert world.one("SELECT count(*) FROM embedding_files") == len({text for _, text in chunks})
 
     expected: Any = BGEM3FlagModel(str(model), use_fp16=False, devices="cpu").encode(
@@ -76,4 +79,4 @@ def test_vectors_in_milvus_are_those_of_flag_embedding(
         np.testing.assert_allclose([vectors[row_id] for row_id in ids], tokens, atol=1e-5)
         assert not client.get("multi_collection", [f"{chunk}_multi_{len(tokens):05d}"])
 
-    assert world.searcher().search("observatory opens at nine", k=3, mode="multi")
+    assert world.search("observatory opens at nine", k=3, mode="multi")

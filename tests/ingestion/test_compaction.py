@@ -1,4 +1,4 @@
-"""Compaction: many small files become one, nothing is embedded again, and whoever reads or writes meanwhile goes on."""
+"""Compaction: many small files become one, nothing is embedded again, and concurrent readers and writers continue."""
 
 from __future__ import annotations
 
@@ -7,84 +7,61 @@ from typing import Any
 
 import pytest
 
-from rag_assets.assets import chunk_embeddings
-from rag_assets.ingestion import compaction
+from rag_assets.ingestion import compaction, embed
 from resources.embedding_files import EmbeddingReader, dense_rows
 from resources.errors import StoreUnavailable
 from resources.postgres.vectors.compaction import COMPACTION, count_live, plan_compaction
-from tests.conftest import World
-from tests.ingestion.test_sync import assert_equal, long_text
-from tests.operations.test_erasure import ask, finish, stored_texts
 from tests.support.embedders import CountingEmbedder
+from tests.support.operations import compact, finish_forgetting, request_to_forget
+from tests.support.stored import assert_consistent, embedded_texts, embedding_places, texts_of
+from tests.support.texts import long_text
+from tests.support.world import World
 
 
-def compact(world: World) -> dict[str, Any]:
-    """The metadata of a materialization."""
-    result = world.run("compact_embeddings", None)
-    (made,) = [event for event in result.all_events if event.is_step_materialization]
-    metadata = made.step_materialization_data.materialization.metadata
-    return {name: value.value for name, value in metadata.items()}
-
-
-def places(world: World) -> dict[str, tuple[str, int]]:
-    """text -> where its embedding is."""
-    rows = world.connection.execute(
-        """SELECT e.text_hash::text, f.path, e.row_index FROM embeddings e
-           JOIN embedding_files f ON f.id = e.file_id"""
-    )
-    return {text: (path, row) for text, path, row in rows}
-
-
-def vectors(world: World, at: dict[str, tuple[str, int]]) -> dict[str, bytes]:
+def read_vectors(world: World, places: dict[str, tuple[str, int]]) -> dict[str, bytes]:
+    """text hash -> the bytes of its dense vector, read from its place."""
     reader = EmbeddingReader(world.resources["storage"].open(), "dense")
     return {
-        text: dense_rows(reader.read(path, [row])).tobytes() for text, (path, row) in at.items()
+        text: dense_rows(reader.read(path, [row])).tobytes() for text, (path, row) in places.items()
     }
 
 
-def texts_of(world: World, key: str = "%") -> set[str]:
-    rows = world.connection.execute(
-        """SELECT c.text_hash::text FROM document_chunks c JOIN documents d ON d.id = c.document_id
-           WHERE d.source_key LIKE %s""",
-        [key],
-    )
-    return {text for (text,) in rows}
-
-
-def on_disk(world: World) -> set[str]:
+def files_on_disk(world: World) -> set[str]:
     root = Path(world.settings.storage_url)
     return {path.relative_to(root).as_posix() for path in root.glob("embeddings/**/*.*")}
 
 
 @pytest.fixture
 def synced(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Several files of a few rows each; the texts of one document are no chunk's any more."""
-    monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1_500)
-    monkeypatch.setattr(chunk_embeddings, "FILE_BYTES", 1)
+    """Several files of a few rows each; no chunk has the texts of one document any more."""
+    monkeypatch.setattr(embed, "CALL_CHARS", 1_500)
+    monkeypatch.setattr(embed, "FILE_BYTES", 1)
     world = world.configured(embedder="tests.support.embedders:CountingEmbedder")
     world.write({f"{n}.md": long_text(f"town {n}", 4) for n in range(5)})
     world.add()
     world.sync()
     world.connection.execute("DELETE FROM documents WHERE source_key = '1.md'")
-    assert count_live(world.connection).live_share == 1  # it may come back
+    # They count as live for a month: the document may return.
+    assert count_live(world.connection).live_share == 1
     world.connection.execute("UPDATE former_texts SET since = since - interval '31 days'")
     return world
 
 
 def test_small_files_become_one_without_a_model_call(synced: World) -> None:
     world, texts = synced, CountingEmbedder.texts
-    before, old = places(world), on_disk(world)
+    before, old = embedding_places(world), files_on_disk(world)
     live = texts_of(world)
-    expected = vectors(world, before)
+    expected = read_vectors(world, before)
     assert len(old) > 3 and live < set(before)
 
     report = compact(world)
 
-    after = places(world)
+    after = embedding_places(world)
     assert set(after) == live
     assert len({path for path, _ in after.values()}) == 1
-    assert vectors(world, after) == {text: expected[text] for text in live}
-    assert vectors(world, before) == expected  # for readers that know the old places
+    assert read_vectors(world, after) == {text: expected[text] for text in live}
+    # Readers that know the old places can still read them.
+    assert read_vectors(world, before) == expected
     assert (
         report["files_before"] == report["files_compacted"] == report["files_waiting"] == len(old)
     )
@@ -92,56 +69,58 @@ def test_small_files_become_one_without_a_model_call(synced: World) -> None:
     assert report["texts_dropped"] == len(before) - len(live)
     assert report["live_share_before"] == round(len(live) / len(before), 4)
     assert report["live_share"] == 1
-    (new,) = on_disk(world) - old
+    (new,) = files_on_disk(world) - old
     assert report["bytes_after"] == (Path(world.settings.storage_url) / new).stat().st_size
     assert not any(plan["inserted"] for plan in world.sync().values())
     assert CountingEmbedder.texts == texts
-    assert_equal(world)
+    assert_consistent(world)
 
     again = compact(world)
     assert again["files_compacted"] == again["files_written"] == again["texts_dropped"] == 0
-    assert places(world) == after
+    assert embedding_places(world) == after
 
-    assert on_disk(world) == {*old, new}
+    assert files_on_disk(world) == {*old, new}
     world.connection.execute("UPDATE embedding_files SET retired_at = retired_at - interval '25 h'")
     world.sync()
-    assert on_disk(world) == {new}
+    assert files_on_disk(world) == {new}
     assert world.one("SELECT count(*) FROM embedding_files") == 1
 
 
-def test_what_happens_during_a_compaction_is_kept(
+def test_changes_during_a_compaction_are_kept(
     synced: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the copying and its record: an edit, a deletion, a repair that embeds a file again, and a forgetting."""
+    """Between the copy and its record: an edit, a deletion, a repair that embeds a file again, and an erasure."""
     world = synced.configured(lock_timeout=0)
-    write, own = compaction.write_tables, set()
+    write, erased = compaction.write_tables, set()
     lost = world.one("SELECT path FROM embedding_files ORDER BY created_at DESC LIMIT 1")
 
-    def meanwhile(*arguments: Any) -> Any:
+    def write_and_change(*arguments: Any) -> Any:
         written = write(*arguments)
-        if not own:
-            own.update(texts_of(world, "3.md"))
+        if not erased:
+            erased.update(texts_of(world, "3.md"))
             world.write({"0.md": long_text("town 0", 5)})
             world.connection.execute("DELETE FROM documents WHERE source_key = '2.md'")
             (Path(world.settings.storage_url) / lost).unlink()
             world.run("repair_drift")
-            ask(world, "3.md")
+            request_to_forget(world, "3.md")
             with pytest.raises(StoreUnavailable, match=COMPACTION):
-                finish(world, "3.md")
+                finish_forgetting(world, "3.md")
         return written
 
-    monkeypatch.setattr(compaction, "write_tables", meanwhile)
+    monkeypatch.setattr(compaction, "write_tables", write_and_change)
     compact(world)
-    assert own <= stored_texts(world)  # in the new file, and in those that it replaced
-    assert finish(world, "3.md")["verified"]
-    assert not own & stored_texts(world)
+    # In the new file, and in those that it replaced.
+    assert erased <= embedded_texts(world)
+    assert finish_forgetting(world, "3.md")["verified"]
+    assert not erased & embedded_texts(world)
     world.sync()
-    assert_equal(world)
+    assert_consistent(world)
 
 
-def test_what_is_written_anew_is_small_or_mostly_dead_and_of_one_model(world: World) -> None:
-    """Of 64 bytes: neither a large live file nor a single small one is; a batch fills one file."""
-    files = [  # model, bytes, rows, live
+def test_rewritten_files_are_small_or_mostly_dead_and_of_one_model(world: World) -> None:
+    """With files of 64 bytes. A large live file and a single small one stay; a batch fills one file."""
+    # (model, bytes, rows, live rows)
+    files = [
         *(("a", 20, 10, 10) for _ in range(7)),
         ("a", 64, 10, 6),
         ("a", 64, 10, 4),
@@ -155,7 +134,7 @@ def test_what_is_written_anew_is_small_or_mostly_dead_and_of_one_model(world: Wo
              now() + make_interval(secs => n) AS created_at, size AS byte_count, rows AS row_count, live, 0 AS dead,
              size * live / rows AS live_bytes
            FROM unnest(%s::text[], %s::bigint[], %s::int[], %s::bigint[]) WITH ORDINALITY
-             AS given(model, size, rows, live, n)""",
+             AS listed(model, size, rows, live, n)""",
         [list(column) for column in zip(*files)],
     )
     plan_compaction(world.connection, target_bytes=64)

@@ -1,4 +1,4 @@
-"""A source that suddenly lists much less is not emptied until a person says so."""
+"""A source that suddenly lists far fewer documents is not emptied until a person accepts the deletions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import shutil
 import dagster as dg
 import pytest
 
-from rag_assets.assets.source_documents import GuardResource, check_deletions
+from rag_assets.ingestion.fetch import check_deletions
+from rag_assets.pipeline.limits import DeletionLimits
 from resources.errors import DeletionGuard
-from tests.conftest import World
 from tests.support.oracle import disagreements
+from tests.support.world import World
 
 ACCEPT = {"source_documents": {"accept_deletions": True}}
 
@@ -18,27 +19,31 @@ ACCEPT = {"source_documents": {"accept_deletions": True}}
 @pytest.mark.parametrize(
     ("listed", "gone", "recorded", "stops"),
     [
-        (0, 1, 1, True),  # lists nothing
-        (0, 0, 0, False),  # never listed anything
-        (80, 20, 100, False),  # not more than 20 documents
+        # Lists nothing; never listed anything.
+        (0, 1, 1, True),
+        (0, 0, 0, False),
+        # Not more than 20 documents; more.
+        (80, 20, 100, False),
         (79, 21, 100, True),
-        (895, 105, 1000, False),  # not more than a fifth
+        # Not more than a fifth; more.
+        (895, 105, 1000, False),
         (10, 201, 1000, True),
-        (1000, 900, 1000, True),  # everything renamed: as many as before, but not the same
+        # All renamed: as many as before, but others.
+        (1000, 900, 1000, True),
     ],
 )
 def test_the_guard_stops_at_its_limits(listed: int, gone: int, recorded: int, stops: bool) -> None:
-    guard = GuardResource()
+    limits = DeletionLimits()
     if stops:
         with pytest.raises(
             DeletionGuard, match=rf"{gone} of the {recorded}.*rag ingest docs --accept-deletions"
         ):
-            check_deletions("docs", guard, listed, gone, recorded)
+            check_deletions("docs", limits, listed, gone, recorded)
     else:
-        check_deletions("docs", guard, listed, gone, recorded)
+        check_deletions("docs", limits, listed, gone, recorded)
 
 
-def test_an_emptied_folder_deletes_nothing_until_it_is_accepted(world: World) -> None:
+def test_an_emptied_folder_deletes_nothing_until_a_person_accepts_it(world: World) -> None:
     root = world.write(
         {f"{n}.md": f"# Town {n}\n\nThe tower of town {n} has {n * 7} steps.\n" for n in range(5)}
     )
@@ -51,7 +56,7 @@ def test_an_emptied_folder_deletes_nothing_until_it_is_accepted(world: World) ->
     assert world.one("SELECT count(*) FROM documents") == 5
     assert world.one("SELECT sync_status FROM sources") == "failed"
     assert "5 of the 5" in world.one("SELECT last_error FROM sources")
-    assert len(world.searcher().search("tower", k=10)) == 5
+    assert len(world.search("tower", k=10)) == 5
 
     world.run("sync_source", ops=ACCEPT)
     assert world.one("SELECT count(*) FROM documents") == 0
@@ -59,7 +64,7 @@ def test_an_emptied_folder_deletes_nothing_until_it_is_accepted(world: World) ->
     assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
 
 
-def test_a_folder_that_is_not_there_is_not_an_empty_one(world: World) -> None:
+def test_a_missing_folder_is_not_an_empty_one(world: World) -> None:
     root = world.write({"a.md": "# A\n\nThe only document of this source.\n"})
     world.add()
     world.sync()

@@ -1,4 +1,4 @@
-"""Files that break parsers: a sync reads each of them or says why not, within time and memory, and goes on."""
+"""Files that break parsers: a sync reads each or records why it cannot, within its limits, and continues."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.conftest import World
+from tests.support.world import World
 
-#: So long that it takes longer than the limit below.
+#: Parsing takes longer than the limit below.
 PAGE = f"<html><body><h1>A page</h1>{'<p>Its text is read by a worker process.</p>' * 20_000}</body></html>"
 
 
@@ -29,22 +29,24 @@ def test_a_document_over_a_limit_fails_alone_and_is_read_under_another(world: Wo
         "failed": 1,
     }
     assert "longer than 0.005 s" in (reason(world, "page.html") or "")
-    assert strict.sync()["documents"]["failed"] == 0  # known, and not tried again
+    # Recorded, and not tried again under the same limit.
+    assert strict.sync()["documents"]["failed"] == 0
     assert world.sync()["documents"]["replaced"] == 1
     assert reason(world, "page.html") is None
     assert world.failed_checks() == {}
 
 
-def test_hostile_files_are_read_or_refused_with_a_reason(world: World, shared_data: Path) -> None:
+def test_each_hostile_file_is_read_or_fails_with_a_reason(world: World, shared_data: Path) -> None:
     root = shared_data / "hostile"
-    # Not what is merely large, nine of ten chunks: its parsing has a test of its own.
+    # Without the merely large files, nine of ten chunks: another test parses them.
     files = sum(path.is_file() for path in root.rglob("*") if path.parent.name != "huge")
     world.folder.mkdir(parents=True, exist_ok=True)
     (world.folder / "docs").symlink_to(root)
     world.add(exclude=["huge/*"])
     started = time.monotonic()
     plan = world.sync()["documents"]
-    assert time.monotonic() - started < 120  # 15 s; more only where others use the machine
+    # It takes 15 s on an idle machine.
+    assert time.monotonic() - started < 120
     assert psutil.Process().memory_info().rss < 2 * 2**30
     assert plan["inserted"] + plan["failed"] == files
     assert plan["inserted"] >= 0.7 * files
@@ -52,10 +54,10 @@ def test_hostile_files_are_read_or_refused_with_a_reason(world: World, shared_da
         "SELECT source_key, error_message FROM documents WHERE processing_status = 'failed'"
     ).fetchall()
     assert len(reasons) == plan["failed"]
-    for key, said in reasons:
-        assert said and "Error" not in said and "\n" not in said, (key, said)
-    refused = {key for key, _ in reasons}
-    assert {key for key in refused if key.startswith(("archive", "pdf-encrypted"))} >= {
+    for key, message in reasons:
+        assert message and "Error" not in message and "\n" not in message, (key, message)
+    failed = {key for key, _ in reasons}
+    assert {key for key in failed if key.startswith(("archive", "pdf-encrypted"))} >= {
         "archive-bomb/droste.zip",
         "archive/multiple.gz",
         "pdf-encrypted/aes-256.pdf",

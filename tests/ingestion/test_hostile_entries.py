@@ -1,4 +1,4 @@
-"""What a source, a table or a disk holds that nobody should have put there: one document fails, nothing stops."""
+"""Invalid contents of a source, a table or a disk: one document fails, the others continue."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from rag_assets.assets import chunk_embeddings
 from rag_assets.deployment import failures
-from rag_assets.ingestion.garbage import drain_removed_sources
+from rag_assets.ingestion import embed
+from rag_assets.ingestion.outbox import drain_removed_sources
 from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError
 from resources.milvus import writes
 from resources.sources.envelope import wrap
-from tests.conftest import World
-from tests.ingestion.test_sync import ENGLISH, JAPANESE, assert_equal, long_text
 from tests.support.servers import Web
+from tests.support.stored import assert_consistent
+from tests.support.texts import ENGLISH, JAPANESE, long_text
+from tests.support.world import World
 
 
-def documents(world: World) -> dict[str, str | None]:
+def document_errors(world: World) -> dict[str, str | None]:
+    """key -> error message of every document."""
     return dict(
         world.connection.execute("SELECT source_key, error_message FROM documents").fetchall()
     )
 
 
-def test_rows_that_no_table_or_json_can_hold(world: World) -> None:
+def test_rows_with_values_that_postgresql_cannot_store(world: World) -> None:
     rows = [
         {"id": "k" * 1500, "text": ""},
         {"id": "endless", "text": ENGLISH, "meta": {"most": 1e999, "least": [-1e999]}},
@@ -38,27 +40,27 @@ def test_rows_that_no_table_or_json_can_hold(world: World) -> None:
     config = {"path": str(path), "key": "id", "text": "text", "metadata": ["meta"]}
     world.register("docs", "jsonl", config)
     world.sync()
-    found = documents(world)
-    assert found["k" * 1500] and found["endless"] is None
+    errors = document_errors(world)
+    assert errors["k" * 1500] and errors["endless"] is None
     assert world.one("SELECT metadata->'meta' FROM documents WHERE source_key = 'endless'") == {
         "most": None,
         "least": [None],
     }
-    assert_equal(world)
+    assert_consistent(world)
 
 
-def test_a_file_does_not_say_what_its_source_says(world: World) -> None:
+def test_a_file_cannot_forge_the_metadata_of_its_source(world: World) -> None:
     forged = wrap(b"Not by Ada at all, this text.", {"author": "Ada"})
     broken = forged[:20]
     world.write({"forged.txt": forged, "broken.txt": broken, "good.md": ENGLISH})
     world.add()
     world.sync()
-    assert set(documents(world)) == {"forged.txt", "broken.txt", "good.md"}
+    assert set(document_errors(world)) == {"forged.txt", "broken.txt", "good.md"}
     assert world.one("SELECT count(*) FROM documents WHERE author IS NOT NULL") == 0
-    assert_equal(world)
+    assert_consistent(world)
 
 
-def test_what_postgres_refuses_is_the_failure_of_its_source(world: World) -> None:
+def test_a_document_that_postgresql_rejects_fails_its_source(world: World) -> None:
     world.write({"a.md": "# bad\n\nA text."})
     world.add()
     world.connection.execute("ALTER TABLE documents ADD CONSTRAINT t CHECK (title <> 'bad')")
@@ -72,7 +74,7 @@ def test_what_postgres_refuses_is_the_failure_of_its_source(world: World) -> Non
     ).fetchall()[0]
     assert status == "failed" and "PostgreSQL refused" in reason
     world.sync()
-    assert_equal(world)
+    assert_consistent(world)
 
 
 def test_a_document_deleted_in_sql_stays_away_when_its_page_fails_once(
@@ -88,10 +90,10 @@ def test_a_document_deleted_in_sql_stays_away_when_its_page_fails_once(
     world.sync()
     web.fault = None
     world.sync()
-    assert [key[-2:] for key in documents(world)] == ["/b"]
+    assert [key[-2:] for key in document_errors(world)] == ["/b"]
 
 
-def test_a_damaged_page_of_a_parquet_file_is_said_with_what_mends_it(
+def test_a_damaged_page_of_a_parquet_file_is_reported_with_the_command_that_repairs_it(
     world: World, tmp_path: Path
 ) -> None:
     world.write({"a.md": long_text("x", 6)})
@@ -108,39 +110,40 @@ def test_a_damaged_page_of_a_parquet_file_is_said_with_what_mends_it(
     assert [message for _, message in failures(result) if "rag rebuild parquet" in message]
 
 
-def test_what_was_on_its_way_to_milvus_when_its_source_was_removed_leaves_too(
+def test_rows_in_flight_to_milvus_while_their_source_is_removed_are_deleted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.write({"a.md": ENGLISH, "b.md": JAPANESE})
     world.add()
 
-    def removed(point: str) -> None:
-        if point == "upsert-sent":  # and its deletions are carried out before that arrives
+    def remove_source(point: str) -> None:
+        # The deletions are carried out before the upsert arrives.
+        if point == "upsert-sent":
             world.connection.execute("DELETE FROM sources")
             drain_removed_sources(world.postgres, world.store)
 
-    monkeypatch.setattr(writes, "passage", removed)
+    monkeypatch.setattr(writes, "fault_point", remove_source)
     assert not world.run("sync_source", raise_on_error=False).success
     monkeypatch.undo()
     world.run("purge_removed_sources", None)
     names = world.store.collection_names()
     assert names
     for name in names:
-        assert [row for part in world.store.scan(name) for row in part] == []
+        assert [row for bucket in world.store.scan(name) for row in bucket] == []
 
 
-def test_what_was_embedded_before_the_embedder_failed_is_kept(
+def test_embeddings_made_before_the_embedder_failed_are_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1000)
+    monkeypatch.setattr(embed, "CALL_CHARS", 1000)
     world.write({"a.md": long_text("house", 12)})
     world.add()
-    embed, calls = LexicalEmbedder.embed, itertools.count()
+    embed_texts, calls = LexicalEmbedder.embed, itertools.count()
 
     def failing(self: LexicalEmbedder, texts: list[str], kinds: Any) -> Any:
         if next(calls) == 2:
             raise ConfigError("No credit is left.")
-        return embed(self, texts, kinds)
+        return embed_texts(self, texts, kinds)
 
     monkeypatch.setattr(LexicalEmbedder, "embed", failing)
     assert not world.run("sync_source", raise_on_error=False).success
@@ -150,4 +153,4 @@ def test_what_was_embedded_before_the_embedder_failed_is_kept(
     assert world.one("SELECT sum(row_count) FROM embedding_files") == world.one(
         "SELECT count(DISTINCT text_hash) FROM document_chunks"
     )
-    assert_equal(world)
+    assert_consistent(world)

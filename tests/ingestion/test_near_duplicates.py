@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.near_duplicates import signature
 from resources.postgres.documents import near_duplicates as signatures
 from resources.postgres.documents.near_duplicates import (
@@ -16,15 +17,15 @@ from resources.postgres.documents.near_duplicates import (
     similar_documents,
     write_signatures,
 )
-from tests.conftest import World
 from tests.support.near_texts import edited, text
+from tests.support.world import World
 
 
 def marks(world: World) -> dict[str, str]:
     """source/key -> source/key of what it is a near-duplicate of."""
     return {
         f"{each.source}/{each.key}": f"{each.other_source}/{each.other_key}"
-        for each in near_duplicates(world.connection)
+        for each in near_duplicates(world.connection, OWNER)
     }
 
 
@@ -36,6 +37,7 @@ def copy_of(one: str, share: float = 0.03, seed: int = 1) -> str:
     return edited(one, share, random.Random(seed))
 
 
+OWNER = AccessScope.owner()
 ONE, OTHER = text("en", "one"), text("en", "other")
 
 
@@ -75,17 +77,20 @@ def test_edited_copies_in_the_same_and_in_another_source_are_marked(
         "more/x.md": "docs/a.md",
         "more/same.md": "docs/a.md",
     }
-    assert [each.key for each in near_duplicates(world.connection, "more")] == ["same.md", "x.md"]
+    assert [each.key for each in near_duplicates(world.connection, OWNER, "more")] == [
+        "same.md",
+        "x.md",
+    ]
     # Nothing is dropped: each is a document with its chunks, in search as any other.
     assert world.one("SELECT count(*) FROM documents WHERE indexing_status = 'completed'") == 7
 
 
 def test_what_a_document_is_similar_to_is_told_of_both(docs: World) -> None:
-    (a,) = similar_documents(docs.connection, document(docs, "a.md"))
-    (b,) = similar_documents(docs.connection, document(docs, "b.md"))
+    (a,) = similar_documents(docs.connection, document(docs, "a.md"), OWNER)
+    (b,) = similar_documents(docs.connection, document(docs, "b.md"), OWNER)
     assert (a["key"], a["marked"], b["key"], b["marked"]) == ("b.md", "other", "a.md", "this")
     assert 0.8 <= a["similarity"] == b["similarity"] < 1
-    assert similar_documents(docs.connection, document(docs, "c.md")) == []
+    assert similar_documents(docs.connection, document(docs, "c.md"), OWNER) == []
 
 
 def test_a_sync_without_changes_signs_and_marks_nothing(
@@ -310,7 +315,7 @@ def test_a_text_without_a_signature_is_similar_to_nothing(world: World) -> None:
     """PostgreSQL may compare any two rows before it looks whether they share a band: none may be an error."""
     assert (
         world.one(
-            f"""SELECT {signatures._SIMILARITY}
+            f"""SELECT {signatures._similarity("d", "o")}
                 FROM (VALUES (NULL::smallint[])) AS d(signature), (VALUES ('{{1,2}}'::smallint[])) AS o(signature)"""
         )
         == 0
@@ -318,7 +323,7 @@ def test_a_text_without_a_signature_is_similar_to_nothing(world: World) -> None:
     none = "(VALUES (NULL::smallint[]))"
     assert (
         world.one(
-            f"SELECT {signatures._SIMILARITY} FROM {none} AS d(signature), {none} AS o(signature)"
+            f"SELECT {signatures._similarity('d', 'o')} FROM {none} AS d(signature), {none} AS o(signature)"
         )
         is None
     )

@@ -1,4 +1,4 @@
-"""Everything that reads or writes files, on object storage: moto's server stands for S3."""
+"""All operations that read or write files, on object storage: moto's server stands for S3."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rag_assets.assets import chunk_embeddings
-from tests.conftest import World
+from tests.support.world import World
 from tests.ingestion.test_compaction import compact, places, texts_of
 from tests.ingestion.test_sync import assert_equal, long_text
 from tests.operations.test_erasure import ask, finish
@@ -20,17 +20,18 @@ def objects(s3: S3) -> set[str]:
 
 
 def texts_in(s3: S3) -> set[str]:
-    found: set[str] = set()
+    text_hashes: set[str] = set()
     for name in objects(s3):
         with s3.files.open(name) as file:
-            found.update(pq.read_table(file, columns=["text_hash"])["text_hash"].to_pylist())
-    return found
+            table = pq.read_table(file, columns=["text_hash"])
+            text_hashes.update(table["text_hash"].to_pylist())
+    return text_hashes
 
 
-def test_a_deployment_on_object_storage(
+def test_a_deployment_works_on_object_storage(
     world: World, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sync, every check, compaction, a rebuild, a lost object, its repair, a forgetting, and what is swept up."""
+    """A sync, all checks, compaction, a rebuild, a lost object, its repair, an erasure, a clean-up."""
     monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1_500)
     monkeypatch.setattr(chunk_embeddings, "FILE_BYTES", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
@@ -55,11 +56,11 @@ def test_a_deployment_on_object_storage(
     assert report["clean"] and report["also_found"]["damaged_files"] == 1
     assert CountingEmbedder.texts > texts
 
-    own = texts_of(world, "0.md")
-    assert own < texts_in(s3)
+    erased = texts_of(world, "0.md")
+    assert erased < texts_in(s3)
     ask(world, "0.md")
     assert finish(world, "0.md")["verified"]
-    assert not own & texts_in(s3)
+    assert not erased & texts_in(s3)
     world.connection.execute("UPDATE embedding_files SET retired_at = retired_at - interval '25 h'")
     world.sync()
     assert objects(s3) == {f"bucket/rag/{path}" for path, _ in places(world).values()}

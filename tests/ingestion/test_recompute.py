@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from resources.milvus.store import MilvusStore
-from tests.conftest import World
+from tests.support.world import World
 from tests.support.embedders import CountingEmbedder
 from tests.support.oracle import disagreements
 

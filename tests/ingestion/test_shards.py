@@ -10,12 +10,13 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from rag_assets.partitions import SYNC_TAG, shard_keys, shard_of, source_name
+from rag_assets.partitions import SYNC_TAG
+from resources.partition_keys import shard_keys, shard_of, source_name
 from rag_assets.pipeline.shards import Shard
 from resources.errors import ConfigError, StoreUnavailable
 from resources.postgres.registry import sources
 from resources.postgres.registry.sources import get_source, update_source
-from tests.conftest import World
+from tests.support.world import World
 from tests.ingestion.test_sync import ENGLISH, assert_equal, long_text
 
 SHARDS = 3
@@ -116,7 +117,7 @@ def test_a_sync_is_done_when_all_of_its_shards_are(world: World) -> None:
 def test_another_number_of_shards_waits_for_those_that_are_synced(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "RESHARDING", 0.2)
+    monkeypatch.setattr(sources, "RESHARDING_SECONDS", 0.2)
     world.write({"a.md": ENGLISH})
     row = world.add(shards=2)
     more = replace(row, config={**row.config, "shards": 3})

@@ -1,4 +1,4 @@
-"""Every source type through the whole pipeline, on real servers: what changes, what a dead server leaves behind."""
+"""All source types through the whole pipeline, on real servers: the effects of changes and of dead servers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import World
+from tests.support.world import World
 from tests.support.oracle import disagreements
 from tests.support.servers import Web
 
@@ -60,14 +60,14 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
         },
     )  # fmt: skip
     world.sync("rows")
-    found = documents(world)
-    assert {name: value for name, value in found["a/1"].items() if name != "metadata"} == {
+    rows = documents(world)
+    assert {name: value for name, value in rows["a/1"].items() if name != "metadata"} == {
         "title": "Hall of one", "author": "Ada", "source_url": "https://ex.org/1", "language": "en",
         "category": "halls", "tags": ["x", "y"], "status": "completed",
     }  # fmt: skip
-    assert found["a/1"]["metadata"]["year"] == 1601
-    assert found["a/1"]["metadata"]["odd"].startswith("nul")
-    assert found["b"]["tags"] == []
+    assert rows["a/1"]["metadata"]["year"] == 1601
+    assert rows["a/1"]["metadata"]["odd"].startswith("nul")
+    assert rows["b"]["tags"] == []
     assert world.one("SELECT count(*) FROM document_chunks WHERE content LIKE '%%Hall of%%'") == 0
     assert_equal(world)
 
@@ -86,14 +86,15 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
     assert (documents(world)["a/1"]["category"], documents(world)["a/1"]["tags"]) == (None, ["z"])
     assert (plan["chunk_embeddings"]["inserted"], plan["dense_vectors"]["replaced"]) == (0, 1)
 
-    write(other)  # moved up, and one gone
+    # One row moves up, and one is deleted.
+    write(other)
     plan = world.sync("rows")
     assert plan["source_documents"] == {"inserted": 0, "replaced": 0, "deleted": 1, "kept": 1, "failed": 0}  # fmt: skip
     assert_equal(world)
     assert not any(written(world.sync("rows"), asset) for asset in plan)
 
 
-def test_lost_raw_rows_are_read_again(world: World) -> None:
+def test_rows_lost_from_the_raw_store_are_read_again(world: World) -> None:
     path = world.write(
         {"rows.csv": "id,text\n" + "".join(f"{n},text {n} of it\n" for n in range(9))}
     )
@@ -126,19 +127,19 @@ def test_a_server_that_dies_halfway_loses_nothing_and_the_next_sync_finishes(
     for number in range(0, 26, 2):
         served.put(f"/docs/{number:02}.md", text(number) + "Edited.\n")
     served.put("/docs/40.md", text(40))
-    # The new one is listed, one is gone, and after five documents the server answers no more.
+    # One new document is listed, one is deleted, and after five documents the server stops answering.
     served.put("/docs/", "".join(f'<a href="{n:02}.md">{n}</a>' for n in range(1, 41)))
-    asked: list[str] = []
+    requested: list[str] = []
 
     def die(method: str, path: str) -> int | str | None:
         if method == "HEAD" or path == "/docs/":
             return None
-        if path not in asked:
-            asked.append(path)
-        number = asked.index(path) + 1
+        if path not in requested:
+            requested.append(path)
+        number = requested.index(path) + 1
         if late and number == 5:
-            # Its answer comes when others, asked for after it, have failed.
-            until(lambda: len(asked) >= 8)
+            # It is answered after later requests have failed.
+            wait_until(lambda: len(requested) >= 8)
         elif late and number > 8:
             time.sleep(0.2)
         return fault if number > 5 else None
@@ -158,19 +159,20 @@ def test_a_server_that_dies_halfway_loses_nothing_and_the_next_sync_finishes(
     assert plan["source_documents"]["deleted"] == 1
     assert plan["source_documents"]["failed"] == 0
     fetched = [path for method, path, _ in served.requests if method == "GET" and path != "/docs/"]
-    assert len(fetched) == 13 - 5  # what was fetched before the end was kept
+    # The five documents fetched before the end were kept.
+    assert len(fetched) == 13 - 5
     assert world.one("SELECT count(*) FROM documents WHERE content LIKE '%%Edited%%'") == 12
     assert world.one("SELECT count(*) FROM documents") == 40
     assert_equal(world)
 
 
-def until(held: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while not held() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.001)
 
 
-def test_a_document_that_fails_alone_is_recorded_and_tried_again(world: World, served: Web) -> None:
+def test_a_single_failed_document_is_recorded_and_retried(world: World, served: Web) -> None:
     served.fault = lambda method, path: 500 if (method, path) == ("GET", "/docs/07.md") else None
     plan = world.sync("served")["source_documents"]
     assert (plan["inserted"], plan["failed"]) == (39, 1)
@@ -182,29 +184,27 @@ def test_a_document_that_fails_alone_is_recorded_and_tried_again(world: World, s
     assert_equal(world)
 
 
-def test_a_dead_server_at_the_listing_deletes_nothing(world: World, served: Web) -> None:
+def test_a_server_that_is_dead_at_the_listing_deletes_nothing(world: World, served: Web) -> None:
     world.sync("served")
     served.fault = lambda *_: 502
     assert not world.run("sync_source", "served", raise_on_error=False).success
     assert world.one("SELECT count(*) FROM documents") == 40
 
 
-def test_pages_of_a_sitemap_are_asked_for_with_what_they_were_known_by(
-    world: World, web: Web
-) -> None:
+def test_pages_of_a_sitemap_are_requested_with_their_last_etag(world: World, web: Web) -> None:
     for number in range(5):
         web.put(f"/{number}", f"<title>Hall {number}</title><p>{text(number)}</p>")
 
-    def listed(*numbers: int) -> None:
+    def list_pages(*numbers: int) -> None:
         locations = "".join(f"<url><loc>{web.url(f'/{n}')}</loc></url>" for n in numbers)
         web.put("/sitemap.xml", f"<urlset>{locations}</urlset>")
 
-    listed(0, 1, 2, 3)
+    list_pages(0, 1, 2, 3)
     config = {"sitemap": web.url("/sitemap.xml"), "allow_private_addresses": True}
     world.register("site", "web", {**config, "requests_per_second": 100.0})
     world.sync("site")
-    found = documents(world)[web.url("/1")]
-    assert (found["title"], found["source_url"]) == ("Hall 1", web.url("/1"))
+    page = documents(world)[web.url("/1")]
+    assert (page["title"], page["source_url"]) == ("Hall 1", web.url("/1"))
 
     web.requests.clear()
     plan = world.sync("site")
@@ -212,13 +212,13 @@ def test_pages_of_a_sitemap_are_asked_for_with_what_they_were_known_by(
     assert [status for _, path, status in web.requests if path[1:].isdigit()] == [304] * 4
 
     web.put("/2", f"<title>Hall 2</title><p>{text(2)} Edited.</p>")
-    listed(0, 2, 3, 4)
+    list_pages(0, 2, 3, 4)
     plan = world.sync("site")
     assert plan["source_documents"] == {"inserted": 1, "replaced": 1, "deleted": 1, "kept": 2, "failed": 0}  # fmt: skip
     assert_equal(world)
 
 
-def test_rows_of_a_database_reach_milvus_and_leave_it(world: World) -> None:
+def test_rows_of_a_database_are_added_to_milvus_and_deleted_from_it(world: World) -> None:
     world.connection.execute(
         "CREATE TABLE pages (id int PRIMARY KEY, body text, changed timestamptz)"
     )

@@ -1,4 +1,4 @@
-"""The pipeline as a user sees it: files change, a sync runs, and PostgreSQL and Milvus say the same."""
+"""The pipeline as a user sees it: files change, a sync runs, and PostgreSQL and Milvus contain the same."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.conftest import World
-from tests.support.oracle import disagreements
+from tests.support.stored import assert_consistent
+from tests.support.texts import ENGLISH, JAPANESE, PERSIAN, long_text
+from tests.support.world import World
 
 ASSETS = {
     "source_documents",
@@ -19,25 +20,6 @@ ASSETS = {
     "sparse_vectors",
     "multi_vectors",
 }
-
-ENGLISH = "# Opening hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
-JAPANESE = "# 開館時間\n\n天文台は午前九時に開館し、夜十時に閉館します。月曜日は休館日です。\n"
-PERSIAN = (
-    "# ساعات کار\n\nرصدخانه هر روز از ساعت نه صبح تا ده شب باز است و روزهای دوشنبه تعطیل است.\n"
-)
-
-
-def assert_equal(world: World, kinds: tuple[str, ...] = ("dense", "sparse")) -> None:
-    assert disagreements(world.settings.postgres_url, world.settings.milvus_uri, kinds) == []
-    assert world.failed_checks() == {}
-
-
-def long_text(seed: str, paragraphs: int = 30) -> str:
-    return f"# {seed}\n\n" + "\n\n".join(
-        f"Paragraph {n} of {seed} tells of the {n * 7} instruments that stand in hall {n} of the old {seed} building, "
-        f"where visitor group {n * 13} gathered on day {n * 17} of the year." * 2
-        for n in range(paragraphs)
-    )
 
 
 def test_the_first_sync_indexes_everything_and_the_second_does_nothing(world: World) -> None:
@@ -73,7 +55,7 @@ def test_the_first_sync_indexes_everything_and_the_second_does_nothing(world: Wo
         "fa/hours.md": "fa",
         "en/long.md": "en",
     }
-    assert_equal(world)
+    assert_consistent(world)
 
     for asset, plan in world.sync().items():
         assert plan["inserted"] == plan["replaced"] == plan["deleted"] == plan["failed"] == 0, asset
@@ -98,12 +80,11 @@ def test_edits_deletions_and_renames_reach_milvus(world: World) -> None:
         "failed": 0,
     }
     assert plan["documents"] == {"inserted": 1, "replaced": 1, "deleted": 2, "kept": 3, "failed": 0}
-    assert (
-        1 <= plan["chunk_embeddings"]["inserted"] <= 2
-    )  # the edit; a renamed text is embedded already
+    # Only the edit: a renamed text is embedded already.
+    assert 1 <= plan["chunk_embeddings"]["inserted"] <= 2
     assert plan["dense_vectors"]["deleted"] == plan["sparse_vectors"]["deleted"] > 0
-    assert_equal(world)
-    hits = world.searcher().search("town 1", k=20, filters={"source": "docs"})
+    assert_consistent(world)
+    hits = world.search("town 1", k=20, filters={"source": "docs"})
     assert hits
     assert all(hit.key not in ("1.md", "2.md") for hit in hits)
 
@@ -119,7 +100,7 @@ def test_touching_a_file_embeds_and_writes_nothing(world: World) -> None:
     assert all(not p["inserted"] and not p["replaced"] and not p["deleted"] for p in plan.values())
 
 
-def test_a_reverted_edit_embeds_nothing_and_deletes_nothing_that_lives(world: World) -> None:
+def test_a_reverted_edit_embeds_nothing_and_deletes_no_live_row(world: World) -> None:
     root = world.write({"a.md": ENGLISH})
     world.add()
     world.sync()
@@ -129,14 +110,14 @@ def test_a_reverted_edit_embeds_nothing_and_deletes_nothing_that_lives(world: Wo
     plan = world.sync()
     assert plan["chunk_embeddings"]["inserted"] == 0
     assert plan["dense_vectors"]["inserted"] == 1
-    assert_equal(world)
+    assert_consistent(world)
 
 
-def test_a_chunk_that_came_back_before_its_deletion_was_drained_stays(world: World) -> None:
+def test_a_chunk_that_returns_before_its_deletion_is_drained_stays(world: World) -> None:
     root = world.write({"a.md": ENGLISH})
     world.add()
     world.sync()
-    # Deleted and made again in SQL terms only: the outbox holds an id that lives again.
+    # The same chunk is made again: its id waits in the outbox and is live.
     world.connection.execute("DELETE FROM document_chunks")
     world.connection.execute("UPDATE documents SET chunker_fingerprint = NULL")
     assert world.one("SELECT count(*) FROM vector_deletions WHERE kind = 'dense'") == 1
@@ -148,7 +129,7 @@ def test_a_chunk_that_came_back_before_its_deletion_was_drained_stays(world: Wor
         "kept": 0,
         "failed": 0,
     }
-    assert_equal(world)
+    assert_consistent(world)
     assert root.exists()
 
 
@@ -157,20 +138,18 @@ def test_a_document_deleted_in_sql_leaves_milvus_and_stays_away(world: World) ->
     world.add()
     world.sync()
     world.connection.execute("DELETE FROM documents WHERE source_key = 'a.md'")
-    # Before anything ran: the vectors are there, the search does not show them.
-    assert all(
-        hit.key != "a.md" for hit in world.searcher().search("observatory opens at nine", k=10)
-    )
+    # Before any sync the vectors still exist, but a search does not return them.
+    assert all(hit.key != "a.md" for hit in world.search("observatory opens at nine", k=10))
     plan = world.sync()
     assert plan["dense_vectors"]["deleted"] == 1
     assert plan["documents"]["inserted"] == 0
-    assert_equal(world)
+    assert_consistent(world)
     (root / "a.md").write_text(ENGLISH + "\nNew: a café.\n")
     assert world.sync()["documents"]["inserted"] == 1
-    assert_equal(world)
+    assert_consistent(world)
 
 
-def test_a_text_edited_in_sql_is_split_and_indexed_again_and_that_of_a_chunk_is_refused(
+def test_a_document_edited_in_sql_is_indexed_again_and_the_edit_of_a_chunk_is_rejected(
     world: World,
 ) -> None:
     world.write({"a.md": ENGLISH})
@@ -181,11 +160,11 @@ def test_a_text_edited_in_sql_is_split_and_indexed_again_and_that_of_a_chunk_is_
     world.connection.execute("UPDATE documents SET content = %s", [JAPANESE])
     plan = world.sync()
     assert plan["documents"]["replaced"] == 0 and plan["dense_vectors"]["inserted"] == 1
-    assert "午前九時" in world.searcher().search("天文台", k=1)[0].content
-    assert_equal(world)
+    assert "午前九時" in world.search("天文台", k=1)[0].content
+    assert_consistent(world)
 
 
-def test_what_cannot_be_read_is_recorded_and_the_rest_goes_on(world: World) -> None:
+def test_unreadable_documents_are_recorded_and_the_others_are_indexed(world: World) -> None:
     world.write(
         {
             "good.md": ENGLISH,
@@ -204,8 +183,9 @@ def test_what_cannot_be_read_is_recorded_and_the_rest_goes_on(world: World) -> N
     )
     assert set(reasons) == {"broken.pdf", "empty.md", "picture.png"}
     assert all(reason and "\n" not in reason for reason in reasons.values())
-    assert_equal(world)
-    assert world.sync()["documents"]["failed"] == 0  # not tried again before it changes
+    assert_consistent(world)
+    # Not tried again before the file changes.
+    assert world.sync()["documents"]["failed"] == 0
 
 
 def test_a_document_that_breaks_keeps_its_last_good_text(world: World) -> None:
@@ -217,11 +197,11 @@ def test_a_document_that_breaks_keeps_its_last_good_text(world: World) -> None:
     (root / "a.html").write_bytes(b"")
     assert world.sync()["documents"]["failed"] == 1
     assert world.one("SELECT processing_status FROM documents") == "failed"
-    assert world.searcher().search("observatory opens", k=1)[0].key == "a.html"
-    assert_equal(world)
+    assert world.search("observatory opens", k=1)[0].key == "a.html"
+    assert_consistent(world)
 
 
-def test_a_scalar_beside_the_vector_is_mended_without_a_model_call(world: World) -> None:
+def test_a_changed_scalar_is_rewritten_without_a_model_call(world: World) -> None:
     world.write({"a.md": ENGLISH})
     world.add()
     world.sync()
@@ -229,8 +209,8 @@ def test_a_scalar_beside_the_vector_is_mended_without_a_model_call(world: World)
     plan = world.sync()
     assert plan["chunk_embeddings"]["inserted"] == 0
     assert plan["dense_vectors"]["replaced"] == plan["sparse_vectors"]["replaced"] == 1
-    assert world.searcher().search("observatory", k=1, filters={"language": "de"})
-    assert_equal(world)
+    assert world.search("observatory", k=1, filters={"language": "de"})
+    assert_consistent(world)
 
 
 def test_equal_texts_in_two_sources_are_embedded_once(world: World) -> None:
@@ -244,7 +224,7 @@ def test_equal_texts_in_two_sources_are_embedded_once(world: World) -> None:
     assert (
         plan["dense_vectors"]["inserted"] == world.one("SELECT count(*) FROM document_chunks") / 2
     )
-    assert_equal(world)
+    assert_consistent(world)
 
 
 def test_equal_keys_in_two_sources_are_two_documents(world: World) -> None:
@@ -255,7 +235,7 @@ def test_equal_keys_in_two_sources_are_two_documents(world: World) -> None:
     world.sync("docs")
     world.sync("more")
     assert world.one("SELECT count(*) FROM documents") == 2
-    assert_equal(world)
+    assert_consistent(world)
 
 
 def test_a_removed_source_leaves_nothing_behind(world: World) -> None:
@@ -266,26 +246,21 @@ def test_a_removed_source_leaves_nothing_behind(world: World) -> None:
     world.sync("docs")
     world.sync("more")
     world.connection.execute("DELETE FROM sources WHERE name = 'more'")
-    assert all(
-        hit.source == "docs" for hit in world.searcher().search("observatory opens at nine", k=10)
-    )
+    assert all(hit.source == "docs" for hit in world.search("observatory opens at nine", k=10))
     world.run("purge_removed_sources", None)
-    assert_equal(world)
+    assert_consistent(world)
 
 
-def test_multi_vectors_are_rows_a_token_and_leave_with_their_chunk(world: World) -> None:
+def test_multi_vectors_are_one_row_per_token_and_leave_with_their_chunk(world: World) -> None:
     world = world.configured(vectors=("dense", "sparse", "multi"))
     root = world.write({"a.md": ENGLISH, "b.md": JAPANESE})
     world.add()
     world.sync()
-    assert_equal(world, ("dense", "sparse", "multi"))
-    assert (
-        world.searcher().search("when does the observatory open", k=1, mode="multi")[0].key
-        == "a.md"
-    )
+    assert_consistent(world, ("dense", "sparse", "multi"))
+    assert world.search("when does the observatory open", k=1, mode="multi")[0].key == "a.md"
     (root / "a.md").unlink()
     world.sync()
-    assert_equal(world, ("dense", "sparse", "multi"))
+    assert_consistent(world, ("dense", "sparse", "multi"))
 
 
 def test_adding_a_kind_later_fills_it(world: World) -> None:
@@ -295,30 +270,7 @@ def test_adding_a_kind_later_fills_it(world: World) -> None:
     plan = world.sync()
     assert plan["dense_vectors"]["inserted"] == plan["dense_vectors"]["replaced"] == 0
     assert plan["sparse_vectors"]["inserted"] > 0
-    assert_equal(world)
-
-
-def test_another_model_is_built_behind_the_alias_and_takes_over(world: World) -> None:
-    world.write({"a.md": long_text("x", 6)}, "docs")
-    world.write({"b.md": ENGLISH}, "more")
-    world.add("docs")
-    world.add("more")
-    world.sync("docs")
-    world.sync("more")
-    before = world.store.alias_target("dense")
-    other = world.configured(embedder="tests.support.embedders:CountingEmbedder")
-    other.sync("docs")
-    assert world.store.alias_target("dense") == before  # `more` is not in the new collection yet
-    assert world.searcher().search("observatory", k=1)
-    world.store.client.drop_alias("dense_collection")
-    other.sync("docs")
-    assert world.store.alias_target("dense") == before  # put back, not given to what is half-built
-    other.sync("more")
-    after = other.store.alias_target("dense")
-    assert after != before
-    assert not other.store.has_collection(before or "")
-    assert disagreements(other.settings.postgres_url, other.settings.milvus_uri) == []
-    assert other.failed_checks() == {}
+    assert_consistent(world)
 
 
 def test_a_lost_collection_is_filled_again_from_parquet(world: World) -> None:
@@ -333,7 +285,7 @@ def test_a_lost_collection_is_filled_again_from_parquet(world: World) -> None:
     plan = world.sync()
     assert plan["chunk_embeddings"]["inserted"] == 0
     assert plan["dense_vectors"]["inserted"] == world.one("SELECT count(*) FROM document_chunks")
-    assert_equal(world)
+    assert_consistent(world)
 
 
 def test_lost_parquet_files_are_embedded_again_when_they_are_needed(
@@ -347,7 +299,7 @@ def test_lost_parquet_files_are_embedded_again_when_they_are_needed(
     world.connection.execute("UPDATE documents SET language = 'de'")
     plan = world.sync()
     assert plan["chunk_embeddings"]["inserted"] > 0
-    assert_equal(world)
+    assert_consistent(world)
 
 
 def test_lost_raw_files_are_fetched_again(world: World, tmp_path: Path) -> None:
@@ -360,7 +312,7 @@ def test_lost_raw_files_are_fetched_again(world: World, tmp_path: Path) -> None:
     world.connection.execute("UPDATE documents SET parser_fingerprint = 'old'")
     plan = world.sync()
     assert plan["documents"] == {"inserted": 0, "replaced": 1, "deleted": 0, "kept": 0, "failed": 0}
-    assert_equal(world)
+    assert_consistent(world)
 
 
 def test_a_text_that_cannot_be_embedded_fails_alone(world: World) -> None:
@@ -383,7 +335,7 @@ def test_a_text_that_cannot_be_embedded_fails_alone(world: World) -> None:
     )
 
 
-def test_a_chunk_in_another_language_says_so_in_milvus_too(world: World) -> None:
+def test_milvus_has_the_language_of_a_chunk_that_differs_from_its_document(world: World) -> None:
     mixed = long_text("mixed") + "\n\n# 日本語\n\n" + JAPANESE.split("\n\n", 1)[1] * 20
     world.write({"mixed.md": mixed, "en.md": ENGLISH})
     world.add()
@@ -393,13 +345,13 @@ def test_a_chunk_in_another_language_says_so_in_milvus_too(world: World) -> None
            JOIN documents d ON d.id = c.document_id ORDER BY 1, 2, 3"""
     ).fetchall()
     assert languages == [("en.md", "en", None), ("mixed.md", "en", "ja"), ("mixed.md", "en", None)]
-    found = world.searcher().search("天文台は何時に開館しますか", k=3, filters={"language": "ja"})
-    assert found and {hit.key for hit in found} == {"mixed.md"}
-    assert {hit.language for hit in found} == {"ja"}
-    assert_equal(world)
+    hits = world.search("天文台は何時に開館しますか", k=3, filters={"language": "ja"})
+    assert hits and {hit.key for hit in hits} == {"mixed.md"}
+    assert {hit.language for hit in hits} == {"ja"}
+    assert_consistent(world)
 
 
-def test_chunks_of_a_pdf_know_their_page(world: World, shared_data: Path) -> None:
+def test_chunks_of_a_pdf_have_their_page(world: World, shared_data: Path) -> None:
     name = "docling__multi_page.pdf"
     world.write({name: (shared_data / "corpora/office-pdf-mixed/pdf" / name).read_bytes()})
     world.add()
@@ -410,12 +362,12 @@ def test_chunks_of_a_pdf_know_their_page(world: World, shared_data: Path) -> Non
     assert [page for page, _ in pages] == sorted(page for page, _ in pages)
     assert {page for page, _ in pages} >= {1, 2, 3, 4}
     page, content = pages[-1]
-    hits = world.searcher().search(content, k=3)
+    hits = world.search(content, k=3)
     assert hits[0].content == content and hits[0].page == page == hits[0].as_dict()["page"]
-    assert_equal(world)
+    assert_consistent(world)
 
 
-def test_a_real_mixed_corpus_is_read_or_refused_with_a_reason(
+def test_each_file_of_a_real_mixed_corpus_is_read_or_fails_with_a_reason(
     world: World, shared_data: Path
 ) -> None:
     root = shared_data / "corpora/office-pdf-mixed"
@@ -425,11 +377,12 @@ def test_a_real_mixed_corpus_is_read_or_refused_with_a_reason(
     world.add()
     plan = world.sync()["documents"]
     assert plan["inserted"] + plan["failed"] == len(files)
-    assert plan["failed"] <= 7 and len(files) == 111  # of all 332, 17 are refused
+    # Of all 332 files, 17 fail.
+    assert plan["failed"] <= 7 and len(files) == 111
     assert (
         world.one(
             "SELECT count(*) FROM documents WHERE processing_status = 'failed' AND error_message IS NULL"
         )
         == 0
     )
-    assert_equal(world)
+    assert_consistent(world)

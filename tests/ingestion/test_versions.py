@@ -10,8 +10,8 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from resources.postgres.documents.versions import drop_months, forget_versions, make_months
-from tests.conftest import World
+from resources.postgres.documents.versions import drop_months, delete_versions, make_months
+from tests.support.world import World
 
 TEXT = "# Hours\n\nThe observatory opens at nine in the morning.\n"
 
@@ -95,7 +95,7 @@ def test_a_removed_source_leaves_its_history(world: World) -> None:
         ("b.md", "deleted"),
     }
     document = versions(world)[0]["document_id"]
-    assert forget_versions(world.connection, document) == (1, 0)
+    assert delete_versions(world.connection, document) == (1, 0)
     assert len(versions(world)) == 1
 
 

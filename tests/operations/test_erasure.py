@@ -8,21 +8,21 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from rag_assets.assets.run_stage import Stage
 from rag_assets.evaluation.known_items import build_set
+from rag_assets.ingestion.stage import Stage
 from rag_assets.operations.erasure import forget
 from rag_assets.pipeline.retrieval_sets import Judgement
 from resources.postgres.documents.erasures import (
-    allow,
-    find_document,
-    find_request,
+    find_document_id,
+    find_erasure,
     key_hash,
-    place_of_document,
-    request,
+    locate_document,
+    request_erasure,
+    withdraw_erasure,
 )
 from resources.postgres.evaluation.retrieval_sets import add_set
 from resources.postgres.registry.sources import get_source
-from tests.conftest import World
+from tests.support.world import World
 from tests.support.oracle import disagreements
 
 SECRET = "The treasure of the observatory is buried under the third oak behind the dome."
@@ -43,14 +43,14 @@ def ask(world: World, key: str) -> None:
     with world.postgres.writer("docs") as writer, writer.transaction() as connection:
         source = get_source(connection, "docs")
         document = world.one("SELECT id FROM documents WHERE source_key = %s", key)
-        request(connection, "docs", source.id, key, document)
+        request_erasure(connection, "docs", source.id, key, document)
 
 
 def finish(world: World, key: str) -> dict[str, Any]:
     """As the job does it."""
     with world.postgres.writer("docs") as writer:
         stage = Stage("forget", get_source(writer.connection, "docs"), writer, None)  # pyright: ignore
-        item = find_request(writer.connection, "docs", key_hash(key))
+        item = find_erasure(writer.connection, "docs", key_hash(key))
         assert item is not None
         return forget(stage, world.store, world.resources["storage"].open(), item)
 
@@ -138,7 +138,7 @@ def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
     assert not world.one("SELECT count(*) FROM document_chunks WHERE content LIKE %s", "%treasure%")
     assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
     assert all(
-        "treasure" not in hit.content for hit in world.searcher().search("treasure under the oak")
+        "treasure" not in hit.content for hit in world.search("treasure under the oak")
     )
     assert not world.failed_checks()
 
@@ -152,9 +152,9 @@ def test_no_sync_brings_it_back_until_that_is_asked_for(indexed: World) -> None:
     assert not indexed.one("SELECT count(*) FROM documents WHERE source_key = 'secret.md'")
     assert not indexed.one("SELECT count(*) FROM source_entries WHERE key = 'secret.md'")
     with indexed.postgres.writer("docs") as writer, writer.transaction() as connection:
-        allow(connection, "docs", key_hash("secret.md"))
+        withdraw_erasure(connection, "docs", key_hash("secret.md"))
     indexed.sync()
-    assert indexed.searcher().search("treasure", k=1)[0].key == "secret.md"
+    assert indexed.search("treasure", k=1)[0].key == "secret.md"
 
 
 def test_what_others_have_too_stays_and_is_not_embedded_again(indexed: World) -> None:
@@ -162,7 +162,7 @@ def test_what_others_have_too_stays_and_is_not_embedded_again(indexed: World) ->
     receipt = finish(indexed, "secret.md")
     assert "other documents hold them too" in receipt["places"]["parquet"]["note"]
     assert indexed.sync()["chunk_embeddings"]["inserted"] == 0
-    assert indexed.searcher().search("licence of the observatory", k=1)[0].key == "other.md"
+    assert indexed.search("licence of the observatory", k=1)[0].key == "other.md"
 
 
 def test_asking_again_finishes_what_was_interrupted_and_then_finds_nothing(indexed: World) -> None:
@@ -182,7 +182,7 @@ def test_asking_again_for_a_document_without_chunks_finishes_it_too(world: World
     for _ in range(2):  # and the process died after the first time
         with world.postgres.writer("docs") as writer, writer.transaction() as connection:
             source = get_source(connection, "docs")
-            request(connection, "docs", source.id, "broken.pdf", document)
+            request_erasure(connection, "docs", source.id, "broken.pdf", document)
     assert finish(world, "broken.pdf")["verified"]
 
 
@@ -258,10 +258,10 @@ def test_a_document_of_which_only_versions_are_left_can_be_forgotten(indexed: Wo
     world.sync()
     world.connection.execute("DELETE FROM former_texts")
     world.connection.execute("DELETE FROM former_raw")
-    assert find_document(world.connection, source, "secret.md") == document
-    assert place_of_document(world.connection, document) == ("docs", "secret.md")
+    assert find_document_id(world.connection, source, "secret.md") == document
+    assert locate_document(world.connection, document) == ("docs", "secret.md")
     with world.postgres.writer("docs") as writer, writer.transaction() as connection:
-        request(connection, "docs", source, "secret.md", document)
+        request_erasure(connection, "docs", source, "secret.md", document)
     receipt = finish(world, "secret.md")
     assert receipt["verified"] and receipt["places"]["history"]["removed"] == 2
     assert not any(b"treasure" in data for data in raw_bytes(world))

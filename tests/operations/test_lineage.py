@@ -13,9 +13,9 @@ from rag_assets.operations.lineage import explain, explain_at
 from resources.errors import ConfigError
 from resources.files import raw_name
 from resources.parsing import PARSER_VERSION
-from resources.postgres.documents.erasures import request
+from resources.postgres.documents.erasures import request_erasure
 from resources.postgres.registry.sources import get_source
-from tests.conftest import World
+from tests.support.world import World
 
 ENGLISH = "# Hours\n\nThe observatory opens at nine in the morning and closes at ten at night.\n"
 JAPANESE = (
@@ -145,7 +145,7 @@ def test_what_was_forgotten_is_told_by_its_key_and_nothing_else(life: World) -> 
     found = told(life)
     with life.postgres.writer("docs") as writer, writer.transaction() as connection:
         source = get_source(connection, "docs").id
-        request(connection, "docs", source, "a.md", found["document_id"])
+        request_erasure(connection, "docs", source, "a.md", found["document_id"])
     life.connection.execute("DELETE FROM document_versions")
     for asked in ("a.md", "docs/a.md", str(found["document_id"])):
         forgotten = told(life, asked)

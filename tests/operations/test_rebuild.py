@@ -10,19 +10,20 @@ from typing import Any
 
 import pytest
 
-from rag_assets.checks.collections import index_as_declared
-from rag_assets.checks.kinds import Subject
-from rag_assets.checks.vectors import _match as rows_match
+from rag_assets.consistency.check_target import CheckTarget
+from rag_assets.consistency.collection_findings import index_is_as_declared
+from rag_assets.consistency.vector_findings import vectors_match_postgres
 from rag_assets.deployment import failures
 from rag_assets.ingestion.publishing import REBUILD
+from rag_assets.search.request import AccessScope, Filters, SearchRequest
 from resources.errors import ConfigError
 from resources.milvus import collections as milvus
 from resources.milvus.rows import RowFields
 from resources.milvus.store import MilvusStore
-from tests.conftest import World
 from tests.ingestion.test_sync import ENGLISH, assert_equal, long_text
 from tests.support.embedders import CountingEmbedder
 from tests.support.oracle import disagreements
+from tests.support.world import World
 
 
 def rebuild(world: World, *, success: bool = True, **config: Any) -> dict[str, Any]:
@@ -94,19 +95,11 @@ def test_a_collection_of_an_earlier_version_is_told_and_only_a_rebuild_mends_it(
     world.store.client.upsert(old, [{**row, "row_fingerprint": "0" * 32}])
 
     lacks = "field tags: expected ARRAY, found none"
-    resources = (world.resources[name] for name in ("milvus", "embedder"))
-    subject = Subject(
-        "dense",
-        source,
-        world.connection,
-        world.store,
-        world.resources["storage"].open(),
-        *resources,
-    )
-    for look, told in ((index_as_declared, lacks), (rows_match, "1 stale")):
-        found = look(subject)
-        assert told in (found.description or "")
-        assert found.metadata["mend_with"].value == "rag rebuild milvus"
+    target = CheckTarget("dense", source, world.connection, world.stores)
+    for judge, words in ((index_is_as_declared, lacks), (vectors_match_postgres, "1 stale")):
+        finding = judge(target)
+        assert words in finding.sentence
+        assert (finding.remedy, finding.command) == ("rebuild", "rag rebuild milvus")
     for job in ("sync_source", "repair_drift"):
         result = world.run(job, raise_on_error=False)
         (failed,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]  # fmt: skip
@@ -114,12 +107,15 @@ def test_a_collection_of_an_earlier_version_is_told_and_only_a_rebuild_mends_it(
         said = failed.user_failure_data.description or ""
         assert lacks in said and "rag rebuild milvus" in said
     searcher = world.searcher()
-    assert searcher.search("observatory", k=1)[0].key == "a.md"
+    owner = AccessScope.owner()
+    assert searcher.search(SearchRequest("observatory", k=1), owner)[0].key == "a.md"
+    tagged = SearchRequest("observatory", filters=Filters(tags=("news",), language=("en",)))
     with pytest.raises(ConfigError, match=r"filtered by tags.*rag rebuild milvus"):
-        searcher.search("observatory", filters={"tags": "news", "language": "en"})
+        searcher.search(tagged, owner)
 
     rebuild(world)
-    assert [hit.key for hit in searcher.search("observatory", filters={"tags": "news"})] == ["a.md"]
+    tagged = SearchRequest("observatory", filters=Filters(tags=("news",)))
+    assert [hit.key for hit in searcher.search(tagged, owner)] == ["a.md"]
     settings = world.settings
     assert disagreements(settings.postgres_url, settings.milvus_uri, ("dense",)) == []
 
@@ -135,7 +131,8 @@ def searching(world: World) -> Iterator[list[object]]:
         nonlocal answered
         while not done.is_set():
             try:
-                hits = searcher.search("the building of town 1", k=5)
+                request = SearchRequest("the building of town 1", k=5)
+                hits = searcher.search(request, AccessScope.owner())
                 if len(hits) != 5:
                     wrong.append(f"{len(hits)} hits")
             except Exception as error:

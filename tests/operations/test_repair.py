@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from tests.conftest import World
+from tests.support.world import World
 from tests.ingestion.test_sync import assert_equal, long_text
 
 

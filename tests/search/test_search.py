@@ -1,4 +1,4 @@
-"""Search as a program uses it: what it finds, what it leaves out, and what it refuses."""
+"""Search as a program uses it: what it finds, what it leaves out, and which requests it rejects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import random
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rag_assets.pipeline.filters import Filters
+from rag_assets.pipeline.hits import Hit
 from rag_assets.pipeline.ranking import weighted_fusion
+from rag_assets.search.request import AccessScope, Filters, SearchRequest
 from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.search import search_counts
 from resources.postgres.search.hydration import hydrate
-from tests.conftest import World, empty_world
+from tests.support.world import World, empty_world
 
+OWNER = AccessScope.owner()
 LICENCE = "This page is published under the licence of the observatory and may be copied freely by anyone."
 
 
@@ -32,7 +35,7 @@ LICENCE = "This page is published under the licence of the observatory and may b
 def indexed(
     home: Path, postgres_url: str, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
-    """One corpus for the module: searches change nothing. A test with texts of its own adds a source of its own."""
+    """One corpus for the module: searches change nothing. A test that needs other texts adds a source."""
     folder = tmp_path_factory.mktemp("search")
     with empty_world(home, postgres_url, milvus_uri, folder) as world:
         telescopes = "The great refractor shows the rings of the planet Saturn on clear nights."
@@ -48,27 +51,28 @@ def indexed(
         yield world
 
 
-def add(world: World, source: str, pages: dict[str, str]) -> dict[str, str]:
-    """Registers and indexes a source. Returns the filter for it."""
+def add(world: World, source: str, pages: dict[str, str]) -> Filters:
+    """Register and index a source. Returns the filter for it."""
     world.write(pages, source)
     world.add(source)
     world.sync(source)
-    return {"source": source}
+    return Filters(source=(source,))
 
 
-def keys(hits: Any) -> list[str]:
+def keys(hits: Sequence[Hit]) -> list[str]:
     return [hit.key for hit in hits]
 
 
-def test_each_mode_finds_what_is_asked_for(indexed: World) -> None:
+def test_each_mode_finds_the_right_document(indexed: World) -> None:
     searcher = indexed.searcher()
-    answers = searcher.answers("rings of Saturn", ["dense", "sparse", "hybrid"], k=3)
+    request = SearchRequest("rings of Saturn", k=3)
+    answers = searcher.answers(request, ["dense", "sparse", "hybrid"], OWNER)
     assert {mode: answer.hits[0].key for mode, answer in answers.items()} == {
         "dense": "telescope.md",
         "sparse": "telescope.md",
         "hybrid": "telescope.md",
     }
-    assert searcher.search("屈折望遠鏡", k=1)[0].key == "ja.md"
+    assert searcher.search("屈折望遠鏡", OWNER)[0].key == "ja.md"
     assert [stage.name for stage in answers["hybrid"].stages] == [
         "embed",
         "dense",
@@ -82,7 +86,7 @@ def test_a_hybrid_adds_scores_by_the_weights_of_the_embedder_for_this_query(
     indexed: World,
 ) -> None:
     for text in ("rings of Saturn", "屈折望遠鏡"):
-        answer = indexed.searcher().answer(text, k=3)
+        answer = indexed.searcher().answer(SearchRequest(text, k=3), OWNER)
         dense, sparse, fused = (list(stage.scores) for stage in answer.stages[1:4])
         weights = LexicalEmbedder().fusion_weights(text)
         assert fused == weighted_fusion([dense, sparse], [weights["dense"], weights["sparse"]])
@@ -93,59 +97,63 @@ def test_asyncio_waits_without_blocking(indexed: World) -> None:
     searcher = indexed.searcher()
 
     async def several() -> list[str]:
-        answers = await asyncio.gather(*(searcher.asearch("Saturn", k=1) for _ in range(20)))
+        answers = await asyncio.gather(*(searcher.asearch("Saturn", OWNER) for _ in range(20)))
         return [answer.hits[0].key for answer in answers]
 
     assert set(asyncio.run(several())) == {"telescope.md"}
 
 
+def licences(world: World, filters: Filters) -> list[Hit]:
+    request = SearchRequest("licence of the observatory", k=1, filters=filters)
+    return world.searcher().search(request, OWNER)
+
+
 def test_equal_texts_are_one_hit_that_names_its_documents(indexed: World) -> None:
-    hits = indexed.searcher().search("licence of the observatory", k=10, filters={"source": "old"})
-    assert len(hits) == 1
-    everyone = [hits[0].key, *(holder.key for holder in hits[0].also_in)]
-    assert sorted(everyone) == sorted(f"versions/{n}.md" for n in range(12))
+    (hit,) = licences(indexed, Filters(source=("old",)))
+    documents = [hit.key, *(holder.key for holder in hit.also_in)]
+    assert sorted(documents) == sorted(f"versions/{n}.md" for n in range(12))
 
 
 def test_a_hit_names_holders_that_are_no_candidates_and_none_that_the_search_excludes(
     indexed: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rag_assets.search.searcher.CANDIDATES", 3)
-    searcher = indexed.searcher()
-    (hit,) = searcher.search("licence of the observatory", k=1, filters={"source": "old"})
+    (hit,) = licences(indexed, Filters(source=("old",)))
     assert len(hit.also_in) == 11
     assert [holder.key for holder in hit.also_in] == sorted(holder.key for holder in hit.also_in)
     chosen = [hit.document_id, *(holder.document_id for holder in hit.also_in[:2])]
-    (hit,) = searcher.search("licence of the observatory", k=1, filters={"document": chosen})
-    assert sorted([hit.document_id, *(each.document_id for each in hit.also_in)]) == sorted(chosen)
-    limits = {"created_before": datetime.now(UTC) + timedelta(seconds=2), "source": "old"}
-    (hit,) = searcher.search("licence of the observatory", k=1, filters=limits)
+    (hit,) = licences(indexed, Filters(document=tuple(chosen)))
+    documents = [hit.document_id, *(holder.document_id for holder in hit.also_in)]
+    assert sorted(documents) == sorted(chosen)
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    (hit,) = licences(indexed, Filters(created_before=soon, source=("old",)))
     assert len(hit.also_in) == 11
 
 
 def test_pages_follow_one_another_without_gap_or_double(indexed: World) -> None:
     searcher = indexed.searcher()
-    whole = searcher.answer("the observatory at night", k=20)
+    text = "the observatory at night"
+    whole = searcher.answer(SearchRequest(text, k=20), OWNER)
     pages = [
         hit
-        for at in range(0, 20, 2)
-        for hit in searcher.search("the observatory at night", k=2, offset=at)
+        for offset in range(0, 20, 2)
+        for hit in searcher.search(SearchRequest(text, k=2, offset=offset), OWNER)
     ]
     assert [hit.chunk_id for hit in pages] == [hit.chunk_id for hit in whole.hits]
     assert [hit.rank for hit in pages] == list(range(1, len(pages) + 1))
     assert whole.exhausted
 
 
-def test_filters_limit_what_is_found(indexed: World) -> None:
-    searcher = indexed.searcher()
-    assert keys(searcher.search("observatory", filters={"language": "ja"})) == ["ja.md"]
+def test_filters_limit_the_hits(indexed: World) -> None:
     document = indexed.one("SELECT id::text FROM documents WHERE source_key = 'hours.md'")
-    assert keys(searcher.search("Saturn", filters={"document": document})) == ["hours.md"]
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
-    assert not searcher.search("Saturn", filters=Filters(created_from=tomorrow))
-    assert searcher.search("Saturn", filters={"created_before": tomorrow.isoformat()})
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    assert keys(indexed.search("observatory", filters={"language": "ja"})) == ["ja.md"]
+    assert keys(indexed.search("Saturn", filters={"document": document})) == ["hours.md"]
+    assert not indexed.search("Saturn", filters={"created_from": tomorrow})
+    assert indexed.search("Saturn", filters={"created_before": tomorrow})
 
 
-#: What documents may say of themselves, and people ask for.
+#: Labels that documents may have, and that filters may contain.
 HOSTILE = [
     "a", "A", "b", 'quo"te', "it's", "back\\slash", "trailing\\", "100%", "_", '"] or id >= "', "new\nline", "\x01\b\f",
     "\u2028", "é", "e\u0301", "天文", "[a, b]", "{}", "$meta", "\\u0041", "null", " a ", "😀" * 90,
@@ -154,7 +162,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def labelled(indexed: World) -> list[dict[str, Any]]:
-    """Chunks as PostgreSQL has them, of a source whose documents say hostile things; one says too many."""
+    """The chunks in PostgreSQL; one source's documents have hostile labels, one document has too many of them."""
     pages = {
         f"{n}.md": f"The label of hall {n}.\n\n```\n" + f"label {n} = y + z\n" * 80 + "```\n"
         for n in range(30)
@@ -203,7 +211,7 @@ CONDITIONS = st.fixed_dictionaries(
 @settings(max_examples=30)
 @example({"tags": ["7" + "😀" * 99]})  # cut
 @example({"tags": ["63" + "😀" * 98]})  # the 65th or a later one
-def test_what_a_filter_finds_is_what_postgres_says_meets_it(
+def test_a_filter_finds_the_rows_that_meet_it_in_postgres(
     indexed: World, labelled: list[dict[str, Any]], conditions: dict[str, list[str]]
 ) -> None:
     eligible = {row["id"] for row in labelled if meets(row, conditions)}
@@ -211,61 +219,59 @@ def test_what_a_filter_finds_is_what_postgres_says_meets_it(
     for kind in ("dense", "sparse"):
         rows = indexed.store.scan(f"{kind}_collection", where=limits.expression())
         assert {row_id.split("_")[0] for bucket in rows for row_id, _ in bucket} == eligible
-    known = hydrate(indexed.connection, [uuid.UUID(row["id"]) for row in labelled], limits)
-    assert {str(chunk) for chunk in known} == eligible
+    texts = hydrate(indexed.connection, [uuid.UUID(row["id"]) for row in labelled], limits, OWNER)
+    assert {str(chunk) for chunk in texts} == eligible
 
 
-def test_searches_are_filtered_by_what_documents_say(
-    indexed: World, labelled: list[dict[str, Any]]
-) -> None:
-    searcher = indexed.searcher()
+def test_searches_are_filtered_by_labels(indexed: World, labelled: list[dict[str, Any]]) -> None:
     for conditions in (
         {"tags": HOSTILE[:9]},
         {"category": HOSTILE[:12], "chunk_type": ["text"]},
         {"author": HOSTILE[9:], "tags": ["a", "b", "天文"], "source": ["labels"]},
     ):
-        found = searcher.search("label", k=100, mode="sparse", filters=conditions)
+        hits = indexed.search("label", k=100, mode="sparse", filters=conditions)
         eligible = {row["id"] for row in labelled if meets(row, conditions)}
-        assert {hit.chunk_id for hit in found} == eligible and eligible
+        assert {hit.chunk_id for hit in hits} == eligible and eligible
 
 
-def test_what_was_edited_is_filtered_as_it_is_now_even_before_milvus_knows(indexed: World) -> None:
+def test_an_edited_document_is_filtered_by_its_new_values_before_milvus_has_them(
+    indexed: World,
+) -> None:
     pages = {f"{n}.md": "A notice about the dome that all may read." for n in "ab"}
-    notices = add(indexed, "notices", pages)
+    add(indexed, "notices", pages)
     edit = "UPDATE documents SET category = %s WHERE source_id = ANY(%s)"
     indexed.connection.execute(edit, ["public", ["notices/a.md", "notices/b.md"]])
     indexed.sync("notices")
-    public = {**notices, "category": "public"}
-    searcher = indexed.searcher()
-    (hit,) = searcher.search("notice", filters=public)
+    public = {"source": "notices", "category": "public"}
+    (hit,) = indexed.search("notice", filters=public)
     assert len(hit.also_in) == 1
     indexed.connection.execute(edit, ["internal", ["notices/a.md"]])
-    (hit,) = searcher.search("notice", filters=public)
+    (hit,) = indexed.search("notice", filters=public)
     assert (hit.key, hit.also_in) == ("b.md", ())
 
 
-def test_a_radius_leaves_out_what_is_far(indexed: World) -> None:
-    searcher = indexed.searcher()
-    near, far = searcher.search("rings of the planet Saturn", k=2, mode="dense")
+def test_a_radius_leaves_out_distant_rows(indexed: World) -> None:
+    text = "rings of the planet Saturn"
+    near, far = indexed.search(text, k=2, mode="dense")
     between = (near.score + far.score) / 2
-    found = searcher.search("rings of the planet Saturn", mode="dense", radius=between)
-    assert keys(found) == [near.key]
+    assert keys(indexed.search(text, mode="dense", radius=between)) == [near.key]
 
 
-def test_one_hit_a_document_where_that_is_wanted(indexed: World) -> None:
+def test_by_document_returns_one_hit_for_each_document(indexed: World) -> None:
     paragraphs = [f"Paragraph {n} on comets: " + f"word{n} " * 40 for n in range(10)]
     pages = {"long.md": "\n\n".join(paragraphs), "short.md": "A note on comets."}
-    comets = add(indexed, "comets", pages)
+    request = SearchRequest("comets", k=20, filters=add(indexed, "comets", pages))
     searcher = indexed.searcher()
-    assert len(searcher.search("comets", k=20, filters=comets)) > 2
-    found = searcher.search("comets", k=20, by_document=True, filters=comets)
-    assert sorted(keys(found)) == ["long.md", "short.md"]
+    assert len(searcher.search(request, OWNER)) > 2
+    hits = searcher.search(replace(request, by_document=True), OWNER)
+    assert sorted(keys(hits)) == ["long.md", "short.md"]
 
 
 def test_neighbours_give_the_context(indexed: World) -> None:
     paragraphs = [f"Paragraph {n}: " + f"word{n} " * 100 for n in range(5)]
     words = add(indexed, "words", {"long.md": "# Words\n\n" + "\n\n".join(paragraphs)})
-    [hit] = indexed.searcher().search("word2", k=1, neighbours=1, filters=words)
+    request = SearchRequest("word2", k=1, neighbours=1, filters=words)
+    [hit] = indexed.searcher().search(request, OWNER)
     rows = indexed.connection.execute(
         "SELECT content FROM document_chunks WHERE document_id = %s ORDER BY position",
         [hit.document_id],
@@ -275,9 +281,12 @@ def test_neighbours_give_the_context(indexed: World) -> None:
     assert hit.before == (contents[at - 1],) and hit.after == (contents[at + 1],)
 
 
-def test_what_was_found_is_counted(indexed: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = add(indexed, "counted", {"a.md": "Nobody else looks for the moons of Jupiter here."})
-    searcher, restarted = indexed.searcher(), threading.Event()
+def test_hits_are_counted(indexed: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    filters = add(
+        indexed, "counted", {"a.md": "No other search looks for the moons of Jupiter here."}
+    )
+    request = SearchRequest("moons of Jupiter", k=1, filters=filters)
+    restarted = threading.Event()
 
     class Restarts(Postgres):
         def connect(self, *, autocommit: bool = False) -> Connection:
@@ -288,44 +297,66 @@ def test_what_was_found_is_counted(indexed: World, monkeypatch: pytest.MonkeyPat
             return connection
 
     monkeypatch.setattr(search_counts, "INTERVAL", 0.01)
-    searcher._counts = search_counts.SearchCounts(Restarts(indexed.postgres.url))
-    searcher.search("moons of Jupiter", k=1, filters=counted)
+    searcher = replace(
+        indexed.searcher(), counts=search_counts.SearchCounts(Restarts(indexed.postgres.url))
+    )
+    searcher.search(request, OWNER)
     assert restarted.wait(5)
     for _ in range(3):
-        hit = searcher.search("moons of Jupiter", k=1, filters=counted)[0]
-    searcher.close()
+        hit = searcher.search(request, OWNER)[0]
+    assert searcher.counts is not None
+    searcher.counts.close()
     row = indexed.connection.execute(
         "SELECT search_count, last_search_score FROM document_chunks WHERE id = %s", [hit.chunk_id]
     ).fetchone()
     assert row == (3, pytest.approx(hit.score))
 
 
-def test_a_mistake_is_answered_with_what_was_expected(indexed: World) -> None:
+def test_a_mistake_is_answered_with_the_expected_value(indexed: World) -> None:
     searcher = indexed.searcher()
     mistakes: list[tuple[dict[str, Any], str]] = [
         ({"text": " "}, "text: expected something to search for"),
         ({"k": 0}, "k: expected 1 to 100, found 0"),
         ({"text": None}, "text: expected text, found None"),
         ({"k": 2.5, "offset": "1"}, "k: expected an integer, found 2.5"),
+        ({"k": 2.5, "offset": "1"}, "offset: expected an integer, found '1'"),
         ({"k": True, "neighbours": None}, "neighbours: expected an integer, found None"),
+        ({"offset": 2501}, "offset: expected 0 to 2500, found 2501"),
         ({"radius": "1", "mode": "dense"}, "radius: expected a number, found '1'"),
+        ({"radius": float("nan"), "mode": "dense"}, "radius: expected a finite number, found nan"),
+        ({"mode": "psychic"}, "mode: expected one of dense, sparse, hybrid, multi"),
         ({"mode": "multi"}, "multi vectors are not kept; set RAG_VECTORS=dense,sparse,multi"),
         ({"rerank": True}, "multi vectors are not kept"),
         ({"radius": 0.5}, "radius: expected with mode dense or sparse, found with hybrid"),
-        ({"filters": {"colour": "red"}}, "colour: expected one of author, category, chunk_type"),
-        ({"filters": {"language": "japanese"}}, "language: expected an ISO 639-1 code such as ja"),
-        ({"filters": {"document": "1"}}, "document: expected a document's id (a UUID), found '1'"),
-        ({"filters": {"source": "nowhere"}}, "No source is named 'nowhere'; there are: "),
+        ({"filters": {"source": "old"}}, "filters: expected Filters, found {'source': 'old'}"),
+        ({"filters": Filters(source="old")}, "source: expected a tuple of texts, found 'old'"),  # pyright: ignore[reportArgumentType]
+        ({"filters": Filters(tags=("",))}, "tags: expected text, found an empty one"),
+        ({"filters": Filters(language=("japanese",))}, "language: expected an ISO 639-1 code"),
+        ({"filters": Filters(document=("1",))}, "document: expected a document's id (a UUID)"),
+        ({"filters": Filters(source=("nowhere",))}, "No source is named 'nowhere'; there are: "),
     ]
     for options, expected in mistakes:
+        values: dict[str, Any] = {"text": "Saturn", **options}
         with pytest.raises(ConfigError) as error:
-            searcher.search(**({"text": "Saturn"} | options))
+            searcher.search(SearchRequest(**values), OWNER)
         assert expected in str(error.value)
 
 
+def test_rows_that_others_wrote_to_milvus_are_left_out(indexed: World) -> None:
+    name = indexed.one("SELECT name FROM vector_collections WHERE kind = 'dense'")
+    chunk = indexed.one("SELECT id::text FROM document_chunks LIMIT 1")
+    (row,) = indexed.store.client.get(name, [f"{chunk}_dense"], output_fields=["*"])
+    indexed.store.client.upsert(name, [{**row, "id": "a row of others"}])
+    try:
+        hits = indexed.search("Saturn", k=100, mode="dense")
+        assert hits and all(uuid.UUID(hit.chunk_id) for hit in hits)
+    finally:
+        indexed.store.delete_ids(name, ["a row of others"])
+
+
 def test_rare_words_count_for_more_than_common_ones(indexed: World) -> None:
-    rare = "A quokkaxyz lives here, far away from everything else that one could name."
+    rare = "A quokkaxyz lives here, far away from everything else with a name."
     common = {f"{n}.md": f"The refractory telescope, page {n}." for n in range(30)}
-    zoo = add(indexed, "zoo", common | {"rare.md": rare})
-    found = indexed.searcher().search("refractory telescope quokkaxyz", k=1, mode="sparse", filters=zoo)  # fmt: skip
-    assert keys(found) == ["rare.md"]
+    filters = add(indexed, "zoo", common | {"rare.md": rare})
+    request = SearchRequest("refractory telescope quokkaxyz", k=1, mode="sparse", filters=filters)
+    assert keys(indexed.searcher().search(request, OWNER)) == ["rare.md"]

@@ -1,13 +1,13 @@
-"""A crash between Milvus's upsert and PostgreSQL's record of it: the row may be old or new, and no edit hides that."""
+"""A crash between the upsert to Milvus and its record in PostgreSQL: the row may be old or new; no edit hides that."""
 
 from __future__ import annotations
 
 import pytest
 
-from rag_assets.assets import vectors
+from rag_assets.ingestion import index
 from resources.errors import ConfigError
-from tests.conftest import World
 from tests.support.oracle import disagreements
+from tests.support.world import World
 
 
 def test_an_edit_that_is_reverted_after_a_crash_is_written_again(
@@ -21,13 +21,13 @@ def test_an_edit_that_is_reverted_after_a_crash_is_written_again(
         raise ConfigError("the process ends here")
 
     with monkeypatch.context() as fault:
-        fault.setattr(vectors, "acknowledge", crash)
+        fault.setattr(index, "acknowledge", crash)
         world.connection.execute("UPDATE documents SET language = 'de'")
         assert not world.run("sync_source", raise_on_error=False).success
     stores = (world.settings.postgres_url, world.settings.milvus_uri)
-    # Nothing is claimed of rows that are old or new: this is work left undone, not drift.
-    said = world.failed_checks().get("dense_vectors_match_postgres", "0 missing, 0 stale")
-    assert "0 missing" in said and "0 stale" in said
+    # PostgreSQL claims nothing about rows that may be old or new: this is unfinished work, not drift.
+    sentence = world.failed_checks().get("dense_vectors_match_postgres", "0 missing, 0 stale")
+    assert "0 missing" in sentence and "0 stale" in sentence
     world.connection.execute("UPDATE documents SET language = 'en'")
     world.sync()
     assert disagreements(*stores) == []

@@ -1,7 +1,7 @@
-"""BGE-M3's embedder against FlagEmbedding's own output, and what becomes of bad texts.
+"""The BGE-M3 embedder against FlagEmbedding's own output, and its failures for bad texts.
 
-The model has the real shape and random weights (`tests.support.tiny_bge_m3`); it goes through the real
-library. The one fake is a hook that makes the model's forward pass fail.
+The model has the real shape and random weights (`tests.support.tiny_bge_m3`) and runs in the real library. The only
+fake is a hook that makes the model's forward pass fail.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from tests.support.tiny_bge_m3 import CORPUS, MAX_LENGTH, make_tiny_bge_m3
 
-if find_spec("FlagEmbedding") is None:  # an import would cost each test process seconds
+# An import would cost each test process seconds.
+if find_spec("FlagEmbedding") is None:
     pytest.skip("the extra bge-m3 is not installed", allow_module_level=True)
 
 from rag_assets.pipeline.vectors import KINDS, NORM_TOLERANCE, Embeddings
@@ -33,8 +34,8 @@ from resources.errors import ConfigError
 
 TOLERANCE = 1e-5
 
-#: One word to far more than the model takes, ten scripts, code, repetition, unknown characters,
-#: inner and outer white space; not in the order of their lengths.
+#: From one word to far more than the model's limit; ten scripts, code, repetition, unknown characters, inner and outer
+#: white space; not sorted by length.
 TEXTS = [
     *CORPUS,
     "backup",
@@ -62,7 +63,7 @@ def embedder(folder: Path) -> BgeM3Embedder:
 
 @pytest.fixture(scope="module")
 def stock(folder: Path) -> Callable[..., Any]:
-    """`encode` of FlagEmbedding itself, on a model that it loaded for itself."""
+    """FlagEmbedding's own `encode`, with its own instance of the model."""
     from FlagEmbedding import BGEM3FlagModel
 
     model = BGEM3FlagModel(str(folder), use_fp16=False, devices="cpu")
@@ -85,7 +86,7 @@ def embedder_of(folder: Path, **options: Any) -> BgeM3Embedder:
 
 
 def terms(embeddings: Embeddings, i: int) -> dict[str, float]:
-    """A sparse row in FlagEmbedding's form."""
+    """Return a sparse row in FlagEmbedding's form."""
     assert embeddings.sparse is not None
     row = slice(*embeddings.sparse.indptr[i : i + 2])
     indices = embeddings.sparse.indices[row]
@@ -99,7 +100,7 @@ def tokens_of(embeddings: Embeddings, i: int) -> np.ndarray:
 
 
 def assert_equal(actual: Embeddings, expected: Embeddings) -> None:
-    """Equal in all three kinds; a weight that one has and the other has not is a difference."""
+    """Assert equality in all three kinds; a term in only one of them is a difference."""
     assert actual.dense is not None and expected.dense is not None
     np.testing.assert_allclose(actual.dense, expected.dense, atol=TOLERANCE, rtol=0)
     for i in range(len(expected.dense)):
@@ -110,7 +111,7 @@ def assert_equal(actual: Embeddings, expected: Embeddings) -> None:
 
 
 @pytest.mark.parametrize("max_length", [MAX_LENGTH, 16])
-def test_all_kinds_equal_flag_embeddings_own(
+def test_all_kinds_equal_those_of_flag_embedding(
     folder: Path, stock: Callable[..., Any], max_length: int
 ) -> None:
     actual = embedder_of(folder, max_length=max_length, batch_tokens=600).embed(TEXTS, KINDS)
@@ -126,7 +127,7 @@ def test_all_kinds_equal_flag_embeddings_own(
         )
 
 
-def test_layout(embedder: BgeM3Embedder) -> None:
+def test_the_arrays_have_the_documented_shapes_and_types(embedder: BgeM3Embedder) -> None:
     result = embedder.embed(TEXTS, KINDS)
     assert result.dense is not None and result.sparse is not None and result.multi is not None
     n = len(TEXTS)
@@ -139,7 +140,7 @@ def test_layout(embedder: BgeM3Embedder) -> None:
     assert np.all(result.sparse.values > 0)
     for vectors in (result.dense, result.multi.vectors):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=NORM_TOLERANCE)
-    # A token vector for each token but <s>.
+    # Each token except <s> has a token vector.
     assert result.tokens == result.multi.offsets[-1] + n
 
 
@@ -151,7 +152,7 @@ def test_padding_is_counted(folder: Path) -> None:
     assert together.padding == abs(lengths[0] - lengths[1]) > 0
 
 
-def test_only_the_kinds_asked_for(embedder: BgeM3Embedder) -> None:
+def test_only_the_requested_kinds_are_returned(embedder: BgeM3Embedder) -> None:
     dense = embedder.embed(TEXTS[:2], ["dense"])
     assert dense.dense is not None and dense.sparse is None and dense.multi is None
     other = embedder.embed(TEXTS[:2], {"sparse", "multi"})
@@ -174,7 +175,7 @@ def test_order_and_batch_size_change_no_vector(folder: Path, embedder: BgeM3Embe
 
 
 @given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 200), st.integers(0, 60))
-def test_batches_hold_every_text_once_within_their_bounds(
+def test_batches_contain_every_text_once_and_respect_their_limits(
     lengths: list[int], bound: int, padding: int
 ) -> None:
     result = list(batches(lengths, bound, padding))
@@ -185,15 +186,15 @@ def test_batches_hold_every_text_once_within_their_bounds(
         padded = sum(longest - lengths[i] for i in batch)
         return len(batch) * longest <= bound and padded <= padding
 
-    for batch, after in zip(result, [*result[1:], None]):
+    for batch, next_batch in zip(result, [*result[1:], None]):
         assert len(batch) == 1 or fits(batch)
-        # None is smaller than it must be: the next text would not have fitted.
-        assert after is None or not fits([*batch, after[0]])
+        # Batches are full: the next text would not fit.
+        assert next_batch is None or not fits([*batch, next_batch[0]])
     assert [lengths[i] for batch in result for i in batch] == sorted(filter(None, lengths))[::-1]
 
 
 @pytest.mark.parametrize("texts", [[], ["", " \n\t\u3000"]])
-def test_nothing_to_embed(embedder: BgeM3Embedder, texts: list[str]) -> None:
+def test_blank_texts_return_empty_vectors(embedder: BgeM3Embedder, texts: list[str]) -> None:
     result = embedder.embed(texts, KINDS)
     n = len(texts)
     assert result.dense is not None and result.dense.shape == (n, 1024)
@@ -205,7 +206,7 @@ def test_nothing_to_embed(embedder: BgeM3Embedder, texts: list[str]) -> None:
 
 
 def assert_failed(result: Embeddings, failed: list[int], texts: list[str], expected: Embeddings):
-    """The failed rows are zero or empty, the others as they are without them."""
+    """Assert that the failed rows are zero or empty, and that the other rows equal `expected`."""
     assert list(result.failures) == failed
     assert result.dense is not None
     for i in failed:
@@ -228,7 +229,7 @@ def test_texts_that_cannot_be_tokenized_fail_alone(embedder: BgeM3Embedder) -> N
     assert "not valid Unicode: surrogates not allowed at character 7" in result.failures[2]
 
 
-def test_no_term_of_positive_weight_is_no_failure(embedder: BgeM3Embedder) -> None:
+def test_a_text_without_terms_of_positive_weight_does_not_fail(embedder: BgeM3Embedder) -> None:
     result = embedder.embed(["<unk>", "backup"], KINDS)
     assert result.failures == {}
     assert terms(result, 0) == {} and terms(result, 1)
@@ -250,7 +251,7 @@ def test_truncation_is_counted(folder: Path) -> None:
 
 
 def loaded(embedder: BgeM3Embedder) -> bge_m3_model.BgeM3Model:
-    """The model in memory that the embedder uses."""
+    """Return the loaded model that the embedder uses."""
     return bge_m3_model.load(
         embedder._model, embedder.identity["revision"], embedder._device, embedder._precision
     )
@@ -258,7 +259,7 @@ def loaded(embedder: BgeM3Embedder) -> bge_m3_model.BgeM3Model:
 
 @contextmanager
 def fault(embedder: BgeM3Embedder, effect: Callable[[Any, Any], Any]) -> Iterator[list[int]]:
-    """Has `effect(input ids, output)` act on each forward pass; yields the passes' rows."""
+    """Apply `effect(input ids, output)` to each forward pass; yield the numbers of rows of the passes."""
     model = loaded(embedder)
     rows = []
 
@@ -273,8 +274,8 @@ def fault(embedder: BgeM3Embedder, effect: Callable[[Any, Any], Any]) -> Iterato
         handle.remove()
 
 
-def holding(text: str, embedder: BgeM3Embedder) -> Callable[[Any], Any]:
-    """Which rows of a batch hold a one-character text's token."""
+def rows_with(text: str, embedder: BgeM3Embedder) -> Callable[[Any], Any]:
+    """Return a function that selects the rows of a batch with the token of a one-character text."""
     model = loaded(embedder)
     token = model._tokenizer.convert_tokens_to_ids(text)
     assert token != model._tokenizer.unk_token_id
@@ -287,9 +288,10 @@ def holding(text: str, embedder: BgeM3Embedder) -> Callable[[Any], Any]:
 def test_a_text_on_which_the_model_fails_is_found_by_halving(
     folder: Path, error: Exception
 ) -> None:
-    embedder = embedder_of(folder, batch_tokens=100_000)  # all of them in one batch
+    # All texts in one batch.
+    embedder = embedder_of(folder, batch_tokens=100_000)
     texts = [f"{text} backup" for text in CORPUS[:7]] + ["restore 数"]
-    bad = holding("数", embedder)
+    bad = rows_with("数", embedder)
     assert [i for i, text in enumerate(texts) if "数" in text] == [7]
     expected = embedder.embed(texts[:7], KINDS)
 
@@ -302,7 +304,7 @@ def test_a_text_on_which_the_model_fails_is_found_by_halving(
         result = embedder.embed(texts, KINDS)
     assert_failed(result, [7], texts, expected)
     assert result.failures[7] == f"{type(error).__name__}: {error}"
-    # The batch, halves down to the bad text, then the harmless text that clears the model.
+    # The batch, its halves down to the bad text, then the harmless text that proves the model works.
     assert rows == [8, 4, 4, 2, 2, 1, 1, 1]
 
 
@@ -312,7 +314,7 @@ def test_a_vector_that_is_not_finite_fails_its_text_alone(
     embedder: BgeM3Embedder, kind: str, value: float
 ) -> None:
     texts = [CORPUS[0], "数", CORPUS[1]]
-    bad = holding("数", embedder)
+    bad = rows_with("数", embedder)
     expected = embedder.embed([texts[0], texts[2]], KINDS)
 
     def effect(ids: Any, output: Any) -> Any:
@@ -331,12 +333,12 @@ def test_a_fault_that_would_repeat_is_raised(embedder: BgeM3Embedder) -> None:
 
     with fault(embedder, effect) as rows, pytest.raises(RuntimeError, match="the device is gone"):
         embedder.embed(TEXTS, KINDS)
-    # Found out with one text, not with all of them.
+    # One text was enough to detect it.
     assert rows[-2:] == [1, 1] and len(rows) < len(TEXTS)
 
 
-def test_a_single_bad_text_is_no_broken_model(embedder: BgeM3Embedder) -> None:
-    bad = holding("数", embedder)
+def test_a_single_bad_text_is_not_a_fault_of_the_model(embedder: BgeM3Embedder) -> None:
+    bad = rows_with("数", embedder)
 
     def effect(ids: Any, output: Any) -> Any:
         if bad(ids).any():
@@ -347,12 +349,12 @@ def test_a_single_bad_text_is_no_broken_model(embedder: BgeM3Embedder) -> None:
         assert embedder.embed(["数"], KINDS).failures == {0: "RuntimeError: this text"}
 
 
-def test_queries_share_the_space(embedder: BgeM3Embedder) -> None:
+def test_queries_and_documents_have_equal_vectors(embedder: BgeM3Embedder) -> None:
     assert_equal(embedder.embed_queries(TEXTS[:3], KINDS), embedder.embed(TEXTS[:3], KINDS))
 
 
-def test_bf16_finds_what_fp32_finds(folder: Path) -> None:
-    """Ten documents of each sentence, and queries: the tenth is .1 nearer than the eleventh."""
+def test_bf16_returns_the_nearest_documents_of_fp32(folder: Path) -> None:
+    """Ten documents for each sentence, and queries: the tenth document is .1 nearer than the eleventh."""
     chance = random.Random(0)
     words = " ".join(CORPUS).split()
     documents = [f"{text} {chance.choice(words)}" for text in CORPUS for _ in range(10)]
@@ -363,9 +365,9 @@ def test_bf16_finds_what_fp32_finds(folder: Path) -> None:
             documents + queries, ["dense", "multi"]
         )
         assert result.dense is not None and result.multi is not None
-        for each in (result.dense, result.multi.vectors):
-            assert each.dtype == np.float32
-            np.testing.assert_allclose(np.linalg.norm(each, axis=1), 1, atol=NORM_TOLERANCE)
+        for array in (result.dense, result.multi.vectors):
+            assert array.dtype == np.float32
+            np.testing.assert_allclose(np.linalg.norm(array, axis=1), 1, atol=NORM_TOLERANCE)
         vectors.append(result.dense)
         scores = result.dense[len(documents) :] @ result.dense[: len(documents)].T
         tops.append([set(row) for row in np.argsort(-scores)[:, :10]])
@@ -373,7 +375,9 @@ def test_bf16_finds_what_fp32_finds(folder: Path) -> None:
     assert np.mean([exact == rounded for exact, rounded in zip(*tops)]) >= 0.98
 
 
-def test_identity_names_what_changes_vectors(folder: Path, tmp_path: Path) -> None:
+def test_the_identity_changes_with_everything_that_changes_vectors(
+    folder: Path, tmp_path: Path
+) -> None:
     identity = embedder_of(folder).identity
     assert embedder_of(folder).identity == identity
     assert embedder_of(folder, batch_tokens=1).identity == identity
@@ -388,19 +392,19 @@ def test_identity_names_what_changes_vectors(folder: Path, tmp_path: Path) -> No
     assert embedder_of(copy).identity != identity
 
 
-def test_the_tiny_model_is_always_the_same(folder: Path, tmp_path: Path) -> None:
+def test_the_tiny_model_is_reproducible(folder: Path, tmp_path: Path) -> None:
     assert embedder_of(make_tiny_bge_m3(tmp_path)).identity == embedder_of(folder).identity
 
 
-def test_a_model_is_loaded_once_a_process(folder: Path, embedder: BgeM3Embedder) -> None:
+def test_a_model_is_loaded_once_per_process(folder: Path, embedder: BgeM3Embedder) -> None:
     embedder.embed(["backup"], ["dense"])
     before = bge_m3_model.load.cache_info().misses
     embedder_of(folder).embed(["backup"], ["dense"])
     assert bge_m3_model.load.cache_info().misses == before
 
 
-def test_a_folder_without_heads_is_refused(folder: Path, tmp_path: Path) -> None:
-    """FlagEmbedding would take it, with random heads."""
+def test_a_folder_without_heads_is_an_error(folder: Path, tmp_path: Path) -> None:
+    """FlagEmbedding would load it with random heads."""
     copy = shutil.copytree(folder, tmp_path / "headless")
     (copy / "sparse_linear.pt").unlink()
     (copy / "config.json").write_text('{"hidden_size": 768}')
@@ -410,12 +414,12 @@ def test_a_folder_without_heads_is_refused(folder: Path, tmp_path: Path) -> None
     assert "hidden_size: expected 1024, found 768" in str(error.value)
 
 
-def test_a_length_beyond_the_models_is_refused(folder: Path) -> None:
+def test_a_length_above_the_model_limit_is_an_error(folder: Path) -> None:
     with pytest.raises(ConfigError, match=f"Set max_length={MAX_LENGTH}"):
         embedder_of(folder, max_length=MAX_LENGTH + 1).embed(["backup"], ["dense"])
 
 
-def test_a_model_that_cannot_be_fetched_says_how_to_get_it() -> None:
+def test_the_error_for_a_model_that_cannot_be_downloaded_contains_the_command() -> None:
     embedder = BgeM3Embedder("no-one/no-model", revision="0" * 40, device="cpu", precision="fp32")
     with pytest.raises(ConfigError, match="hf download no-one/no-model --revision 0000"):
         embedder.embed(["backup"], ["dense"])
@@ -424,21 +428,21 @@ def test_a_model_that_cannot_be_fetched_says_how_to_get_it() -> None:
 @pytest.mark.parametrize(
     ("device", "precision"), [("cuda:0", "fp16"), ("mps", "fp32"), ("cpu", None)]
 )
-def test_automatic_precision(device: str, precision: str | None) -> None:
+def test_the_automatic_precision_follows_the_device(device: str, precision: str | None) -> None:
     identity = BgeM3Embedder(device=device).identity
     cpuinfo = Path("/proc/cpuinfo")
     has_bf16 = cpuinfo.is_file() and "_bf16" in cpuinfo.read_text()
     assert identity["precision"] == (precision or ("bf16" if has_bf16 else "fp32"))
 
 
-def test_several_devices_are_several_processes_of_one_model(folder: Path) -> None:
+def test_each_of_several_devices_has_a_process_with_the_same_model(folder: Path) -> None:
     several = embedder_of(folder, device="cpu, cpu", precision="bf16")
     assert several._devices is not None
     for device in several._devices._devices:
         spec, options = device._start
-        one: Any = create_embedder(spec, **options)
-        assert one.identity == several.identity
-        assert one._batch_tokens == several._batch_tokens and one._devices is None
+        single: Any = create_embedder(spec, **options)
+        assert single.identity == several.identity
+        assert single._batch_tokens == several._batch_tokens and single._devices is None
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,41 @@
-"""Table check_results: what is remembered, what a quick form may not take back, and what counts as the same finding."""
+"""Table check_results: the stored result, the precedence of the full form, and the identity of a finding."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 
+from rag_assets.consistency.finding import Finding, conclude
+from resources.postgres import schema
 from resources.postgres.connection import Connection
 from resources.postgres.consistency.check_results import (
+    CheckRecord,
     CheckResult,
-    Finding,
     last_results,
-    record_findings,
     record_repair,
+    record_results,
 )
 from resources.postgres.registry.sources import SourceRow
 from tests.support.rows import new_source
 
-PASSED = Finding("docs", "dense_vectors", "rows_match", "full", "passed", "All is well.", "", "", 0)
-FAILED = replace(
-    PASSED, outcome="failed", sentence="1 missing.", mend="rag repair", finding="one row"
+PASSED = CheckRecord(
+    "docs", "dense_vectors", "rows_match", "full", "passed", "All is well.", None, "", None, "", 0
 )
+FAILED = replace(
+    PASSED,
+    outcome="failed",
+    sentence="1 missing.",
+    remedy="repair",
+    command="rag repair",
+    inconsistency="missing_vectors",
+    finding="one row",
+)
+UNDETERMINED = replace(FAILED, outcome="undetermined", remedy="check", finding="")
 
 
 @pytest.fixture
@@ -29,84 +43,189 @@ def source(connection: Connection) -> SourceRow:
     return new_source(connection)
 
 
-def recorded(connection: Connection, base: Finding, run_id: str = "r", **changes: Any) -> None:
-    record_findings(connection, [replace(base, **changes)], run_id)
+def record(connection: Connection, base: CheckRecord, run_id: str = "r", **changes: Any) -> None:
+    record_results(connection, [replace(base, **changes)], run_id)
 
 
 def results(connection: Connection) -> dict[str, CheckResult]:
-    """form -> what is remembered of the one check."""
+    """Return form -> stored result of the only check."""
     return {result.form: result for result in last_results(connection, "docs")}
 
 
-def test_the_last_result_is_remembered_once(connection: Connection, source: SourceRow) -> None:
-    recorded(connection, PASSED)
+def test_only_the_last_result_is_stored(connection: Connection, source: SourceRow) -> None:
+    record(connection, PASSED)
     first = results(connection)["full"]
-    recorded(connection, PASSED)
+    record(connection, PASSED)
     second = results(connection)["full"]
     assert second.checked_at > first.checked_at and second.since == first.since
-    recorded(connection, FAILED)
+    record(connection, FAILED)
     third = results(connection)["full"]
-    assert (third.outcome, third.sentence, third.mend) == ("failed", "1 missing.", "rag repair")
+    assert (third.outcome, third.sentence) == ("failed", "1 missing.")
+    assert (third.remedy, third.command) == ("repair", "rag repair")
+    assert third.inconsistency == "missing_vectors"
     assert third.since > first.since
-    recorded(connection, PASSED, seconds=60)  # it began to look long before the other
+    # A check that began long before the other one.
+    record(connection, PASSED, seconds=60)
     assert results(connection)["full"] == third
 
 
-def test_a_source_that_is_gone_leaves_nothing(connection: Connection, source: SourceRow) -> None:
-    recorded(connection, PASSED)
+def test_a_deleted_source_leaves_no_result(connection: Connection, source: SourceRow) -> None:
+    record(connection, PASSED)
     connection.execute("DELETE FROM sources WHERE id = %s", [source.id])
-    recorded(connection, FAILED)
+    record(connection, FAILED)
     assert last_results(connection) == []
     assert connection.execute("SELECT count(*) FROM check_results").fetchall() == [(0,)]
 
 
-def test_repairs_count_while_the_finding_stays(connection: Connection, source: SourceRow) -> None:
-    recorded(connection, FAILED)
-    for run_id in ("a", "a", "b"):  # each says so when it begins and when it ended
+def test_repairs_are_counted_while_the_finding_stays(
+    connection: Connection, source: SourceRow
+) -> None:
+    record(connection, FAILED)
+    # Each run records its beginning and its end.
+    for run_id in ("a", "a", "b"):
         record_repair(connection, source.id, run_id)
-    recorded(connection, FAILED, sentence="1 missing of more rows than before.")
+    record(connection, FAILED, sentence="1 of more rows is missing.", command="rag repair --all")
     assert results(connection)["full"].repairs == 2
-    recorded(connection, FAILED, finding="another row")
-    found = results(connection)["full"]
-    assert (found.repairs, found.repaired_at) == (0, None)
+    record(connection, FAILED, finding="another row")
+    result = results(connection)["full"]
+    assert (result.repairs, result.repaired_at) == (0, None)
     record_repair(connection, source.id, "c")
-    recorded(connection, PASSED)
-    record_repair(connection, source.id, "d")  # nothing to mend
-    recorded(connection, FAILED, finding="another row")
+    record(connection, PASSED)
+    # Nothing to repair.
+    record_repair(connection, source.id, "d")
+    record(connection, FAILED, finding="another row")
     assert results(connection)["full"].repairs == 0
 
 
-def test_what_a_quick_form_confirmed_only_the_full_one_takes_back(
+@pytest.mark.parametrize("rows", [100, 150])
+def test_a_finding_that_grows_is_another_finding(
+    connection: Connection, source: SourceRow, rows: int
+) -> None:
+    """The UI shows 100 rows; the identity covers all ids, and neither the sentence nor the command."""
+
+    def failed(count: int, sentence: str = "Rows are missing.", command: str = "") -> Finding:
+        ids = [f"row {number}" for number in range(count)]
+        evidence = [(row,) for row in ids]
+        return conclude(
+            "failed",
+            sentence,
+            source="docs",
+            command=command,
+            key=ids,
+            columns=("id",),
+            rows=evidence,
+        )
+
+    def store(finding: Finding) -> CheckResult:
+        record(connection, FAILED, finding=finding.digest("full"))
+        return results(connection)["full"]
+
+    first = store(failed(rows))
+    record_repair(connection, source.id, "a")
+    assert store(failed(rows, "Other words.", "another command")).repairs == 1
+    assert store(failed(rows)).since == first.since
+    grown = store(failed(rows + 1))
+    assert grown.repairs == 0
+    assert grown.since > first.since
+
+
+def test_only_the_full_form_replaces_a_fault_that_the_quick_form_confirmed(
     connection: Connection, source: SourceRow
 ) -> None:
-    recorded(connection, PASSED)
-    recorded(connection, FAILED, form="quick", finding="")
-    for outcome in ("passed", "undetermined"):  # another sample, that does not hold the row
-        recorded(connection, PASSED, form="quick", outcome=outcome)
+    record(connection, PASSED)
+    record(connection, FAILED, form="quick", finding="")
+    # Another sample, without the faulty row.
+    for base in (PASSED, UNDETERMINED):
+        record(connection, base, form="quick")
         assert results(connection)["quick"].outcome == "failed"
     record_repair(connection, source.id, "a")
-    recorded(connection, PASSED, seconds=60)  # began before the quick one
+    # A full check that began before the quick one.
+    record(connection, PASSED, seconds=60)
     assert set(results(connection)) == {"full", "quick"}
-    recorded(connection, PASSED, run_id="later")
-    assert {form: found.outcome for form, found in results(connection).items()} == {
-        "full": "passed"
-    }
-    recorded(connection, PASSED, form="quick")
+    record(connection, PASSED, run_id="later")
+    outcomes = {form: result.outcome for form, result in results(connection).items()}
+    assert outcomes == {"full": "passed"}
+    record(connection, PASSED, form="quick")
     assert results(connection)["quick"].outcome == "passed"
 
 
-def test_the_full_form_goes_on_counting_repairs_of_what_the_quick_one_found(
+def test_the_full_form_continues_the_count_of_repairs_of_the_quick_one(
     connection: Connection, source: SourceRow
 ) -> None:
-    recorded(connection, FAILED, form="quick", finding="")
+    record(connection, FAILED, form="quick", finding="")
     record_repair(connection, source.id, "a")
-    recorded(connection, FAILED, run_id="later")
-    (found,) = last_results(connection)
-    assert (found.form, found.repairs) == ("full", 1)
-    assert found.repaired_at and found.repaired_at < found.checked_at
+    record(connection, FAILED, run_id="later")
+    (result,) = last_results(connection)
+    assert (result.form, result.repairs) == ("full", 1)
+    assert result.repaired_at and result.repaired_at < result.checked_at
 
 
-def test_a_quick_form_stands_beside_a_full_one(connection: Connection, source: SourceRow) -> None:
-    recorded(connection, FAILED)
-    recorded(connection, PASSED, form="quick")
+def test_the_quick_form_is_stored_beside_the_full_one(
+    connection: Connection, source: SourceRow
+) -> None:
+    record(connection, FAILED)
+    record(connection, PASSED, form="quick")
     assert results(connection)["full"].outcome == "failed"
+
+
+@pytest.fixture
+def earlier(postgres_url: str) -> Iterator[tuple[str, Connection]]:
+    """A database at revision 0017, with its URL."""
+    name = f"earlier_{uuid.uuid4().hex}"
+    url = postgres_url.replace("/rag?", f"/{name}?")
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+        schema._upgrade(url, "0017")
+        with psycopg.connect(url, autocommit=True) as connection:
+            yield url, connection
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+OLD_ROWS = [
+    # check, outcome, mend; then remedy and inconsistency after the migration
+    ("dense_vectors_match_postgres", "failed", "rag repair --source docs", "repair", "missing_vectors"),
+    ("dense_index_is_as_declared", "failed", "rag rebuild milvus", "rebuild", "index_issues"),
+    ("chunks_have_documents", "failed", "rag repair --source docs", "repair", "orphaned_chunks"),
+    ("statuses_agree", "failed", "rag repair --source docs", "repair", "status_mismatches"),
+    ("sparse_vectors_match_postgres", "undetermined", "rag check --source docs", "check", "missing_vectors"),
+    ("multi_vectors_are_found_by_search", "undetermined", "RAG_DENSE_INDEX='{}' rag repair", "person",
+     "index_issues"),
+    ("dense_vectors_are_sound", "failed", "rag repair --source docs", "repair", None),
+    ("multi_alias_points_to_current_model", "passed", "", None, None),
+]  # fmt: skip
+
+
+def test_results_of_revision_0017_keep_their_age_and_their_repairs(
+    earlier: tuple[str, Connection],
+) -> None:
+    url, connection = earlier
+    source = new_source(connection)
+    for check, outcome, mend, _, _ in OLD_ROWS:
+        connection.execute(
+            """INSERT INTO check_results (source_id, asset, check_name, form, outcome, sentence, mend, finding, since,
+                 checked_at, run_id, repairs, repaired_at, repair_run_id)
+               VALUES (%s, 'a', %s, 'full', %s, 'Old.', %s, %s, now() - interval '2 days', now() - interval '1 day',
+                 'old', 2, now() - interval '1 hour', 'repair')""",
+            [source.id, check, outcome, mend, "old digest" if outcome == "failed" else ""],
+        )
+    assert last_results(connection) == []
+    assert schema.migrate(url)
+    migrated = {result.check: result for result in last_results(connection)}
+    assert [
+        (check, item.outcome, item.command, item.remedy, item.inconsistency)
+        for check, *_ in OLD_ROWS
+        for item in [migrated[check]]
+    ] == OLD_ROWS
+
+    for check, outcome, *_ in OLD_ROWS:
+        base = {"passed": PASSED, "failed": FAILED, "undetermined": UNDETERMINED}[outcome]
+        record(connection, base, asset="a", check=check)
+    for result in last_results(connection):
+        before = migrated[result.check]
+        assert (result.since, result.repairs) == (before.since, 2)
+        assert result.repaired_at == before.repaired_at
+        assert result.checked_at > before.checked_at
+    # From now on findings are compared.
+    record(connection, FAILED, check="statuses_agree", finding="another row")
+    (result,) = [item for item in last_results(connection) if item.check == "statuses_agree"]
+    assert result.repairs == 0

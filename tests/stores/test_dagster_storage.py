@@ -1,4 +1,4 @@
-"""Dagster's storage in the project's database: its one kept connection, and its batches."""
+"""Dagster's storage in the project's database: its single connection, and its batches."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import psycopg
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from dagster._core.utils import make_new_run_id
 
-from rag_assets.dagster_storage import StackPostgresStorage, dagster_url
+from rag_assets.dagster_internals import StackPostgresStorage, dagster_url
 
-#: As pg_stat_activity shows them.
+#: The connections of these tests.
 OURS = "FROM pg_stat_activity WHERE application_name = 'dagster-test'"
 
 
-def test_one_connection_serves_all_and_is_replaced_when_the_server_ended_it(
+def test_one_connection_serves_all_and_is_replaced_after_a_restart(
     postgres_url: str,
 ) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
@@ -22,23 +22,25 @@ def test_one_connection_serves_all_and_is_replaced_when_the_server_ended_it(
         postgres_url=f"{dagster_url(postgres_url)}&application_name=dagster-test"
     )
 
-    def ask() -> None:
+    def query_all() -> None:
         assert storage.run_storage.get_runs(limit=1) == []
         assert storage.event_log_storage.get_dynamic_partitions("none") == []
         assert list(storage.schedule_storage.all_instigator_state()) == []
 
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        ask()
+        query_all()
         before = connection.execute(f"SELECT pid {OURS}").fetchall()
-        ask()
+        query_all()
         assert len(before) == 1
         assert connection.execute(f"SELECT pid {OURS}").fetchall() == before
-        # What a restart does.
+        # A restart does the same.
         connection.execute(f"SELECT pg_terminate_backend(pid, 5000) {OURS}")
-        ask()
+        query_all()
 
 
-def test_what_a_run_plans_is_stored_at_once_and_found_by_partition(postgres_url: str) -> None:
+def test_planned_materializations_are_stored_in_one_batch_and_found_by_partition(
+    postgres_url: str,
+) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS dagster")
     log = StackPostgresStorage(postgres_url=dagster_url(postgres_url)).event_log_storage

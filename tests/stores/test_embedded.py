@@ -1,8 +1,9 @@
-"""The embedded servers: started, found again, stopped, killed. Real servers, about one second a start."""
+"""The embedded servers: started, found again, stopped, killed. Real servers, about one second per start."""
 
 from __future__ import annotations
 
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import grpc
@@ -72,9 +74,9 @@ def count(uri: str) -> int:
 
     client = MilvusClient(uri)
     client.load_collection("t")
-    found = client.query("t", filter='id >= "0"', output_fields=["id"])
+    rows = client.query("t", filter='id >= "0"', output_fields=["id"])
     client.close()
-    return len({row["id"] for row in found})
+    return len({row["id"] for row in rows})
 
 
 def test_start_and_stop_are_idempotent_and_keep_the_data(
@@ -92,8 +94,10 @@ def test_start_and_stop_are_idempotent_and_keep_the_data(
     )
     began = time.perf_counter()
     assert running(home) == {"postgres": postgres.url, "milvus": milvus.uri}
-    assert time.perf_counter() - began < 1  # 0.01 s: no server is asked
-    with monkeypatch.context() as elsewhere:  # the code of another checkout finds it, too
+    # 0.01 s: no server gets a request.
+    assert time.perf_counter() - began < 1
+    # The code of another checkout finds it, too.
+    with monkeypatch.context() as elsewhere:
         elsewhere.setattr(
             milvus_server, "__file__", "/elsewhere/resources/embedded/milvus_server.py"
         )
@@ -101,7 +105,7 @@ def test_start_and_stop_are_idempotent_and_keep_the_data(
 
     with psycopg.connect(postgres.url) as connection:
         connection.execute("CREATE TABLE t AS SELECT 'ü漢' AS v")
-        shown = {
+        settings = {
             name: connection.execute(f"SHOW {name}").fetchone()
             for name in (
                 "listen_addresses",
@@ -111,7 +115,7 @@ def test_start_and_stop_are_idempotent_and_keep_the_data(
                 "TimeZone",
             )
         }
-    assert shown == {
+    assert settings == {
         "listen_addresses": ("",),
         "fsync": ("on",),
         "synchronous_commit": ("on",),
@@ -130,12 +134,12 @@ def test_start_and_stop_are_idempotent_and_keep_the_data(
     assert count(restarted.uri) == 100
 
 
-def test_survives_kill_of_both(home: Path) -> None:
+def test_both_servers_recover_from_a_kill(home: Path) -> None:
     postgres, milvus = start_both(home)
     with psycopg.connect(postgres.url) as connection:
         connection.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
     fill(milvus.uri, 100)
-    # A backend that computes does not notice that its postmaster died: it holds the shared memory.
+    # A busy backend does not notice the death of its postmaster: it keeps the shared memory.
     busy = psycopg.connect(postgres.url)
     query = "DO $$ BEGIN FOR i IN 1..2000000000 LOOP END LOOP; END $$"
     with ThreadPoolExecutor(1) as pool:
@@ -143,7 +147,7 @@ def test_survives_kill_of_both(home: Path) -> None:
         time.sleep(0.2)
         kill(postgres.pid, milvus.pid)
         assert running(home) == {}
-        # After a reboot their pids belong to others, here to this test: it must not be stopped or waited for.
+        # After a reboot the pids belong to other processes, here to this test: no call may stop it or wait for it.
         for record in ("postgres/postmaster.pid", "run/milvus.json", "run/postgres.json"):
             text = (home / record).read_text()
             for pid in (postgres.pid, milvus.pid):
@@ -159,7 +163,7 @@ def test_survives_kill_of_both(home: Path) -> None:
     assert count(server.uri) == 100
 
 
-def test_long_paths_and_two_homes_at_once(folder: Path) -> None:
+def test_two_homes_with_long_paths_run_at_once(folder: Path) -> None:
     homes = [folder / f"{name} 長い\"'$x" / ("long, " * 30) for name in "ab"]
     try:
         with ThreadPoolExecutor(4) as pool:
@@ -168,7 +172,7 @@ def test_long_paths_and_two_homes_at_once(folder: Path) -> None:
         assert len({e.url for e in postgres}) == len({e.uri for e in milvus}) == 2
         for index, home in enumerate(homes):
             with psycopg.connect(postgres[index].url) as connection:
-                # Were both the same server, the second CREATE would fail.
+                # If both were the same server, the second CREATE would fail.
                 connection.execute("CREATE TABLE only_once ()")
             assert running(home) == {"postgres": postgres[index].url, "milvus": milvus[index].uri}
         assert stop(homes[0]) == ["milvus", "postgres"]
@@ -178,14 +182,14 @@ def test_long_paths_and_two_homes_at_once(folder: Path) -> None:
             stop(home)
 
 
-def test_processes_that_start_at_once_get_one_server_which_outlives_them(home: Path) -> None:
+def test_concurrent_starters_get_one_server_that_outlives_them(home: Path) -> None:
     code = """
 import sys; from pathlib import Path; from resources.embedded.stack import *
 home = Path(sys.argv[1]); p, m = start_postgres(home), start_milvus(home)
 print(p.pid, p.started, m.pid, m.started)
 """
     starters = [
-        # Through a pipe: were a server to inherit it, communicate() would not return.
+        # Through a pipe: if a server inherited it, communicate() would not return.
         subprocess.Popen(
             [sys.executable, "-c", code, str(home)],
             cwd=REPOSITORY,
@@ -203,7 +207,7 @@ print(p.pid, p.started, m.pid, m.started)
 
 
 def _suspend(pid: int) -> None:
-    """Returns when each thread has stopped: on a busy machine one goes on for a while."""
+    """Stop the process. Return when all threads have stopped: on a busy machine one may continue for a while."""
     os.kill(pid, signal.SIGSTOP)
     for thread in psutil.Process(pid).threads():
         status = Path(f"/proc/{pid}/task/{thread.id}/stat")
@@ -211,7 +215,7 @@ def _suspend(pid: int) -> None:
             time.sleep(0.01)
 
 
-def test_a_taken_port_is_left_to_its_owner_and_a_stalled_server_waited_for(home: Path) -> None:
+def test_a_taken_port_is_avoided_and_a_stalled_server_is_awaited(home: Path) -> None:
     first = start_milvus(home)
     stop(home)
     with socket.create_server(("127.0.0.1", int(first.uri.rsplit(":", 1)[1]))):
@@ -228,22 +232,23 @@ def test_a_taken_port_is_left_to_its_owner_and_a_stalled_server_waited_for(home:
 
 
 @pytest.mark.parametrize("start", [start_milvus, start_postgres])
-def test_a_server_that_dies_while_it_is_waited_for_is_started_anew(
+def test_a_server_that_dies_during_the_wait_for_it_is_started_again(
     home: Path, start: Callable[[Path], MilvusEndpoint | PostgresEndpoint]
 ) -> None:
     dying = psutil.Process(start(home).pid)
     _suspend(dying.pid)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(start, home)
-        time.sleep(0.3)  # it has found the server, which does not answer
+        # Until it has found the server, which does not answer.
+        time.sleep(0.3)
         dying.kill()
         again = waiting.result(timeout=60)
     assert again.started
     assert again.pid != dying.pid
 
 
-def test_a_client_that_idles_and_pings_is_not_cut_off(home: Path) -> None:
-    """pymilvus pings every ten seconds; so often that gRPC's own limit is passed within three."""
+def test_an_idle_client_that_pings_stays_connected(home: Path) -> None:
+    """pymilvus pings every 10 s. At one ping per second, as here, gRPC's default limit is exceeded within 3 s."""
     target = start_milvus(home).uri.removeprefix("http://")
     options = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_permit_without_calls": 1}
     states = []
@@ -254,9 +259,57 @@ def test_a_client_that_idles_and_pings_is_not_cut_off(home: Path) -> None:
     assert states == [grpc.ChannelConnectivity.READY]
 
 
-def test_a_server_that_cannot_start_says_why(home: Path) -> None:
+def test_the_error_of_a_failed_start_contains_its_log(home: Path) -> None:
     start_postgres(home)
     stop(home)
     (home / "postgres" / "postgresql.conf").write_text("nonsense = 1\n")
     with pytest.raises(StackError, match="nonsense"):
         start_postgres(home, timeout=5)
+
+
+#: Below `milvus_lite`; the same names as in the docstring of `resources.embedded.milvus_lite_internals`.
+PRIVATE_NAMES = (
+    "adapter.grpc.servicer:MilvusServicer",
+    "search.filter.eval:evaluate_python",
+    "search.filter.eval:evaluate_hybrid",
+    "search.filter.ast:And",
+    "search.filter.ast:ArrayContainsOp",
+    "search.filter.ast:FieldRef",
+    "search.filter.ast:ListLit",
+    "search.filter.ast:StringLit",
+)
+
+
+def test_every_private_part_of_milvus_lite_exists(tmp_path: Path) -> None:
+    """Fails at the first upgrade without one of them. All uses are in or behind `milvus_lite_internals`."""
+    advice = (
+        f"milvus-lite {version('milvus-lite')}: repair resources/embedded/milvus_lite_internals.py"
+    )
+    for name in PRIVATE_NAMES:
+        try:
+            pkgutil.resolve_name(f"milvus_lite.{name}")
+        except (ImportError, AttributeError):
+            pytest.fail(f"{name} is missing. {advice}")
+    from milvus_lite import CollectionSchema, DataType, FieldSchema, MilvusLite
+
+    from resources.embedded import milvus_lite_internals as internals
+
+    fields = [
+        FieldSchema("id", DataType.VARCHAR, is_primary=True),
+        FieldSchema("vector", DataType.FLOAT_VECTOR, dim=2),
+    ]
+    with MilvusLite(str(tmp_path)) as database:
+        collection = database.create_collection("t", CollectionSchema(fields))
+        collection.insert([{"id": name, "vector": [1.0, 2.0]} for name in "ab"])
+        try:
+            ids = internals.ids_in_memory(collection)
+        except AttributeError as error:
+            pytest.fail(f"{error}. {advice}")
+        assert sorted(ids) == ["a", "b"], advice
+        assert internals.has_logs(tmp_path), advice
+        collection.create_index("vector", {"index_type": "HNSW", "metric_type": "L2", "params": {}})
+        collection.flush()
+        collection.load()
+        assert internals.ids_in_memory(collection) == [], advice
+        assert not internals.has_logs(tmp_path), advice
+        assert internals.index_files(Path(collection.data_dir)), advice

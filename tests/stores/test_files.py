@@ -1,4 +1,4 @@
-"""Files and embeddings in them: whole or not there, on a disk and behind a URL."""
+"""Files and the embeddings in them: complete or absent, on a disk and behind a URL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from resources.files import SPOOL_BYTES, FileStore, raw_name
 
 @pytest.fixture(params=["path", "file", "memory"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> FileStore:
-    """A folder by its path, by its URL, and an fsspec backend."""
+    """A store in a folder by path, by URL, and in an fsspec backend."""
     root = tmp_path / "a folder"
     return FileStore(
         {
@@ -65,7 +65,7 @@ def test_a_file_is_written_read_replaced_and_deleted(files: FileStore) -> None:
         files.open("x/a")
 
 
-def test_an_error_leaves_what_was_there(files: FileStore) -> None:
+def test_an_error_keeps_the_previous_file(files: FileStore) -> None:
     files.write("x/a", b"old")
     for name in ("x/a", "x/b"):
         with pytest.raises(ZeroDivisionError):
@@ -75,14 +75,14 @@ def test_an_error_leaves_what_was_there(files: FileStore) -> None:
     assert names(files) == ["a"] and files.read("x/a") == b"old"
 
 
-def test_a_file_has_its_name_only_when_it_is_whole(files: FileStore) -> None:
+def test_a_file_takes_its_name_only_when_it_is_complete(files: FileStore) -> None:
     with files.replace("x/a") as file:
         file.write(b"half")
         assert files.size("x/a") is None
     assert files.read("x/a") == b"half"
 
 
-def test_a_large_file_passes_through(tmp_path: Path) -> None:
+def test_a_file_larger_than_the_spool_is_written(tmp_path: Path) -> None:
     files = FileStore(f"memory://{uuid.uuid4().hex}")
     block = b"0123456789abcdef" * 65_536
     with files.replace("x/a") as file:
@@ -92,7 +92,7 @@ def test_a_large_file_passes_through(tmp_path: Path) -> None:
     files.delete("x/a")
 
 
-def test_an_unknown_url_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_url_is_an_error_without_its_secrets(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nonsense://key:\*\*\*@bucket") as caught:
         FileStore("nonsense://key:hush@bucket/x").read("a")
     assert "hush" not in str(caught.value)
@@ -108,7 +108,7 @@ def test_raw_bytes_are_named_by_their_hash() -> None:
 def embeddings(
     count: int, seed: int, *, dimension: int = 16, token_dimension: int = 4
 ) -> Embeddings:
-    """Random vectors; each third sparse row and each fourth token matrix is empty."""
+    """Return random vectors; every third sparse row and every fourth token matrix is empty."""
     random = np.random.default_rng(seed)
     terms = [0 if n % 3 == 1 else int(random.integers(1, 9)) for n in range(count)]
     tokens = [0 if n % 4 == 2 else int(random.integers(1, 6)) for n in range(count)]
@@ -148,27 +148,27 @@ def read_back(files: FileStore, path: str, rows: list[int]) -> Embeddings:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_every_kind_comes_back_in_any_order(files: FileStore, precision: str) -> None:
-    count = ROW_GROUP_ROWS * 2 + 37  # three row groups
+def test_every_kind_is_read_in_any_order(files: FileStore, precision: str) -> None:
+    # Three row groups.
+    count = ROW_GROUP_ROWS * 2 + 37
     vectors = embeddings(count, 1)
     file = write_tables(files, "model", [to_table(hashes(count), vectors, precision=precision)])
     assert file == files.checksum(file.path)
     random = np.random.default_rng(2)
     rows = [*random.integers(0, count, 300).tolist(), 0, count - 1, count - 1]
-    found = read_back(files, file.path, rows)
+    result = read_back(files, file.path, rows)
     tolerance = 0 if precision == "float32" else 2e-3
     for place, n in enumerate(rows):
-        (dense, sparse, multi), (read_dense, read_sparse, read_multi) = (
-            row(vectors, n),
-            row(found, place),
-        )
+        dense, sparse, multi = row(vectors, n)
+        read_dense, read_sparse, read_multi = row(result, place)
         np.testing.assert_allclose(read_dense, dense, rtol=tolerance, atol=tolerance / 10)
-        assert read_sparse == sparse  # weights are never rounded
+        # Weights are never rounded.
+        assert read_sparse == sparse
         np.testing.assert_allclose(read_multi, multi, rtol=tolerance, atol=tolerance / 10)
         assert read_dense.dtype == read_multi.dtype == np.float32
 
 
-def test_one_reader_goes_through_many_files(files: FileStore) -> None:
+def test_one_reader_reads_many_files(files: FileStore) -> None:
     written = []
     for seed in range(5):
         parts = [embeddings(20, seed * 10 + part) for part in range(3)]
@@ -184,21 +184,20 @@ def test_one_reader_goes_through_many_files(files: FileStore) -> None:
         )
 
 
-def test_rows_of_nothing(files: FileStore) -> None:
-    """A batch of which no text has terms or tokens."""
-    nothing = Embeddings(
+def test_rows_without_terms_or_tokens_are_read(files: FileStore) -> None:
+    empty = Embeddings(
         np.zeros((3, 4), np.float32),
         Sparse(np.zeros(4, np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32)),
         Multi(np.zeros(4, np.int64), np.zeros((0, 4), np.float32)),
     )
-    path = write_tables(files, "model", [to_table(hashes(3), nothing)]).path
-    found = read_back(files, path, [2, 0])
-    assert found.sparse is not None and found.multi is not None and found.dense is not None
-    assert found.dense.shape == (2, 4)
-    assert found.sparse.indptr.tolist() == found.multi.offsets.tolist() == [0, 0, 0]
+    path = write_tables(files, "model", [to_table(hashes(3), empty)]).path
+    result = read_back(files, path, [2, 0])
+    assert result.sparse is not None and result.multi is not None and result.dense is not None
+    assert result.dense.shape == (2, 4)
+    assert result.sparse.indptr.tolist() == result.multi.offsets.tolist() == [0, 0, 0]
 
 
-def test_kinds_that_are_not_kept_have_no_column() -> None:
+def test_a_kind_without_vectors_has_no_column() -> None:
     vectors = embeddings(2, 0)
     assert to_table(hashes(2), Embeddings(dense=vectors.dense)).column_names == [
         "text_hash",
@@ -209,7 +208,7 @@ def test_kinds_that_are_not_kept_have_no_column() -> None:
     ]  # fmt: skip
 
 
-def test_a_failure_leaves_no_file(files: FileStore) -> None:
+def test_a_failed_write_leaves_no_file(files: FileStore) -> None:
     good = to_table(hashes(600), embeddings(600, 0))
     bad = to_table(hashes(5), Embeddings(dense=np.zeros((5, 3), np.float32)))
     with pytest.raises((ValueError, pa.ArrowInvalid)):
@@ -223,7 +222,7 @@ def written(tmp_path: Path) -> Iterator[tuple[FileStore, str]]:
     yield files, write_tables(files, "model", [to_table(hashes(600), embeddings(600, 0))]).path
 
 
-def test_a_lost_or_damaged_file_is_not_read_as_something_else(
+def test_a_lost_or_damaged_file_is_an_error(
     written: tuple[FileStore, str],
 ) -> None:
     files, path = written

@@ -1,10 +1,13 @@
-"""Full text on a stock server: six languages, and texts beyond what a tsvector holds."""
+"""Full text on a stock server: six languages, and texts longer than a tsvector can be."""
 
 from __future__ import annotations
+
+from typing import LiteralString
 
 import pytest
 
 from resources.postgres.connection import Connection
+from resources.postgres.queries import scalar, scalars
 from tests.support.rows import new_document, new_source
 
 TEXTS = {
@@ -24,32 +27,41 @@ TEXTS = {
 
 QUERIES = [
     ("東京タワー", {"ja"}),
-    ("京タ", {"ja"}),  # within a word
-    ("猫", {"ja"}),  # one character
+    # Within a word.
+    ("京タ", {"ja"}),
+    # One character.
+    ("猫", {"ja"}),
     ("匹", {"ja"}),
     ("人々", {"ja"}),
     ("静かです", {"ja-other"}),
     ("東京 写真", {"ja"}),
     ("大阪", set()),
-    ("東都", set()),  # its characters are there, side by side they are not
+    # Both characters occur, but never side by side.
+    ("東都", set()),
     ("图书馆", {"zh"}),
-    ("茶", {"zh"}),  # the last one of a run
+    # The last character of a run.
+    ("茶", {"zh"}),
     ("北京大学 图书馆", {"zh"}),
     ("天气", {"zh-other"}),
-    ("도서관", {"ko"}),  # the text has it with a particle
+    # The text has this word with a particle.
+    ("도서관", {"ko"}),
     ("책", {"ko"}),
     ("친구", {"ko"}),
     ("선물", {"ko"}),
     ("날씨", {"ko-other"}),
     ("کتاب‌های", {"fa"}),
-    ("کتاب های", {"fa"}),  # without the ZWNJ
-    ("كتاب‌هاي فارسي", {"fa"}),  # typed with Arabic kaf and yeh
+    # Without the ZWNJ.
+    ("کتاب های", {"fa"}),
+    # Typed with Arabic kaf and yeh.
+    ("كتاب‌هاي فارسي", {"fa"}),
     ("می‌شوند", {"fa"}),
     ("هوا", {"fa-other"}),
     ("المكتبة", {"ar"}),
-    ("المکتبة", {"ar"}),  # typed with a Persian kaf
+    # Typed with a Persian kaf.
+    ("المکتبة", {"ar"}),
     ("الطقس", {"ar-other"}),
-    ("المـكتبة", {"ar"}),  # stretched by a tatweel
+    # Stretched by a tatweel.
+    ("المـكتبة", {"ar"}),
     ("library BOOKS", {"en"}),
     ("library weather", set()),
     ("sunny", {"en-other"}),
@@ -61,25 +73,21 @@ def test_each_language_finds_its_text_and_no_other(connection: Connection, table
     source = new_source(connection)
     for key, text in TEXTS.items():
         new_document(connection, source, key, [text])
-    names = {
+    names: dict[str, LiteralString] = {
         "documents": "SELECT source_key FROM documents t",
         "document_chunks": "SELECT d.source_key FROM document_chunks t JOIN documents d ON d.id = t.document_id",
     }
-    found = {
-        query: {
-            row[0]
-            for row in connection.execute(
-                f"{names[table]} WHERE t.search_vector @@ rag_tsquery(%s)",  # pyright: ignore[reportArgumentType, reportCallIssue]
-                [query],
-            )
-        }
+    languages = {
+        query: set(
+            scalars(connection, f"{names[table]} WHERE t.search_vector @@ rag_tsquery(%s)", [query])
+        )
         for query, _ in QUERIES
     }
-    assert found == dict(QUERIES)
+    assert languages == dict(QUERIES)
 
 
 @pytest.mark.parametrize("query", ["", " ", "!?", "'", "'猫'", "a & | ! ( ) :* <->", "\\", "猫:*"])
-def test_any_query_is_taken(connection: Connection, query: str) -> None:
+def test_no_query_is_an_error(connection: Connection, query: str) -> None:
     new_document(connection, new_source(connection), "a", ["猫 a"])
     connection.execute("SELECT id FROM documents WHERE search_vector @@ rag_tsquery(%s)", [query])
 
@@ -94,10 +102,13 @@ def test_texts_of_one_character_are_indexed(connection: Connection) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "".join(f"w{n} " for n in range(800_000)),  # 6 MB, every word another one
-        "".join(chr(0x4E00 + n * 7919 % 20_000) for n in range(350_000)),  # 1 MB of Han
+        # 6 MB of different words.
+        "".join(f"w{n} " for n in range(800_000)),
+        # 1 MB of Han.
+        "".join(chr(0x4E00 + n * 7919 % 20_000) for n in range(350_000)),
         "".join(chr(0xAC00 + n * 7919 % 11_000) + " " * (n % 2) for n in range(350_000)),
-        "x" * 5_000_000,  # one word
+        # One word.
+        "x" * 5_000_000,
     ],
     ids=["words", "han", "hangul", "one-word"],
 )
@@ -105,7 +116,5 @@ def test_huge_texts_are_stored_and_found_by_their_beginning(
     connection: Connection, text: str
 ) -> None:
     new_document(connection, new_source(connection), "a", content="beginning " + text)
-    row = connection.execute(
-        "SELECT length(content) FROM documents WHERE search_vector @@ rag_tsquery('beginning')"
-    ).fetchone()
-    assert row == (len(text) + 10,)
+    query = "SELECT length(content) FROM documents WHERE search_vector @@ rag_tsquery('beginning')"
+    assert scalar(connection, query) == len(text) + 10

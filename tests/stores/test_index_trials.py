@@ -1,6 +1,6 @@
-"""Indexes on trial: what is measured is right, and nothing is left of a trial, however it ends.
+"""Index trials: the measurements are right, and every trial drops its collection, also after an error.
 
-On Milvus Lite; on another server too where RAG_TEST_MILVUS_URL names one (Milvus 2.3.5, say).
+On Milvus Lite; also on another server (such as Milvus 2.3.5) if RAG_TEST_MILVUS_URL names one.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def rows() -> Rows:
 @pytest.fixture
 def queries(rows: Rows) -> NDArray[np.float32]:
     noise = np.random.default_rng(1).standard_normal((6, 32)).astype(np.float32) / 10
-    found = rows[1][1][::100] + noise
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    vectors = rows[1][1][::100] + noise
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture
@@ -46,39 +46,42 @@ def trials(store: MilvusStore) -> Iterator[TrialStore]:
     trials.close()
 
 
-def test_recall_is_that_of_an_exact_search(rows: Rows, queries: NDArray[np.float32]) -> None:
-    """A search that gives the nearest ten, the nearest five and five others, or others alone."""
+def test_recall_is_measured_against_an_exact_search(
+    rows: Rows, queries: NDArray[np.float32]
+) -> None:
+    """The search returns the nearest ten, the nearest five and five others, or only others."""
     ids = [chunk for chunks, _ in rows for chunk in chunks]
     scores = queries @ np.concatenate([vectors for _, vectors in rows]).T
     order = {query.tobytes(): np.argsort(-line) for query, line in zip(queries, scores)}
 
-    def search(query: NDArray[np.float32], how: object) -> list[str]:
-        assert isinstance(how, dict)
-        right = how["right"]
+    def search(query: NDArray[np.float32], params: object) -> list[str]:
+        assert isinstance(params, dict)
+        right = params["right"]
         places = order[query.tobytes()]
         return [ids[at] for at in [*places[:right], *places[len(places) - (K - right) :]]]
 
-    found = measure(search, queries, [{"right": right} for right in (10, 5, 0)], rows, "three")
-    assert [trial.recall for trial in found] == [1.0, 0.5, 0.0]
-    assert all(0 < trial.p50 <= trial.p95 for trial in found)
+    trials = measure(search, queries, [{"right": right} for right in (10, 5, 0)], rows, "three")
+    assert [trial.recall for trial in trials] == [1.0, 0.5, 0.0]
+    assert all(0 < trial.p50 <= trial.p95 for trial in trials)
 
 
-def test_indexes_are_compared_and_nothing_is_left(
+def test_a_comparison_measures_each_kind_and_drops_its_collection(
     store: MilvusStore, trials: TrialStore, rows: Rows, queries: NDArray[np.float32]
 ) -> None:
     store.client.create_collection("other", dimension=4)
     kinds = [KINDS["FLAT"], KINDS["IVF_FLAT"]]
-    (flat, inverted), refused = compare(trials, kinds, rows, 1500, queries, 0.9)
-    assert refused == {}
+    (flat, inverted), failures = compare(trials, kinds, rows, 1500, queries, 0.9)
+    assert failures == {}
     assert flat.rows == inverted.rows == 1500
     assert flat.chosen.recall == 1.0 and flat.memory_bytes == 1500 * 32 * 4
     assert inverted.chosen.recall >= 0.9
-    assert inverted.trials[0].recall < 1.0 == inverted.trials[-1].recall  # one list, all lists
+    # The first trial reads one list, the last one all lists.
+    assert inverted.trials[0].recall < 1.0 == inverted.trials[-1].recall
     assert inverted.queries_per_second > 0
     assert store.collection_names() == ["other"]
 
 
-def test_a_trial_that_is_interrupted_leaves_nothing(
+def test_an_interrupted_trial_drops_its_collection(
     store: MilvusStore, trials: TrialStore, rows: Rows, queries: NDArray[np.float32]
 ) -> None:
     seen: list[list[str]] = []
@@ -94,7 +97,9 @@ def test_a_trial_that_is_interrupted_leaves_nothing(
     assert store.collection_names() == []
 
 
-def test_a_trial_drops_what_a_killed_one_left(store: MilvusStore, trials: TrialStore) -> None:
+def test_a_trial_drops_the_collection_of_a_killed_trial(
+    store: MilvusStore, trials: TrialStore
+) -> None:
     store.client.create_collection(f"{PREFIX}0", dimension=4)
     with trials.trial() as name:
         assert store.collection_names() == []
@@ -105,15 +110,13 @@ def test_a_trial_drops_what_a_killed_one_left(store: MilvusStore, trials: TrialS
     "RAG_TEST_MILVUS_URL" not in os.environ,
     reason="RAG_TEST_MILVUS_URL names no Milvus server; `milvus-server --data DIR` is one",
 )
-def test_a_server_builds_the_kinds_that_it_is_said_to_have(
-    rows: Rows, queries: NDArray[np.float32]
-) -> None:
+def test_a_server_builds_every_kind_listed_for_it(rows: Rows, queries: NDArray[np.float32]) -> None:
     trials = TrialStore(os.environ["RAG_TEST_MILVUS_URL"], owner="test")
     kinds = [kind for kind in KINDS.values() if trials.server in kind.servers and not kind.on_gpu]
-    found, refused = compare(trials, kinds, rows, 1500, queries, 0.9)
-    assert refused == {}
-    assert [each.kind for each in found] == kinds
-    assert all(each.chosen.recall > 0.5 for each in found), [
-        (each.kind.name, each.chosen) for each in found
+    compared, failures = compare(trials, kinds, rows, 1500, queries, 0.9)
+    assert failures == {}
+    assert [item.kind for item in compared] == kinds
+    assert all(item.chosen.recall > 0.5 for item in compared), [
+        (item.kind.name, item.chosen) for item in compared
     ]
     assert not [name for name in trials.collection_names() if name.startswith(PREFIX)]

@@ -1,4 +1,4 @@
-"""Collections on a real Milvus Lite: as declared, as they differ, lost."""
+"""Collections on a real Milvus Lite: as declared, with differences, and lost."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_a_collection_as_declared_has_no_differences(store: MilvusStore) -> None
         facts = {fact.fact: fact for fact in store.compare(name, layout)}
         assert not any(fact.differs for fact in facts.values())
         assert facts["field row_fingerprint"].actual == "VARCHAR"
-        # Milvus Lite does not say these, and that is said.
+        # Milvus Lite does not report these two, so they count as unknown.
         assert facts["shards"].actual is facts["consistency level"].actual is None
 
 
-def test_each_difference_is_told(store: MilvusStore) -> None:
+def test_each_difference_is_reported(store: MilvusStore) -> None:
     store.ensure_collection("a", DENSE)
     declared = Layout("dense", 9, {"index_type": "FLAT", "metric_type": "L2"})
     assert differing(store, "a", declared) == [
@@ -56,19 +56,19 @@ def test_each_difference_is_told(store: MilvusStore) -> None:
     assert ("index", "HNSW", "none") in differing(store, "a", DENSE)
 
 
-def test_an_index_is_made_the_declared_one_and_rows_stay(store: MilvusStore) -> None:
+def test_the_declared_index_replaces_the_old_one_and_rows_stay(store: MilvusStore) -> None:
     store.ensure_collection("a", DENSE)
     rows = fields(20)
     store.upsert_dense("a", rows, vectors(20))
     declared = Layout("dense", 8, {"index_type": "FLAT", "metric_type": "COSINE"})
-    for loses in (lambda: None, lambda: store.client.release_collection("a")):
-        loses()
+    for prepare in (lambda: None, lambda: store.client.release_collection("a")):
+        prepare()
         store.make_index("a", declared)
         assert differing(store, "a", declared) == []
     assert len(scanned(store, "a")) == 20
 
 
-def test_a_collection_without_a_vector_field_is_told(store: MilvusStore) -> None:
+def test_a_missing_vector_field_is_reported(store: MilvusStore) -> None:
     schema = store.client.create_schema()
     schema.add_field("key", DataType.VARCHAR, max_length=9, is_primary=True)
     schema.add_field("other", DataType.FLOAT_VECTOR, dim=8)
@@ -80,15 +80,16 @@ def test_a_collection_without_a_vector_field_is_told(store: MilvusStore) -> None
     } <= set(differing(store, "a", DENSE))
 
 
-def test_a_collection_that_was_lost_voids_what_it_acknowledged(
+def test_a_lost_collection_voids_its_acknowledgements(
     store: MilvusStore, connection: Connection
 ) -> None:
     source = new_source(connection)
-    there, untouched = (new_document(connection, source, key, [key]) for key in ("a", "b"))
+    acknowledged, untouched = (new_document(connection, source, key, [key]) for key in ("a", "b"))
     collection = collection_of("dense", store.ensure_collection("a", DENSE))
     register_collection(connection, collection)
-    new_acknowledgement(connection, collection.name, chunks_of(connection, there)[0])
-    register_collection(connection, collection)  # the same one: nothing happens
+    new_acknowledgement(connection, collection.name, chunks_of(connection, acknowledged)[0])
+    # Registering the same collection again changes nothing.
+    register_collection(connection, collection)
     assert connection.execute("SELECT count(*) FROM vector_rows").fetchone() == (1,)
 
     store.drop_collection("a")
@@ -100,4 +101,4 @@ def test_a_collection_that_was_lost_voids_what_it_acknowledged(
         (identity, "building")
     ]
     statuses = dict(connection.execute("SELECT id, indexing_status FROM documents").fetchall())
-    assert statuses == {there: "pending", untouched: "completed"}
+    assert statuses == {acknowledged: "pending", untouched: "completed"}

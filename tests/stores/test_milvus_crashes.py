@@ -1,4 +1,4 @@
-"""Milvus servers that do not answer, and what a killed Milvus Lite mends when it starts again."""
+"""Milvus servers that do not answer, and the repairs of a killed Milvus Lite at its next start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rag_assets.settings.load import EMBEDDED_INDEX
+from rag_assets.settings.search import EMBEDDED_INDEX
 from resources.embedded import milvus_server
 from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
 from resources.errors import StoreUnavailable
@@ -64,10 +64,12 @@ def test_a_server_that_died_or_hangs_is_unavailable_within_the_timeout(own_home:
 
 
 @pytest.mark.parametrize("crash", ["unknown", "known", "known, and another one"])
-def test_rows_that_a_kill_in_a_flush_doubled_are_single_again(own_home: Path, crash: str) -> None:
-    """The state after such a kill, made by hand: rows are in a segment, their log is still there, and a newer one is.
+def test_a_start_repairs_the_duplicate_rows_of_a_kill_in_a_flush(
+    own_home: Path, crash: str
+) -> None:
+    """The test builds the state after such a kill: rows are in a segment, and their log and a newer log still exist.
 
-    A start that knows of the crash mends it before it serves, also one that is itself killed and started again.
+    A start that knows of the crash repairs the rows before it serves, even if it is itself killed and started again.
     """
     server = start_milvus(own_home)
     store = MilvusStore(server.uri)
@@ -90,7 +92,8 @@ def test_rows_that_a_kill_in_a_flush_doubled_are_single_again(own_home: Path, cr
     store = MilvusStore(start_milvus(own_home).uri)
     if crash == "unknown":
         store.client.flush("a")
-        assert max(Counter(scanned(store, "a")).values()) == 2  # it is what would be
+        # The duplicates exist without the repair.
+        assert max(Counter(scanned(store, "a")).values()) == 2
         return
     live = [*ids[:20], *ids[22:]]
     assert Counter(scanned(store, "a")) == dict.fromkeys(live, 1)
@@ -102,42 +105,42 @@ def test_rows_that_a_kill_in_a_flush_doubled_are_single_again(own_home: Path, cr
 
 
 @pytest.mark.parametrize("crash", ["kill", "power cut"])
-def test_an_index_file_that_was_cut_short_is_made_anew(own_home: Path, crash: str) -> None:
-    """After a kill the whole ones are kept, since they take seconds to make; after a power cut none is trusted."""
+def test_an_incomplete_index_file_is_rebuilt(own_home: Path, crash: str) -> None:
+    """After a kill complete files are kept, since a build takes seconds; after a power cut no file is trusted."""
     server = start_milvus(own_home)
     store = MilvusStore(server.uri)
-    rows, made = fields(300), vectors(300)
+    rows, embeddings = fields(300), vectors(300)
     for name in ("a", "b"):
         store.ensure_collection(name, replace(DENSE, index=EMBEDDED_INDEX))
-        store.upsert_dense(name, rows, made)
+        store.upsert_dense(name, rows, embeddings)
         store.client.flush(name)
     stop(own_home)
     store.close()
     kill(start_milvus(own_home))
-    cut, whole = sorted((own_home / "milvus").rglob("partitions/*/indexes/*.idx"))
-    content = whole.read_bytes()
-    cut.write_bytes(cut.read_bytes()[:-1])
-    os.utime(whole, (1, 1))
+    incomplete, complete = sorted((own_home / "milvus").rglob("partitions/*/indexes/*.idx"))
+    content = complete.read_bytes()
+    incomplete.write_bytes(incomplete.read_bytes()[:-1])
+    os.utime(complete, (1, 1))
     if crash == "power cut":
-        (own_home / "milvus" / milvus_server.RUNNING).write_text("another start of the machine")
+        (own_home / "milvus" / milvus_server.RUNNING).write_text("another boot")
     store = MilvusStore(start_milvus(own_home).uri)
     for name in ("a", "b"):
-        found = store.client.search(name, [made[7].tolist()], limit=1, output_fields=["id"])
-        assert found[0][0]["id"] == f"{rows[7].chunk_id}_dense"
-    assert cut.stat().st_size == len(content) == whole.stat().st_size
-    assert (whole.stat().st_mtime == 1) == (crash == "kill")
+        hits = store.client.search(name, [embeddings[7].tolist()], limit=1, output_fields=["id"])
+        assert hits[0][0]["id"] == f"{rows[7].chunk_id}_dense"
+    assert incomplete.stat().st_size == len(content) == complete.stat().st_size
+    assert (complete.stat().st_mtime == 1) == (crash == "kill")
     store.close()
 
 
-def test_a_load_that_lacks_memory_costs_no_index(tmp_path: Path) -> None:
+def test_a_load_without_enough_memory_keeps_the_index(tmp_path: Path) -> None:
     index = tmp_path / "a" / "partitions" / "p" / "indexes" / "vector.idx"
     index.parent.mkdir(parents=True)
     index.touch()
 
-    class Full:
-        """A collection of an engine on a machine without memory."""
+    class Collection:
+        """A collection on a machine without free memory."""
 
-        load_state, _data_dir = "released", str(tmp_path / "a")
+        load_state, data_dir = "released", str(tmp_path / "a")
 
         def load(self) -> None:
             raise MemoryError
@@ -149,8 +152,8 @@ def test_a_load_that_lacks_memory_costs_no_index(tmp_path: Path) -> None:
         def list_collections(self, _: str) -> list[str]:
             return ["a"]
 
-        def get_collection(self, *_: str) -> Full:
-            return Full()
+        def get_collection(self, *_: str) -> Collection:
+            return Collection()
 
-    milvus_server._serve_whole(Database(), tmp_path / milvus_server.REPLAYED)
+    milvus_server._load_and_repair(Database(), tmp_path / milvus_server.REPLAYED)
     assert index.exists()

@@ -15,12 +15,12 @@ from resources.milvus import reads as reads_module
 from resources.milvus.rows import (
     EVERYTHING,
     Span,
-    checked,
-    of_no_source,
-    of_source,
+    normalised,
     row_ids,
+    source_filter,
     span_filter,
     spans,
+    unknown_source_filter,
 )
 from resources.milvus.store import MilvusStore
 from tests.support.milvus_rows import DENSE, MULTI, SPARSE, fields, foreign, scanned, vectors
@@ -35,10 +35,10 @@ def test_rows_are_upserted_read_and_deleted(store: MilvusStore) -> None:
     ids = [f"{row.chunk_id}_dense" for row in rows]
     assert store.fingerprints("a", [*ids, "not there"]) == dict.fromkeys(ids, "a" * 32)
     assert sorted(scanned(store, "a")) == sorted(ids)
-    # Again, changed: the same rows.
+    # Upserting changed rows replaces them.
     store.upsert_dense("a", fields(600, fingerprint="b")[:10], matrix[:10])
-    found = store.fingerprints("a", ids)
-    assert [found[row_id][0] for row_id in ids] == ["b"] * 10 + ["a"] * 590
+    fingerprints = store.fingerprints("a", ids)
+    assert [fingerprints[row_id][0] for row_id in ids] == ["b"] * 10 + ["a"] * 590
     assert store.copies("a", ids[:3]) == dict.fromkeys(ids[:3], 1)
     store.delete_chunks(
         "a", "dense", {row.chunk_id: 1 for row in rows[:300]} | {uuid.uuid4(): None}
@@ -53,11 +53,13 @@ def test_a_filter_separates_sources(store: MilvusStore) -> None:
     store.upsert_dense("a", fields(3, source="docs", seed=1), vectors(3))
     store.upsert_dense("a", fields(4, source="文書 2", seed=2), vectors(4))
     store.client.insert("a", foreign("x", source='any"thing'))
-    assert len(scanned(store, "a", where=of_source("docs"))) == 3
-    assert len(scanned(store, "a", where=of_source("文書 2"))) == 4
-    assert scanned(store, "a", where=of_no_source(["docs", "文書 2"])) == ["x"]
-    assert len(scanned(store, "a", where=of_no_source(["docs"]))) == 5
-    assert len(store.search("a", vectors(1)[0], limit=9, params={}, filter=of_source("docs"))) == 3
+    assert len(scanned(store, "a", where=source_filter("docs"))) == 3
+    assert len(scanned(store, "a", where=source_filter("文書 2"))) == 4
+    assert scanned(store, "a", where=unknown_source_filter(["docs", "文書 2"])) == ["x"]
+    assert len(scanned(store, "a", where=unknown_source_filter(["docs"]))) == 5
+    assert (
+        len(store.search("a", vectors(1)[0], limit=9, params={}, filter=source_filter("docs"))) == 3
+    )
 
 
 def test_foreign_ids_are_scanned_read_and_counted(store: MilvusStore) -> None:
@@ -68,7 +70,7 @@ def test_foreign_ids_are_scanned_read_and_counted(store: MilvusStore) -> None:
     assert store.copies("a", FOREIGN) == dict.fromkeys(FOREIGN, 1)
 
 
-def test_foreign_ids_are_rewritten_and_deleted_and_say_nothing_of_others(
+def test_foreign_ids_are_rewritten_and_deleted_without_touching_other_rows(
     store: MilvusStore,
 ) -> None:
     hostile = "x'] or id not in ['y"
@@ -82,7 +84,7 @@ def test_foreign_ids_are_rewritten_and_deleted_and_say_nothing_of_others(
     assert scanned(store, "a") == FOREIGN[:1]
 
 
-def test_a_full_bucket_is_split_and_nothing_is_lost(
+def test_a_full_bucket_is_split_without_losing_rows(
     store: MilvusStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.ensure_collection("a", DENSE)
@@ -90,14 +92,14 @@ def test_a_full_bucket_is_split_and_nothing_is_lost(
     store.upsert_dense("a", rows, vectors(300))
     store.client.insert("a", [foreign(row_id) for row_id in FOREIGN])
     ids = [f"{row.chunk_id}_dense" for row in rows] + FOREIGN
-    # At 21 rows some of the 16 buckets are split and some are not.
+    # With 21 rows per bucket, some of the 16 buckets are split and others are not.
     for limit, ranges in ((21, [EVERYTHING]), (12, [EVERYTHING]), (100, spans(16))):
         monkeypatch.setattr(reads_module, "BUCKET_ROWS", limit)
-        found = [row_id for span in ranges for row_id in scanned(store, "a", span)]
-        assert sorted(found) == sorted(ids), limit
+        scanned_ids = [row_id for span in ranges for row_id in scanned(store, "a", span)]
+        assert sorted(scanned_ids) == sorted(ids), limit
 
 
-def test_foreign_ids_that_no_number_divides_are_split_by_themselves(
+def test_foreign_ids_outside_the_number_ranges_are_split_at_ids(
     store: MilvusStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.ensure_collection("a", DENSE)
@@ -115,12 +117,12 @@ def test_foreign_ids_that_no_number_divides_are_split_by_themselves(
     st.integers(1, 40),
     st.sets(st.integers(0, 39)),
 )
-def test_whatever_buckets_are_split_each_id_is_in_one(
+def test_each_id_is_in_exactly_one_bucket_after_any_splits(
     row_id: str, count: int, split: set[int]
 ) -> None:
-    """By the filter expressions themselves, compared as Milvus compares: bytes."""
+    """Evaluates the filter expressions as Milvus does, by comparing bytes."""
 
-    def holds(span: Span) -> bool:
+    def contains(span: Span) -> bool:
         data = row_id.encode("utf-8", "surrogatepass")
         for condition in filter(None, span_filter(span).split(" and ")):
             _, operator, bound = condition.split(" ")
@@ -135,10 +137,10 @@ def test_whatever_buckets_are_split_each_id_is_in_one(
         for number, span in enumerate(whole)
         for part in (spans(4, span) if number in split else [span])
     ]
-    assert sum(holds(span) for span in leaves) == 1
+    assert sum(contains(span) for span in leaves) == 1
 
 
-def test_sparse_rows_without_terms_take_no_row(store: MilvusStore) -> None:
+def test_sparse_vectors_without_terms_take_no_row(store: MilvusStore) -> None:
     store.ensure_collection("s", SPARSE)
     rows = fields(3)
     weights = Sparse(
@@ -156,25 +158,31 @@ def test_sparse_rows_without_terms_take_no_row(store: MilvusStore) -> None:
     assert store.upsert_sparse("s", rows, empty) == [0, 0, 0]
 
 
-def test_multi_rows_are_a_token_each_and_leave_together(store: MilvusStore) -> None:
+def test_a_chunk_has_one_multi_row_per_token_and_they_are_deleted_together(
+    store: MilvusStore,
+) -> None:
     store.ensure_collection("m", MULTI)
     rows, tokens = fields(3), vectors(6)
     assert store.upsert_multi("m", rows, Multi(np.array([0, 2, 2, 6]), tokens)) == [2, 0, 4]
-    first, none, last = (row.chunk_id for row in rows)
+    first, empty, last = (row.chunk_id for row in rows)
     assert row_ids(first, "multi", 2) == [f"{first}_multi_00000", f"{first}_multi_00001"]
     assert sorted(scanned(store, "m")) == sorted(
         row_ids(first, "multi", 2) + row_ids(last, "multi", 4)
     )
-    found = store.token_vectors("m", [str(chunk) for chunk in (first, none, last)])
-    assert {chunk: len(matrix) for chunk, matrix in found.items()} == {str(first): 2, str(last): 4}
-    assert found[str(first)].sum() == pytest.approx(tokens[:2].sum(), abs=1e-3)
-    store.delete_chunks("m", "multi", {last: None})  # how many is not known
+    by_chunk = store.token_vectors("m", [str(chunk) for chunk in (first, empty, last)])
+    assert {chunk: len(matrix) for chunk, matrix in by_chunk.items()} == {
+        str(first): 2,
+        str(last): 4,
+    }
+    assert by_chunk[str(first)].sum() == pytest.approx(tokens[:2].sum(), abs=1e-3)
+    # Without a known number of rows, they are deleted by filter.
+    store.delete_chunks("m", "multi", {last: None})
     assert sorted(scanned(store, "m")) == row_ids(first, "multi", 2)
     store.delete_chunks("m", "multi", {first: 2})
     assert scanned(store, "m") == []
 
 
-def test_a_wrong_vector_is_refused_with_its_chunk(store: MilvusStore) -> None:
+def test_an_invalid_vector_is_rejected_and_its_chunk_is_named(store: MilvusStore) -> None:
     for name, layout in (("a", DENSE), ("m", MULTI), ("s", SPARSE)):
         store.ensure_collection(name, layout)
     rows = fields(4)
@@ -183,25 +191,24 @@ def test_a_wrong_vector_is_refused_with_its_chunk(store: MilvusStore) -> None:
         matrix[2] = value
         with pytest.raises(VectorError, match=str(rows[2].chunk_id)):
             store.upsert_dense("a", rows, matrix)
-        with pytest.raises(
-            VectorError, match=str(rows[3].chunk_id)
-        ):  # the last three tokens are its
+        # The last three tokens belong to the fourth chunk.
+        with pytest.raises(VectorError, match=str(rows[3].chunk_id)):
             store.upsert_multi("m", rows, Multi(np.array([0, 1, 1, 1, 4]), matrix))
         if value != 0:
             values = np.array([1, 1, value], np.float32)
             weights = Sparse(np.array([0, 0, 2, 3, 3]), np.arange(3, dtype=np.uint32), values)
             with pytest.raises(VectorError, match=str(rows[2].chunk_id)):
                 store.upsert_sparse("s", rows, weights)
-    assert all(scanned(store, name) == [] for name in "ams")  # not a part of the batch either
+    # The valid rows of the batch are not written either.
+    assert all(scanned(store, name) == [] for name in "ams")
 
 
-def test_vectors_that_are_slightly_off_are_normalised() -> None:
+def test_vectors_with_a_norm_near_1_are_normalised() -> None:
     matrix = vectors(3)
-    assert checked(matrix, ["a", "b", "c"]) is matrix
+    assert normalised(matrix, ["a", "b", "c"]) is matrix
     rounded = matrix.astype(np.float16).astype(np.float32) * 1.01
-    np.testing.assert_allclose(
-        np.linalg.norm(checked(rounded, ["a", "b", "c"]), axis=1), 1, rtol=1e-6
-    )
+    norms = np.linalg.norm(normalised(rounded, ["a", "b", "c"]), axis=1)
+    np.testing.assert_allclose(norms, 1, rtol=1e-6)
 
 
 def test_a_released_collection_is_loaded_again(store: MilvusStore) -> None:
@@ -220,7 +227,7 @@ def test_a_released_collection_is_loaded_again(store: MilvusStore) -> None:
         assert read() == 2
 
 
-def test_aliases_are_pointed_and_moved(store: MilvusStore) -> None:
+def test_an_alias_is_created_and_moved(store: MilvusStore) -> None:
     store.ensure_collection("one", DENSE)
     store.ensure_collection("two", DENSE)
     assert store.alias_target("dense") is None

@@ -1,6 +1,6 @@
-"""A server that misreads as real ones have: no false `missing` is acted upon, nothing falsely called consistent.
+"""A server that misreads, as real ones have done: no wrong `missing` is repaired, nothing is wrongly called consistent.
 
-RAG_MISREADS (default 150) random mixes of misreads and of real drift, on Milvus Lite behind a client that misreads.
+Tries RAG_MISREADS (default 150) random mixes of misreads and real drift, on Milvus Lite behind a client that misreads.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymilvus.exceptions import MilvusException
 
-from rag_assets.assets.run_stage import Stage
 from rag_assets.consistency.comparison import compare_collection
-from rag_assets.operations.repair import mend
+from rag_assets.ingestion.stage import Stage
+from rag_assets.operations.repair import repair_rows
 from rag_assets.pipeline.drift import Drift
 from resources.errors import StoreUnavailable
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
-from tests.stores.test_consistency import CHUNKS, DOCUMENTS, Index, foreign
+from tests.support.milvus_rows import foreign
+from tests.support.vector_index import CHUNKS, DOCUMENTS, Index
 
 MIXES = int(os.environ.get("RAG_MISREADS", "150"))
 #: The share of rows that query_iterator of milvus-lite dropped up to 3.2.0.
@@ -34,7 +35,7 @@ DROPPED = 0.16
 
 @dataclass
 class Misreads:
-    """What the client does wrong. `dropped`: a share of the rows; `same`: of each scan the same ones."""
+    """The client's faults. `dropped`: the share of rows that scans lose; `same`: every scan loses the same ones."""
 
     dropped: float = 0.0
     same: bool = False
@@ -52,9 +53,9 @@ class Misreads:
 
 
 class MisreadingClient:
-    """A client whose scans drop and repeat rows, whose counts are too high or of an earlier time, whose gets time out.
+    """A client whose scans drop and repeat rows, whose counts are too high or outdated, and whose gets time out.
 
-    A query for keys (`copies`) is a scan too. What it writes is written.
+    A query for keys (`copies`) is a scan too. Its writes work.
     """
 
     def __init__(self, client: Any, misreads: Misreads) -> None:
@@ -65,7 +66,8 @@ class MisreadingClient:
         return getattr(self.client, name)
 
     def get_collection_stats(self, *arguments: Any, **options: Any) -> dict[str, int]:
-        return {"row_count": 0}  # an estimate of long ago
+        # An outdated estimate.
+        return {"row_count": 0}
 
     def get(self, *arguments: Any, **options: Any) -> Any:
         self.gets += 1
@@ -85,7 +87,8 @@ class MisreadingClient:
         ]
         for _ in range(self.misreads.repeated if shown else 0):
             again = chance.choice(shown)
-            if self.misreads.instead:  # as many rows as there should be
+            # Keep the expected number of rows.
+            if self.misreads.instead:
                 shown.pop(chance.randrange(len(shown)))
             shown.append(again)
         return shown
@@ -93,7 +96,7 @@ class MisreadingClient:
 
 @dataclass
 class Bench:
-    """An index of 24 rows, its source's writer, and stores whose client misreads."""
+    """An index of 24 rows, the writer of its source, and stores whose client misreads."""
 
     index: Index
     stage: Stage
@@ -142,27 +145,28 @@ MISREADS = st.builds(
 )
 @given(
     misreads=MISREADS,
-    deeds=st.dictionaries(
+    faults=st.dictionaries(
         st.integers(0, DOCUMENTS * CHUNKS - 1), st.sampled_from(["missing", "stale"]), max_size=3
     ),
     strangers=st.integers(0, 2),
     hide=st.booleans(),
 )
-def test_no_mix_of_misreads_is_acted_upon_or_called_consistent(
-    bench: Bench, misreads: Misreads, deeds: dict[int, str], strangers: int, hide: bool
+def test_no_misread_is_repaired_or_called_consistent(
+    bench: Bench, misreads: Misreads, faults: dict[int, str], strangers: int, hide: bool
 ) -> None:
     index = bench.index
     true = {
-        name: {index.ids(number)[0] for number, deed in deeds.items() if deed == name}
+        name: {index.ids(number)[0] for number, fault in faults.items() if fault == name}
         for name in ("missing", "stale")
     }
     orphans = [f"{uuid.uuid4()}_dense" for _ in range(strangers)]
-    if hide:  # the hardest: rows that nobody expects, shown by no scan
+    # The hardest case: unexpected rows that no scan shows.
+    if hide:
         misreads.hidden |= set(orphans)
     if true["missing"]:
         index.delete(*true["missing"])
     if true["stale"]:
-        stale = [index.chunks[number] for number, deed in deeds.items() if deed == "stale"]
+        stale = [index.chunks[number] for number, fault in faults.items() if fault == "stale"]
         index.write(stale, acknowledge=False, row_fingerprint="0" * 32)
     if orphans:
         index.store.client.insert(index.name, [foreign(row_id) for row_id in orphans])
@@ -174,24 +178,26 @@ def test_no_mix_of_misreads_is_acted_upon_or_called_consistent(
         assert set(drift.stale) <= true["stale"]
         assert set(drift.orphaned) <= set(orphans)
         if drift.verdict == "consistent":
-            assert not deeds and not orphans
+            assert not faults and not orphans
         if not misreads:
             assert drift.counts == {
                 **{name: len(ids) for name, ids in true.items()},
                 "orphaned": len(orphans),
                 "duplicate": 0,
             }
-            assert drift.verdict == ("drifted" if deeds or orphans else "consistent")
-        mend(bench.stage, store, index.collection, drift)
+            assert drift.verdict == ("drifted" if faults or orphans else "consistent")
+        repair_rows(bench.stage, store, index.collection, drift)
     except StoreUnavailable:
-        assert misreads.late_gets  # a read that failed is no answer
+        # Only a failed read may end the comparison.
+        assert misreads.late_gets
     acknowledged = index.connection.execute(
         "SELECT chunk_id::text || '_dense' FROM vector_rows WHERE collection = %s", [index.name]
     ).fetchall()
     voided = set(index.ids()) - {row_id for (row_id,) in acknowledged}
     assert voided <= true["missing"] | true["stale"]
-    assert before - set(orphans) <= bench.ids()  # no live row is lost
-    bench.restore(set(deeds), orphans)
+    # No live row is lost.
+    assert before - set(orphans) <= bench.ids()
+    bench.restore(set(faults), orphans)
 
 
 def compare(bench: Bench, misreads: Misreads) -> Drift:
@@ -209,12 +215,13 @@ def test_an_orphan_that_no_scan_shows_is_counted(bench: Bench) -> None:
     assert compare(bench, Misreads()).orphaned == [orphan]
 
 
-def test_counts_of_a_source_at_work_are_not_held_against_it(
+def test_counts_prove_nothing_while_a_source_is_being_written(
     bench: Bench, postgres_url: str
 ) -> None:
-    """Rows come and go between scan and count; who looks on cannot tell, and two equal scans must do."""
+    """Rows come and go between scan and count, so two equal scans must suffice."""
     drift = compare_collection(
-        bench.index.connection,  # not the writer's own session
+        # Not the writer's session.
+        bench.index.connection,
         bench.store(Misreads(counted_twice=3)),
         bench.index.collection,
         bench.index.source,

@@ -1,4 +1,4 @@
-"""The schema: brought to date by whoever comes first; its triggers, on plain SQL."""
+"""The schema: the first process that needs it upgrades it. Its triggers, under plain SQL."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from rag_assets.partitions import partition_key
 from resources import open_stores
 from resources.errors import ConfigError, StoreUnavailable
+from resources.partition_keys import partition_key
 from resources.postgres.connection import Connection
-from resources.postgres.schema import HEAD, migrate
+from resources.postgres.schema import HEAD, migrate, table_exists
 from resources.postgres.vectors.collections import register_collection
 from tests.support.rows import (
     chunks_of,
@@ -46,40 +46,39 @@ def test_a_second_migration_does_nothing(empty_url: str) -> None:
     assert versions == [(HEAD,)]
 
 
-def test_of_two_processes_one_migrates_and_the_other_waits(empty_url: str) -> None:
+def test_of_several_processes_one_migrates_and_the_others_wait(empty_url: str) -> None:
     code = "import sys; from resources.postgres.schema import migrate; print(migrate(sys.argv[1]))"
-    started = [
+    processes = [
         subprocess.Popen(
             [sys.executable, "-c", code, empty_url],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for _ in range(3)
     ]  # fmt: skip
-    answers = [process.communicate(timeout=30) for process in started]
-    assert sorted(out.strip() for out, _ in answers) == ["False", "False", "True"], answers
+    outputs = [process.communicate(timeout=30) for process in processes]
+    assert sorted(out.strip() for out, _ in outputs) == ["False", "False", "True"], outputs
 
 
-def test_a_process_asks_for_the_schema_at_intervals(
+def test_a_process_checks_the_schema_at_intervals(
     empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen by what it does where the schema is gone: nothing at first, and after the interval it is made."""
+    """Shown where the schema is dropped: at first nothing happens, after the interval it is made again."""
 
-    def opened() -> bool:
+    def has_schema_after_opening() -> bool:
         open_stores.open_postgres(empty_url, tmp_path, lock_timeout=1)
         with psycopg.connect(empty_url) as connection:
-            row = connection.execute("SELECT to_regclass('rag_alembic_version')").fetchone()
-        return row != (None,)
+            return table_exists(connection, "rag_alembic_version")
 
-    assert opened()
+    assert has_schema_after_opening()
     with psycopg.connect(empty_url) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
-    assert not opened()
+    assert not has_schema_after_opening()
     monkeypatch.setattr(open_stores, "SCHEMA_SECONDS", 0.0)
-    assert opened()
+    assert has_schema_after_opening()
 
 
-def test_no_server_and_no_url_are_told_apart() -> None:
+def test_a_dead_server_and_a_wrong_url_raise_different_errors() -> None:
     with pytest.raises(StoreUnavailable):
         migrate("postgresql://postgres@127.0.0.1:1/rag")
     with pytest.raises(ConfigError) as caught:
@@ -87,18 +86,17 @@ def test_no_server_and_no_url_are_told_apart() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_no_update_makes_search_vectors_anew_that_it_does_not_change(
-    connection: Connection,
-) -> None:
-    """PostgreSQL makes generated columns anew in each update of a table with a trigger before updates of its rows."""
-    before_row_update = 1 | 2 | 16  # TRIGGER_TYPE_ROW, _BEFORE, _UPDATE of pg_trigger.tgtype
-    rows = connection.execute(
+def test_no_update_recomputes_unchanged_search_vectors(connection: Connection) -> None:
+    """With a trigger before updates of its rows, PostgreSQL computes a table's generated columns in every update."""
+    # TRIGGER_TYPE_ROW, _BEFORE and _UPDATE of pg_trigger.tgtype.
+    before_row_update = 1 | 2 | 16
+    triggers = connection.execute(
         """SELECT t.tgrelid::regclass::text, t.tgname FROM pg_trigger t
-           WHERE t.tgtype & %(wanted)s = %(wanted)s
+           WHERE t.tgtype & %(type)s = %(type)s
              AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = t.tgrelid AND a.attgenerated = 's')""",
-        {"wanted": before_row_update},
+        {"type": before_row_update},
     ).fetchall()
-    assert rows == []
+    assert triggers == []
 
 
 KINDS = ("dense", "sparse", "multi")
@@ -111,7 +109,7 @@ def deletions(connection: Connection) -> set[tuple[uuid.UUID, str, int | None]]:
 
 
 @pytest.mark.parametrize("statement", ["document_chunks", "documents", "sources"])
-def test_whatever_deletes_chunks_orders_their_vectors_out(
+def test_every_deletion_of_chunks_queues_the_deletion_of_their_vectors(
     connection: Connection, statement: str
 ) -> None:
     source, other = new_source(connection), new_source(connection, "other")
@@ -138,13 +136,13 @@ def test_whatever_deletes_chunks_orders_their_vectors_out(
     assert connection.execute("SELECT DISTINCT source_uuid FROM vector_deletions").fetchall() == [
         (source.id,)
     ]
-    # Nothing is acknowledged any more of what is gone, and what stays is untouched.
+    # The acknowledgements of deleted chunks are gone, all others are untouched.
     assert connection.execute("SELECT chunk_id FROM vector_rows").fetchall() == [
         (chunks_of(connection, kept)[0],)
     ]
 
 
-def test_the_rows_of_a_chunk_are_not_known_while_one_of_two_collections_did_not_say(
+def test_the_number_of_rows_is_unknown_unless_every_collection_acknowledged_them(
     connection: Connection,
 ) -> None:
     (chunk,) = chunks_of(connection, new_document(connection, new_source(connection), "a", ["one"]))
@@ -155,7 +153,7 @@ def test_the_rows_of_a_chunk_are_not_known_while_one_of_two_collections_did_not_
     assert deletions(connection) == {(chunk, "multi", None)}
 
 
-def test_a_rolled_back_deletion_orders_nothing(connection: Connection) -> None:
+def test_a_rolled_back_deletion_queues_nothing(connection: Connection) -> None:
     document = new_document(connection, new_source(connection), "a", ["one"])
     register_collection(connection, collection_of("dense"))
     with connection.transaction(force_rollback=True):
@@ -172,12 +170,14 @@ def entry(connection: Connection, source: uuid.UUID, key: str, document: uuid.UU
     )
 
 
-def test_a_document_deleted_by_hand_stays_out_at_this_content(connection: Connection) -> None:
+def test_a_document_deleted_by_hand_stays_out_until_its_content_changes(
+    connection: Connection,
+) -> None:
     source = new_source(connection)
     for key in ("a", "b", "c"):
         entry(connection, source.id, key, new_document(connection, source, key))
     connection.execute("DELETE FROM documents WHERE source_key = 'a'")
-    # The other way round the source lost it: there is nothing to mark.
+    # Deleted in the other order, the document left its source: nothing is marked.
     connection.execute("DELETE FROM source_entries WHERE key = 'b'")
     connection.execute("DELETE FROM documents WHERE source_key = 'b'")
     marks = connection.execute(
@@ -192,21 +192,22 @@ def test_a_document_deleted_by_hand_stays_out_at_this_content(connection: Connec
         ("language", "de", "pending"),
         ("created_at", "2020-01-01", "pending"),
         ("source_type", "git", "pending"),
-        ("language", "en", "completed"),  # as it was
+        # The value that it has already.
+        ("language", "en", "completed"),
         ("author", "somebody", "pending"),
         ("category", "news", "pending"),
         ("tags", ["new"], "pending"),
         ("tags", None, "completed"),
-        ("title", "other", "completed"),  # not beside the vectors
+        # Not a field of the rows in Milvus.
+        ("title", "other", "completed"),
     ],
 )
-def test_an_edit_of_what_stands_beside_vectors_makes_work(
+def test_an_edit_of_a_field_in_milvus_makes_the_document_pending(
     connection: Connection, column: str, value: object, status: str
 ) -> None:
     new_document(connection, new_source(connection), "a", ["one"])
     connection.execute(f"UPDATE documents SET {column} = %s", [value])  # pyright: ignore[reportArgumentType, reportCallIssue]
-    found = connection.execute("SELECT indexing_status FROM documents").fetchall()
-    assert found == [(status,)]
+    assert connection.execute("SELECT indexing_status FROM documents").fetchall() == [(status,)]
 
 
 def test_an_edit_does_not_hide_a_failure(connection: Connection) -> None:
@@ -216,10 +217,10 @@ def test_an_edit_does_not_hide_a_failure(connection: Connection) -> None:
     assert connection.execute("SELECT indexing_status FROM documents").fetchall() == [("failed",)]
 
 
-def test_plain_sql_cannot_name_a_source_as_no_partition_can_be_named(
+def test_plain_sql_cannot_give_a_source_a_name_that_no_partition_can_have(
     connection: Connection,
 ) -> None:
-    """One bad name would end every tick of the sensors. A row, refused or not, leaves nothing behind."""
+    """One such name would end every tick of the sensors. Every row is rolled back, also an accepted one."""
     names = [
         "",
         "a",
@@ -241,20 +242,20 @@ def test_plain_sql_cannot_name_a_source_as_no_partition_can_be_named(
     for name in names:
         try:
             assert partition_key(name) == name
-            taken = True
+            valid = True
         except ConfigError:
-            taken = False
-        with pytest.raises(psycopg.errors.CheckViolation if not taken else Undone):
+            valid = False
+        with pytest.raises(RolledBack if valid else psycopg.errors.CheckViolation):
             with connection.transaction():
                 connection.execute(
                     "INSERT INTO sources (source_type, name, connection_config) VALUES ('folder', %s, '{}')",
                     [name],
                 )
-                raise Undone(name)
+                raise RolledBack(name)
 
 
-class Undone(Exception):
-    """Ends a transaction whose work was allowed."""
+class RolledBack(Exception):
+    """Rolls back a transaction whose statements were accepted."""
 
 
 def test_plain_sql_cannot_date_a_document_at_infinity(connection: Connection) -> None:

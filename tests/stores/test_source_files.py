@@ -1,4 +1,4 @@
-"""Source type `files` on an S3-compatible server and a web server: what is listed, and what tells a change."""
+"""Source type `files` on an S3-compatible server and a web server: its listing, and how it detects changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_objects_are_listed_by_prefix_and_fetched(s3: S3) -> None:
     assert len(list(on_s3(s3, "s3://bucket/").list())) == 5
 
 
-def test_the_etag_tells_a_change_of_equal_size_within_a_second(s3: S3) -> None:
+def test_the_etag_reveals_a_change_of_equal_size_within_a_second(s3: S3) -> None:
     source = on_s3(s3)
     s3.put("bucket/docs/a.md", "one")
     (first,) = source.list()
@@ -51,30 +51,30 @@ def test_a_listing_of_several_pages_is_complete(s3: S3, monkeypatch: pytest.Monk
     call = store.call_s3
     pages = []
 
-    def small(method: str, **wanted: Any) -> Any:
-        page = call(method, **wanted, MaxKeys=10)
+    def call_with_small_pages(method: str, **arguments: Any) -> Any:
+        page = call(method, **arguments, MaxKeys=10)
         pages.append(len(page["Contents"]))
         return page
 
-    monkeypatch.setattr(store, "call_s3", small)
+    monkeypatch.setattr(store, "call_s3", call_with_small_pages)
     assert [entry.key for entry in source.list()] == [f"{n:03}.md" for n in range(25)]
     assert pages == [10, 10, 5]
 
 
-def test_what_is_not_there_is_no_empty_listing(s3: S3) -> None:
+def test_a_missing_folder_or_bucket_is_an_error_and_no_empty_listing(s3: S3) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         list(on_s3(s3, "s3://bucket/nothing").list())
     with pytest.raises(SourceError, match="does not exist"):
         list(on_s3(s3, "s3://no-such-bucket/").list())
 
 
-def test_a_server_that_is_gone_may_come_back() -> None:
+def test_a_server_that_does_not_answer_is_unavailable() -> None:
     config = FilesConfig(url="s3://bucket/docs/", options={"endpoint_url": "http://127.0.0.1:9"})
     with pytest.raises(SourceUnavailable):
         list(FilesSource(config, {"key": "k", "secret": "hush"}).list())
 
 
-def test_a_large_object_is_refused(s3: S3) -> None:
+def test_a_large_object_is_rejected(s3: S3) -> None:
     s3.put("bucket/docs/a.md", b"x" * 1001)
     source = on_s3(s3, max_bytes=1000)
     (entry,) = source.list()
@@ -96,7 +96,7 @@ def test_a_web_folder_is_listed_by_its_index(web: Web) -> None:
     assert {e.key for e in source.list() if e != listed[e.key]} == {"a.md"}
 
 
-def test_half_a_web_listing_is_none(web: Web) -> None:
+def test_an_incomplete_web_listing_is_an_error(web: Web) -> None:
     web.put("/docs/", '<a href="a.md">a</a> <a href="deep/">deep</a>')
     web.put("/docs/a.md", "# A")
     source = FilesSource(FilesConfig(url=web.url("/docs/"), allow_private_addresses=True), {})
@@ -105,7 +105,7 @@ def test_half_a_web_listing_is_none(web: Web) -> None:
         list(source.list())
 
 
-def test_private_addresses_are_refused_also_behind_a_redirect(web: Web) -> None:
+def test_private_addresses_are_rejected_before_any_request(web: Web) -> None:
     web.put("/a.md", "# A")
     source = FilesSource(FilesConfig(url=web.url("/a.md")), {})
     with pytest.raises(SourceError, match="not a public address"):
@@ -113,7 +113,7 @@ def test_private_addresses_are_refused_also_behind_a_redirect(web: Web) -> None:
     assert web.requests == []
 
 
-def test_credentials_stay_with_their_server(web: Web) -> None:
+def test_credentials_are_not_sent_to_another_server(web: Web) -> None:
     with web_server() as other:
         other.put("/b.md", "# B")
         web.pages["/a.md"] = Page(status=302, headers={"Location": other.url("/b.md")})
@@ -124,7 +124,7 @@ def test_credentials_stay_with_their_server(web: Web) -> None:
         assert other.headers and not any("authorization" in sent for sent in other.headers)
 
 
-def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+def test_all_problems_of_a_configuration_are_reported_at_once() -> None:
     config = {
         "url": "s3://key:hush-1@bucket/x",
         "options": {
@@ -141,8 +141,7 @@ def test_every_problem_of_a_configuration_is_told_at_once() -> None:
     message = str(caught.value)
     assert "hush" not in message
     assert (
-        "give secret, client_kwargs.aws_secret_access_key, layers.0.headers.Authorization"
-        in message
+        "set secret, client_kwargs.aws_secret_access_key, layers.0.headers.Authorization" in message
     )
     for name in ("url:", "options:", "include:", "token:"):
         assert name in message

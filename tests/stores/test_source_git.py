@@ -1,4 +1,4 @@
-"""Source type `git` on a bare repository: on this machine, and behind a real HTTP server."""
+"""Source type `git` with a bare repository: on this machine, and behind a real HTTP server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from dulwich.repo import Repo
 from dulwich.server import DictBackend
 from dulwich.web import HTTPGitApplication, WSGIRequestHandlerLogger, WSGIServerLogger, make_server
 
+from rag_assets.pipeline.entries import Entry
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources import git
-from resources.sources.base import Entry, Source
+from resources.sources.base import Source
 from resources.sources.git import GitConfig, GitSource
 from resources.sources.registry import open_source
 from tests.support.repositories import commit
@@ -79,7 +80,7 @@ def test_a_branch_is_read_without_a_checkout(source: Source) -> None:
     assert contents(source) == visible
 
 
-def test_a_commit_tells_what_changed_without_reading_files(
+def test_a_commit_reveals_the_changed_files_without_reading_them(
     source: Source, repository: Repo
 ) -> None:
     before = {entry.key: entry.change_token for entry in source.list()}
@@ -94,32 +95,33 @@ def test_a_commit_tells_what_changed_without_reading_files(
     assert contents(source)["new.md"] == b"# N"
 
 
-def test_a_look_fetches_nothing(source: Source, repository: Repo) -> None:
+def test_the_listing_for_a_sensor_fetches_nothing(source: Source, repository: Repo) -> None:
     remote = source.config.url.startswith("http")  # pyright: ignore[reportAttributeAccessIssue]
     listed = list(source.list())
-    assert list(source.look()) == listed
+    assert list(source.list_quickly()) == listed
     commit(repository, {"new.md": b"# N"})
     newest = repository.refs[b"refs/heads/main"].decode()  # pyright: ignore[reportArgumentType]
-    seen = list(source.look())
-    assert [entry.key for entry in seen] == [newest if remote else "new.md"]
-    assert list(source.look()) == seen
-    assert list(source.list()) == list(source.look()) != seen or not remote
+    entries = list(source.list_quickly())
+    assert [entry.key for entry in entries] == [newest if remote else "new.md"]
+    assert list(source.list_quickly()) == entries
+    assert list(source.list()) == list(source.list_quickly()) != entries or not remote
 
 
-def test_a_look_at_a_server_that_hangs_ends(
+def test_the_listing_for_a_sensor_ends_when_the_server_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(git, "LOOK_TIMEOUT", 1.0)
+    monkeypatch.setattr(git, "SENSOR_TIMEOUT", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/docs.git"
         began = time.monotonic()
         with pytest.raises(SourceUnavailable):
-            list(open_source("git", {"url": url}).look())
-        assert time.monotonic() - began < 4  # one try, not four
+            list(open_source("git", {"url": url}).list_quickly())
+        # One try, not four.
+        assert time.monotonic() - began < 4
 
 
-def test_an_older_content_is_still_fetched_by_its_blob(source: Source, repository: Repo) -> None:
+def test_an_older_version_is_still_fetched_by_its_blob(source: Source, repository: Repo) -> None:
     (old,) = (entry for entry in source.list() if entry.key == "a.md")
     commit(repository, {"a.md": b"# Z"})
     list(source.list())
@@ -127,7 +129,7 @@ def test_an_older_content_is_still_fetched_by_its_blob(source: Source, repositor
     assert content is not None and content.data == b"# A"
 
 
-def test_another_branch(source: Source, repository: Repo) -> None:
+def test_the_configured_branch_is_read(source: Source, repository: Repo) -> None:
     commit(repository, {"only.md": b"here"}, "next")
     config = source.config.model_copy(update={"branch": "next"})  # pyright: ignore[reportAttributeAccessIssue]
     assert contents(GitSource(config, {})) == {"only.md": b"here"}
@@ -136,19 +138,19 @@ def test_another_branch(source: Source, repository: Repo) -> None:
         list(GitSource(config, {}).list())
 
 
-def test_a_server_that_is_gone_may_come_back(repository: Repo) -> None:
+def test_a_server_that_does_not_answer_is_unavailable(repository: Repo) -> None:
     with served(repository) as url:
         pass
     with pytest.raises(SourceUnavailable):
         list(GitSource(GitConfig(url=url), {"username": "u", "password": "hush"}).list())
 
 
-def test_what_is_no_repository_says_so(tmp_path: Path) -> None:
+def test_a_folder_without_a_repository_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="not a git repository"):
         list(GitSource(GitConfig(url=str(tmp_path)), {}).list())
 
 
-def test_a_large_file_and_a_pointer_are_refused(repository: Repo) -> None:
+def test_a_large_file_and_an_lfs_pointer_are_rejected(repository: Repo) -> None:
     commit(
         repository,
         {"big.md": b"x" * 200, "lfs.md": b"version https://git-lfs.github.com/spec/v1\n"},
@@ -161,7 +163,7 @@ def test_a_large_file_and_a_pointer_are_refused(repository: Repo) -> None:
         source.fetch(pointer)
 
 
-def test_a_damaged_copy_is_made_anew(source: Source, repository: Repo, tmp_path: Path) -> None:
+def test_a_damaged_copy_is_fetched_again(source: Source, repository: Repo, tmp_path: Path) -> None:
     contents(source)
     source.close()
     for pack in (tmp_path / "cache").rglob("*.pack"):
@@ -177,7 +179,7 @@ def test_a_damaged_copy_is_made_anew(source: Source, repository: Repo, tmp_path:
         pytest.fail("the copy stayed damaged")
 
 
-def test_a_password_in_the_address_is_refused_and_not_shown() -> None:
+def test_a_password_in_the_url_is_rejected_and_not_shown() -> None:
     with pytest.raises(ConfigError, match="credential") as caught:
         open_source("git", {"url": "https://user:hush@example.org/x.git"})
     assert "hush" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Source types `jsonl`, `csv` and `parquet`: a row a document, on disk and in an S3-compatible store."""
+"""Source types `jsonl`, `csv` and `parquet`: one document per row, on disk and in an S3-compatible store."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
+from rag_assets.pipeline.entries import Entry
 from resources.errors import ConfigError, SourceError
-from resources.sources.base import Entry, Source
+from resources.sources.base import Source
 from resources.sources.registry import open_source
 from tests.support.servers import S3
 
@@ -47,7 +48,7 @@ def rows_of(path: Path, **config: Any) -> Source:
 
 
 def numbered(source: Source) -> list[Entry]:
-    """As a sync asks for them: with their place in the listing."""
+    """Return the entries with their position in the listing, as a sync passes them."""
     return [
         Entry(entry.key, entry.locator, entry.change_token, entry.size, position)
         for position, entry in enumerate(source.list())
@@ -72,7 +73,7 @@ def test_rows_are_documents(path: Path) -> None:
     assert third["tags"] == ["x, y"]
 
 
-def test_a_row_is_the_same_until_what_is_taken_from_it_changes(path: Path) -> None:
+def test_a_row_changes_only_with_the_columns_that_are_used(path: Path) -> None:
     before = {entry.key: entry.change_token for entry in rows_of(path).list()}
     changed = [dict(row, unused="new") for row in reversed(ROWS)]
     changed[0]["name"] = "another title"
@@ -87,26 +88,26 @@ def test_batches_in_listing_order_read_the_file_once(
     write(path, [dict(ROWS[0], id=number, body=f"text {number}") for number in range(100)])
     source: Any = rows_of(path)
     entries = numbered(source)
-    opened = []
+    reads = []
     read = source._read
-    monkeypatch.setattr(source, "_read", lambda: opened.append(1) or read())
+    monkeypatch.setattr(source, "_read", lambda: reads.append(1) or read())
     for batch in (entries[3:20], entries[20:21], entries[90:]):
         source.prefetch(batch)
         assert [source.fetch(e).data.decode() for e in batch] == [f"text {e.key}" for e in batch]
-    assert len(opened) == 1
+    assert len(reads) == 1
 
 
-def test_a_row_is_found_again_by_its_key(path: Path) -> None:
-    """When the raw store lost it: without its place, and after others."""
+def test_a_row_without_a_position_is_found_by_its_key(path: Path) -> None:
+    """As after a loss in the raw store, when later rows were read already."""
     source = rows_of(path)
     source.prefetch(numbered(source)[2:])
     content = source.fetch(Entry("2", "", None, None))
     assert content is not None and content.data.decode() == ROWS[1]["body"]
-    with pytest.raises(SourceError, match="gone"):
+    with pytest.raises(SourceError, match="deleted since"):
         source.fetch(Entry("9", "", None, None))
 
 
-def test_a_row_that_changed_since_it_was_listed_waits_for_the_next_run(path: Path) -> None:
+def test_a_row_that_changed_since_the_listing_waits_for_the_next_run(path: Path) -> None:
     source = rows_of(path)
     entries = numbered(source)
     write(path, [dict(row, body=f"{row['body']}!") for row in ROWS])
@@ -115,7 +116,7 @@ def test_a_row_that_changed_since_it_was_listed_waits_for_the_next_run(path: Pat
         source.fetch(entries[0])
 
 
-def test_a_row_without_text_fails_alone(path: Path) -> None:
+def test_only_the_row_without_text_fails(path: Path) -> None:
     write(path, [dict(ROWS[0], body=""), ROWS[1]])
     source = rows_of(path)
     first, second = numbered(source)
@@ -125,7 +126,7 @@ def test_a_row_without_text_fails_alone(path: Path) -> None:
     assert source.fetch(second)
 
 
-def test_what_would_hide_rows_fails_the_listing(tmp_path: Path) -> None:
+def test_a_file_that_may_hide_rows_fails_the_listing(tmp_path: Path) -> None:
     lines = tmp_path / "x.jsonl"
     for bad, reason in (
         ('{"id": 1, "body": "x"}\n{"id": 2, "bo', "Line 2 .* is not JSON"),
@@ -148,7 +149,7 @@ def test_what_would_hide_rows_fails_the_listing(tmp_path: Path) -> None:
         list(rows_of(tmp_path / "none.parquet").list())
 
 
-def test_rows_without_a_key_are_known_by_their_number(path: Path) -> None:
+def test_rows_without_a_key_are_identified_by_their_number(path: Path) -> None:
     source = open_source(path.suffix[1:], {"path": str(path), "text": ["name", "body"]})
     entries = numbered(source)
     assert [entry.key for entry in entries] == ["row-000000001", "row-000000002", "row-000000003"]
@@ -157,7 +158,7 @@ def test_rows_without_a_key_are_known_by_their_number(path: Path) -> None:
     assert content is not None and content.data == b"Hours\n\nThe observatory opens at nine."
 
 
-def test_rows_in_a_store(s3: S3, tmp_path: Path) -> None:
+def test_rows_are_read_from_a_store(s3: S3, tmp_path: Path) -> None:
     for suffix in ("jsonl", "csv", "parquet"):
         path = write(tmp_path / f"rows.{suffix}")
         s3.put(f"bucket/rows.{suffix}", path.read_bytes())
@@ -169,8 +170,8 @@ def test_rows_in_a_store(s3: S3, tmp_path: Path) -> None:
         assert source.fetch(entries[2])
 
 
-def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+def test_all_problems_of_a_configuration_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         open_source("csv", {"path": "x.csv", "delimiter": ";;", "metadata": "all", "body": "text"})
-    found = {line.strip().split(":")[0] for line in str(caught.value).splitlines()[1:-1]}
-    assert found == {"path", "delimiter", "metadata", "body", "text"}
+    names = {line.strip().split(":")[0] for line in str(caught.value).splitlines()[1:-1]}
+    assert names == {"path", "delimiter", "metadata", "body", "text"}

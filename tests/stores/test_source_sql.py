@@ -1,4 +1,4 @@
-"""Source type `sql` against a real PostgreSQL, and against SQLite as another database."""
+"""Source type `sql` with a real PostgreSQL, and with SQLite as another database."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from rag_assets.pipeline.entries import Entry
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources import sql as module
-from resources.sources.base import Entry, Source
+from resources.sources.base import Source
 from resources.sources.registry import open_source
 
 QUERY = "SELECT id, body, title, changed, amount FROM articles WHERE title <> 'a:b'"
@@ -23,11 +24,11 @@ MAPPING = {"key": "id", "text": "body", "title": "title", "metadata": ["amount"]
 class Table:
     """The table `articles`, in either database."""
 
-    def __init__(self, connection: Any, url: str, mark: str) -> None:
-        self.connection, self.url, self.mark = connection, url, mark
+    def __init__(self, connection: Any, url: str, placeholder: str) -> None:
+        self.connection, self.url, self.placeholder = connection, url, placeholder
 
     def execute(self, statement: str, *values: Any) -> None:
-        self.connection.execute(statement.replace("?", self.mark), values)
+        self.connection.execute(statement.replace("?", self.placeholder), values)
 
     def put(self, key: int, body: str | None, title: str = "T", changed: int = 0) -> None:
         at = datetime.datetime(2024, 1, 1, 0, 0, changed)
@@ -79,46 +80,46 @@ def test_rows_are_documents(table: Table, updated_at: str | None) -> None:
     source.close()
 
 
-def test_without_a_time_the_hash_of_the_row_tells_a_change(table: Table) -> None:
+def test_without_updated_at_the_hash_of_the_row_reveals_a_change(table: Table) -> None:
     for key in (1, 2, 3):
         table.put(key, f"text {key}")
     before = {entry.key: entry.change_token for entry in table.source().list()}
     table.put(2, "text 2", "another title")
-    table.put(3, "text 3", changed=9)  # not taken from the row
+    # This column is not used.
+    table.put(3, "text 3", changed=9)
     after = {entry.key: entry.change_token for entry in table.source().list()}
     assert {key for key in before if before[key] != after[key]} == {"2"}
 
 
-def test_the_time_tells_a_change_and_no_text_is_read(table: Table) -> None:
+def test_updated_at_reveals_a_change_and_no_text_is_read(table: Table) -> None:
     table.put(1, "one")
     table.put(2, "two")
     table.execute("UPDATE articles SET changed = NULL WHERE id = 2")
     before = {entry.key: entry for entry in table.source(updated_at="changed").list()}
-    assert before["2"].change_token is None  # only fetching tells
+    # Only a fetch reveals a change.
+    assert before["2"].change_token is None
     assert before["1"].size == 4 * 3
     table.execute("UPDATE articles SET body = 'unseen' WHERE id = 1")
-    assert {e.key: e for e in table.source(updated_at="changed").list()}[
-        "1"
-    ].change_token == before["1"].change_token
+    after = {entry.key: entry for entry in table.source(updated_at="changed").list()}
+    assert after["1"].change_token == before["1"].change_token
     table.put(1, "one", changed=5)
-    assert {e.key: e for e in table.source(updated_at="changed").list()}[
-        "1"
-    ].change_token != before["1"].change_token
+    after = {entry.key: entry for entry in table.source(updated_at="changed").list()}
+    assert after["1"].change_token != before["1"].change_token
 
 
-def test_changed_rows_are_read_many_at_once(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_rows_are_read_in_batches(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEYS", 10)
     for key in range(25):
         table.put(key, f"text {key}")
     source: Any = table.source()
-    asked = []
+    batch_sizes = []
     read = source._read
-    monkeypatch.setattr(source, "_read", lambda keys: asked.append(len(keys)) or read(keys))
+    monkeypatch.setattr(source, "_read", lambda keys: batch_sizes.append(len(keys)) or read(keys))
     assert contents(source) == {str(key): f"text {key}" for key in range(25)}
-    assert asked == [10, 10, 5]
+    assert batch_sizes == [10, 10, 5]
 
 
-def test_what_is_gone_or_has_no_text_fails_alone(table: Table) -> None:
+def test_only_a_deleted_row_and_a_row_without_text_fail(table: Table) -> None:
     table.put(1, None)
     table.put(2, "two")
     table.put(3, "three")
@@ -126,22 +127,22 @@ def test_what_is_gone_or_has_no_text_fails_alone(table: Table) -> None:
     entries = list(source.list())
     table.execute("DELETE FROM articles WHERE id = 3")
     source.prefetch(entries)
-    one, two, three = sorted(entries, key=lambda entry: entry.key)
-    assert source.fetch(two)
+    without_text, intact, deleted = sorted(entries, key=lambda entry: entry.key)
+    assert source.fetch(intact)
     with pytest.raises(SourceError, match="no text in body"):
-        source.fetch(one)
-    with pytest.raises(SourceError, match="gone"):
-        source.fetch(three)
+        source.fetch(without_text)
+    with pytest.raises(SourceError, match="deleted since"):
+        source.fetch(deleted)
 
 
-def test_keys_of_any_kind(table: Table) -> None:
+def test_keys_may_have_any_type(table: Table) -> None:
     table.put(7, "seven")
     for key in ("id * 1.5", "'k''' || id", "changed"):
         query = f"SELECT {key} AS id, body, title, amount FROM articles"
         assert list(contents(table.source(query=query)).values()) == ["seven"]
 
 
-def test_keys_of_several_types_are_looked_for(tmp_path: Path) -> None:
+def test_keys_of_several_types_in_one_column_are_found(tmp_path: Path) -> None:
     path = tmp_path / "mixed.db"
     with sqlite3.connect(path, isolation_level=None) as connection:
         connection.execute("CREATE TABLE articles (id, body text, title text)")
@@ -151,7 +152,7 @@ def test_keys_of_several_types_are_looked_for(tmp_path: Path) -> None:
     assert contents(source) == {"1": "one", "abc": "two"}
 
 
-def test_a_query_that_cannot_be_answered_says_so(table: Table) -> None:
+def test_a_query_that_fails_or_lacks_columns_is_an_error(table: Table) -> None:
     with pytest.raises(SourceError, match="nothing_here"):
         list(table.source(query="SELECT * FROM nothing_here").list())
     table.put(1, "one")
@@ -192,7 +193,7 @@ def test_a_query_cannot_write(postgres_url: str) -> None:
             connection.execute("DROP SEQUENCE s")
 
 
-def test_a_database_that_is_gone_may_come_back() -> None:
+def test_a_database_that_does_not_answer_is_unavailable() -> None:
     source = open_source(
         "sql",
         {"url": "postgresql://ada@127.0.0.1:9/x", "query": "SELECT 1", "key": "a", "text": "b"},
@@ -203,7 +204,7 @@ def test_a_database_that_is_gone_may_come_back() -> None:
     assert "hush" not in str(caught.value)
 
 
-def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+def test_all_problems_of_a_configuration_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         open_source(
             "sql", {"url": "postgresql://u:hush@h/d", "query": "DELETE FROM x", "table": "x"}

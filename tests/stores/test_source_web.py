@@ -1,4 +1,4 @@
-"""Source type `web` on a real server: conditional requests, robots.txt, bounds, and addresses that are refused."""
+"""Source type `web` on a real server: conditional requests, robots.txt, bounds, and rejected addresses."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from typing import Any
 
 import pytest
 
+from rag_assets.pipeline.entries import Content
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources import http
 from resources.sources.addresses import is_public
-from resources.sources.base import Content, Source
+from resources.sources.base import Source
 from resources.sources.registry import open_source
 from tests.support.servers import Page, Web
 
 
 def site(web: Web, *paths: str, credentials: dict[str, str] | None = None, **config: Any) -> Source:
-    """The pages, asked for as fast as they come."""
-    wanted = {"allow_private_addresses": True, "requests_per_second": 1000.0, **config}
+    """Return a source of the pages, without a limit on the rate."""
+    settings = {"allow_private_addresses": True, "requests_per_second": 1000.0, **config}
     if paths:
-        wanted["urls"] = [web.url(path) for path in paths]
-    return open_source("web", wanted, credentials)
+        settings["urls"] = [web.url(path) for path in paths]
+    return open_source("web", settings, credentials)
 
 
-def get(source: Source, known: str | None = None) -> Content | None:
-    return source.fetch(next(source.list()), known)
+def get(source: Source, previous_token: str | None = None) -> Content | None:
+    return source.fetch(next(source.list()), previous_token)
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "LONGEST_WAIT", 0.01)
 
 
@@ -50,13 +51,13 @@ def test_an_unchanged_page_is_not_sent_again(web: Web) -> None:
     first = get(source)
     assert first is not None and first.data == b"<p>one</p>"
     assert get(source, first.change_token) is None
-    assert web.seen("/a") == [200, 304]
+    assert web.statuses("/a") == [200, 304]
     web.put("/a", "<p>two</p>")
     second = get(source, first.change_token)
     assert second is not None and second.data == b"<p>two</p>"
 
 
-def test_last_modified_is_enough(web: Web) -> None:
+def test_last_modified_is_sent_where_there_is_no_etag(web: Web) -> None:
     web.pages["/a"] = Page(
         b"x", headers={"Last-Modified": "Sat, 01 Jan 2000 00:00:00 GMT"}, etag=False
     )
@@ -67,7 +68,7 @@ def test_last_modified_is_enough(web: Web) -> None:
     assert web.headers[-1]["if-modified-since"] == "Sat, 01 Jan 2000 00:00:00 GMT"
 
 
-def test_the_content_type_gives_the_name_its_suffix(web: Web) -> None:
+def test_the_content_type_determines_the_suffix_of_the_name(web: Web) -> None:
     for path, kind, name in (
         ("/guide", "text/html; charset=utf-8", "guide.html"),
         ("/guide.md", "text/markdown", "guide.md"),
@@ -84,7 +85,7 @@ def test_the_content_type_gives_the_name_its_suffix(web: Web) -> None:
 # Sitemaps ---------------------------------------------------------------------------------------------------------
 
 
-def test_sitemaps_inside_one_another_are_read(web: Web) -> None:
+def test_nested_sitemaps_are_read(web: Web) -> None:
     web.put("/index.xml", sitemap(web.url("/one.xml"), web.url("/two.xml.gz"), index=True))
     web.put("/one.xml", sitemap(web.url("/a#part"), web.url("/skip/b"), web.url("/a")))
     web.put("/two.xml.gz", gzip.compress(sitemap(web.url("/c?x=1")).encode()))
@@ -98,19 +99,19 @@ def test_sitemaps_inside_one_another_are_read(web: Web) -> None:
     ("body", "reason"),
     [
         ("<html><body>not found</body></html>", "not a sitemap"),
-        (sitemap("http://x.test/")[:-12], "that can be read"),
-        ('<!DOCTYPE x [<!ENTITY a "b">]>' + sitemap("&a;"), "that can be read"),
+        (sitemap("http://x.test/")[:-12], "not a readable sitemap"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]>' + sitemap("&a;"), "not a readable sitemap"),
         (
             '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + sitemap("&a;"),
-            "that can be read",
+            "not a readable sitemap",
         ),
         (sitemap("http://elsewhere.test/x"), "another host"),
         (sitemap("file:///etc/passwd"), "not an http"),
-        (gzip.compress(sitemap().encode(), mtime=0)[:-9], "less than it should"),
-        (gzip.compress(b" " * (60 << 20)), "holds more than"),
+        (gzip.compress(sitemap().encode(), mtime=0)[:-9], "is incomplete"),
+        (gzip.compress(b" " * (60 << 20)), "contains more than"),
     ],
 )
-def test_what_is_no_whole_sitemap_fails_the_listing(
+def test_a_sitemap_that_is_invalid_or_incomplete_fails_the_listing(
     web: Web, body: str | bytes, reason: str
 ) -> None:
     web.put("/sitemap.xml", body)
@@ -118,7 +119,7 @@ def test_what_is_no_whole_sitemap_fails_the_listing(
         list(site(web, sitemap=web.url("/sitemap.xml"), hosts=["x.test"]).list())
 
 
-def test_a_sitemap_that_fails_halfway_fails_the_listing(web: Web) -> None:
+def test_a_failed_nested_sitemap_fails_the_listing(web: Web) -> None:
     web.put("/index.xml", sitemap(web.url("/one.xml"), web.url("/two.xml"), index=True))
     web.put("/one.xml", sitemap(web.url("/a")))
     web.pages["/two.xml"] = Page(status=503)
@@ -126,7 +127,7 @@ def test_a_sitemap_that_fails_halfway_fails_the_listing(web: Web) -> None:
         list(site(web, sitemap=web.url("/index.xml")).list())
 
 
-def test_depth_and_number_of_pages_are_bounded(web: Web) -> None:
+def test_the_depth_and_the_number_of_pages_are_bounded(web: Web) -> None:
     for n in range(5):
         web.put(f"/{n}.xml", sitemap(web.url(f"/{n + 1}.xml"), index=True))
     web.put("/5.xml", sitemap(*(web.url(f"/page{n}") for n in range(11))))
@@ -139,10 +140,10 @@ def test_depth_and_number_of_pages_are_bounded(web: Web) -> None:
     assert list(site(web, sitemap=web.url("/loop.xml")).list()) == []
 
 
-# Manners ----------------------------------------------------------------------------------------------------------
+# Politeness -------------------------------------------------------------------------------------------------------
 
 
-def test_robots_txt_is_respected_also_behind_a_redirect(web: Web) -> None:
+def test_robots_txt_is_respected_even_after_a_redirect(web: Web) -> None:
     web.put("/robots.txt", "User-agent: rag-assets\nDisallow: /private/\nDisallow: /*.pdf$\n")
     web.put("/private/a", "secret")
     web.put("/x.pdf", "x")
@@ -151,21 +152,21 @@ def test_robots_txt_is_respected_also_behind_a_redirect(web: Web) -> None:
     for path in ("/private/a", "/x.pdf", "/way"):
         with pytest.raises(SourceError, match=r"robots.txt forbids"):
             get(site(web, path))
-    assert web.seen("/private/a") == []
+    assert web.statuses("/private/a") == []
     assert get(site(web, "/open")) and get(site(web, "/x.pdf", user_agent="other"))
     assert get(site(web, "/private/a", ignore_robots=True))
     assert {headers["user-agent"] for headers in web.headers} == {"rag-assets", "other"}
 
 
-def test_robots_txt_that_cannot_be_read_forbids_for_now(web: Web) -> None:
+def test_an_unavailable_robots_txt_forbids_all_pages(web: Web) -> None:
     web.put("/a", "x")
     web.pages["/robots.txt"] = Page(status=500)
     with pytest.raises(SourceUnavailable):
         get(site(web, "/a"))
-    assert web.seen("/a") == []
+    assert web.statuses("/a") == []
 
 
-def test_rate_and_crawl_delay(web: Web) -> None:
+def test_the_rate_and_the_crawl_delay_are_respected(web: Web) -> None:
     paths = [f"/{n}" for n in range(5)]
     for path in paths:
         web.put(path, "x")
@@ -177,12 +178,13 @@ def test_rate_and_crawl_delay(web: Web) -> None:
             source.fetch(entry)
         return time.monotonic() - started
 
-    assert seconds(requests_per_second=20.0) >= 5 / 20  # and one for robots.txt
+    # Five pages and robots.txt make five intervals.
+    assert seconds(requests_per_second=20.0) >= 5 / 20
     web.put("/robots.txt", "User-agent: *\nCrawl-delay: 0.1\n")
     assert seconds() >= 4 * 0.1
 
 
-def test_a_busy_server_is_asked_again_and_then_left(web: Web) -> None:
+def test_a_busy_server_is_retried_and_then_unavailable(web: Web) -> None:
     web.put("/a", "x")
     answers: list[int | str | None] = [503, "reset", None]
     web.fault = lambda _, path: answers.pop(0) if path == "/a" else None
@@ -195,17 +197,17 @@ def test_a_busy_server_is_asked_again_and_then_left(web: Web) -> None:
         get(site(web, "/a", timeout=0.2))
 
 
-def test_a_missing_page_is_not_asked_for_again(web: Web) -> None:
+def test_a_missing_page_is_not_retried(web: Web) -> None:
     with pytest.raises(SourceError, match="HTTP 404") as caught:
         get(site(web, "/a"))
     assert not caught.value.transient
-    assert web.seen("/a") == [404]
+    assert web.statuses("/a") == [404]
 
 
 # Bounds -----------------------------------------------------------------------------------------------------------
 
 
-def test_size_is_bounded_stated_or_not_and_unfolded(web: Web) -> None:
+def test_the_size_is_bounded_with_and_without_a_length_and_decompressed(web: Web) -> None:
     web.put("/stated", b"x" * 2000)
     bomb = zlib.compress(b"\0" * (64 << 20))
     web.put("/bomb", bomb, **{"Content-Encoding": "deflate"})
@@ -222,28 +224,24 @@ def _chunked(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
 
 
-def test_redirects_are_bounded_and_lead_only_to_the_web(web: Web) -> None:
+def test_redirects_are_bounded_and_lead_only_to_http_and_https(web: Web) -> None:
     web.pages["/loop"] = Page(status=302, headers={"Location": "/loop"})
     with pytest.raises(SourceError, match="more than 5 redirects"):
         get(site(web, "/loop"))
-    assert len(web.seen("/loop")) == 6
+    assert len(web.statuses("/loop")) == 6
     for target in ("file:///etc/passwd", "ftp://127.0.0.1/x", "http://u:p@127.0.0.1/"):
         web.pages["/way"] = Page(status=302, headers={"Location": target})
         with pytest.raises(SourceError, match="address"):
             get(site(web, "/way"))
 
 
-def test_credentials_go_only_where_they_belong(web: Web) -> None:
+def test_credentials_are_sent_only_to_their_origin(web: Web) -> None:
     web.put("/there", "x")
     web.pages["/way"] = Page(status=302, headers={"Location": web.url("/there", host="localhost")})
     assert get(site(web, "/way", credentials={"username": "ada", "password": "hush"}))
+    # robots.txt and the page, first at the origin, then at the other host.
     sent = [headers.get("authorization") for headers in web.headers]
-    assert sent == [
-        "Basic YWRhOmh1c2g=",
-        "Basic YWRhOmh1c2g=",
-        None,
-        None,
-    ]  # robots.txt, the page, and both there
+    assert sent == ["Basic YWRhOmh1c2g=", "Basic YWRhOmh1c2g=", None, None]
 
 
 # Addresses --------------------------------------------------------------------------------------------------------
@@ -258,14 +256,14 @@ def test_credentials_go_only_where_they_belong(web: Web) -> None:
         "2001:db8::1", "198.18.0.1",
     ],
 )  # fmt: skip
-def test_addresses_that_are_not_public(address: str) -> None:
+def test_private_and_reserved_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
     "address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
 )
-def test_addresses_that_are_public(address: str) -> None:
+def test_public_addresses_are_public(address: str) -> None:
     assert is_public(address)
 
 
@@ -282,7 +280,7 @@ def test_addresses_that_are_public(address: str) -> None:
         "[::ffff:127.0.0.1]",
     ],
 )
-def test_this_machine_is_refused_in_any_notation(web: Web, host: str) -> None:
+def test_this_machine_is_rejected_in_any_notation(web: Web, host: str) -> None:
     web.put("/a", "internal")
     source = open_source("web", {"urls": [web.url("/a", host)]})
     with pytest.raises(SourceError, match="not a public address") as caught:
@@ -291,47 +289,51 @@ def test_this_machine_is_refused_in_any_notation(web: Web, host: str) -> None:
     assert web.requests == []
 
 
-def test_a_public_page_cannot_lead_inside(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`public.test` is made to look public, its connection to end at the test's server; the redirect leads inside."""
+def test_a_public_page_cannot_redirect_to_a_private_address(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`public.test` resolves to a public address, whose connections end at the test's server; it redirects inside."""
     web.put("/inside", "internal")
     web.pages["/robots.txt"] = Page(status=404)
     web.pages["/way"] = Page(status=302, headers={"Location": web.url("/inside")})
-    _resolving(monkeypatch, {"public.test": ["8.8.8.8"]}, web)
+    _patch_resolver(monkeypatch, {"public.test": ["8.8.8.8"]}, web)
     with pytest.raises(SourceError, match=r"127.0.0.1, which is not a public address"):
         get(
             open_source(
                 "web", {"urls": [web.url("/way", "public.test")], "requests_per_second": 1e3}
             )
         )
-    assert web.seen("/way") == [302]
-    assert web.seen("/inside") == []
+    assert web.statuses("/way") == [302]
+    assert web.statuses("/inside") == []
 
 
-def test_a_name_that_changes_its_address_leads_nowhere(
+def test_a_name_that_changes_its_address_does_not_lead_inside(
     web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DNS rebinding: public when it is checked, private from then on. What was checked is what is connected to."""
+    """DNS rebinding: public at the check, private afterwards. The connection uses the address that was checked."""
     web.put("/a", "internal")
-    connected = _resolving(monkeypatch, {"rebind.test": ["8.8.8.8", "127.0.0.1", "127.0.0.1"]}, web)
+    connected = _patch_resolver(
+        monkeypatch, {"rebind.test": ["8.8.8.8", "127.0.0.1", "127.0.0.1"]}, web
+    )
     source = open_source("web", {"urls": [web.url("/a", "rebind.test")], "ignore_robots": True})
-    assert get(source)  # from 8.8.8.8, which is the test's server here
+    # Connections to 8.8.8.8 end at the test's server.
+    assert get(source)
     assert connected == ["8.8.8.8"]
     with pytest.raises(SourceError, match="not a public address"):
         get(open_source("web", {"urls": [web.url("/a", "rebind.test")], "ignore_robots": True}))
     assert connected == ["8.8.8.8"]
 
 
-def _resolving(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]], web: Web) -> list[str]:
-    """Names resolve as told, one answer after the other; connections to 8.8.8.8 end at the test's server."""
+def _patch_resolver(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]], web: Web
+) -> list[str]:
+    """Resolve `names` to their addresses in turn, with 8.8.8.8 as the test's server. Return all connected addresses."""
     connected: list[str] = []
     lookup = socket.getaddrinfo
 
     def resolve(host: str, port: int, **options: Any) -> Any:
-        return lookup(
-            names[host].pop(0) if len(names.get(host, ())) > 1 else names.get(host, [host])[0],
-            port,
-            **options,
-        )
+        addresses = names.get(host, [host])
+        return lookup(addresses.pop(0) if len(addresses) > 1 else addresses[0], port, **options)
 
     class Socket(socket.socket):
         def connect(self, address: Any) -> None:
@@ -343,7 +345,7 @@ def _resolving(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]], web
     return connected
 
 
-def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+def test_all_problems_of_a_configuration_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         open_source(
             "web", {"urls": ["ftp://x.test/", "https://u:hush@x.test/"], "depth": 99, "agent": "x"}
@@ -358,12 +360,12 @@ def test_every_problem_of_a_configuration_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("status", "header", "error"),
     [
-        (302, {"Location": "http://["}, "not an address"),
+        (302, {"Location": "http://["}, "invalid address"),
         (503, {"Retry-After": "Mon, 01 Jan 99999 00:00:00 GMT"}, "HTTP 503"),
         (503, {"Retry-After": "\u00b2"}, "HTTP 503"),
     ],
 )
-def test_headers_that_nobody_can_read(
+def test_an_invalid_header_is_an_error_of_the_source(
     web: Web, status: int, header: dict[str, str], error: str
 ) -> None:
     web.pages["/a"] = Page(status=status, headers=header)

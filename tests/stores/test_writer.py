@@ -1,4 +1,4 @@
-"""One writer a partition: the lock, its end with the process, and the epoch that fences whoever was taken over."""
+"""One writer a partition: the lock, its end with the process, and the epoch that fences a writer after a takeover."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from resources.errors import Fenced, StoreUnavailable
-from resources.postgres.connection import Connection, Postgres, Writer, writing
+from resources.postgres.connection import Connection, Postgres, Writer, writer_state
 from resources.postgres.vectors.collections import register_collection
 from tests.support.rows import chunks_of, collection_of, new_document, new_source
 
@@ -24,31 +24,32 @@ def test_a_second_writer_waits_and_names_the_first(
 ) -> None:
     postgres = Postgres(postgres_url, lock_timeout=0.3)
     with postgres.writer("docs") as first:
-        began = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(StoreUnavailable, match=rf"docs.*:{os.getpid()} since") as caught:
             with postgres.writer("docs"):
                 pass
-        assert 0.3 <= time.monotonic() - began < 3
+        assert 0.3 <= time.monotonic() - started < 3
         assert caught.value.transient
-        with postgres.writer("other") as other:  # another partition is free
+        # Another partition is free.
+        with postgres.writer("other") as other:
             assert (first.epoch, other.epoch) == (1, 1)
     with postgres.writer("docs") as second:
         assert second.epoch == 2
 
 
-def test_parts_have_writers_side_by_side_and_the_whole_has_none_beside_them(
+def test_parts_have_writers_side_by_side_but_not_beside_a_writer_of_the_whole(
     connection: Connection, postgres_url: str
 ) -> None:
     postgres = Postgres(postgres_url, lock_timeout=0)
     with postgres.writer("docs/01-of-02"), postgres.writer("docs/02-of-02"):
-        for taken in ("docs", "docs/01-of-02"):
+        for locked in ("docs", "docs/01-of-02"):
             with pytest.raises(
-                StoreUnavailable, match=f"{taken} is being written by .*:{os.getpid()}"
+                StoreUnavailable, match=f"{locked} is being written by .*:{os.getpid()}"
             ):
-                with postgres.writer(taken):
+                with postgres.writer(locked):
                     pass
-        assert writing(connection, "docs") == (2, True)
-    # Sessions that are lost, and whose processes go on.
+        assert writer_state(connection, "docs") == (2, True)
+    # Writers that lose their locks while their processes run on.
     with postgres.writer("docs/02-of-02") as part:
         part.connection.execute("SELECT pg_advisory_unlock_all()")
         with postgres.writer("docs") as whole:
@@ -142,7 +143,8 @@ def test_a_writer_whose_session_is_gone_acknowledges_nothing(
             connection.execute(
                 "SELECT pg_terminate_backend(%s)", [zombie.connection.info.backend_pid]
             )
-            with postgres.writer("docs") as successor:  # the lock is free
+            # The lock is free.
+            with postgres.writer("docs") as successor:
                 record(successor)
                 with pytest.raises((psycopg.OperationalError, Fenced)):
                     record(zombie)
@@ -150,7 +152,7 @@ def test_a_writer_whose_session_is_gone_acknowledges_nothing(
             zombie.confirm()
 
 
-def test_a_takeover_waits_for_the_transaction_that_is_under_way(
+def test_a_takeover_waits_for_the_open_transaction(
     connection: Connection, postgres_url: str
 ) -> None:
     connection.execute("SET lock_timeout = '100ms'")

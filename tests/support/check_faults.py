@@ -1,4 +1,4 @@
-"""What can be wrong with whole stores: how it comes about, which checks it breaks, and what the first of them says."""
+"""Faults of clean stores: how each is injected, exactly which checks it breaks, and what their findings contain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from pymilvus import DataType
 
-from tests.conftest import World
+from rag_assets.pipeline.vectors import Kind
+from tests.support.world import World
 
 KINDS = ("dense", "sparse", "multi")
 DIMENSIONS = {"dense": 64, "multi": 16}
@@ -34,10 +35,10 @@ def ids(world: World, kind: str) -> list[str]:
 
 
 def row(world: World, kind: str, number: int = 0) -> dict[str, Any]:
-    (found,) = world.store.client.get(
+    (stored,) = world.store.client.get(
         f"{kind}_collection", [ids(world, kind)[number]], output_fields=["*"]
     )
-    return dict(found)
+    return dict(stored)
 
 
 def upsert(kind: str, **changes: Any) -> Callable[[World], None]:
@@ -57,14 +58,14 @@ def scale(kind: str, factor: float) -> Callable[[World], None]:
 
 
 def swap_vectors(kind: str) -> Callable[[World], None]:
-    """Two rows with each other's vectors, each under its own, right fingerprint."""
+    """Exchange the vectors of two rows; each keeps its own, right fingerprint."""
 
     def swap(world: World) -> None:
-        one = row(world, kind)
+        first = row(world, kind)
         others = (row(world, kind, number) for number in range(1, 20))
-        two = next(other for other in others if other["vector"] != one["vector"])
-        one["vector"], two["vector"] = two["vector"], one["vector"]
-        world.store.client.upsert(f"{kind}_collection", [one, two])
+        second = next(other for other in others if other["vector"] != first["vector"])
+        first["vector"], second["vector"] = second["vector"], first["vector"]
+        world.store.client.upsert(f"{kind}_collection", [first, second])
 
     return swap
 
@@ -92,7 +93,7 @@ def truncate(world: World) -> None:
 
 
 def flip_a_bit(world: World) -> None:
-    """In the middle of the vectors: the file can still be read, and says something else."""
+    """Change a vector in the file, which can still be read."""
     path = file(world)
     data = bytearray(path.read_bytes())
     table_starts = data.index(np.float32(1).tobytes()[2:])
@@ -110,8 +111,8 @@ def move_alias(world: World) -> None:
     client.alter_alias("somewhere_else", "dense_collection")
 
 
-def physical(world: World, kind: str) -> str:
-    return world.resources["embedder"].collection(world.connection, kind)
+def physical(world: World, kind: Kind) -> str:
+    return world.stores.model.collection(world.connection, kind)
 
 
 def drop_index(world: World, make: Mapping[str, Any] | None = None) -> None:
@@ -126,9 +127,9 @@ def drop_index(world: World, make: Mapping[str, Any] | None = None) -> None:
 
 
 def declare_again(world: World) -> None:
-    """The collection is there, under its name and with its index, but holds vectors of another dimension."""
+    """Create the collection again, with its name and its index, but for vectors of another dimension."""
     client, name = world.store.client, physical(world, "dense")
-    layout = world.resources["milvus"].layout("dense", world.resources["embedder"].open())
+    layout = world.stores.layout("dense")
     client.drop_alias("dense_collection")
     client.drop_collection(name)
     other = type(layout)(layout.kind, layout.dimension // 2, layout.index, layout.shards)
@@ -148,18 +149,25 @@ def enqueue(source: str, age: str) -> str:
 
 @dataclass(frozen=True)
 class Fault:
+    """`fails`: the checks that fail -> the inconsistency of their findings. `sentence`: a part of one finding's."""
+
     inject: Callable[[World], object]
-    fails: set[str]
-    #: What the first of these checks must say.
-    says: str = ""
+    fails: Mapping[str, str | None]
+    sentence: str = ""
+    remedy: str = "repair"
 
 
-def of_all(*checks: str) -> set[str]:
-    return {check.format(kind) for check in checks for kind in KINDS}
+MISSING, ORPHANED = "missing_vectors", "orphaned_chunks"
+MISMATCH, INDEX_ISSUE = "status_mismatches", "index_issues"
 
 
-def of(kind: str, *checks: str) -> set[str]:
-    return {check.format(kind) for check in checks}
+def of(inconsistency: str | None, kind: str, *checks: str) -> dict[str, str | None]:
+    """Return the checks of a kind -> the inconsistency."""
+    return {check.format(kind): inconsistency for check in checks}
+
+
+def of_all(inconsistency: str | None, *checks: str) -> dict[str, str | None]:
+    return {name: inconsistency for kind in KINDS for name in of(inconsistency, kind, *checks)}
 
 
 DOCUMENT = "(SELECT id FROM documents WHERE source_key = '1.md')"
@@ -167,48 +175,57 @@ CHUNK = f"(SELECT id FROM document_chunks WHERE document_id = {DOCUMENT} AND pos
 DOCS = "(SELECT id FROM sources WHERE name = 'docs')"
 ZEROS = "0" * 32
 FAULTS: dict[str, Fault] = {
-    **{f"{kind} row missing": Fault(delete_row(kind), of(kind, MATCH), "1 missing") for kind in KINDS},
-    "orphaned row": Fault(upsert("dense", id=f"{uuid.uuid4()}_dense"), of("dense", MATCH), "1 orphaned"),
-    "stale row": Fault(upsert("sparse", row_fingerprint=ZEROS), of("sparse", MATCH), "1 stale"),
+    **{
+        f"{kind} row missing": Fault(delete_row(kind), of(MISSING, kind, MATCH), "1 missing")
+        for kind in KINDS
+    },
+    "orphaned row": Fault(
+        upsert("dense", id=f"{uuid.uuid4()}_dense"), of(ORPHANED, "dense", MATCH), "1 orphaned"
+    ),
+    "stale row": Fault(
+        upsert("sparse", row_fingerprint=ZEROS), of(MISSING, "sparse", MATCH), "1 stale"
+    ),
     "row not acknowledged": Fault(
         sql("DELETE FROM vector_rows WHERE collection LIKE 'dense%' AND chunk_id = " + CHUNK),
-        of("dense", MATCH), "1 chunks are not acknowledged",
+        of(MISSING, "dense", MATCH), "1 chunks are not acknowledged",
     ),
     "chunk without document": Fault(
         without_foreign_keys(
             f"""INSERT INTO document_chunks (id, document_id, content, position, source_uuid, text_hash)
                 SELECT gen_random_uuid(), gen_random_uuid(), 'x', 0, {DOCS}, '{ZEROS}'"""
         ),
-        {PARENTS}, "no such document",
+        {PARENTS: ORPHANED}, "no such document",
     ),
     "document lost under its chunks": Fault(
         without_foreign_keys(f"DELETE FROM documents WHERE id = {DOCUMENT}"),
-        {PARENTS} | of_all(MATCH), "5 exceptions",
+        {PARENTS: ORPHANED, **of_all(ORPHANED, MATCH)}, "5 exceptions",
     ),
     "chunk of another source": Fault(
         sql(f"""UPDATE document_chunks SET source_uuid = (SELECT id FROM sources WHERE name = 'empty')
                 WHERE id = {CHUNK}"""),
-        {PARENTS}, "another source",
+        {PARENTS: MISMATCH}, "another source",
     ),
     "parent in another document": Fault(
         sql(f"""UPDATE document_chunks SET parent_chunk_id = {CHUNK} WHERE position = 1
                 AND document_id = (SELECT id FROM documents WHERE source_key = '2.md')"""),
-        {PARENTS}, "its parent belongs to another document",
+        {PARENTS: MISMATCH}, "its parent belongs to another document",
     ),
     "chunk_count wrong": Fault(
-        sql(f"UPDATE documents SET chunk_count = 99 WHERE id = {DOCUMENT}"), {POSITIONS}, "chunk_count 99"
+        sql(f"UPDATE documents SET chunk_count = 99 WHERE id = {DOCUMENT}"), {POSITIONS: MISMATCH}, "chunk_count 99"
     ),
-    "chunk deleted": Fault(sql(f"DELETE FROM document_chunks WHERE id = {CHUNK}"), {POSITIONS}, "chunks 4"),
-    # A row in Milvus says its position too.
+    "chunk deleted": Fault(
+        sql(f"DELETE FROM document_chunks WHERE id = {CHUNK}"), {POSITIONS: MISMATCH}, "chunks 4"
+    ),
+    # A row in Milvus contains its position too.
     "positions with a gap": Fault(
         sql(f"UPDATE document_chunks SET position = 9 WHERE id = {CHUNK}"),
-        {POSITIONS} | of_all(MATCH), "last_position 9",
+        {POSITIONS: MISMATCH, **of_all(MISSING, MATCH)}, "last_position 9",
     ),
     **{
         f"document {column} {value}": Fault(
-            sql(f"UPDATE documents SET {column} = '{value}' WHERE id = {DOCUMENT}"), {STATUSES}, says
+            sql(f"UPDATE documents SET {column} = '{value}' WHERE id = {DOCUMENT}"), {STATUSES: MISMATCH}, sentence
         )
-        for column, value, says in (
+        for column, value, sentence in (
             ("processing_status", "processing", "no run is writing"),
             ("indexing_status", "indexing", "no run is writing"),
             ("processing_status", "pending", "not chunked yet"),
@@ -218,58 +235,69 @@ FAULTS: dict[str, Fault] = {
     },
     **{
         f"chunk {change}": Fault(
-            sql(f"UPDATE document_chunks SET {change} WHERE id = {CHUNK}"), {STATUSES}, says
+            sql(f"UPDATE document_chunks SET {change} WHERE id = {CHUNK}"), {STATUSES: inconsistency}, sentence
         )
-        for change, says in (
-            ("embedding_status = 'processing'", "no run is writing"),
-            ("embedding_status = 'pending'", "only 4 of 5 chunks"),
-            ("embedding_status = 'failed'", "only 4 of 5 chunks"),
-            ("sparse_vector_id = NULL", "lack their vector id"),
-            ("dense_vector_id = 'of_another'", "lack their vector id"),
+        for change, inconsistency, sentence in (
+            ("embedding_status = 'processing'", MISMATCH, "no run is writing"),
+            ("embedding_status = 'pending'", MISMATCH, "only 4 of 5 chunks"),
+            ("embedding_status = 'failed'", MISMATCH, "only 4 of 5 chunks"),
+            ("sparse_vector_id = NULL", MISSING, "lack their vector id"),
+            ("dense_vector_id = 'of_another'", MISSING, "lack their vector id"),
         )
     },
-    "file deleted": Fault(lambda world: file(world).unlink(), {PARQUET}, "1 of 1 files"),
-    "file truncated": Fault(truncate, {PARQUET}, "1 of 1 files"),
-    "file with a flipped bit": Fault(flip_a_bit, {PARQUET}, "1 of 1 files"),
+    "file deleted": Fault(lambda world: file(world).unlink(), {PARQUET: MISSING}, "1 of 1 files"),
+    "file truncated": Fault(truncate, {PARQUET: MISSING}, "1 of 1 files"),
+    "file with a flipped bit": Fault(flip_a_bit, {PARQUET: MISSING}, "1 of 1 files"),
     "embedding not recorded": Fault(
         sql(f"""DELETE FROM embeddings WHERE text_hash IN (
                 SELECT text_hash FROM document_chunks WHERE id = {CHUNK})"""),
-        {PARQUET}, "1 completed chunks have no embedding",
+        {PARQUET: MISSING}, "1 completed chunks have no embedding",
     ),
     **{
         f"{kind} vector not a number": Fault(
-            upsert(kind, vector=[float("nan")] * dimension), of(kind, SOUND), "1 unsound"
+            upsert(kind, vector=[float("nan")] * dimension), of(None, kind, SOUND), "1 unsound"
         )
         for kind, dimension in DIMENSIONS.items()
     },
-    **{f"{kind} vector too long": Fault(scale(kind, 3), of(kind, SOUND), "1 unsound") for kind in DIMENSIONS},
-    **{f"{kind} vectors swapped": Fault(swap_vectors(kind), of(kind, SOUND), "2 unsound") for kind in KINDS},
-    "alias moved": Fault(move_alias, of("dense", ALIAS), "found somewhere_else"),
+    **{
+        f"{kind} vector too long": Fault(scale(kind, 3), of(None, kind, SOUND), "1 unsound")
+        for kind in DIMENSIONS
+    },
+    **{
+        f"{kind} vectors swapped": Fault(swap_vectors(kind), of(None, kind, SOUND), "2 unsound")
+        for kind in KINDS
+    },
+    "alias moved": Fault(move_alias, of(INDEX_ISSUE, "dense", ALIAS), "found somewhere_else"),
     "alias dropped": Fault(
-        lambda world: world.store.client.drop_alias("sparse_collection"), of("sparse", ALIAS), "found nothing"
+        lambda world: world.store.client.drop_alias("sparse_collection"),
+        of(INDEX_ISSUE, "sparse", ALIAS), "found nothing",
     ),
     "serving not recorded": Fault(
         sql("UPDATE vector_collections SET state = 'building' WHERE kind = 'multi'"),
-        of("multi", ALIAS), "expected serving, found building",
+        of(INDEX_ISSUE, "multi", ALIAS), "expected serving, found building",
     ),
-    "index dropped": Fault(drop_index, of("dense", INDEX), "index: expected HNSW, found none"),
+    "index dropped": Fault(drop_index, of(INDEX_ISSUE, "dense", INDEX), "index: expected HNSW, found none"),
     "index of another metric": Fault(
         lambda world: drop_index(world, {"index_type": "HNSW", "metric_type": "L2", "params": {}}),
-        of("dense", INDEX), "metric_type: expected IP, found L2",
+        of(INDEX_ISSUE, "dense", INDEX), "metric_type: expected IP, found L2",
     ),
     "index of another type": Fault(
         lambda world: drop_index(world, {"index_type": "FLAT", "metric_type": "IP"}),
-        of("dense", INDEX), "index_type: expected HNSW, found FLAT",
+        of(INDEX_ISSUE, "dense", INDEX), "index_type: expected HNSW, found FLAT",
     ),
     "collection released": Fault(
         lambda world: world.store.client.release_collection(physical(world, "dense")),
-        of("dense", INDEX), "load state: expected Loaded, found NotLoad",
+        of(INDEX_ISSUE, "dense", INDEX), "load state: expected Loaded, found NotLoad",
     ),
     "collection dropped": Fault(
-        drop_collection, of("dense", INDEX, ALIAS, MATCH, SOUND, SEARCH), "collection: expected"
+        drop_collection,
+        {**of(INDEX_ISSUE, "dense", INDEX, ALIAS), **of(MISSING, "dense", MATCH, SOUND, SEARCH)},
+        "collection: expected",
     ),
-    "deletion overdue": Fault(sql(enqueue(DOCS, "1 hour")), {OUTBOX}, "1 of them longer than 900 s"),
+    "deletion overdue": Fault(
+        sql(enqueue(DOCS, "1 hour")), {OUTBOX: ORPHANED}, "1 of them longer than 900 s"
+    ),
     "deletion of a removed source overdue": Fault(
-        sql(enqueue("gen_random_uuid()", "1 hour")), {OUTBOX}, "1 of them longer than 900 s"
+        sql(enqueue("gen_random_uuid()", "1 hour")), {OUTBOX: ORPHANED}, "1 of them longer than 900 s"
     ),
 }  # fmt: skip

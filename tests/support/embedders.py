@@ -1,4 +1,4 @@
-"""Users' own embedders, as `module:Class` names them. Deterministic and tiny; one of them refuses a text."""
+"""Users' own embedders for `module:Class` names. Deterministic and tiny; one of them fails some texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 
 
 class CountingEmbedder:
-    """64-d random vectors seeded by the text; counts the texts it was given."""
+    """64-dimensional random vectors seeded by the text; counts the embedded texts."""
 
     dimension = 64
     token_dimension = 16
@@ -57,13 +57,13 @@ class CountingEmbedder:
 
 
 class RefusingEmbedder(CountingEmbedder):
-    """Fails the texts that hold the word REFUSE."""
+    """Fails the texts that contain the word REFUSE."""
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        found = super().embed(texts, kinds)
+        result = super().embed(texts, kinds)
         failures = {
             index: "refused by the model" for index, text in enumerate(texts) if "REFUSE" in text
         }
-        if found.dense is not None:
-            found.dense[list(failures)] = 0
-        return Embeddings(found.dense, found.sparse, found.multi, failures, tokens=found.tokens)
+        if result.dense is not None:
+            result.dense[list(failures)] = 0
+        return Embeddings(result.dense, result.sparse, result.multi, failures, tokens=result.tokens)

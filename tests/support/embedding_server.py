@@ -1,4 +1,4 @@
-"""A server on loopback that speaks OpenAI's embeddings, with `lexical`'s dense vectors, and misbehaves on demand."""
+"""A server on loopback with OpenAI's embeddings API and the dense vectors of `lexical`; misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Reply = tuple[int, Any] | tuple[int, Any, dict[str, str]]
 
 @dataclass
 class EmbeddingServer:
-    """`reply`, where set, is asked for each request (its body): None, or status, body and headers to answer with."""
+    """State and behaviour of the server.
+
+    `reply`, if set, gets the body of each request. It returns status, body and headers, or None for a valid response.
+    """
 
     port: int
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -34,7 +37,7 @@ class EmbeddingServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a server in order answers; the vectors are of norm 3."""
+        """Return a valid response, with vectors of norm 3."""
         dense = self.lexical.embed(request["input"], ["dense"]).dense
         assert dense is not None
         rows: list[Any] = []
@@ -51,15 +54,15 @@ class EmbeddingServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    told: EmbeddingServer
+    state: EmbeddingServer
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.told.lock:
-            self.told.requests.append(request)
-            self.told.headers.append({name.lower(): value for name, value in self.headers.items()})
-        reply = self.told.reply(request) if self.told.reply else None
-        status, body, *rest = reply or (200, self.told.answer(request))
+        with self.state.lock:
+            self.state.requests.append(request)
+            self.state.headers.append({name.lower(): value for name, value in self.headers.items()})
+        reply = self.state.reply(request) if self.state.reply else None
+        status, body, *rest = reply or (200, self.state.answer(request))
         if self.path != "/v1/embeddings":
             status, body = 404, {"detail": "Not Found"}
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -76,18 +79,19 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, *_: Any) -> None: ...  # clients that do not wait
+    # Clients that do not wait cause errors here.
+    def handle_error(self, *_: Any) -> None: ...
 
 
 @contextmanager
 def embedding_server() -> Iterator[EmbeddingServer]:
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {}))
-    told = EmbeddingServer(server.server_address[1])
-    server.RequestHandlerClass.told = told  # pyright: ignore[reportAttributeAccessIssue]
+    state = EmbeddingServer(server.server_address[1])
+    server.RequestHandlerClass.state = state  # pyright: ignore[reportAttributeAccessIssue]
     thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield told
+        yield state
     finally:
         server.shutdown()
         server.server_close()

@@ -17,16 +17,16 @@ _LENGTHS = {"en": (2, 9), "ja": (2, 3), "zh": (2, 2), "ko": (2, 5), "fa": (2, 7)
 
 
 def text(language: str, seed: str, words: int = 300) -> str:
-    """The same for the same seed. Words are drawn from a vocabulary of 3000 in which a few are frequent."""
+    """Return the same text for the same seed. The words come from a vocabulary of 3000, a few of them frequent."""
     vocabulary = _vocabulary(language)
     rng = random.Random(f"{language} {seed}")
     drawn = [vocabulary[min(int(rng.paretovariate(0.6)) - 1, 2999)] for _ in range(words)]
     return _gap(language).join(drawn)
 
 
-def edited(one: str, share: float, rng: random.Random) -> str:
-    """A copy in which a share of the words are others of its own."""
-    words = re.findall(r"[぀-ヿ一-鿿]{1,2}|[^\s぀-ヿ一-鿿]+|\s+", one)
+def edited(original: str, share: float, rng: random.Random) -> str:
+    """Return a copy in which a share of the words are replaced by other words of the text."""
+    words = re.findall(r"[぀-ヿ一-鿿]{1,2}|[^\s぀-ヿ一-鿿]+|\s+", original)
     others = [word for word in words if not word.isspace()]
     return "".join(
         rng.choice(others) if not word.isspace() and rng.random() < share else word

@@ -1,7 +1,7 @@
-"""Reads PostgreSQL and Milvus by itself and says whether they are equal. Shares no code with the product.
+"""An independent comparison of PostgreSQL with Milvus, which shares no code with the product.
 
-The formula of the row fingerprint is written down a second time here, on purpose. `disagreements` must be empty once a
-sync has ended, `lies` at any moment. The invariants beyond the equality of the two stores are in invariants.py.
+It repeats the formula of the row fingerprint on purpose. `disagreements` must be empty after a sync, `lies` at any
+moment. invariants.py has the invariants beyond the equality of the two stores.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ import psycopg
 import psycopg.rows
 from pymilvus import MilvusClient
 
-#: Rows of one answer at most.
+#: Maximum number of rows in one answer of Milvus.
 ROWS = 16_384
 
 
 def _row_fingerprint(model: str, row: dict) -> str:
-    def counted(text: str) -> str:
+    def with_length(text: str) -> str:
         return f"{len(text.encode())}:{text}"
 
-    said = (
-        counted(model)
-        + counted(row["text_hash"])
+    fields = (
+        with_length(model)
+        + with_length(row["text_hash"])
         + str(row["document_id"])
-        + counted(row["source_type"])
-        + counted(row["name"])
+        + with_length(row["source_type"])
+        + with_length(row["name"])
         + (row["language"] or "  ")
         + f"{row['position']}:{row['created']}:"
-        + counted(row["chunk_type"])
-        + counted(row["author"] or "")
-        + counted(row["category"] or "")
-        + json.dumps(_kept(row["tags"]), ensure_ascii=False, separators=(",", ":"))
+        + with_length(row["chunk_type"])
+        + with_length(row["author"] or "")
+        + with_length(row["category"] or "")
+        + json.dumps(_row_tags(row["tags"]), ensure_ascii=False, separators=(",", ":"))
     )
-    return hashlib.sha256(said.encode()).hexdigest()[:32]
+    return hashlib.sha256(fields.encode()).hexdigest()[:32]
 
 
-def _kept(tags: list[str] | None) -> list[str]:
-    """The tags that a row says."""
+def _row_tags(tags: list[str] | None) -> list[str]:
+    """Return the tags that a row in Milvus has."""
     return [tag[:100] for tag in tags or [] if tag][:64]
 
 
@@ -52,8 +52,8 @@ def _text_hash(text: str) -> str:
 def disagreements(
     postgres_url: str, milvus_uri: str, kinds: tuple[str, ...] = ("dense", "sparse")
 ) -> list[str]:
-    """Every way in which Milvus differs from the live chunks, as sentences. Empty: equal sets, equal fingerprints."""
-    found: list[str] = []
+    """Return every difference between Milvus and the live chunks as a sentence. None: equal ids and fingerprints."""
+    differences: list[str] = []
     with psycopg.connect(postgres_url) as connection:
         cursor = connection.cursor(row_factory=psycopg.rows.dict_row)
         rows = cursor.execute(
@@ -65,46 +65,47 @@ def disagreements(
         waiting = cursor.execute("SELECT count(*) AS n FROM vector_deletions").fetchone()
     assert waiting is not None
     if waiting["n"]:
-        found.append(f"{waiting['n']} deletions wait in the outbox")
+        differences.append(f"{waiting['n']} deletions wait in the outbox")
     for row in rows:
         if row["embedding_status"] != "completed":
-            found.append(f"chunk {row['id']} is {row['embedding_status']}")
+            differences.append(f"chunk {row['id']} is {row['embedding_status']}")
         if row["text_hash"] != _text_hash(row["content"]):
-            found.append(f"chunk {row['id']}: text_hash is not that of its content")
+            differences.append(f"chunk {row['id']}: text_hash is not that of its content")
     client = MilvusClient(milvus_uri)
     try:
         for kind in kinds:
-            found += _compare(client, kind, rows)
+            differences += _compare(client, kind, rows)
     finally:
         client.close()
-    return found
+    return differences
 
 
 def _compare(client: MilvusClient, kind: str, rows: list[dict]) -> list[str]:
     collection = client.describe_alias(f"{kind}_collection")["collection_name"]
     model = collection.rsplit("__", 1)[1]
-    wanted = {f"{row['id']}_{kind}": _row_fingerprint(model, row) for row in rows}
+    expected = {f"{row['id']}_{kind}": _row_fingerprint(model, row) for row in rows}
     scanned = scan(client, collection)
-    if kind == "multi":  # a row a token: fold them into their chunk
+    # One row a token: fold them into their chunk.
+    if kind == "multi":
         scanned = sorted(
             {(f"{row_id.split('_')[0]}_multi", fingerprint) for row_id, fingerprint in scanned}
         )
     times = Counter(row_id for row_id, _ in scanned)
     actual = dict(scanned)
     return [
-        *(f"{kind}: {row_id} is missing" for row_id in wanted.keys() - actual.keys()),
-        *(f"{kind}: {row_id} is an orphan" for row_id in actual.keys() - wanted.keys()),
+        *(f"{kind}: {row_id} is missing" for row_id in expected.keys() - actual.keys()),
+        *(f"{kind}: {row_id} is an orphan" for row_id in actual.keys() - expected.keys()),
         *(f"{kind}: {row_id} is there {n} times" for row_id, n in times.items() if n > 1),
         *(
             f"{kind}: {row_id} is stale"
-            for row_id in wanted.keys() & actual.keys()
-            if wanted[row_id] != actual[row_id]
+            for row_id in expected.keys() & actual.keys()
+            if expected[row_id] != actual[row_id]
         ),
     ]
 
 
 def scan(client: MilvusClient, collection: str) -> list[tuple[str, str]]:
-    """(id, row_fingerprint) of every row, an id that is there twice comes twice."""
+    """Return (id, row_fingerprint) of every row; an id that is there twice comes twice."""
     rows = _between(client, collection, "", "")
     if len(rows) < ROWS:
         return rows
@@ -124,30 +125,31 @@ def _between(
 
 
 def lies(postgres_url: str, milvus_uri: str) -> list[str]:
-    """What Milvus acknowledged by PostgreSQL's word and has otherwise. Holds at any moment, also after a crash."""
+    """Return the acknowledged rows that Milvus lacks or has with another fingerprint. Empty at any moment, even after a
+    crash."""
     client = MilvusClient(milvus_uri)
-    found = []
+    wrong = []
     try:
         with psycopg.connect(postgres_url) as connection:
-            said = connection.execute(
+            acknowledged = connection.execute(
                 """SELECT r.collection, r.chunk_id || '_' || v.kind, r.row_fingerprint
                    FROM vector_rows r JOIN vector_collections v ON v.name = r.collection
                    WHERE r.row_count > 0 AND v.kind <> 'multi'"""
             ).fetchall()
-        for collection in {name for name, *_ in said}:
+        for collection in {name for name, *_ in acknowledged}:
             actual = dict(scan(client, collection))
-            found += [
+            wrong += [
                 f"{collection}: {row_id} was acknowledged, found {actual.get(row_id)}"
-                for name, row_id, fingerprint in said
+                for name, row_id, fingerprint in acknowledged
                 if name == collection and actual.get(row_id) != fingerprint
             ]
     finally:
         client.close()
-    return found
+    return wrong
 
 
 def epochs(postgres_url: str) -> dict[str, int]:
-    """10: of each partition's writers, and of each acknowledged row. None may ever become less."""
+    """Invariant 10: return the epoch of each partition and of each acknowledged row. None may ever become less."""
     with psycopg.connect(postgres_url) as connection:
         return dict(
             connection.execute(
@@ -158,16 +160,16 @@ def epochs(postgres_url: str) -> dict[str, int]:
 
 
 def traces(postgres_url: str) -> str:
-    """13: changes with any row written to the tables of documents, chunks, embeddings and vectors."""
+    """Invariant 13: return a digest that changes with any row written to documents, chunks, embeddings or vectors."""
     tables = ("source_entries", "documents", "document_chunks", "embeddings", "embedding_files",
               "vector_collections", "vector_rows", "vector_deletions")  # fmt: skip
     with psycopg.connect(postgres_url) as connection:
         rows = "count(*), coalesce(bit_xor(hashtextextended(ctid::text || xmin::text, 0)), 0)"
-        counted = (
+        digests = (
             connection.execute(f"SELECT {rows} FROM {table}".encode()).fetchone()
             for table in tables
         )
-        return str(dict(zip(tables, counted)))
+        return str(dict(zip(tables, digests)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tests of parsing have in common: texts in several languages, files made by hand, the shared corpora."""
+"""Helpers of the parsing tests: texts in several languages, handmade files, the shared corpora."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import pytest
 from resources.parsing import ParsedDocument, parse_document
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason=f"the shared corpora are not at {SHARED}"
-)
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no shared corpora in {SHARED}")
 
 ENGLISH = "The quick brown fox jumps over the lazy dog, and the dog does not mind at all."
 TEXTS = {

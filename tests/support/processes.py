@@ -1,4 +1,4 @@
-"""Processes that begin with the imports done: forked from a server that has them, 20 ms instead of 2 to 4 s each."""
+"""Processes that start with all imports: forked from a server that has them, 20 ms instead of 2 to 4 s each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ context.set_forkserver_preload(
     [
         "tests.faults.driver",
         "rag_assets.cli.main",
-        # What these load at the first use only.
+        # Loaded by the modules above at first use only.
         "rag_assets.dagster_storage",
         "resources.embedders.lexical",
         "alembic.command",
@@ -31,7 +31,7 @@ context.set_forkserver_preload(
 def run_rag(
     arguments: Sequence[str], environment: dict[str, str], timeout: float = 120
 ) -> CompletedProcess[str]:
-    """`rag` as its executable runs it: in a process of its own, with this environment, its output apart."""
+    """Run `rag` as its executable does: in a separate process, with this environment and captured output."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("out", "err")]
         process = context.Process(target=_rag, args=(list(arguments), environment, files))
@@ -52,8 +52,6 @@ def _rag(arguments: list[str], environment: dict[str, str], files: list[Path]) -
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["rag", *arguments]
-    # It reads its settings as it is imported.
-    sys.modules.pop("rag_assets.definitions", None)
     from rag_assets.cli.main import main
 
     try:

@@ -1,4 +1,4 @@
-"""The command `rag` as a user runs it: a process of its own on a home folder of its own."""
+"""The command `rag` as a user runs it: a separate process with its own home folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXECUTABLE = Path(sys.executable).with_name("rag")
 
 @dataclass(frozen=True)
 class Rag:
-    """One deployment. `env` is added to an environment without any RAG_* or DAGSTER_* variable of ours."""
+    """One deployment. Its commands see `env`, and no other RAG_* or DAGSTER_* variable of this process."""
 
     home: Path
     env: dict[str, str] = field(default_factory=lambda: {"RAG_VECTORS": "dense,sparse"})
@@ -42,16 +42,18 @@ class Rag:
         return run_rag(arguments, self.environment(**changes))
 
     def ok(self, *arguments: str) -> str:
-        """Standard output of a command that must succeed."""
-        done = self(*arguments)
-        assert done.returncode == 0, f"rag {' '.join(arguments)}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+        """Return the standard output of a command that must succeed."""
+        process = self(*arguments)
+        assert process.returncode == 0, (
+            f"rag {' '.join(arguments)}\n{process.stdout}\n{process.stderr}"
+        )
+        return process.stdout
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.ok(*arguments, "--json"))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The executable itself, on its way."""
+        """Start the executable itself, without waiting for it."""
         return subprocess.Popen(
             [EXECUTABLE, *arguments],
             env=self.environment(),
@@ -83,7 +85,7 @@ class Rag:
 
 @contextmanager
 def deployment(below: str = "home") -> Iterator[Rag]:
-    """A deployment in a new folder, gone afterwards."""
+    """A deployment in a new folder, removed afterwards."""
     with servers_folder("rag-cli-") as folder:
         rag = Rag(folder / below)
         try:

@@ -8,7 +8,7 @@ from dulwich.objects import Blob, Commit, Tree
 
 
 def commit(repository: Any, files: dict[str, bytes], branch: str = "main") -> None:
-    """One more commit that holds exactly `files`."""
+    """Add a commit that contains exactly `files`."""
     ref = f"refs/heads/{branch}".encode()
     new = Commit()
     new.tree = _tree(repository, files)
@@ -22,16 +22,16 @@ def commit(repository: Any, files: dict[str, bytes], branch: str = "main") -> No
 
 
 def _tree(repository: Any, files: dict[str, bytes]) -> Any:
-    tree, below = Tree(), {}
+    tree, folders = Tree(), {}
     for path, data in files.items():
         first, _, rest = path.partition("/")
         if rest:
-            below.setdefault(first, {})[rest] = data
+            folders.setdefault(first, {})[rest] = data
             continue
         blob = Blob.from_string(data)
         repository.object_store.add_object(blob)
         tree.add(first.encode(), 0o120000 if first.endswith(".link") else 0o100644, blob.id)
-    for name, inside in below.items():
-        tree.add(name.encode(), 0o040000, _tree(repository, inside))
+    for name, contents in folders.items():
+        tree.add(name.encode(), 0o040000, _tree(repository, contents))
     repository.object_store.add_object(tree)
     return tree.id

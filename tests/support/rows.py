@@ -1,4 +1,4 @@
-"""Rows for tests, written by plain SQL: sources, documents and chunks without a pipeline."""
+"""Rows for tests, written by plain SQL: sources, documents and chunks without any stage."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rag_assets.pipeline.identity import chunk_id, document_id, text_hash
 from resources.milvus.collections import ALIASES
 from resources.postgres.connection import Connection
+from resources.postgres.queries import scalars
 from resources.postgres.registry.sources import SourceRow, add_source
 from resources.postgres.vectors.collections import Collection
 
@@ -27,7 +28,7 @@ def new_document(
     content: str | None = None,
     language: str = "en",
 ) -> uuid.UUID:
-    """A document that is indexed, as PostgreSQL says, and its chunks."""
+    """Insert a document that is marked as indexed, and its chunks. Returns its id."""
     document = document_id(source.id, key)
     content = "\n\n".join(texts) if content is None else content
     connection.execute(
@@ -47,10 +48,8 @@ def new_document(
 
 
 def chunks_of(connection: Connection, document: uuid.UUID) -> list[uuid.UUID]:
-    rows = connection.execute(
-        "SELECT id FROM document_chunks WHERE document_id = %s ORDER BY position", [document]
-    )
-    return [row[0] for row in rows]
+    query = "SELECT id FROM document_chunks WHERE document_id = %s ORDER BY position"
+    return scalars(connection, query, [document])
 
 
 def collection_of(kind: str, identity: str = "1:", model: str = MODEL) -> Collection:
@@ -61,7 +60,7 @@ def collection_of(kind: str, identity: str = "1:", model: str = MODEL) -> Collec
 def new_acknowledgement(
     connection: Connection, collection: str, chunk: uuid.UUID, fingerprint: str = "f" * 32, rows: int = 1
 ) -> None:  # fmt: skip
-    """Of a minute ago: older than any scan that a test makes."""
+    """Insert an acknowledgement that is a minute old: older than any scan of a test."""
     connection.execute(
         """INSERT INTO vector_rows (collection, chunk_id, row_fingerprint, row_count, epoch, acknowledged_at)
            VALUES (%s, %s, %s, %s, 1, now() - interval '1 minute')""",

@@ -1,4 +1,4 @@
-"""Real servers on loopback for the source types: a web server that can be told to fail, and an S3-compatible one."""
+"""Real servers on loopback for the source types: a web server with faults on demand, and an S3-compatible one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ class Page:
 
 @dataclass
 class Web:
-    """`pages`: path -> Page. `fault`, where set, is asked for each request: None, a status, `reset` or `hang`."""
+    """`pages`: path -> Page. `fault`, if set, returns the fault of each request: None, a status, `reset` or `hang`."""
 
     port: int
     pages: dict[str, Page] = field(default_factory=dict)
-    requests: list[tuple[str, str, int]] = field(default_factory=list)  # method, path, status
-    headers: list[dict[str, str]] = field(default_factory=list)  # of the requests
+    #: (method, path, status) of each request.
+    requests: list[tuple[str, str, int]] = field(default_factory=list)
+    #: The headers of each request.
+    headers: list[dict[str, str]] = field(default_factory=list)
     fault: Callable[[str, str], int | str | None] | None = None
 
     def url(self, path: str = "/", host: str = "127.0.0.1") -> str:
@@ -43,8 +45,8 @@ class Web:
         data = body if isinstance(body, bytes) else body.encode()
         self.pages[path] = Page(data, headers={"Content-Type": "text/html", **headers})
 
-    def seen(self, path: str) -> list[int]:
-        return [status for _, asked, status in self.requests if asked == path]
+    def statuses(self, path: str) -> list[int]:
+        return [status for _, requested, status in self.requests if requested == path]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             web.requests.append((self.command, self.path, 0))
             if fault == "hang":
                 time.sleep(3)
-            # Closed with a reset instead of a farewell.
+            # Close with a reset instead of an orderly end.
             linger = struct.pack("ii", 1, 0)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.close_connection = True

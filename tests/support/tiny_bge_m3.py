@@ -1,10 +1,9 @@
-"""A BGE-M3 of the real shape with random weights, small enough to be made in a test.
+"""A BGE-M3 of the real shape with random weights, small enough to be created in a test.
 
-Hidden size 1024 and both heads as in the real model, so that everything downstream sees real
-dimensions; one layer, a narrow feed-forward part and 510 tokens at most keep it at 31 MB. No model
-hub is needed, and none is asked: importing this module sets HF_HUB_OFFLINE before any Hugging Face
-library reads it. Its vectors carry no meaning; equal texts have equal vectors, different texts
-differ.
+Hidden size 1024 and both heads as in the real model, so that all other code sees real dimensions; one layer, a narrow
+feed-forward part and at most 510 tokens limit it to 31 MB. It needs no model hub: importing this module sets
+HF_HUB_OFFLINE before any Hugging Face library reads it. Its vectors have no meaning; equal texts have equal vectors,
+different texts have different ones.
 """
 
 from __future__ import annotations
@@ -18,12 +17,10 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-#: The longest text the tiny model takes, in tokens (its position table, less the two that
-#: XLM-RoBERTa reserves).
+#: Maximum tokens of a text: the position table minus the two positions that XLM-RoBERTa reserves.
 MAX_LENGTH = 510
 
-#: What the tokenizer learns its pieces from. Other characters become <unk>, as rare ones do in the
-#: real model.
+#: Texts from which the tokenizer learns its pieces. Other characters become <unk>, like rare ones in the real model.
 CORPUS = (
     "A backup is taken every night and kept for thirty days; restoring one needs the vault's key.",
     "The quick brown fox jumps over the lazy dog while documents are indexed in the background.",
@@ -40,7 +37,7 @@ CORPUS = (
 
 @dataclass(frozen=True)
 class Shape:
-    """What differs from the real model's shape; `vocabulary` 0 is the tokenizer's own, about 800."""
+    """The parts of the shape that may differ from the real model; `vocabulary` 0 is the tokenizer's own, about 800."""
 
     layers: int = 1
     feed_forward: int = 128
@@ -49,15 +46,15 @@ class Shape:
 
 
 TINY = Shape()
-#: The real model's: 24 layers, 2.3 GB in fp32.
+#: The shape of the real model: 24 layers, 2.3 GB in fp32.
 REAL = Shape(24, 4096, 250_002, 8192)
 
 
 def _vocabulary(texts: Sequence[str], size: int = 800) -> list[tuple[str, float]]:
-    """Pieces with their log frequencies: the texts' characters, then their commonest substrings.
+    """Return pieces with their log frequencies: the texts' characters, then their most frequent substrings.
 
-    Counted here because the library's own trainer gives another vocabulary each time; the model
-    must not differ between two runs.
+    Counted here, because the library's own trainer returns another vocabulary each time, and the model must be
+    reproducible.
     """
     words = [f"▁{word}" for text in texts for word in text.split()]
     counts = Counter(w[i:j] for w in words for i in range(len(w)) for j in range(i + 1, len(w) + 1))
@@ -67,9 +64,9 @@ def _vocabulary(texts: Sequence[str], size: int = 800) -> list[tuple[str, float]
 
 
 def make_tiny_bge_m3(folder: Path, shape: Shape = TINY) -> Path:
-    """Writes model, tokenizer and both heads to `folder` and returns it: always the same bytes.
+    """Write model, tokenizer and both heads to `folder` and return it. The bytes are always the same.
 
-    Tiny, 31 MB; 0.2 s where torch and transformers are loaded already, 5 s where not.
+    TINY has 31 MB and takes 0.2 s if torch and transformers are loaded, else 5 s.
     """
     import torch
     from transformers import XLMRobertaConfig, XLMRobertaModel, XLMRobertaTokenizer
@@ -87,8 +84,7 @@ def make_tiny_bge_m3(folder: Path, shape: Shape = TINY) -> Path:
             intermediate_size=shape.feed_forward,
             max_position_embeddings=shape.max_length + 2,
             type_vocab_size=1,
-            # Three times the usual spread: attention then mixes enough for texts to differ in their
-            # first token.
+            # Three times the usual spread, so that attention mixes enough for texts to differ in their first token.
             initializer_range=0.06,
         )
         XLMRobertaModel(config).save_pretrained(folder)

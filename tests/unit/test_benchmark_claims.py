@@ -46,7 +46,7 @@ def test_a_row_that_was_not_run_shows_the_reason() -> None:
     assert lines[3] == "| 2 | a | c |  |  |  |  | ≤ 0.6 | not run: no interpreter |"
 
 
-def test_figures_show_three_significant_digits() -> None:
+def test_figures_are_rounded_to_the_significant_digits() -> None:
     assert [number(value) for value in (0.046, 1.049, 12.34, 1234.5)] == ["0.046", "1.05", "12.3", "1,234"]  # fmt: skip
 
 

@@ -38,14 +38,13 @@ def test_text_is_decoded_exactly(language: str, codec: str) -> None:
     assert document.encoding is not None
 
 
-def test_a_declared_encoding_is_believed_where_it_fits() -> None:
+def test_a_declared_encoding_is_used_if_it_fits() -> None:
     page = (
         "<html><head><meta charset='iso-8859-2'></head><body><p>Zażółć gęślą jaźń</p></body></html>"
     )
     assert "Zażółć gęślą jaźń" in parse_document(page.encode("iso8859_2"), "a.html").text
-    assert (
-        "Zażółć gęślą jaźń" in parse_document(page.encode("utf-8"), "a.html").text
-    )  # declared wrongly
+    # The declaration is wrong here.
+    assert "Zażółć gęślą jaźń" in parse_document(page.encode("utf-8"), "a.html").text
 
 
 def test_one_stray_byte_does_not_change_the_encoding_of_the_file() -> None:
@@ -53,7 +52,7 @@ def test_one_stray_byte_does_not_change_the_encoding_of_the_file() -> None:
     assert parse_document(data, "a.txt").text == TEXTS["zh"] * 3 + "\ufffd" + TEXTS["zh"]
 
 
-def test_mojibake_is_undone_and_only_where_it_is() -> None:
+def test_mojibake_is_repaired_and_other_text_is_unchanged() -> None:
     good = "Curly “quotes”, ligature ﬁ, fullwidth Ａ, &amp; entity, naïve café"
     assert clean(good) == good
     assert (
@@ -62,7 +61,7 @@ def test_mojibake_is_undone_and_only_where_it_is() -> None:
 
 
 @given(st.text())
-def test_clean_text_is_what_postgresql_takes_and_stays(text: str) -> None:
+def test_clean_is_idempotent_and_returns_valid_text_for_postgresql(text: str) -> None:
     once = clean(text)
     assert clean(once) == once or "\ufffd" in once
     assert unicodedata.is_normalized("NFC", once)
@@ -75,11 +74,11 @@ def test_clean_text_is_what_postgresql_takes_and_stays(text: str) -> None:
         st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="\ufeff\x1b"), min_size=1
     )
 )
-def test_utf_8_is_always_read_as_such(text: str) -> None:
+def test_valid_utf_8_is_always_decoded_as_utf_8(text: str) -> None:
     assert decode(text.encode()) == (text, "utf-8") or "\x00" in text
 
 
-def test_newlines_and_controls() -> None:
+def test_newlines_are_unified_and_control_characters_removed() -> None:
     assert (
         parse_document(b"one\r\ntwo\rthree\x0cfour\x07\tfive\n", "a.txt").text
         == "one\ntwo\nthree\nfour\tfive"

@@ -1,6 +1,6 @@
-"""An embedder in several processes: the same vectors, evenly shared out, and a process that dies is noticed.
+"""An embedder in several processes: the same vectors, evenly distributed work, and recovery from a dead process.
 
-The processes hold `lexical`, which starts at once; a device is a word to them.
+The processes run `lexical`, which starts at once and ignores devices.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from resources.embedders.devices import Devices
 from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError, EmbedderDied
 
-#: The longest last; one that fails, and one that no encoding takes.
+#: The longest texts come last; then one that fails, and one that no encoding accepts.
 TEXTS = [*(f"text {'and more ' * n}{n}" for n in range(60)), " ", "half a \ud800 pair"]
 
 
-class Refusing:
-    """A user's own embedder, which refuses everything, now by an error of ours and now by one of its own."""
+class Failing:
+    """A user's own embedder that always raises: a ConfigError for the text "config", else its own error."""
 
     dimension = token_dimension = 8
-    identity: Mapping[str, str] = {"backend": "refusing"}
+    identity: Mapping[str, str] = {"backend": "failing"}
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
         raise ConfigError("not this") if texts[0] == "config" else OwnError("not that")
@@ -37,20 +37,20 @@ class OwnError(Exception):
     def __init__(self, first: str, second: str = "") -> None: ...
 
 
-def devices(spec: str = "lexical", *, piece_bytes: int = 200) -> Devices:
+def devices(spec: str = "lexical", *, batch_bytes: int = 200) -> Devices:
     model = LexicalEmbedder
     return Devices(
         spec,
         [{}, {}],
-        piece_bytes=piece_bytes,
+        batch_bytes=batch_bytes,
         dimension=model.dimension,
         token_dimension=model.token_dimension,
     )
 
 
 @pytest.fixture(autouse=True)
-def ending() -> Iterator[None]:
-    """Processes end with what started them."""
+def processes_must_end() -> Iterator[None]:
+    """The processes end with the object that started them."""
     yield
     started = processes()
     gc.collect()
@@ -66,9 +66,9 @@ def processes() -> list[psutil.Process]:
 
 
 def assert_same(actual: Embeddings, expected: Embeddings) -> None:
-    for found, wanted in zip(arrays(actual), arrays(expected), strict=True):
-        assert found.dtype == wanted.dtype
-        np.testing.assert_array_equal(found, wanted)
+    for actual_array, expected_array in zip(arrays(actual), arrays(expected), strict=True):
+        assert actual_array.dtype == expected_array.dtype
+        np.testing.assert_array_equal(actual_array, expected_array)
     assert actual.failures == expected.failures
     assert (actual.tokens, actual.truncated) == (expected.tokens, expected.truncated)
 
@@ -78,13 +78,14 @@ def arrays(result: Embeddings) -> list[np.ndarray]:
     return [result.dense, *vars(result.sparse).values(), *vars(result.multi).values()]
 
 
-def test_two_processes_give_what_one_gives_and_outlive_a_death() -> None:
+def test_two_processes_return_the_vectors_of_one_and_survive_a_death() -> None:
     expected = LexicalEmbedder().embed(TEXTS, KINDS)
     assert expected.failures
     both = devices()
     assert_same(both.embed([], KINDS), LexicalEmbedder().embed([], KINDS))
     assert_same(both.embed(TEXTS[:2], KINDS), LexicalEmbedder().embed(TEXTS[:2], KINDS))
-    assert len(processes()) == 1  # as for a query
+    # A small call, such as a query, uses one process.
+    assert len(processes()) == 1
     assert_same(both.embed(TEXTS, KINDS), expected)
     started = processes()
     assert len(started) == 2
@@ -94,7 +95,7 @@ def test_two_processes_give_what_one_gives_and_outlive_a_death() -> None:
     assert both.embed(TEXTS, ["dense"]).sparse is None
 
 
-def test_a_process_that_dies_twice_over_the_same_texts_is_told_of(
+def test_a_process_that_dies_twice_over_the_same_texts_raises_embedder_died(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAG_FAULT", "text embedding:1")
@@ -106,8 +107,8 @@ def test_a_process_that_dies_twice_over_the_same_texts_is_told_of(
     assert both.embed(TEXTS[:1], KINDS).tokens == 2
 
 
-def test_what_an_embedder_raises_is_raised_here() -> None:
-    both = devices(f"{__name__}:Refusing")
+def test_an_error_of_the_embedder_is_raised_in_the_caller() -> None:
+    both = devices(f"{__name__}:Failing")
     with pytest.raises(ConfigError, match="not this"):
         both.embed(["config"], KINDS)
     started = processes()

@@ -69,7 +69,7 @@ class Chunk:
         fingerprint = None if self.acknowledged is None else str(self.acknowledged)
         return Claim(
             fingerprint,
-            settled=self.acknowledged_at < started,
+            predates_scan=self.acknowledged_at < started,
             live=self.live,
             leaving=self.leaving,
         )
@@ -237,14 +237,14 @@ def test_tampering_with_milvus_is_found_and_classified(
     ("fingerprint", "claim", "classes"),
     [
         (None, Claim("a"), ["missing"]),
-        (None, Claim("a", settled=False), []),
+        (None, Claim("a", predates_scan=False), []),
         (None, Claim("a", leaving=True), []),
         (None, Claim(None), []),
         (None, None, []),
         ("a", Claim("a"), ["contradictions"]),
-        ("a", Claim("a", settled=False), []),
+        ("a", Claim("a", predates_scan=False), []),
         ("b", Claim("a"), ["stale"]),
-        ("b", Claim("a", settled=False), []),
+        ("b", Claim("a", predates_scan=False), []),
         ("b", Claim(None), []),
         ("a", Claim(None, live=False), ["orphaned"]),
         ("a", Claim(None, live=False, leaving=True), []),

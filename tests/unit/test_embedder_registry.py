@@ -1,4 +1,4 @@
-"""The words that name an embedder, and what is said of those that name none."""
+"""Embedder names, and the errors for names, classes and options that are invalid."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Lacking:
     identity = {"backend": 1}
     def embed(self, texts, kinds): return Embeddings()
 
-class Unsure:
+class BrokenIdentity:
     dimension = token_dimension = 8
     @property
     def identity(self): raise OSError("no weights")
     def embed(self, texts, kinds): return Embeddings()
     embed_queries = embed
 
-class Wanting(Own):
+class NeedsArgument(Own):
     def __init__(self, key): ...
 
 value = 3
@@ -46,7 +46,7 @@ value = 3
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A module of the user's on the path; its name is the test's own, as imports are remembered."""
+    """A user's module on the path; its name is unique to the test, because imports are cached."""
     name = f"own_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(OWN)
     (tmp_path / f"{name}_broken.py").write_text("import no_such_library")
@@ -61,14 +61,14 @@ def test_lexical_is_built_in() -> None:
 
 
 @pytest.mark.parametrize("spec", ["bge", "", "BGE-M3", "LexicalEmbedder"])
-def test_unknown_name_lists_the_known_ones(spec: str) -> None:
+def test_the_error_for_an_unknown_name_lists_the_valid_names(spec: str) -> None:
     with pytest.raises(ConfigError) as error:
         create_embedder(spec)
     for part in (repr(spec), "lexical", "bge-m3", "module:Class"):
         assert part in str(error.value)
 
 
-def test_own_class(own: str) -> None:
+def test_a_users_own_class_is_created(own: str) -> None:
     embedder = create_embedder(f"{own}:Own")
     assert (embedder.dimension, embedder.token_dimension) == (8, 4)
     assert embedder.identity == {"backend": "own"}
@@ -93,36 +93,40 @@ def test_every_missing_member_is_listed(own: str) -> None:
         ("_absent:Own", "ModuleNotFoundError"),
         ("_broken:Own", "no_such_library"),
         (":value", "expected a class, found 3"),
-        (":Wanting", "'key'"),
-        (":Unsure", "identity: raises OSError: no weights"),
+        (":NeedsArgument", "'key'"),
+        (":BrokenIdentity", "identity: raises OSError: no weights"),
         (":", "cannot be imported"),
     ],
 )
-def test_own_class_that_cannot_be_used(own: str, name: str, expected: str) -> None:
+def test_an_unusable_own_class_is_an_error_with_the_reason(
+    own: str, name: str, expected: str
+) -> None:
     with pytest.raises(ConfigError, match=expected):
         create_embedder(own + name)
 
 
-def test_own_class_takes_no_options(own: str) -> None:
+def test_a_users_own_class_accepts_no_options(own: str) -> None:
     with pytest.raises(ConfigError, match="no option model: expected none"):
         create_embedder(f"{own}:Own", model="x")
 
 
-def test_unknown_option_of_bge_m3_lists_the_known_ones() -> None:
+def test_the_error_for_an_unknown_option_lists_the_valid_options() -> None:
     with pytest.raises(ConfigError) as error:
         create_embedder("bge-m3", batch_size=3)
-    known = ("model", "revision", "max_length", "batch_tokens", "device", "precision")
-    for part in ("batch_size", *known):
+    options = ("model", "revision", "max_length", "batch_tokens", "device", "precision")
+    for part in ("batch_size", *options):
         assert part in str(error.value)
 
 
-def test_bge_m3_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_library_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "FlagEmbedding", None)
     with pytest.raises(ConfigError, match=r"pip install 'rag-assets\[bge-m3\]'"):
         create_embedder("bge-m3")
 
 
-def test_bge_m3_lists_every_impossible_argument() -> None:
+def test_bge_m3_lists_every_invalid_argument() -> None:
     with pytest.raises(ConfigError) as error:
         create_embedder(
             "bge-m3", model="/no/such/folder", max_length=9000, batch_tokens=0, precision="int8"
@@ -131,13 +135,13 @@ def test_bge_m3_lists_every_impossible_argument() -> None:
         assert part in str(error.value)
 
 
-def test_hub_model_other_than_the_default_needs_a_revision() -> None:
+def test_a_hub_model_other_than_the_default_needs_a_revision() -> None:
     with pytest.raises(ConfigError, match="revision: expected a commit of someone/their-m3"):
         create_embedder("bge-m3", model="someone/their-m3")
 
 
-def test_identity_is_known_without_the_model() -> None:
-    """Neither torch nor FlagEmbedding is imported, which would take seconds and 460 MB."""
+def test_the_identity_of_bge_m3_needs_no_model() -> None:
+    """It imports neither torch nor FlagEmbedding, which would take seconds and 460 MB."""
     if find_spec("FlagEmbedding") is None:
         pytest.skip("the extra bge-m3 is not installed")
     code = (

@@ -1,4 +1,4 @@
-"""Source type `folder` on real trees: what is listed, under which key, and what is refused."""
+"""Source type `folder` on real trees: the listed files, their keys, and the rejected ones."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag_assets.pipeline.entries import Entry
 from resources.errors import ConfigError, SourceError
-from resources.sources.base import Entry
 from resources.sources.folder import FolderConfig, FolderSource
 from resources.sources.registry import open_source
 
@@ -72,7 +72,8 @@ ALL = [
     [
         ([], ALL),
         (["**"], ALL),
-        (["*.md"], [key for key in ALL if key.endswith(".md")]),  # no "/": a name at any depth
+        # Without "/" a glob matches a name at any depth.
+        (["*.md"], [key for key in ALL if key.endswith(".md")]),
         (["**/*.md"], [key for key in ALL if key.endswith(".md")]),
         (["/*.md"], ["a.md"]),
         (["docs/*"], ["docs/c.md"]),
@@ -83,13 +84,14 @@ ALL = [
         (["?.md"], ["a.md", "docs/c.md", "docs/deep/d.md", "new\nline/f.md", "odd/*.md"]),
         (["[a-c].*"], ["a.md", "b.txt", "docs/c.md"]),
         (["[!a-c].md"], ["docs/deep/d.md", "new\nline/f.md", "odd/*.md"]),
-        (["docs[!x]c.md"], []),  # a class never spans folders
+        # A class never spans folders.
+        (["docs[!x]c.md"], []),
         (["odd/[[]x].md"], ["odd/[x].md"]),
         (["a.md", "b.*"], ["a.md", "b.txt"]),
         (["aXmd"], []),
     ],
 )
-def test_globs(tree: Path, globs: list[str], expected: list[str]) -> None:
+def test_globs_select_keys(tree: Path, globs: list[str], expected: list[str]) -> None:
     assert keys(tree, include=globs) == expected
     assert keys(tree, exclude=globs) == (sorted(set(ALL) - set(expected)) if globs else ALL)
 
@@ -98,8 +100,8 @@ NAMES = st.text("ab.*?[]!-^\\{}()|+$", min_size=1, max_size=6)
 
 
 @given(NAMES.filter(lambda name: name not in (".", "..")), NAMES)
-def test_globs_of_names_mean_what_the_shell_means(name: str, glob: str) -> None:
-    """Against fnmatch of the standard library, save for classes, where it knows more forms, and `**`."""
+def test_globs_of_names_match_as_in_the_shell(name: str, glob: str) -> None:
+    """Compared with the standard library's fnmatch, except for classes, of which it has more forms, and `**`."""
     if "[" in glob or "**" in glob:
         return
     from resources.sources.globs import compile_globs
@@ -110,14 +112,14 @@ def test_globs_of_names_mean_what_the_shell_means(name: str, glob: str) -> None:
     assert (pattern.fullmatch("folder/" + name) is not None) == fnmatchcase(name, glob)
 
 
-def test_hidden_files_are_left_out_unless_asked_for(tree: Path) -> None:
+def test_hidden_files_are_skipped_unless_configured(tree: Path) -> None:
     assert keys(tree) == ALL
     assert keys(tree, hidden=True) == sorted(
         [*ALL, ".hidden.md", ".git/config", "docs/.cache/x.md"]
     )
 
 
-def test_entries_say_what_is_needed_to_see_a_change(tmp_path: Path) -> None:
+def test_an_entry_contains_its_size_and_a_token_that_changes_with_the_file(tmp_path: Path) -> None:
     make(tmp_path, "a.md")
     source = folder(tmp_path)
     (first,) = source.list()
@@ -147,7 +149,7 @@ def test_links_are_followed_only_to_files_inside(tmp_path: Path) -> None:
     assert keys(tmp_path / "link") == ["a.md", "docs/b.md", "inside.md"]
 
 
-def test_a_link_that_turned_outwards_since_it_was_listed_is_not_fetched(tmp_path: Path) -> None:
+def test_a_link_that_leads_outside_since_the_listing_is_not_fetched(tmp_path: Path) -> None:
     root = tmp_path / "root"
     make(root, "a.md", "docs/b.md")
     make(tmp_path, "secret.md")
@@ -185,7 +187,8 @@ def test_any_name_has_a_key_and_is_fetched(tmp_path: Path, name: str | bytes, ke
     source = folder(tmp_path)
     (entry,) = source.list()
     assert entry.key == key
-    entry.key.encode()  # PostgreSQL takes it
+    # PostgreSQL requires UTF-8.
+    entry.key.encode()
     assert source.fetch(entry).data == os.fsencode(name)
 
 
@@ -196,7 +199,7 @@ def test_globs_are_compared_in_nfc(tmp_path: Path) -> None:
         assert keys(tmp_path, include=[glob]) == [unicodedata.normalize("NFC", "ガイド.md")]
 
 
-def test_two_files_of_one_key_are_refused(tmp_path: Path) -> None:
+def test_two_files_with_one_key_are_an_error(tmp_path: Path) -> None:
     make(tmp_path, unicodedata.normalize("NFC", "é.md"), unicodedata.normalize("NFD", "é.md"))
     with pytest.raises(SourceError, match="one key"):
         keys(tmp_path)
@@ -204,7 +207,7 @@ def test_two_files_of_one_key_are_refused(tmp_path: Path) -> None:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Root reads everything: for a while this process is nobody."""
+    """Run as user nobody for a while, since root may read everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -217,14 +220,14 @@ def unprivileged() -> Iterator[None]:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that nobody may read: pytest's own are closed to other users."""
+    """A folder that user nobody may read: pytest closes its own folders to other users."""
     with tempfile.TemporaryDirectory(prefix="rag-folder-") as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
 
 
 def test_a_folder_that_cannot_be_read_fails_the_listing(open_folder: Path) -> None:
-    """Half a listing would delete the other half."""
+    """Otherwise the entries missing from the listing would be deleted."""
     make(open_folder, "a.md", "docs/b.md", "zoo/c.md")
     os.chmod(open_folder / "docs", 0)
     try:
@@ -235,7 +238,7 @@ def test_a_folder_that_cannot_be_read_fails_the_listing(open_folder: Path) -> No
     assert keys(open_folder) == ["a.md", "docs/b.md", "zoo/c.md"]
 
 
-def test_a_file_that_cannot_be_read_fails_alone(open_folder: Path) -> None:
+def test_only_the_file_that_cannot_be_read_fails(open_folder: Path) -> None:
     make(open_folder, "a.md", "b.md")
     os.chmod(open_folder / "a.md", 0)
     source = folder(open_folder)
@@ -246,14 +249,15 @@ def test_a_file_that_cannot_be_read_fails_alone(open_folder: Path) -> None:
             source.fetch(a)
 
 
-def test_files_and_folders_that_vanish(tmp_path: Path) -> None:
+def test_files_and_folders_may_vanish_during_a_listing(tmp_path: Path) -> None:
     root = tmp_path / "root"
     make(root, "a.md", "b.md", "docs/c.md")
     source = folder(root)
     listing = source.list()
     first = next(listing)
     (root / "b.md").unlink()
-    assert {entry.key for entry in listing} == {"docs/c.md"}  # gone since its folder was read
+    # b.md was deleted after its folder was read.
+    assert {entry.key for entry in listing} == {"docs/c.md"}
     (root / first.key).unlink()
     with pytest.raises(SourceError, match="No such file"):
         source.fetch(first)
@@ -265,13 +269,13 @@ def test_files_and_folders_that_vanish(tmp_path: Path) -> None:
         list(source.list())
 
 
-def test_a_pipe_is_no_document(tmp_path: Path) -> None:
+def test_a_pipe_is_not_listed(tmp_path: Path) -> None:
     make(tmp_path, "a.md")
     os.mkfifo(tmp_path / "pipe.md")
     assert keys(tmp_path) == ["a.md"]
 
 
-def test_every_problem_of_a_configuration_is_told_at_once() -> None:
+def test_all_problems_of_a_configuration_are_reported_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         open_source(
             "folder",
@@ -298,11 +302,11 @@ def test_every_problem_of_a_configuration_is_told_at_once() -> None:
 
 
 @pytest.mark.parametrize("config", [{}, {"path": ""}, {"path": 5}, {"path": "/x", "include": "*"}])
-def test_one_problem(config: dict[str, Any]) -> None:
+def test_each_invalid_setting_is_an_error(config: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"path|include"):
         open_source("folder", config)
 
 
-def test_an_unknown_type_is_refused_with_the_known_ones() -> None:
+def test_an_unknown_type_is_an_error_that_lists_the_types() -> None:
     with pytest.raises(ConfigError, match=r"'ftp'.*folder"):
         open_source("ftp", {})

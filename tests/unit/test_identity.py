@@ -58,7 +58,9 @@ def test_fingerprints_never_change() -> None:
 
 
 @given(st.dictionaries(st.text(max_size=4), st.text(max_size=4)), st.randoms())
-def test_a_model_fingerprint_depends_on_the_identity_in_any_order(identity: dict[str, str], random) -> None:
+def test_a_model_fingerprint_depends_on_the_identity_in_any_order(
+    identity: dict[str, str], random
+) -> None:
     items = list(identity.items())
     random.shuffle(items)
     name = model_fingerprint(dict(items))

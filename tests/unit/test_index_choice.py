@@ -26,7 +26,9 @@ POINTS = st.lists(
 
 
 @given(POINTS)
-def test_the_front_contains_the_points_that_nothing_dominates(points: list[tuple[float, float]]) -> None:
+def test_the_front_contains_the_points_that_nothing_dominates(
+    points: list[tuple[float, float]],
+) -> None:
     best = pareto(points)
     front = [point for point, on_it in zip(points, best) if on_it]
     assert front
@@ -76,7 +78,9 @@ def recommended(needs: IndexRequirements) -> str | None:
         ({"latency_ms": 0.5}, None),
     ],
 )
-def test_the_recommended_kind_follows_from_the_requirements(changes: dict[str, object], expected: str | None) -> None:
+def test_the_recommended_kind_follows_from_the_requirements(
+    changes: dict[str, object], expected: str | None
+) -> None:
     assert recommended(replace(NEEDS, **changes)) == expected  # pyright: ignore[reportArgumentType]
 
 

@@ -1,4 +1,4 @@
-"""Kinds of index as data: the descriptions are consistent with themselves and with the kinds that Milvus Lite builds."""
+"""Kinds of index as data: the descriptions are consistent with themselves and with Milvus Lite."""
 
 from __future__ import annotations
 

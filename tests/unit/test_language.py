@@ -1,4 +1,4 @@
-"""The language of a document and of a piece of it, on sentences and, where they are there, on the shared corpora."""
+"""The language of a document and of its chunks, on sentences and, if present, on the shared corpora."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.parsed import ENGLISH, SHARED, TEXTS, needs_shared, parse, sh
 
 
 @pytest.mark.parametrize("language", TEXTS)
-def test_language(language: str) -> None:
+def test_the_language_of_a_sentence_is_detected(language: str) -> None:
     assert detect_language(TEXTS[language]) == language
 
 
@@ -41,12 +41,12 @@ SENTENCES = {
         ("en", "This command is an alias of another one; view its documentation."),
     ],
 )
-def test_languages_of_one_script_are_told_apart(language: str, text: str) -> None:
+def test_languages_of_one_script_are_distinguished(language: str, text: str) -> None:
     assert detect_language(text) == language
 
 
 @pytest.mark.parametrize(
-    ("document", "piece", "own"),
+    ("document_language", "chunk", "own"),
     [
         ("en", ENGLISH, None),
         ("ja", ENGLISH, "en"),
@@ -68,71 +68,75 @@ def test_languages_of_one_script_are_told_apart(language: str, text: str) -> Non
         (None, TEXTS["ja"], None),
     ],
 )
-def test_a_piece_has_a_language_of_its_own_where_it_surely_is_another(
-    document: str | None, piece: str, own: str | None
+def test_a_chunk_has_its_own_language_only_if_it_certainly_differs(
+    document_language: str | None, chunk: str, own: str | None
 ) -> None:
-    assert own_language(piece, document) == own
+    assert own_language(chunk, document_language) == own
 
 
 @needs_shared
-def test_pieces_of_translated_corpora_are_of_their_document_s_language() -> None:
-    pieces = others = 0
+def test_chunks_of_translated_corpora_have_the_language_of_their_document() -> None:
+    chunks = others = 0
     for language, text in shared_texts("corpora/fastapi-docs", "*/**/*.md"):
         for chunk in split(text, markdown=True):
-            pieces += 1
+            chunks += 1
             others += own_language(chunk.content, language) is not None
-    assert others <= 0.01 * pieces > 0
+    assert others <= 0.01 * chunks > 0
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The samples that the detector is asked for: each takes as long as chunking and storing the piece."""
+def samples(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The samples that the detector gets: each takes as long as creating and storing the chunk."""
     detector, samples = languages._detector(), []
 
-    class Counted:
+    class RecordingDetector:
         def __getattr__(self, name: str) -> Callable[[str], object]:
-            def ask(sample: str) -> object:
+            def detect(sample: str) -> object:
                 samples.append(sample)
                 return getattr(detector, name)(sample)
 
-            return ask
+            return detect
 
-    monkeypatch.setattr(languages, "_detector", Counted)
+    monkeypatch.setattr(languages, "_detector", RecordingDetector)
     return samples
 
 
 @pytest.mark.parametrize("code", ["fr", "ru", "ar", "fa", *SENTENCES])
-def test_a_piece_that_shows_its_document_s_language_is_not_asked_for(
-    code: str, asked: list[str]
+def test_a_chunk_that_shows_its_document_s_language_needs_no_detector(
+    code: str, samples: list[str]
 ) -> None:
     assert own_language((TEXTS | SENTENCES)[code], code) is None
-    assert asked == []
+    assert samples == []
 
 
-def test_a_piece_without_function_words_of_any_language_is_not_asked_for(asked: list[str]) -> None:
-    piece = "bafede gijuko lamoni pesatu vizowe dubana " * 20
-    assert own_language(piece, "id") is None
-    assert asked == []
+def test_a_chunk_without_function_words_of_any_language_needs_no_detector(
+    samples: list[str],
+) -> None:
+    chunk = "bafede gijuko lamoni pesatu vizowe dubana " * 20
+    assert own_language(chunk, "id") is None
+    assert samples == []
 
 
 @needs_shared
 @pytest.mark.parametrize(("code", "folder"), [("ar", "ar-xquad"), ("fa", "fa-pquad")])
-def test_few_pieces_of_articles_are_asked_for(code: str, folder: str, asked: list[str]) -> None:
+def test_few_chunks_of_articles_need_the_detector(
+    code: str, folder: str, samples: list[str]
+) -> None:
     articles = sorted((SHARED / "qa" / folder / "articles").glob("*.txt"))[:40]
-    pieces = [
+    chunks = [
         chunk.content
         for article in articles
         for chunk in split(article.read_text(encoding="utf-8"), markdown=False)
     ]
-    assert not any(own_language(piece, code) for piece in pieces)
-    assert len(asked) <= 0.1 * len(pieces) > 0
+    assert not any(own_language(chunk, code) for chunk in chunks)
+    assert len(samples) <= 0.1 * len(chunks) > 0
 
 
-def test_function_words_are_known_of_every_language_that_is_told_apart() -> None:
+def test_every_language_that_lingua_distinguishes_has_function_words() -> None:
     from lingua import Language
 
-    told_apart = (getattr(Language, name).iso_code_639_1 for name in languages.LANGUAGES.split())
-    assert set(FUNCTION_WORDS) == {code.name.lower() for code in told_apart}
+    codes = (getattr(Language, name).iso_code_639_1 for name in languages.LANGUAGES.split())
+    assert set(FUNCTION_WORDS) == {code.name.lower() for code in codes}
 
 
 def test_menus_before_the_text_do_not_count() -> None:
@@ -142,7 +146,7 @@ def test_menus_before_the_text_do_not_count() -> None:
     assert detect_language(menu + TEXTS["fr"]) == "fr"
 
 
-def test_language_is_that_of_the_prose_not_of_the_code() -> None:
+def test_the_language_is_that_of_the_prose_not_of_the_code() -> None:
     code = (
         "```python\n"
         + "for the_value in these_values: print('which of the values is this?')\n" * 30
@@ -162,25 +166,25 @@ def test_too_little_prose_has_no_language() -> None:
     assert parse("42 17 3.5", "a.txt").language is None
 
 
-def test_language_can_be_forced() -> None:
+def test_the_language_can_be_forced() -> None:
     assert parse_document(ENGLISH.encode(), "a.txt", language="la").language == "la"
 
 
 @needs_shared
 @pytest.mark.parametrize(
-    ("folder", "least"), [("corpora/fastapi-docs", 0.99), ("corpora/tldr-multi", 0.99)]
+    ("folder", "min_share"), [("corpora/fastapi-docs", 0.99), ("corpora/tldr-multi", 0.99)]
 )
-def test_language_of_translated_corpora(folder: str, least: float) -> None:
-    right = [
+def test_the_language_of_translated_corpora_is_detected(folder: str, min_share: float) -> None:
+    correct = [
         detect_language(text) == language for language, text in shared_texts(folder, "*/**/*.md")
     ]
-    assert len(right) > 500
-    assert sum(right) / len(right) >= least
+    assert len(correct) > 500
+    assert sum(correct) / len(correct) >= min_share
 
 
 @needs_shared
 @pytest.mark.parametrize("name", ["ar-xquad", "en-xquad", "fa-pquad", "ja-jsquad", "zh-xquad"])
-def test_language_of_articles(name: str) -> None:
+def test_the_language_of_articles_is_detected(name: str) -> None:
     texts = [path.read_text() for path in (SHARED / "qa" / name / "articles").glob("*.txt")]
-    found = Counter(detect_language(text) for text in texts if len(text) > 200)
-    assert found[name[:2]] >= 0.98 * found.total() > 0
+    counts = Counter(detect_language(text) for text in texts if len(text) > 200)
+    assert counts[name[:2]] >= 0.98 * counts.total() > 0

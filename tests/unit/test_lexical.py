@@ -1,6 +1,6 @@
-"""The lexical embedder: the same bits always and everywhere, valid vectors of any text, likeness.
+"""The lexical embedder: reproducible bits, valid vectors of any text, similar vectors of similar words.
 
-How well it finds things is measured elsewhere, on retrieval sets; here, only that likes are near.
+Retrieval quality is measured elsewhere, on retrieval sets.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TEXTS = [
     "🙂",
     "+",
 ]
-# Stored vectors are kept for ever: should one of these change, VERSION must change with it.
+# Stored vectors depend on these: if one changes, VERSION must change too.
 GOLDEN = {
     "dense": "535c9700cd26e9ef8cb19cbaeeb55d73615ae6b44f21437c0ba7f6e4b5438079",
     "sparse": "b4e21a2036d724cfcf1c6d255d2f2519b0075d8e55493c127da15cadea491038",
@@ -59,15 +59,15 @@ def digest(*parts: np.ndarray) -> str:
 
 
 def rows(e: Embeddings, i: int) -> tuple[bytes, bytes, bytes, bytes]:
-    """The vectors of text i, as bytes."""
+    """Return the vectors of text i, as bytes."""
     dense, indptr, indices, values, offsets, vectors = arrays(e)
     terms = slice(indptr[i], indptr[i + 1])
     tokens = vectors[offsets[i] : offsets[i + 1]]
     return dense[i].tobytes(), indices[terms].tobytes(), values[terms].tobytes(), tokens.tobytes()
 
 
-def check(e: Embeddings, texts: list[str]) -> None:
-    """What `Embeddings` promises, of each kind."""
+def assert_valid(e: Embeddings, texts: list[str]) -> None:
+    """Assert the invariants of `Embeddings` for each kind."""
     dense, indptr, indices, values, offsets, vectors = arrays(e)
     assert [a.dtype for a in (dense, indptr, indices, values, offsets, vectors)] == [
         np.dtype(t) for t in ("f4", "i8", "u4", "f4", "i8", "f4")
@@ -101,7 +101,7 @@ def test_vectors_of_fixed_texts_never_change() -> None:
     } == GOLDEN
 
 
-def test_another_process_with_other_hashes_gives_the_same_bits() -> None:
+def test_another_process_with_another_hash_seed_returns_the_same_bits() -> None:
     script = (
         "import json, sys; from hashlib import sha256\n"
         "from resources.embedders.lexical import LexicalEmbedder\n"
@@ -112,7 +112,7 @@ def test_another_process_with_other_hashes_gives_the_same_bits() -> None:
     )
     expected = digest(*arrays(LexicalEmbedder().embed(TEXTS, KINDS)))
     for seed in ("1", "2"):
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", script],
             cwd=ROOT,
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -121,23 +121,23 @@ def test_another_process_with_other_hashes_gives_the_same_bits() -> None:
             text=True,
             check=True,
         )
-        assert found.stdout.strip() == expected
+        assert process.stdout.strip() == expected
 
 
 @given(st.lists(st.text(st.characters(), max_size=40), max_size=8), st.randoms())
 @settings(max_examples=60, deadline=None)
-def test_any_text_gets_valid_vectors_the_same_alone_and_in_any_batch(texts, random) -> None:
+def test_any_text_gets_valid_vectors_that_do_not_depend_on_the_batch(texts, random) -> None:
     texts = texts + TEXTS[: random.randrange(len(TEXTS))]
     order = random.sample(range(len(texts)), len(texts))
     embedder = LexicalEmbedder()
     batch = embedder.embed([texts[i] for i in order], KINDS)
-    check(batch, [texts[i] for i in order])
-    check(embedder.embed_queries(texts, KINDS), texts)
-    for place, i in enumerate(order):
-        assert rows(LexicalEmbedder().embed([texts[i]], KINDS), 0) == rows(batch, place)
+    assert_valid(batch, [texts[i] for i in order])
+    assert_valid(embedder.embed_queries(texts, KINDS), texts)
+    for row, i in enumerate(order):
+        assert rows(LexicalEmbedder().embed([texts[i]], KINDS), 0) == rows(batch, row)
 
 
-def test_slices_and_a_lexicon_that_forgets_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_and_discarded_lexicons_change_no_vector(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"{TEXTS[i % len(TEXTS)]} {i} {i * i} " * (1 + i % 7) for i in range(1200)]
     expected = digest(*arrays(LexicalEmbedder().embed(texts, KINDS)))
     monkeypatch.setattr(lexical, "SLICE_TEXTS", 100)
@@ -148,7 +148,7 @@ def test_slices_and_a_lexicon_that_forgets_change_nothing(monkeypatch: pytest.Mo
     assert digest(*arrays(embedder.embed(texts, KINDS))) == expected
 
 
-def test_what_an_embedder_saw_before_changes_nothing() -> None:
+def test_earlier_texts_change_no_vector() -> None:
     words = [f"word{i * 7919}" for i in range(200)]
     texts = [*TEXTS, " ".join(words)]
     embedder = LexicalEmbedder()
@@ -166,13 +166,13 @@ def test_threads_may_share_an_embedder() -> None:
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(4) as pool:
-            found = list(pool.map(lambda batch: shared.embed(batch, KINDS), batches))
+            results = list(pool.map(lambda batch: shared.embed(batch, KINDS), batches))
     finally:
         sys.setswitchinterval(interval)
-    assert [digest(*arrays(embeddings)) for embeddings in found] == expected
+    assert [digest(*arrays(embeddings)) for embeddings in results] == expected
 
 
-def test_an_interrupted_embedder_goes_on_unharmed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_does_not_damage_an_embedder(monkeypatch: pytest.MonkeyPatch) -> None:
     embedder, digests, real = LexicalEmbedder(), iter(range(20)), lexical._digest
 
     def interrupted(key: str) -> bytes:
@@ -187,56 +187,56 @@ def test_an_interrupted_embedder_goes_on_unharmed(monkeypatch: pytest.MonkeyPatc
     assert digest(*arrays(embedder.embed(TEXTS, KINDS))) == expected
 
 
-def test_no_texts_give_arrays_of_no_rows() -> None:
+def test_no_texts_return_empty_arrays() -> None:
     empty = LexicalEmbedder().embed([], KINDS)
-    check(empty, [])
+    assert_valid(empty, [])
     assert (empty.tokens, empty.truncated, dict(empty.failures)) == (0, 0, {})
 
 
-def test_white_space_is_a_failure_and_its_neighbours_are_not() -> None:
+def test_a_text_with_only_white_space_fails_alone() -> None:
     texts = ["", "one", " \n\t\u3000\u00a0", "two"]
-    found = LexicalEmbedder().embed(texts, KINDS)
-    check(found, texts)
-    assert set(found.failures) == {0, 2} and "blank" in found.failures[2]
+    result = LexicalEmbedder().embed(texts, KINDS)
+    assert_valid(result, texts)
+    assert set(result.failures) == {0, 2} and "blank" in result.failures[2]
     only_blank = LexicalEmbedder().embed(["", "  "], KINDS)
-    check(only_blank, ["", "  "])
+    assert_valid(only_blank, ["", "  "])
 
 
-def test_symbols_that_cancel_each_other_out_still_get_a_vector() -> None:
+def test_symbols_whose_features_cancel_still_get_a_vector() -> None:
     symbols = [
         chr(code)
         for start, end in ((0x2190, 0x2C00), (0x1F300, 0x1FB00))
         for code in range(start, end)
     ]
-    found = LexicalEmbedder().embed(symbols, KINDS)
-    check(found, symbols)
-    assert found.dense is not None
-    # Of about 4,700 symbols of two equal features, 1 in 2,048 falls on itself: the case is met.
-    assert (found.dense[:, 0] == 1).any()
+    result = LexicalEmbedder().embed(symbols, KINDS)
+    assert_valid(result, symbols)
+    assert result.dense is not None
+    # The two features of 1 in 2,048 symbols cancel; about 4,700 symbols contain such a case.
+    assert (result.dense[:, 0] == 1).any()
 
 
-def test_only_the_kinds_asked_for() -> None:
-    found = LexicalEmbedder().embed(TEXTS, ["sparse"])
-    assert found.dense is None and found.multi is None and found.sparse is not None
-    nothing = LexicalEmbedder().embed(TEXTS, [])
-    assert nothing.dense is nothing.sparse is nothing.multi is None
-    assert nothing.tokens == found.tokens == sum(len(tokenize(text)) for text in TEXTS)
+def test_only_the_requested_kinds_are_returned() -> None:
+    sparse = LexicalEmbedder().embed(TEXTS, ["sparse"])
+    assert sparse.dense is None and sparse.multi is None and sparse.sparse is not None
+    no_kind = LexicalEmbedder().embed(TEXTS, [])
+    assert no_kind.dense is no_kind.sparse is no_kind.multi is None
+    assert no_kind.tokens == sparse.tokens == sum(len(tokenize(text)) for text in TEXTS)
 
 
-def test_token_vectors_stop_at_the_limit_and_the_other_kinds_do_not() -> None:
+def test_only_token_vectors_stop_at_the_limit() -> None:
     words = [f"word{i}" for i in range(MAX_TOKEN_VECTORS + 88)]
     texts = [" ".join(words[:MAX_TOKEN_VECTORS]), " ".join(words)]
-    found = LexicalEmbedder().embed(texts, KINDS)
-    assert found.truncated == 1 and found.tokens == 2 * MAX_TOKEN_VECTORS + 88
-    assert found.multi is not None and found.sparse is not None
-    assert list(np.diff(found.multi.offsets)) == [MAX_TOKEN_VECTORS] * 2
-    first, second = np.split(found.multi.vectors, 2)
+    result = LexicalEmbedder().embed(texts, KINDS)
+    assert result.truncated == 1 and result.tokens == 2 * MAX_TOKEN_VECTORS + 88
+    assert result.multi is not None and result.sparse is not None
+    assert list(np.diff(result.multi.offsets)) == [MAX_TOKEN_VECTORS] * 2
+    first, second = np.split(result.multi.vectors, 2)
     assert np.array_equal(first, second)
-    assert list(np.diff(found.sparse.indptr)) == [len(words) - 88, len(words)]
+    assert list(np.diff(result.sparse.indptr)) == [len(words) - 88, len(words)]
     assert LexicalEmbedder().embed(texts, ["dense", "sparse"]).truncated == 0
 
 
-def test_identity_is_known_at_once_and_is_text() -> None:
+def test_identity_is_text_and_contains_the_parameters() -> None:
     identity = LexicalEmbedder().identity
     assert identity["backend"] == "lexical" and identity["version"]
     assert all(isinstance(value, str) for value in identity.values())
@@ -261,12 +261,12 @@ def test_identity_is_known_at_once_and_is_text() -> None:
         ("\u0640", ["\u0640"]),
     ],
 )
-def test_tokens(text: str, tokens: list[str]) -> None:
+def test_tokenize_returns_the_tokens(text: str, tokens: list[str]) -> None:
     assert tokenize(text) == tokens
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [
         ("é", "e\u0301"),
         ("ｶﾞｲﾄﾞ", "ガイド"),
@@ -279,9 +279,9 @@ def test_tokens(text: str, tokens: list[str]) -> None:
         ("ÉCOLE", "école"),
     ],
 )
-def test_ways_of_writing_the_same_are_the_same(one: str, other: str) -> None:
-    found = LexicalEmbedder().embed([one, other], KINDS)
-    assert rows(found, 0) == rows(found, 1)
+def test_spellings_of_the_same_word_have_the_same_vectors(first: str, second: str) -> None:
+    result = LexicalEmbedder().embed([first, second], KINDS)
+    assert rows(result, 0) == rows(result, 1)
 
 
 @pytest.mark.parametrize(
@@ -300,16 +300,16 @@ def test_ways_of_writing_the_same_are_the_same(one: str, other: str) -> None:
         ("全文检索", "支持全文检索功能"),
     ],
 )
-def test_a_query_meets_the_document_in_a_term(query: str, document: str) -> None:
+def test_query_and_document_share_a_term(query: str, document: str) -> None:
     embedder = LexicalEmbedder()
-    asked = embedder.embed_queries([query], ["sparse"]).sparse
-    stored = embedder.embed([document], ["sparse"]).sparse
-    assert asked is not None and stored is not None
-    assert np.intersect1d(asked.indices, stored.indices).size > 0
+    query_vector = embedder.embed_queries([query], ["sparse"]).sparse
+    document_vector = embedder.embed([document], ["sparse"]).sparse
+    assert query_vector is not None and document_vector is not None
+    assert np.intersect1d(query_vector.indices, document_vector.indices).size > 0
 
 
 @pytest.mark.parametrize(
-    ("word", "like", "unlike"),
+    ("word", "similar", "different"),
     [
         ("vectorize", "vectorization", "elephant"),
         ("materialize", "materialise", "umbrellas"),
@@ -319,15 +319,17 @@ def test_a_query_meets_the_document_in_a_term(query: str, document: str) -> None
         ("مستندات", "مستند", "ثلاجة"),
     ],
 )
-def test_like_words_are_nearer_than_unlike_ones(word: str, like: str, unlike: str) -> None:
-    found = LexicalEmbedder().embed([word, like, unlike], KINDS)
-    assert found.dense is not None and found.multi is not None
-    assert found.dense[0] @ found.dense[1] > found.dense[0] @ found.dense[2] + 0.15
-    one, two, three = np.split(found.multi.vectors, found.multi.offsets[1:-1])
-    assert (one @ two.T).max(axis=1).mean() > (one @ three.T).max(axis=1).mean() + 0.15
+def test_similar_words_are_nearer_than_different_ones(
+    word: str, similar: str, different: str
+) -> None:
+    result = LexicalEmbedder().embed([word, similar, different], KINDS)
+    assert result.dense is not None and result.multi is not None
+    assert result.dense[0] @ result.dense[1] > result.dense[0] @ result.dense[2] + 0.15
+    first, second, third = np.split(result.multi.vectors, result.multi.offsets[1:-1])
+    assert (first @ second.T).max(axis=1).mean() > (first @ third.T).max(axis=1).mean() + 0.15
 
 
-def test_frequency_saturates_and_length_counts_against_a_document() -> None:
+def test_frequency_saturates_and_length_lowers_the_weight() -> None:
     def weight(text: str) -> float:
         sparse = LexicalEmbedder().embed([text], ["sparse"]).sparse
         term = LexicalEmbedder().embed(["vector"], ["sparse"]).sparse
@@ -340,7 +342,7 @@ def test_frequency_saturates_and_length_counts_against_a_document() -> None:
     assert weight("vector " + "filler " * 400) < once
 
 
-def test_length_is_in_letters_whatever_the_script() -> None:
+def test_length_is_in_letters_in_every_script() -> None:
     def weight(filler: str) -> float:
         sparse = LexicalEmbedder().embed(["vector\n" + filler], ["sparse"]).sparse
         term = LexicalEmbedder().embed(["vector"], ["sparse"]).sparse
@@ -351,21 +353,19 @@ def test_length_is_in_letters_whatever_the_script() -> None:
     assert weight("a" * 5000) == weight("b" * 40)
 
 
-def test_a_short_word_amid_characters_counts_like_a_long_one() -> None:
+def test_a_short_word_among_characters_counts_like_a_long_one() -> None:
     def weight(query: str) -> float:
-        found = LexicalEmbedder().embed_queries([query, "API"], ["sparse"]).sparse
-        assert found is not None
-        return float(
-            found.values[: found.indptr[1]][found.indices[: found.indptr[1]] == found.indices[-1]][
-                0
-            ]
-        )
+        sparse = LexicalEmbedder().embed_queries([query, "API"], ["sparse"]).sparse
+        assert sparse is not None
+        first_row = slice(sparse.indptr[1])
+        is_api = sparse.indices[first_row] == sparse.indices[-1]
+        return float(sparse.values[first_row][is_api][0])
 
     assert weight("APIとは何ですか") == weight("API를 쓰는 벡터 데이터베이스") == 4
     assert weight("what is the API") == weight("what the API of 東京 is") == weight("API") < 0.5
 
 
-def test_a_hybrid_needs_the_dense_vectors_as_far_as_the_query_is_words() -> None:
+def test_the_dense_weight_of_a_hybrid_follows_the_share_of_words_in_the_query() -> None:
     shares = {
         query: LexicalEmbedder().fusion_weights(query)["dense"]
         for query in ("rings of Saturn", "向量数据库是什么", "Saturnの輪", "  ")

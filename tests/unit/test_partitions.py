@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_assets.cli.syncs import ranges
-from rag_assets.partitions import partition_key, source_name
+from resources.partition_keys import partition_key, source_name
 from resources.errors import ConfigError
-from resources.milvus.rows import of_source
+from resources.milvus.rows import source_filter
 
 NAMES = ["a", "docs", "my docs", "a.b-c_d", "資料", "مستندات", "문서 2026", "v1.2", "x" * 100]
 
@@ -37,7 +37,7 @@ def test_no_key_breaks_out_of_a_filter(name: str) -> None:
         return
     assert not set(key) & set("\"'\\/\n\r\t")
     assert 1 <= len(key) <= 100 and len(key.encode()) <= 1020
-    assert of_source(source_name(key)) == f'source == "{name}"'
+    assert source_filter(source_name(key)) == f'source == "{name}"'
 
 
 def test_adjacent_partitions_are_synced_together() -> None:

@@ -69,7 +69,7 @@ def test_the_rarest_sentence_of_a_text_is_its_question(common: str, rare: str) -
     assert len(query) > len(rare) * 0.8
 
 
-def test_a_long_sentence_is_cut_and_too_short_a_text_has_no_question() -> None:
+def test_a_long_sentence_is_cut_and_a_text_without_a_long_enough_one_has_no_question() -> None:
     query = known_item_query("word " * 80 + "one two three", frequencies([]), 1)
     assert query is None or len(query) <= LONGEST
     long = " ".join(f"word{n}" for n in range(80))

@@ -1,4 +1,4 @@
-"""Settings: read from the environment, and every problem told at once."""
+"""Settings: read from the environment and the settings file; every problem is reported at once."""
 
 from __future__ import annotations
 
@@ -10,19 +10,37 @@ from pathlib import Path
 
 import pytest
 
-from rag_assets.definitions import build_resources, without_secrets
 from rag_assets.settings.load import Settings, load_settings, settings_file, write_setting
 from resources.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("RAG_"):
             monkeypatch.delenv(name)
 
 
-def test_the_defaults_are_the_schema_references(monkeypatch: pytest.MonkeyPatch) -> None:
+#: Users have these variables in their environments and settings files.
+VARIABLES = """
+    BGE_M3_BATCH_TOKENS BGE_M3_DEVICE BGE_M3_MAX_LENGTH BGE_M3_MODEL BGE_M3_PRECISION BGE_M3_REVISION CHUNK_MAX_CHARS
+    CHUNK_MIN_CHARS COMPACTION_SCHEDULE DENSE_INDEX DENSE_SEARCH EMBEDDER EVAL_MARGIN FUSION GUARD_DOCUMENTS GUARD_SHARE
+    HISTORY_DAYS HISTORY_SCHEDULE HOME LOCK_TIMEOUT MILVUS_SHARDS MILVUS_TIMEOUT MILVUS_TOKEN MILVUS_URI
+    NIGHTLY_CHECK_SCHEDULE NIGHTLY_EVALUATION_SCHEDULE OPENAI_API_KEY OPENAI_BASE_URL OPENAI_BATCH_CHARS
+    OPENAI_BATCH_TEXTS OPENAI_DIMENSIONS OPENAI_DOCUMENT_PREFIX OPENAI_MODEL OPENAI_QUERY_PREFIX OPENAI_QUERY_TIMEOUT
+    OPENAI_REQUESTS OPENAI_TIMEOUT OUTBOX_SECONDS PARQUET_PRECISION PARSERS PARSE_MEMORY_MIB PARSE_SECONDS POSTGRES_URL
+    QUICK_CHECK_SCHEDULE REPAIR_ATTEMPTS RETRY_DELAY SEARCH_CONSISTENCY SEARCH_LIMIT SPARSE_INDEX STORAGE_URL
+    SYNC_GRACE_MINUTES SYNC_SCHEDULE TIMEZONE VECTORS
+"""
+
+
+def test_no_variable_is_renamed_and_each_is_described() -> None:
+    fields = Settings.model_fields
+    assert {name.upper() for name in fields} >= set(VARIABLES.split())
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_the_default_index_depends_on_the_milvus_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAG_MILVUS_URI", "http://milvus:19530")
     settings = load_settings()
     assert settings.dense_index == {
@@ -38,10 +56,11 @@ def test_the_defaults_are_the_schema_references(monkeypatch: pytest.MonkeyPatch)
 
 def test_milvus_lite_has_an_index_that_it_builds_quickly() -> None:
     settings = load_settings()
-    assert (settings.dense_index["index_type"], settings.dense_search) == ("IVF_FLAT", {"nprobe": 64})  # fmt: skip
+    assert settings.dense_index["index_type"] == "IVF_FLAT"
+    assert settings.dense_search == {"nprobe": 64}
 
 
-def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_problem_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {
         "RAG_VECTORS": "dense,dance",
         "RAG_CHUNK_MAX_CHARS": "300",
@@ -60,9 +79,8 @@ def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
     message = str(caught.value)
     assert all(name in message for name in wrong), message
-    assert (
-        message.count("\n  RAG_") == len(wrong) - 1
-    )  # the maximum is right, and named by the minimum
+    # RAG_CHUNK_MAX_CHARS itself is valid; the message about the minimum names it.
+    assert message.count("\n  RAG_") == len(wrong) - 1
     assert "dance" in message and "few" in message and "index_type" in message
 
 
@@ -72,16 +90,18 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("RAG_HOME", "~/rag")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAG_EMBEDDER", "bge-m3")
-    monkeypatch.setenv("RAG_BGE_M3_BATCH_TOKENS", "")  # empty: as if it were not set
-    monkeypatch.setenv("RAG_UNKNOWN", "is left to whoever reads it")
+    # An empty value counts as not set, and unknown variables are ignored.
+    monkeypatch.setenv("RAG_BGE_M3_BATCH_TOKENS", "")
+    monkeypatch.setenv("RAG_UNKNOWN", "x")
     settings = load_settings()
-    assert settings.vectors == ("dense", "multi")  # in one order, each once
+    # Each kind once, in a fixed order.
+    assert settings.vectors == ("dense", "multi")
     assert settings.dense_search == {"nprobe": 32}
     assert settings.home == tmp_path / "rag"
     assert settings.bge_m3_batch_tokens is None
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().embedder = "other"  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -90,7 +110,7 @@ def test_settings_do_not_change() -> None:
     ("index", "search"),
     [("HNSW", {"ef": 128}), ("IVF_FLAT", {"nprobe": 64}), ("FLAT", {})],
 )
-def test_search_parameters_are_those_of_the_index(
+def test_the_default_search_parameters_fit_the_index(
     monkeypatch: pytest.MonkeyPatch, index: str, search: dict[str, int]
 ) -> None:
     declared = {"index_type": index, "metric_type": "IP"}
@@ -111,7 +131,7 @@ def test_search_parameters_are_those_of_the_index(
         ({"dense_search": {"nprobe": 129}}, "nprobe: expected at most nlist, 128, found 129"),
     ],
 )  # fmt: skip
-def test_a_parameter_that_an_index_does_not_take_is_refused(
+def test_a_parameter_that_an_index_does_not_have_is_refused(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, dict[str, object]], expected: str
 ) -> None:
     for name, value in variables.items():
@@ -122,7 +142,7 @@ def test_a_parameter_that_an_index_does_not_take_is_refused(
     assert expected in str(caught.value)
 
 
-def test_the_settings_file_counts_less_than_the_environment(
+def test_the_environment_overrides_the_settings_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("RAG_HOME", str(tmp_path))
@@ -139,21 +159,25 @@ def test_the_settings_file_counts_less_than_the_environment(
         load_settings()
 
 
-def test_dagster_finds_secrets_of_the_settings_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("RAG_HOME", str(tmp_path))
-    monkeypatch.setenv("RAG_MILVUS_TOKEN", "put back at the end")
-    monkeypatch.delenv("RAG_MILVUS_TOKEN")
-    settings_file(tmp_path).write_text("RAG_MILVUS_TOKEN=root:secret\n")
-    settings = load_settings()
-    milvus = without_secrets(build_resources(settings), settings)["milvus"]
-    assert dict(milvus)["token"].get_value() == "root:secret"
-    assert "root:secret" not in str(milvus)
+def test_settings_are_read_without_dagster() -> None:
+    """Its import would take most of the time of a command like `rag status`."""
+    code = (
+        "import sys; from rag_assets.settings.load import load_settings; load_settings();"
+        "print({'dagster', 'croniter'} & sys.modules.keys())"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "set()"
 
 
-def test_settings_without_schedules_are_read_without_dagster() -> None:
-    """Its import is most of what a command like `rag status` would take."""
-    code = "import sys; from rag_assets.settings.load import load_settings; load_settings(); print('dagster' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "False"
+def test_a_schedule_is_read_without_dagster() -> None:
+    code = (
+        "import os, sys; os.environ['RAG_SYNC_SCHEDULE'] = '0 3 * * *';"
+        "from rag_assets.settings.load import load_settings; load_settings();"
+        "print('dagster' in sys.modules)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == "False"

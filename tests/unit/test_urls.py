@@ -1,4 +1,4 @@
-"""A URL that is shown never holds a secret, whatever the secret consists of."""
+"""A URL that is shown never contains a secret, whatever characters the secret has."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from resources.errors import StoreUnavailable
 from resources.milvus.store import MilvusStore
 from resources.urls import without_secrets
 
-# 8 characters at least, so that it does not occur elsewhere in the URL by chance.
+# At least 8 characters, so that it does not occur elsewhere in the URL by chance.
 SECRETS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=8, max_size=20).map(
     lambda text: "S" + text + "T"
 )
-# What libpq takes unquoted: everything but "/" and "@".
+# libpq accepts all characters but "/" and "@" unquoted.
 RAW_SECRETS = st.text("abcXYZ019!$&'()*+,;=.~-_%?#:", min_size=8, max_size=20)
 
 
@@ -64,17 +64,17 @@ def test_passwords_of_keyword_strings_are_hidden(secret: str) -> None:
         "postgresql://[::1]:5432/rag",
     ],
 )
-def test_urls_without_secrets_stay_as_they_are(url: str) -> None:
+def test_urls_without_secrets_do_not_change(url: str) -> None:
     assert without_secrets(url) == url
 
 
 @given(st.text())
-def test_any_text_is_taken(text: str) -> None:
+def test_any_text_is_accepted(text: str) -> None:
     without_secrets(text)
     without_secrets("http://" + text)
 
 
-def test_no_error_of_milvus_shows_the_password_of_its_address() -> None:
+def test_no_error_of_milvus_shows_the_password_in_its_uri() -> None:
     for uri in ("http://reader:hush@127.0.0.1:9", "nonsense://reader:hush@milvus"):
         with pytest.raises(StoreUnavailable, match=r"//reader:\*\*\*@") as caught:
             MilvusStore(uri, timeout=1).collection_names()

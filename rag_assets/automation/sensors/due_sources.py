@@ -1,6 +1,6 @@
-"""The sensor that asks for each source's sync when its schedule says so, and says in the UI which source is late.
+"""The sensor that requests each source's sync by its schedule, and reports in the UI which sources are late.
 
-What is due is what table `sources` says; a sync stays due until it is done, so a request that is lost is made again.
+Due syncs are read from table `sources`. A sync stays due until it is done, so a lost request is made again.
 """
 
 import json
@@ -10,11 +10,16 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from rag_assets.automation.jobs import sync_source
-from rag_assets.automation.run_requests import INTERVAL, in_progress, sync_requests
-from rag_assets.checks.schedule import ASSET, NAME, judged
-from rag_assets.partitions import SOURCES, partition_key, sync_keys
-from rag_assets.pipeline.cron import Timetable, timetable
+from rag_assets.automation.run_requests import INTERVAL, sources_in_progress, sync_requests
+from rag_assets.checks.results import check_result
+from rag_assets.checks.schedule import ASSET, NAME
+from rag_assets.consistency.sync_findings import synced_on_schedule
+from rag_assets.partitions import SOURCES
+from rag_assets.pipeline.cron import Timetable
+from rag_assets.settings.load import load_settings
+from rag_assets.settings.schedules import timetable
 from resources.dagster_resources import PostgresResource
+from resources.partition_keys import partition_key, sync_keys
 from resources.postgres.registry.syncs import (
     SyncState,
     mark_interrupted,
@@ -23,10 +28,10 @@ from resources.postgres.registry.syncs import (
     sync_states,
 )
 
-#: Requests a tick: the queue runs a few at a time, and what is left is due at the next tick.
-REQUESTS = 100
-#: Seconds after which a sync that was asked for, and of which nothing was seen, is asked for again.
-LOST = 600
+#: Maximum requests per tick: the queue runs a few at a time, and the remaining sources are due at the next tick.
+MAX_REQUESTS = 100
+#: Seconds after which a requested sync that did not start is requested again.
+LOST_SECONDS = 600
 INTERRUPTED = "The run that was syncing it ended before everything was indexed."
 
 
@@ -34,20 +39,20 @@ INTERRUPTED = "The run that was syncing it ended before everything was indexed."
     job=sync_source,
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Syncs each source when its schedule (or the default one) says so; after failures ever later.",
+    description="Syncs each source by its schedule (or the default one); after failures at growing intervals.",
 )
 def due_sources_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult:
-    """The cursor keeps the names of late sources: only what changes is reported."""
-    now, table = datetime.now(UTC), timetable()
+    """The cursor contains the names of late sources: only changes are reported."""
+    now, table = datetime.now(UTC), timetable(load_settings())
     with postgres.open().connect(autocommit=True) as connection:
         states = sync_states(connection)
-        working, several = in_progress(context.instance)
-        idle = [] if several else [s for s in states if s.name not in working]
+        running, is_range_running = sources_in_progress(context.instance)
+        idle = [] if is_range_running else [s for s in states if s.name not in running]
         dead = {s.name: s.run for s in idle if s.status == "running"}
         mark_interrupted(connection, dead, INTERRUPTED)
-        # Never synced: at once. Else at the next tick of its schedule.
+        # A source that was never synced is due at once, others at the next tick of their schedule.
         unplanned = {
             s.id: table.after(s.schedule, now) if s.last_sync_at else now
             for s in states
@@ -55,8 +60,10 @@ def due_sources_sensor(
         }
         plan_syncs(connection, unplanned)
         due = [s for s in idle if s.name not in dead and _is_due(s, now)]
-        known = set(context.instance.get_dynamic_partitions(SOURCES.name or "")) if due else set()
-        due = [s for s in due if known.issuperset(sync_keys(s.name, s.shards))][:REQUESTS]
+        partitions = (
+            set(context.instance.get_dynamic_partitions(SOURCES.name or "")) if due else set()
+        )
+        due = [s for s in due if partitions.issuperset(sync_keys(s.name, s.shards))][:MAX_REQUESTS]
         mark_requested(connection, [s.id for s in due])
     events, cursor = _changes(states, set(json.loads(context.cursor or "[]")), table, now)
     return dg.SensorResult(
@@ -68,16 +75,16 @@ def due_sources_sensor(
 
 
 def _is_due(state: SyncState, now: datetime) -> bool:
-    asked = state.waited is not None and state.waited < LOST
-    return state.next_sync_at is not None and state.next_sync_at <= now and not asked
+    is_requested = state.waited is not None and state.waited < LOST_SECONDS
+    return state.next_sync_at is not None and state.next_sync_at <= now and not is_requested
 
 
 def _changes(
     states: Sequence[SyncState], before: set[str], table: Timetable, now: datetime
 ) -> tuple[list[dg.AssetCheckEvaluation], str]:
-    """What the check of the schedule would now find of the sources that became late or no longer are."""
-    found = {s.name: judged(s, table, now) for s in states}
-    late = {name for name, evaluation in found.items() if not evaluation.passed}
+    """Return check evaluations of the sources that became late or no longer are, and the new cursor."""
+    results = {s.name: check_result(synced_on_schedule(s, table, now)) for s in states}
+    late = {name for name, result in results.items() if not result.passed}
     events = [
         dg.AssetCheckEvaluation(
             asset_key=dg.AssetKey(ASSET),
@@ -88,7 +95,7 @@ def _changes(
             description=result.description,
             partition=partition_key(name),
         )
-        for name, result in found.items()
+        for name, result in results.items()
         if name in late ^ before
     ]
     return events, json.dumps(sorted(late))

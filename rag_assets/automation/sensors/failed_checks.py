@@ -1,7 +1,6 @@
-"""The sensor that has repaired what checks found, looks again afterwards, and stops where repairs do not help.
+"""The sensor that requests repairs of failed checks, checks again afterwards, and stops if repairs do not help.
 
-What is to be done follows from `check_results` alone; the cursor only makes what a run did not change be asked for
-ever more seldom.
+The next step follows from table `check_results` alone; the cursor only spaces out requests that changed nothing.
 """
 
 from collections.abc import Sequence
@@ -10,15 +9,16 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from rag_assets.automation.jobs import check_source, repair_drift
-from rag_assets.automation.run_requests import INTERVAL, Asked, in_progress
-from rag_assets.consistency.remediation import Step, gave_up, next_steps
-from rag_assets.partitions import PARTITION_TAG, SOURCES, partition_key
+from rag_assets.automation.run_requests import INTERVAL, RequestCursor, sources_in_progress
+from rag_assets.consistency.remediation import RemediationStep, gave_up_message, next_steps
+from rag_assets.partitions import PARTITION_TAG, SOURCES
 from rag_assets.settings.load import load_settings
 from resources.dagster_resources import PostgresResource
+from resources.partition_keys import partition_key
 from resources.postgres.consistency.check_results import last_results
 from resources.postgres.registry.sources import list_sources
 
-#: Tags of a requested run: which attempt it is ("2 of 3"), and the check that asked for it.
+#: Tags of a requested run: the attempt ("2 of 3"), and the check that caused the request.
 ATTEMPT_TAG, CHECK_TAG = "rag/repair_attempt", "rag/check"
 
 
@@ -26,46 +26,46 @@ ATTEMPT_TAG, CHECK_TAG = "rag/repair_attempt", "rag/check"
     jobs=[repair_drift, check_source],
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Has a source repaired whose check failed, checks it again afterwards, and stops after some attempts.",
+    description="Repairs a source whose check failed, checks it again, and stops after some attempts.",
 )
 def failed_checks_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult | dg.SkipReason:
-    asked, attempts = Asked.of(context.cursor), load_settings().repair_attempts
-    known = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
+    cursor, attempts = RequestCursor.parse(context.cursor), load_settings().repair_attempts
+    partitions = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
     with postgres.open().connect(autocommit=True) as connection:
         active = [source.name for source in list_sources(connection) if source.is_active]
         results = last_results(connection)
-    requests, stopped, now = [], [], datetime.now(UTC)
-    working, _ = in_progress(context.instance)
+    requests, messages, now = [], [], datetime.now(UTC)
+    running, _ = sources_in_progress(context.instance)
     for name in active:
         key = partition_key(name)
-        steps = next_steps([found for found in results if found.source == name], attempts, now)
-        stopped += [gave_up(step.because) for step in steps if step.do == "stop"]
-        if not steps or steps[0].do == "stop" or key not in known:
+        steps = next_steps([item for item in results if item.source == name], attempts, now)
+        messages += [gave_up_message(step.result) for step in steps if step.action == "give_up"]
+        if not steps or steps[0].action == "give_up" or key not in partitions:
             continue
         step = steps[0]
-        if asked.due(key, step.seen) and name not in working:
+        if cursor.is_due(key, step.state) and name not in running:
             requests.append(_request(key, step, attempts))
-            asked.asked(key, step.seen)
-    context.update_cursor(asked.cursor())
-    for sentence in stopped:
-        context.log.error(sentence)
+            cursor.record_request(key, step.state)
+    context.update_cursor(cursor.serialize())
+    for message in messages:
+        context.log.error(message)
     if not requests:
-        return dg.SkipReason(_skipped(stopped, asked))
+        return dg.SkipReason(_skip_message(messages, cursor))
     return dg.SensorResult(run_requests=requests)
 
 
-def _request(key: str, step: Step, attempts: int) -> dg.RunRequest:
-    # Dagster's own retries of a run would be attempts that nobody counts.
-    tags = {CHECK_TAG: step.because.check, "dagster/max_retries": "0"}
-    if step.do == "repair":
+def _request(key: str, step: RemediationStep, attempts: int) -> dg.RunRequest:
+    # Without Dagster's own retries: they would be attempts that are not counted.
+    tags = {CHECK_TAG: step.result.check, "dagster/max_retries": "0"}
+    if step.action == "repair":
         tags[ATTEMPT_TAG] = f"{step.attempt} of {attempts}"
         return dg.RunRequest(job_name=repair_drift.name, partition_key=key, tags=tags)
-    # By its tag: a job of checks alone has no partitions for Dagster.
+    # By its tag: to Dagster, a job of checks alone has no partitions.
     return dg.RunRequest(job_name=check_source.name, tags={**tags, PARTITION_TAG: key})
 
 
-def _skipped(stopped: Sequence[str], asked: Asked) -> str:
-    waiting = f"Waiting for {', '.join(asked.after)}." if asked.after else ""
-    return " ".join([*stopped, waiting]).strip() or "No check waits for a repair or another look."
+def _skip_message(messages: Sequence[str], cursor: RequestCursor) -> str:
+    waiting = f"Waiting for {', '.join(cursor.current)}." if cursor.current else ""
+    return " ".join([*messages, waiting]).strip() or "No check needs a repair or another check."

@@ -1,18 +1,28 @@
-"""What a repair changes in PostgreSQL: acknowledgements that are not true, and statuses that contradict each other.
+"""The changes of a repair in PostgreSQL: it deletes wrong acknowledgements, and resets contradictory statuses.
 
-Nothing is declared right here: what is doubtful becomes pending, and the stages make it right.
+A repair makes doubtful rows pending; the stages then write them again.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from resources.postgres.connection import Connection
+from resources.postgres.queries import fetch_all, scalars
 
-#: Documents of a source whose statuses, counts or chunks cannot all be true. `rechunk`: their chunks are in doubt too.
+
+class Contradiction(NamedTuple):
+    """A document whose statuses, counts or chunks cannot all be true. `rechunk`: its chunks are in doubt too."""
+
+    document_id: uuid.UUID
+    key: str
+    rechunk: bool
+
+
 _CONTRADICTIONS = """
-  SELECT d.id, d.source_key,
+  SELECT d.id AS document_id, d.source_key AS key,
     (d.processing_status IN ('pending', 'processing') OR (d.processing_status = 'completed' AND d.char_count > 0 AND (
       d.chunk_count <> count(c.id) OR count(c.id) <> count(DISTINCT c.position)
       OR coalesce(max(c.position), -1) <> count(c.id) - 1 OR count(c.id) = 0
@@ -38,27 +48,29 @@ _CONTRADICTIONS = """
 
 def contradictions(
     connection: Connection, source_id: uuid.UUID, kinds: Sequence[str], collections: Sequence[str]
-) -> list[tuple[uuid.UUID, str, bool]]:
-    """(document, key, whether its chunks are in doubt) of documents that contradict themselves or their chunks."""
-    return connection.execute(
+) -> list[Contradiction]:
+    """Return the documents that contradict themselves or their chunks."""
+    return fetch_all(
+        connection,
+        Contradiction,
         _CONTRADICTIONS,
         {"source": source_id, "kinds": list(kinds), "collections": list(collections)},
-    ).fetchall()
+    )
 
 
 def misplaced_chunks(connection: Connection, source_id: uuid.UUID) -> list[uuid.UUID]:
-    """Chunks of the source that no document has, or that are said to be of another source than their document."""
-    rows = connection.execute(
+    """Return chunks of the source without a document, and chunks recorded under another source than their document."""
+    return scalars(
+        connection,
         """SELECT c.id FROM document_chunks c LEFT JOIN documents d ON d.id = c.document_id
            WHERE (c.source_uuid = %(source)s AND d.id IS NULL)
              OR (d.source_uuid = %(source)s AND c.source_uuid <> d.source_uuid)""",
         {"source": source_id},
     )
-    return [row[0] for row in rows]
 
 
 def move_chunks(connection: Connection, source_id: uuid.UUID, chunks: Sequence[uuid.UUID]) -> None:
-    """Gives chunks to the source of their document; those without a document are deleted, from Milvus too."""
+    """Move chunks to the source of their document. Those without a document are deleted, from Milvus too."""
     connection.execute(
         """DELETE FROM document_chunks c WHERE c.id = ANY(%s)
            AND NOT EXISTS (SELECT FROM documents d WHERE d.id = c.document_id)""",
@@ -72,7 +84,7 @@ def move_chunks(connection: Connection, source_id: uuid.UUID, chunks: Sequence[u
 def make_pending(
     connection: Connection, documents: Sequence[uuid.UUID], rechunk: Sequence[uuid.UUID]
 ) -> None:
-    """Has the stages do the documents' work again: all of `documents` their vectors, `rechunk` their chunks too."""
+    """Make the stages repeat their work: all of `documents` get new vectors, those in `rechunk` also new chunks."""
     connection.execute(
         """UPDATE documents SET indexing_status = 'pending', updated_at = now(),
              chunker_fingerprint = CASE WHEN id = ANY(%(rechunk)s) THEN NULL ELSE chunker_fingerprint END,
@@ -89,7 +101,7 @@ def make_pending(
 
 
 def void_rows(connection: Connection, collection: str, chunks: Sequence[uuid.UUID]) -> None:
-    """Forgets that Milvus holds the rows of these chunks: the vector stages write them anew, from Parquet."""
+    """Delete the acknowledgements of these chunks: the vector stages write their rows again, from Parquet."""
     connection.execute(
         "DELETE FROM vector_rows WHERE collection = %s AND chunk_id = ANY(%s)",
         [collection, list(chunks)],

@@ -1,4 +1,4 @@
-"""Table `document_chunks`: the chunks of each document, replaced by what differs and nothing else."""
+"""Table `document_chunks`: the chunks of each document. Only rows that differ are written."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rag_assets.pipeline.identity import chunk_id, text_hash
 from rag_assets.pipeline.plan import Plan
 from resources.postgres.bulk_copy import copy_rows
 from resources.postgres.connection import Connection, Writer
+from resources.postgres.queries import fetch_all, scalar
 from resources.postgres.scope import SyncScope, in_scope
 from resources.postgres.work_table import fill_work_table
 
-#: Characters of text split at a time, with 4,000 more for each document: at most 1,000 documents.
+#: Characters of text split at a time. Each document counts 4,000 more, so a batch has at most 1,000 documents.
 BATCH_CHARS = 4_000_000
 _DOCUMENT_CHARS = 4_000
 
@@ -38,19 +39,19 @@ _CHUNK_COLUMNS = {
 
 
 def documents_to_split(source: LiteralString, chunker: LiteralString) -> LiteralString:
-    """Documents of a source whose text was not split by this chunker."""
+    """SQL: FROM documents of the scope whose text was not split by this chunker."""
     return f"""FROM documents WHERE {in_scope(source, "source_uuid", "id")} AND char_count > 0
              AND chunker_fingerprint IS DISTINCT FROM {chunker}"""
 
 
-def plan_chunking(writer: Writer, part: SyncScope, chunker_fingerprint: str) -> int:
-    """Leaves the documents to split in `pg_temp.todo`. Returns the number of batches."""
+def plan_chunking(writer: Writer, scope: SyncScope, chunker_fingerprint: str) -> int:
+    """Fill the work table with the documents to split. Returns the number of batches."""
     return fill_work_table(
         writer.connection,
         f"""SELECT id, (sum(char_count + %(document_chars)s) OVER (ORDER BY id))::bigint / %(batch_chars)s AS batch
            {documents_to_split("%(source)s", "%(chunker)s")}""",
         {
-            **part.parameters(),
+            **scope.parameters(),
             "chunker": chunker_fingerprint,
             "document_chars": _DOCUMENT_CHARS,
             "batch_chars": BATCH_CHARS,
@@ -59,7 +60,7 @@ def plan_chunking(writer: Writer, part: SyncScope, chunker_fingerprint: str) -> 
 
 
 class ToChunk(NamedTuple):
-    """A document's text, and what its chunks inherit. `page_starts`: offsets of its pages, where it has pages."""
+    """A document's text, and the values that its chunks inherit. `page_starts`: offsets of its pages, if it has any."""
 
     id: uuid.UUID
     text: str
@@ -69,12 +70,14 @@ class ToChunk(NamedTuple):
 
 
 def batch_to_chunk(connection: Connection, batch: int) -> list[ToChunk]:
-    rows = connection.execute(
-        """SELECT d.id, d.content, d.is_markdown, d.language, d.metadata->'page_starts'
+    return fetch_all(
+        connection,
+        ToChunk,
+        """SELECT d.id, d.content AS text, d.is_markdown AS markdown, d.language,
+             d.metadata->'page_starts' AS page_starts
            FROM pg_temp.todo t JOIN documents d USING (id) WHERE t.batch = %s ORDER BY d.id""",
         [batch],
     )
-    return [ToChunk(*row) for row in rows]
 
 
 def chunk_rows(
@@ -83,9 +86,9 @@ def chunk_rows(
     chunks: Sequence[Chunk],
     languages: Sequence[str | None],
 ) -> list[tuple[object, ...]]:
-    """The rows of one document's chunks. Equal texts within it are told apart by their occurrence.
+    """Return the rows of one document's chunks. The occurrence number distinguishes equal texts within the document.
 
-    `languages`: of each chunk, where it is not the document's.
+    `languages`: of each chunk, None where it is the document's.
     """
     pages = document.page_starts
     seen: dict[str, int] = {}
@@ -124,10 +127,10 @@ def write_chunks(
     rows: Iterable[Sequence[object]],
     chunker_fingerprint: str,
 ) -> Plan:
-    """Makes the chunks of one batch's documents equal to `rows`, in the transaction of the caller.
+    """Make the chunks of one batch's documents equal to `rows`, in the transaction of the caller.
 
-    A chunk of the same id keeps its row; what moved is updated; what is gone is deleted, and queued for deletion in
-    Milvus by the trigger. A document whose text was edited meanwhile is left for the next run.
+    A chunk of the same id keeps its row; a moved one is updated; a removed one is deleted, and the trigger queues its
+    deletion in Milvus. A document whose text was edited since it was read is left for the next run.
     """
     count = copy_rows(connection, "new_chunks", _CHUNK_COLUMNS, rows)
     connection.execute("CREATE INDEX ON pg_temp.new_chunks (id)")
@@ -180,11 +183,10 @@ def write_chunks(
     )
 
 
-def count_chunks(connection: Connection, part: SyncScope) -> int:
-    row = connection.execute(
-        f"""SELECT coalesce(sum(chunk_count), 0) FROM documents
+def count_chunks(connection: Connection, scope: SyncScope) -> int:
+    return scalar(
+        connection,
+        f"""SELECT coalesce(sum(chunk_count), 0)::bigint FROM documents
             WHERE {in_scope("%(source)s", "source_uuid", "id")}""",
-        part.parameters(),
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+        scope.parameters(),
+    )

@@ -1,4 +1,4 @@
-"""Table `documents`: parsed texts. What is to be parsed is what the entries say and the documents do not."""
+"""Table `documents`: parsed texts. An entry is parsed if its document differs from what the parser would make of it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import Any, LiteralString, NamedTuple
 
 from rag_assets.pipeline.identity import fingerprint
-from resources.parsing import PARSER_VERSION
 from resources.postgres.bulk_copy import copy_rows
 from resources.postgres.connection import Connection, Writer
+from resources.postgres.queries import fetch_all, scalar
 from resources.postgres.registry.sources import SourceRow
 from resources.postgres.scope import SyncScope, in_scope
 from resources.postgres.work_table import fill_work_table
 
-#: Raw bytes parsed at a time, with 64 KiB more for each document: at most 512 documents.
+#: Raw bytes parsed at a time. Each document counts 64 KiB more, so a batch has at most 512 documents.
 BATCH_BYTES = 32 * 1024 * 1024
 DOCUMENT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ToParse:
+    """An entry whose content must be parsed. `error`: the reason why it could not be fetched."""
+
     key: str
     document_id: uuid.UUID
     locator: str
@@ -32,7 +34,11 @@ class ToParse:
 
 @dataclass(frozen=True, slots=True)
 class DocumentRow:
-    """A document as parsed, or (with `error`) as it could not be; `limited`: for want of time or memory."""
+    """A parsed document, or (with `error`) one that could not be parsed. `limited`: it took too much time or memory.
+
+    `metadata` is JSON. `category` and `tags` are None if neither source nor document states them, and the stored ones
+    stay; empty ones clear the stored ones. `signature`: see pipeline/near_duplicates.py; `write_signatures` writes it.
+    """
 
     id: uuid.UUID
     key: str
@@ -46,33 +52,35 @@ class DocumentRow:
     mime_type: str | None = None
     is_markdown: bool = False
     word_count: int = 0
-    metadata: str = "{}"  # JSON
+    metadata: str = "{}"
     source_url: str | None = None
-    # None: neither source nor document says, and what stands there stays. Empty: they say that there is none.
     category: str | None = None
     tags: Sequence[str] | None = None
-    signature: list[int] | None = (
-        None  # see pipeline/near_duplicates.py; written by write_signatures
-    )
+    signature: list[int] | None = None
 
 
 class ParserFingerprints(NamedTuple):
-    """Of what determines texts; and, with the limits of time and memory, of what determines that one failed by them."""
+    """`parser`: the fingerprint of everything that determines a text. `limited`: the same with the limits of time and
+    memory, for documents that failed at these limits."""
 
     parser: str
     limited: str
 
     @classmethod
-    def of(cls, language: str | None, seconds: float, memory_mib: int) -> ParserFingerprints:
-        """Of the parser as it is now, for a source that prescribes this language, or none."""
-        read = (PARSER_VERSION, language or "")
-        return cls(fingerprint(*read), fingerprint(*read, str(seconds), str(memory_mib)))
+    def of(
+        cls, parser_version: str, language: str | None, seconds: float, memory_mib: int
+    ) -> ParserFingerprints:
+        """Return the fingerprints of a parser for a source that prescribes this language, or None."""
+        identity = (parser_version, language or "")
+        limits = (str(seconds), str(memory_mib))
+        return cls(fingerprint(*identity), fingerprint(*identity, *limits))
 
 
 def entries_to_parse(
     source: LiteralString, parser: LiteralString, limited: LiteralString
 ) -> LiteralString:
-    """Entries `e` of a source whose document `d` is not what these fingerprints would make of them."""
+    """SQL: FROM entries `e` of the scope and documents `d`, where `d` is missing or is not the result of parsing `e`
+    under these fingerprints."""
     return f"""FROM source_entries e LEFT JOIN documents d ON d.id = e.document_id
            WHERE {in_scope(source, "e.source_id", "e.document_id")} AND (d.id IS NULL
              OR d.raw_hash IS DISTINCT FROM e.content_hash
@@ -82,20 +90,20 @@ def entries_to_parse(
 
 
 def gone_documents(source: LiteralString) -> LiteralString:
-    """Documents `d` of a source whose entry is gone."""
+    """SQL: FROM documents `d` of the scope whose entry is gone."""
     return f"""FROM documents d WHERE {in_scope(source, "d.source_uuid", "d.id")} AND NOT EXISTS (
                        SELECT FROM source_entries e WHERE e.source_id = {source} AND e.key = d.source_key)"""
 
 
-def plan_parsing(writer: Writer, part: SyncScope, fingerprints: ParserFingerprints) -> int:
-    """Leaves the entries to parse in `pg_temp.todo`. Returns the number of batches."""
+def plan_parsing(writer: Writer, scope: SyncScope, fingerprints: ParserFingerprints) -> int:
+    """Fill the work table with the entries to parse. Returns the number of batches."""
     return fill_work_table(
         writer.connection,
         f"""SELECT e.key, e.document_id, e.locator, e.content_hash, e.error, d.id IS NULL AS is_new,
              (sum(coalesce(e.size, 0) + %(document_bytes)s) OVER (ORDER BY e.key))::bigint / %(batch_bytes)s AS batch
            {entries_to_parse("%(source)s", "%(parser)s", "%(limited)s")}""",
         {
-            **part.parameters(),
+            **scope.parameters(),
             **fingerprints._asdict(),
             "document_bytes": DOCUMENT_BYTES,
             "batch_bytes": BATCH_BYTES,
@@ -104,11 +112,12 @@ def plan_parsing(writer: Writer, part: SyncScope, fingerprints: ParserFingerprin
 
 
 def batch_to_parse(connection: Connection, batch: int) -> list[ToParse]:
-    rows = connection.execute(
+    return fetch_all(
+        connection,
+        ToParse,
         "SELECT key, document_id, locator, content_hash, error, is_new FROM pg_temp.todo WHERE batch = %s ORDER BY key",
         [batch],
     )
-    return [ToParse(*row) for row in rows]
 
 
 _PARSED_COLUMNS = {
@@ -131,8 +140,9 @@ _PARSED_COLUMNS = {
 }
 
 
-#: Another raw content or text is another version. The trigger finds other changes, at the price of a second update.
-_NEXT_VERSION = """
+#: SQL, in the ON CONFLICT clause of an INSERT INTO documents: a changed raw content or text makes a new version. The
+#: trigger finds other changes, at the cost of a second update.
+_NEXT_VERSION: LiteralString = """
   version = documents.version + (documents.raw_hash IS DISTINCT FROM excluded.raw_hash
     OR (excluded.error_message IS NULL AND documents.content <> excluded.content))::int,
   versioned_at = CASE WHEN documents.raw_hash IS DISTINCT FROM excluded.raw_hash
@@ -146,7 +156,7 @@ def write_documents(
     rows: Iterable[DocumentRow],
     fingerprints: ParserFingerprints,
 ) -> None:
-    """Upserts a batch. A document whose text is unchanged keeps its chunks; a failed one keeps its last good text."""
+    """Upsert a batch. A document whose text is unchanged keeps its chunks; a failed one keeps its last good text."""
     copy_rows(
         connection,
         "parsed",
@@ -197,34 +207,33 @@ def write_documents(
     )
 
 
-def delete_gone_documents(writer: Writer, part: SyncScope, *, limit: int = 500) -> int:
-    """Deletes the documents whose entry is gone, `limit` a transaction; triggers queue their vectors' deletion."""
+def delete_gone_documents(writer: Writer, scope: SyncScope, *, limit: int = 500) -> int:
+    """Delete the documents whose entry is gone, `limit` a transaction. Triggers queue the deletion of their vectors."""
     total = 0
     while True:
         with writer.transaction() as connection:
             count = connection.execute(
                 f"""DELETE FROM documents WHERE id IN (
                      SELECT d.id {gone_documents("%(source)s")} LIMIT %(limit)s)""",
-                {**part.parameters(), "limit": limit},
+                {**scope.parameters(), "limit": limit},
             ).rowcount
         total += count
         if count < limit:
             return total
 
 
-def count_documents(connection: Connection, part: SyncScope) -> int:
-    row = connection.execute(
+def count_documents(connection: Connection, scope: SyncScope) -> int:
+    return scalar(
+        connection,
         f"SELECT count(*) FROM documents WHERE {in_scope('%(source)s', 'source_uuid', 'id')}",
-        part.parameters(),
-    ).fetchone()
-    assert row is not None
-    return row[0]
+        scope.parameters(),
+    )
 
 
 def failed_documents(
     connection: Connection, source_id: uuid.UUID, *, limit: int | None = None
 ) -> Sequence[tuple[str, str]]:
-    """(key, reason) of the documents that could not be read or embedded."""
+    """Return (key, reason) of the documents that could not be read or embedded."""
     return connection.execute(
         """SELECT source_key, coalesce(error_message, (
              SELECT embedding_error FROM document_chunks c WHERE c.document_id = d.id

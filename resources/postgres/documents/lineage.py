@@ -1,207 +1,273 @@
-"""What PostgreSQL knows of one document: its entry, row, chunks, embeddings, vectors and versions. Reads only."""
+"""The records of one document in PostgreSQL: its entry, row, chunks, embeddings, vectors and versions. Reads only.
+
+Every read is under an access scope. Only a scope of all sources contains documents of removed sources.
+"""
 
 from __future__ import annotations
 
 import difflib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString, NamedTuple
 
-from psycopg.rows import dict_row
-
+from rag_assets.pipeline.access import AccessScope
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
-from resources.postgres.documents.erasures import key_hash
-from resources.postgres.registry.sources import get_source
-from resources.postgres.vectors.vectors import FINGERPRINT
+from resources.postgres.documents.erasures import DocumentLocation, key_hash
+from resources.postgres.documents.row_fingerprint import row_fingerprint
+from resources.postgres.queries import fetch_all, fetch_first, scalar
+from resources.postgres.registry.visible_sources import is_visible, require_sources
 
-#: Keys among which one that was perhaps meant is looked for.
+#: Maximum number of keys that are searched for one similar to an unknown key.
 SIMILAR_AMONG = 20_000
 
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """The document that is asked about; it may be gone, and its source too (then `source` is empty)."""
+class DocumentRef(NamedTuple):
+    """A document, existing or gone. `source` is empty if its source is gone too."""
 
     document_id: uuid.UUID
     key: str
     source: str
 
 
-#: (table, document's id, key, source's id): each place that may know of a document.
-_PLACES = (
-    ("source_entries", "document_id", "key", "source_id"),
-    ("documents", "id", "source_key", "source_uuid"),
-    ("document_versions", "document_id", "source_key", "source_uuid"),
-)
-_EVERYWHERE = " UNION ".join(
-    f"""SELECT {document} AS document_id, {key} AS key, {source} AS source FROM {table}
+def _records(
+    table: LiteralString, document: LiteralString, key: LiteralString, source: LiteralString
+) -> LiteralString:
+    """SQL: (document_id, key, source) of a table's rows for %(id)s or %(keys)s, by its columns' names."""
+    return f"""SELECT {document} AS document_id, {key} AS key, {source} AS source FROM {table}
         WHERE {document} = %(id)s OR {key} = ANY(%(keys)s)"""
-    for table, document, key, source in _PLACES
+
+
+_RECORDS = " UNION ".join(
+    [
+        _records("source_entries", "document_id", "key", "source_id"),
+        _records("documents", "id", "source_key", "source_uuid"),
+        _records("document_versions", "document_id", "source_key", "source_uuid"),
+    ]
 )
 
 
-def find_document(connection: Connection, asked: str, source: str | None) -> Subject:
-    """By its id, its key, or SOURCE/KEY. Raises ConfigError for none (with keys that are alike) and for several."""
+def find_document(
+    connection: Connection, name: str, source: str | None, scope: AccessScope
+) -> DocumentRef:
+    """Find a document by its id, its key, or SOURCE/KEY.
+
+    Raises ConfigError if there is none (with similar keys), or if there are several.
+    """
     if source is not None:
-        get_source(connection, source)
+        require_sources(connection, [source], scope)
     try:
-        wanted = uuid.UUID(asked)
+        document = uuid.UUID(name)
     except ValueError:
-        wanted = None
-    keys = [asked, *(asked[i + 1 :] for i, letter in enumerate(asked) if letter == "/")]
-    rows = connection.execute(
-        f"""SELECT e.document_id, e.key, coalesce(s.name, '')
-            FROM ({_EVERYWHERE}) AS e LEFT JOIN sources s ON s.id = e.source
-            WHERE (e.document_id = %(id)s OR e.key = %(asked)s OR s.name || '/' || e.key = %(asked)s)
-              AND (s.name = %(source)s OR %(source)s::text IS NULL)
-            ORDER BY 3, 2, 1""",  # pyright: ignore[reportArgumentType]
-        {"id": wanted, "asked": asked, "keys": keys, "source": source},
-    ).fetchall()
-    known = [Subject(*row) for row in rows]
-    # Documents of sources that were removed are not meant where one is there.
-    found = [subject for subject in known if subject.source] or known
-    found = found or _forgotten(connection, asked, wanted, keys, source)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        named = "\n".join(
-            f"  rag explain {each.document_id}  (source {each.source or 'that was removed'})"
-            for each in found
+        document = None
+    keys = [name, *(name[i + 1 :] for i, letter in enumerate(name) if letter == "/")]
+    recorded = fetch_all(
+        connection,
+        DocumentRef,
+        f"""SELECT e.document_id, e.key, coalesce(s.name, '') AS source
+            FROM ({_RECORDS}) AS e LEFT JOIN sources s ON s.id = e.source
+            WHERE (e.document_id = %(id)s OR e.key = %(name)s OR s.name || '/' || e.key = %(name)s)
+              AND (s.name = %(source)s OR %(source)s::text IS NULL) AND {is_visible("s.name")}
+            ORDER BY 3, 2, 1""",
+        {
+            "id": document,
+            "name": name,
+            "keys": keys,
+            "source": source,
+            "visible": scope.visible,
+        },
+    )
+    # Documents of removed sources do not count if a present source has one.
+    matches = [ref for ref in recorded if ref.source] or recorded
+    matches = matches or _find_erased(connection, name, document, keys, source, scope)
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        commands = "\n".join(
+            f"  rag explain {ref.document_id}  (source {ref.source or 'that was removed'})"
+            for ref in matches
         )
-        raise ConfigError(f"{asked!r} is the key of {len(found)} documents; name one:\n{named}")
+        raise ConfigError(f"{name!r} is the key of {len(matches)} documents; name one:\n{commands}")
     where = f" in source {source!r}" if source else ""
-    alike = _alike(connection, asked, source)
-    hint = f" Perhaps: {', '.join(alike)}" if alike else ""
-    raise ConfigError(f"No document has the key or id {asked!r}{where}.{hint}")
+    similar = _find_similar(connection, name, source, scope)
+    hint = f" Perhaps: {', '.join(similar)}" if similar else ""
+    raise ConfigError(f"No document has the key or id {name!r}{where}.{hint}")
 
 
-def _forgotten(
+class _ErasedDocument(NamedTuple):
+    document_id: uuid.UUID
+    key_hash: str
+    source: str
+
+
+def _find_erased(
     connection: Connection,
-    asked: str,
-    wanted: uuid.UUID | None,
+    name: str,
+    document: uuid.UUID | None,
     keys: list[str],
     source: str | None,
-) -> list[Subject]:
-    """What was forgotten, by the hash of its key: no more of it is kept."""
+    scope: AccessScope,
+) -> list[DocumentRef]:
+    """Find erased documents by the hash of their key: no more of it is stored."""
     by_hash = {key_hash(key): key for key in keys}
-    rows = connection.execute(
-        """SELECT document_id, key_hash, source FROM forgotten
+    rows = fetch_all(
+        connection,
+        _ErasedDocument,
+        f"""SELECT document_id, key_hash, source FROM forgotten
            WHERE (document_id = %(id)s OR key_hash = ANY(%(hashes)s))
-             AND (source = %(source)s OR %(source)s::text IS NULL) ORDER BY 3, 2""",
-        {"id": wanted, "hashes": list(by_hash), "source": source},
+             AND (source = %(source)s OR %(source)s::text IS NULL) AND {is_visible("source")}
+           ORDER BY 3, 2""",
+        {
+            "id": document,
+            "hashes": list(by_hash),
+            "source": source,
+            "visible": scope.visible,
+        },
     )
-    found = ((document, by_hash.get(hashed), name) for document, hashed, name in rows)
+    erased = [(row, by_hash.get(row.key_hash)) for row in rows]
     return [
-        Subject(document, key or "a key that was forgotten too", name)
-        for document, key, name in found
-        if key is None or asked in (key, f"{name}/{key}")
+        DocumentRef(row.document_id, key or "a key that was forgotten too", row.source)
+        for row, key in erased
+        if key is None or name in (key, f"{row.source}/{key}")
     ]
 
 
-def _alike(connection: Connection, asked: str, source: str | None) -> list[str]:
-    """Up to five documents, as SOURCE/KEY: those that have the last part of the key in theirs, else like keys."""
-    name = asked.rsplit("/", 1)[-1]
-    for part in (name, "") if name else ():
-        known = connection.execute(
-            """SELECT s.name, d.source_key FROM documents d JOIN sources s ON s.id = d.source_uuid
+def _find_similar(
+    connection: Connection, name: str, source: str | None, scope: AccessScope
+) -> list[str]:
+    """Return up to five documents as SOURCE/KEY, whose keys contain the last part of the name, or else are similar.
+
+    The most similar keys come first.
+    """
+    last = name.rsplit("/", 1)[-1]
+    for part in (last, "") if last else ():
+        documents = fetch_all(
+            connection,
+            DocumentLocation,
+            f"""SELECT s.name AS source, d.source_key AS key FROM documents d JOIN sources s ON s.id = d.source_uuid
                WHERE strpos(lower(d.source_key), lower(%(part)s)) > 0
-                 AND (s.name = %(source)s OR %(source)s::text IS NULL)
+                 AND (s.name = %(source)s OR %(source)s::text IS NULL) AND {is_visible("s.name")}
                ORDER BY d.source_key, s.name LIMIT %(limit)s""",
-            {"part": part, "source": source, "limit": SIMILAR_AMONG},
-        ).fetchall()
-        like = difflib.get_close_matches(asked, {key for _, key in known}, n=5, cutoff=0.6)
-        if like or (part and known):
-            found = [(owner, key) for owner, key in known if key in like] or known
-            return [f"{owner}/{key}" for owner, key in found[:5]]
+            {
+                "part": part,
+                "source": source,
+                "limit": SIMILAR_AMONG,
+                "visible": scope.visible,
+            },
+        )
+        close = difflib.get_close_matches(name, {d.key for d in documents}, n=5, cutoff=0.6)
+        if close or (part and documents):
+            matches = [d for key in close for d in documents if d.key == key] or documents
+            return [f"{d.source}/{d.key}" for d in matches[:5]]
     return []
 
 
-def _rows(connection: Connection, query: str, parameters: Mapping[str, Any]) -> list[Row]:
-    with connection.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query, parameters).fetchall()  # pyright: ignore[reportArgumentType]
+def _rows(connection: Connection, query: LiteralString, parameters: Mapping[str, Any]) -> list[Row]:
+    return fetch_all(connection, Row, query, parameters)
 
 
-def _row(connection: Connection, query: str, parameters: Mapping[str, Any]) -> Row | None:
-    found = _rows(connection, query, parameters)
-    return found[0] if found else None
+def _row(connection: Connection, query: LiteralString, parameters: Mapping[str, Any]) -> Row | None:
+    return fetch_first(connection, Row, query, parameters)
 
 
-def entry_of(connection: Connection, document: uuid.UUID) -> Row | None:
+def read_entry(connection: Connection, document: uuid.UUID, scope: AccessScope) -> Row | None:
     return _row(
         connection,
-        """SELECT locator, change_token, size, content_hash, error, removed_hash, fetched_at, fetched_run
-           FROM source_entries WHERE document_id = %(id)s""",
-        {"id": document},
+        f"""SELECT e.locator, e.change_token, e.size, e.content_hash, e.error, e.removed_hash, e.fetched_at,
+              e.fetched_run
+            FROM source_entries e JOIN sources s ON s.id = e.source_id
+            WHERE e.document_id = %(id)s AND {is_visible("s.name")}""",
+        {"id": document, "visible": scope.visible},
     )
 
 
-def document_of(connection: Connection, document: uuid.UUID) -> Row | None:
-    """The current row, with `valid_from`, since when this version holds."""
+def read_document(connection: Connection, document: uuid.UUID, scope: AccessScope) -> Row | None:
+    """Return the current row, as `valid_from` the time when this version began, and as `source_language` the language
+    that its source is configured with."""
     return _row(
         connection,
-        """SELECT *, coalesce(versioned_at, created_at) AS valid_from FROM documents WHERE id = %(id)s""",
-        {"id": document},
+        f"""SELECT d.*, coalesce(d.versioned_at, d.created_at) AS valid_from,
+              s.connection_config ->> 'language' AS source_language
+            FROM documents d JOIN sources s ON s.id = d.source_uuid
+            WHERE d.id = %(id)s AND {is_visible("s.name")}""",
+        {"id": document, "visible": scope.visible},
     )
 
 
-def chunks_of(connection: Connection, document: uuid.UUID, model: str) -> list[Row]:
-    """In order, each with where its embedding under this model is kept, and the run that embedded it."""
+def read_chunks(
+    connection: Connection, document: uuid.UUID, model: str, scope: AccessScope
+) -> list[Row]:
+    """Return the chunks in order, with the place of each one's embedding under this model and the run that made it.
+
+    All sources share the embedding of a text, and another source's run may have made it: only a scope of all sources
+    gets the place and the run.
+    """
     return _rows(
         connection,
-        """SELECT c.id, c.position, c.page, coalesce(c.language, d.language) AS language, c.chunk_type, c.section_title,
+        f"""SELECT c.id, c.position, c.page, coalesce(c.language, d.language) AS language, c.chunk_type,
+             c.section_title,
              c.char_count, c.token_count, c.text_hash, c.embedding_status, c.embedding_error, f.path AS embedding_file,
              e.row_index AS embedding_row,
              f.run AS embedded_run
-           FROM document_chunks c JOIN documents d ON d.id = c.document_id
+           FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
            LEFT JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+             AND %(visible)s::text[] IS NULL
            LEFT JOIN embedding_files f ON f.id = e.file_id
-           WHERE c.document_id = %(id)s ORDER BY c.position""",
-        {"id": document, "model": model},
+           WHERE c.document_id = %(id)s AND {is_visible("s.name")} ORDER BY c.position""",
+        {"id": document, "model": model, "visible": scope.visible},
     )
 
 
-def vectors_of(
-    connection: Connection, document: uuid.UUID, collection: str, model: str
+def read_vectors(
+    connection: Connection, document: uuid.UUID, collection: str, model: str, scope: AccessScope
 ) -> list[Row]:
-    """Of each chunk in a collection: rows that Milvus acknowledged, when, and the fingerprint it must have now."""
+    """Return for each chunk the rows that Milvus acknowledged, when it did, and the fingerprint they must have now."""
     return _rows(
         connection,
-        f"""SELECT c.id, r.row_count, r.acknowledged_at, r.row_fingerprint AS acknowledged, {FINGERPRINT} AS wanted
+        f"""SELECT c.id, r.row_count, r.acknowledged_at, r.row_fingerprint AS acknowledged,
+              {row_fingerprint("c", "d", "s")} AS wanted
             FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
             LEFT JOIN vector_rows r ON r.collection = %(collection)s AND r.chunk_id = c.id
-            WHERE c.document_id = %(id)s ORDER BY c.position""",
-        {"id": document, "collection": collection, "model": model},
+            WHERE c.document_id = %(id)s AND {is_visible("s.name")} ORDER BY c.position""",
+        {"id": document, "collection": collection, "model": model, "visible": scope.visible},
     )
 
 
-def versions_of(connection: Connection, document: uuid.UUID) -> list[Row]:
-    """Versions that ended, oldest first, without their texts."""
+def read_versions(connection: Connection, document: uuid.UUID, scope: AccessScope) -> list[Row]:
+    """Return the versions that ended, oldest first, without their texts."""
     return _rows(
         connection,
-        """SELECT version, valid_from, valid_to, ended_by, title, language, char_count, chunk_count, raw_hash,
-             processing_status, indexing_status, parsed_run, chunked_run, indexed_run, ended_run
-           FROM document_versions WHERE document_id = %(id)s ORDER BY valid_to""",
-        {"id": document},
+        f"""SELECT v.version, v.valid_from, v.valid_to, v.ended_by, v.title, v.language, v.char_count, v.chunk_count,
+              v.raw_hash, v.processing_status, v.indexing_status, v.parsed_run, v.chunked_run, v.indexed_run,
+              v.ended_run
+            FROM document_versions v LEFT JOIN sources s ON s.id = v.source_uuid
+            WHERE v.document_id = %(id)s AND {is_visible("s.name")} ORDER BY v.valid_to""",
+        {"id": document, "visible": scope.visible},
     )
 
 
-def version_at(connection: Connection, document: uuid.UUID, moment: datetime) -> Row | None:
-    """The version that held at a moment and has ended since; None: there was none, or it is the current one."""
+def read_version_at(
+    connection: Connection, document: uuid.UUID, moment: datetime, scope: AccessScope
+) -> Row | None:
+    """Return the version of a moment if it has ended since; None if there was none or if it is the current one."""
     return _row(
         connection,
-        """SELECT * FROM document_versions
-           WHERE document_id = %(id)s AND valid_to > %(at)s AND valid_from <= %(at)s ORDER BY valid_to LIMIT 1""",
-        {"id": document, "at": moment},
+        f"""SELECT v.* FROM document_versions v LEFT JOIN sources s ON s.id = v.source_uuid
+            WHERE v.document_id = %(id)s AND v.valid_to > %(at)s AND v.valid_from <= %(at)s
+              AND {is_visible("s.name")}
+            ORDER BY v.valid_to LIMIT 1""",
+        {"id": document, "at": moment, "visible": scope.visible},
     )
 
 
-def forgotten_at(connection: Connection, document: uuid.UUID) -> datetime | None:
-    row = connection.execute(
-        "SELECT requested_at FROM forgotten WHERE document_id = %s", [document]
-    ).fetchone()
-    return row[0] if row else None
+def read_erasure_time(
+    connection: Connection, document: uuid.UUID, scope: AccessScope
+) -> datetime | None:
+    return scalar(
+        connection,
+        f"""SELECT requested_at FROM forgotten WHERE document_id = %(id)s AND {is_visible("source")}""",
+        {"id": document, "visible": scope.visible},
+    )

@@ -1,14 +1,20 @@
-"""Which files of the raw store PostgreSQL refers to: those of entries and documents, as they are and as they were."""
+"""The files of the raw store that nothing in PostgreSQL refers to: no entry, document or version, current or former."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from resources.postgres.bulk_copy import copy_rows
 from resources.postgres.connection import Connection
+from resources.postgres.queries import named_row
 
-#: (its name: the SHA-256 of its bytes, and more where it is only half-written; its age in seconds, where it is known)
-RawFile = tuple[str, float | None]
+
+class RawFile(NamedTuple):
+    """`name`: the SHA-256 of its bytes, with a suffix if it is half-written. `age`: in seconds, if known."""
+
+    name: str
+    age: float | None
 
 
 def stage_raw_files(connection: Connection, listed: Iterable[RawFile]) -> None:
@@ -16,8 +22,8 @@ def stage_raw_files(connection: Connection, listed: Iterable[RawFile]) -> None:
 
 
 def unreferenced_raw_files(connection: Connection) -> Iterator[RawFile]:
-    """Those of the staged files that nothing refers to, in the transaction that staged them."""
-    with connection.cursor(name="unreferenced_raw") as cursor:
+    """Yield the staged files that nothing refers to. Runs in the transaction that staged them."""
+    with connection.cursor(name="unreferenced_raw", row_factory=named_row(RawFile)) as cursor:
         yield from cursor.execute(
             """SELECT name, age FROM listed_raw f
                WHERE NOT EXISTS (SELECT FROM source_entries e WHERE e.content_hash = f.name)

@@ -1,6 +1,6 @@
-"""Tables `retrieval_evaluations`, `retrieval_measures`, `retrieval_results`: what was measured with a set, and when.
+"""Tables `retrieval_evaluations`, `retrieval_measures` and `retrieval_results`: the measurements with a retrieval set.
 
-What makes it good or bad is decided by its readers.
+The readers decide whether a measurement is good or bad.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, LiteralString, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
+from resources.postgres.queries import Parameters, fetch_all, scalar
 
-#: Evaluations of a set that are kept, besides the accepted ones: more than a year of nights.
+#: Evaluations of a set that are kept besides the accepted ones: more than a year of nights.
 KEPT = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """`lower`, `upper`: 95 % confidence interval, of means over queries."""
+    """`lower` and `upper`: the 95 % confidence interval of a mean over queries."""
 
     value: float
     lower: float | None = None
@@ -32,7 +34,8 @@ class Measure:
 
 @dataclass(frozen=True)
 class ModeResult:
-    """Of one mode. `ranks` of the first relevant result (0: none) and `ndcg`, in the order of `query_ids`."""
+    """The result of one mode. `ranks`: of the first relevant hit (0: none). Ranks and `ndcg` are in the order of
+    `query_ids`."""
 
     mode: str
     measures: Mapping[str, Measure]
@@ -43,7 +46,7 @@ class ModeResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one run measured with one set. `outdated`: queries whose answers the source no longer has."""
+    """One run's measurement with one set. `outdated`: the number of queries whose answers the source no longer has."""
 
     id: int
     set_name: str
@@ -70,13 +73,13 @@ class Evaluation:
             "outdated": self.outdated,
             "modes": {
                 mode: {
-                    name: {"value": found.value}
+                    name: {"value": measure.value}
                     | (
-                        {"lower": found.lower, "upper": found.upper}
-                        if found.lower is not None
+                        {"lower": measure.lower, "upper": measure.upper}
+                        if measure.lower is not None
                         else {}
                     )
-                    for name, found in result.measures.items()
+                    for name, measure in result.measures.items()
                 }
                 for mode, result in self.modes.items()
             },
@@ -92,9 +95,10 @@ def record_evaluation(
     queries: int,
     outdated: int,
 ) -> int:
-    """Returns its id. The first one of a set is accepted by itself; old ones are forgotten."""
+    """Record an evaluation. Returns its number. The first one of a set is accepted at once; old ones are deleted."""
     with connection.transaction():
-        row = connection.execute(
+        number = scalar(
+            connection,
             """INSERT INTO retrieval_evaluations (set_id, run_id, model_fingerprint, queries, outdated, accepted_at)
                SELECT %(set)s, %(run)s, %(model)s, %(queries)s, %(outdated)s, CASE WHEN NOT EXISTS (
                  SELECT FROM retrieval_evaluations WHERE set_id = %(set)s AND accepted_at IS NOT NULL) THEN now() END
@@ -106,30 +110,30 @@ def record_evaluation(
                 "queries": queries,
                 "outdated": outdated,
             },
-        ).fetchone()
-        assert row is not None
+        )
         measures = [
-            (result.mode, name, found.value, found.lower, found.upper)
+            (result.mode, name, measure.value, measure.lower, measure.upper)
             for result in results
-            for name, found in result.measures.items()
+            for name, measure in result.measures.items()
         ]
         connection.execute(
             """INSERT INTO retrieval_measures (evaluation_id, mode, measure, value, lower, upper)
                SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::float8[], %s::float8[], %s::float8[])""",
-            [row[0], *(list(column) for column in zip(*measures))],
+            [number, *(list(column) for column in zip(*measures))],
         )
-        with connection.cursor() as cursor:  # a row a mode
+        # One row a mode.
+        with connection.cursor() as cursor:
             cursor.executemany(
                 "INSERT INTO retrieval_results VALUES (%s, %s, %s, %s, %s)",
                 [
                     (
-                        row[0],
-                        each.mode,
-                        list(each.query_ids),
-                        each.ranks.tolist(),
-                        each.ndcg.tolist(),
+                        number,
+                        result.mode,
+                        list(result.query_ids),
+                        result.ranks.tolist(),
+                        result.ndcg.tolist(),
                     )
-                    for each in results
+                    for result in results
                 ],
             )
         connection.execute(
@@ -138,89 +142,121 @@ def record_evaluation(
                  ORDER BY id DESC OFFSET %(kept)s LIMIT 1)""",
             {"set": set_id, "kept": KEPT},
         )
-    return row[0]
-
-
-_EVALUATIONS = """SELECT e.id, r.name, r.known_items, s.name, e.run_id, e.model_fingerprint, e.measured_at, e.queries,
-    e.outdated, e.accepted_at
-  FROM retrieval_evaluations e JOIN retrieval_sets r ON r.id = e.set_id JOIN sources s ON s.id = r.source_id"""
+    return number
 
 
 def evaluations(
     connection: Connection, set_name: str, *, limit: int | None = None
 ) -> list[Evaluation]:
-    """Of one set, the newest first; without what was found query by query."""
-    rows = connection.execute(
-        _EVALUATIONS + " WHERE r.name = %s ORDER BY e.id DESC LIMIT %s", [set_name, limit]
-    ).fetchall()
-    return _with_measures(connection, rows)
+    """Return the evaluations of a set, the newest first, without the results of single queries."""
+    return _evaluations(connection, "r.name = %s ORDER BY e.id DESC LIMIT %s", [set_name, limit])
 
 
 def latest_and_accepted(
     connection: Connection, source: str, *, set_name: str | None = None
 ) -> list[tuple[Evaluation, Evaluation]]:
-    """Of each evaluated set of a source: its last evaluation, and the one accepted last; query by query."""
-    rows = connection.execute(
-        _EVALUATIONS
-        + """ WHERE s.name = %(source)s AND (r.name = %(set)s OR %(set)s::text IS NULL) AND e.id IN (
-               (SELECT max(id) FROM retrieval_evaluations WHERE set_id = r.id),
-               (SELECT id FROM retrieval_evaluations WHERE set_id = r.id AND accepted_at IS NOT NULL
-                ORDER BY accepted_at DESC LIMIT 1))
-             ORDER BY r.name, e.id""",
+    """Return (latest evaluation, the one accepted last) of each evaluated set of a source, with single queries."""
+    both = _evaluations(
+        connection,
+        """s.name = %(source)s AND (r.name = %(set)s OR %(set)s::text IS NULL) AND e.id IN (
+             (SELECT max(id) FROM retrieval_evaluations WHERE set_id = r.id),
+             (SELECT id FROM retrieval_evaluations WHERE set_id = r.id AND accepted_at IS NOT NULL
+              ORDER BY accepted_at DESC LIMIT 1))
+           ORDER BY r.name, e.id""",
         {"source": source, "set": set_name},
-    ).fetchall()
-    of_set: dict[str, list[Evaluation]] = {}
-    for each in _with_results(connection, _with_measures(connection, rows)):
-        of_set.setdefault(each.set_name, []).append(each)
-    return [(found[-1], _accepted(found)) for found in of_set.values()]
+    )
+    by_set: dict[str, list[Evaluation]] = {}
+    for evaluation in _with_queries(connection, both):
+        by_set.setdefault(evaluation.set_name, []).append(evaluation)
+    return [(of_set[-1], _accepted(of_set)) for of_set in by_set.values()]
 
 
-def _accepted(found: Sequence[Evaluation]) -> Evaluation:
+def _accepted(of_set: Sequence[Evaluation]) -> Evaluation:
     return max(
-        (each for each in found if each.accepted_at is not None),
-        key=lambda each: (each.accepted_at, each.id),
+        (evaluation for evaluation in of_set if evaluation.accepted_at is not None),
+        key=lambda evaluation: (evaluation.accepted_at, evaluation.id),
     )
 
 
 def get_evaluation(connection: Connection, number: int) -> Evaluation:
-    """Query by query. Raises ConfigError when there is none of this number."""
-    rows = connection.execute(_EVALUATIONS + " WHERE e.id = %s", [number]).fetchall()
-    if not rows:
+    """Return an evaluation with the results of single queries. Raises ConfigError if none has this number."""
+    matching = _evaluations(connection, "e.id = %s", [number])
+    if not matching:
         raise ConfigError(f"There is no evaluation {number}. Their numbers: rag eval list SET")
-    return _with_results(connection, _with_measures(connection, rows))[0]
+    return _with_queries(connection, matching)[0]
 
 
-def accept(connection: Connection, number: int) -> None:
+def accept_evaluation(connection: Connection, number: int) -> None:
     connection.execute(
         "UPDATE retrieval_evaluations SET accepted_at = clock_timestamp() WHERE id = %s", [number]
     )
 
 
-def _with_measures(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[Evaluation]:
-    found: dict[int, dict[str, dict[str, Measure]]] = {row[0]: {} for row in rows}
-    for number, mode, measure, value, lower, upper in connection.execute(
+class _StoredMeasure(NamedTuple):
+    evaluation_id: int
+    mode: str
+    measure: str
+    value: float
+    lower: float | None
+    upper: float | None
+
+
+def _evaluations(
+    connection: Connection, condition: LiteralString, parameters: Parameters
+) -> list[Evaluation]:
+    """Return evaluations `e` with their measures. The condition may also name their sets `r` and sources `s`."""
+    without_measures = fetch_all(
+        connection,
+        partial(Evaluation, modes={}),
+        f"""SELECT e.id, r.name AS set_name, r.known_items, s.name AS source, e.run_id, e.model_fingerprint AS model,
+              e.measured_at, e.queries, e.outdated, e.accepted_at
+            FROM retrieval_evaluations e JOIN retrieval_sets r ON r.id = e.set_id JOIN sources s ON s.id = r.source_id
+            WHERE {condition}""",
+        parameters,
+    )
+    modes: dict[int, dict[str, dict[str, Measure]]] = {item.id: {} for item in without_measures}
+    for stored in fetch_all(
+        connection,
+        _StoredMeasure,
         """SELECT evaluation_id, mode, measure, value, lower, upper FROM retrieval_measures
            WHERE evaluation_id = ANY(%s) ORDER BY array_position(ARRAY['dense', 'sparse', 'hybrid', 'multi'], mode)""",
-        [list(found)],
+        [list(modes)],
     ):
-        found[number].setdefault(mode, {})[measure] = Measure(value, lower, upper)
+        measures = modes[stored.evaluation_id].setdefault(stored.mode, {})
+        measures[stored.measure] = Measure(stored.value, stored.lower, stored.upper)
     return [
-        Evaluation(*row, modes={mode: ModeResult(mode, of) for mode, of in found[row[0]].items()})
-        for row in rows
+        replace(
+            item,
+            modes={mode: ModeResult(mode, measures) for mode, measures in modes[item.id].items()},
+        )
+        for item in without_measures
     ]
 
 
-def _with_results(connection: Connection, without: Sequence[Evaluation]) -> list[Evaluation]:
-    known = {each.id: each for each in without}
-    modes: dict[int, dict[str, ModeResult]] = {
-        number: dict(each.modes) for number, each in known.items()
-    }
-    for number, mode, queries, ranks, ndcg in connection.execute(
+class _StoredResult(NamedTuple):
+    evaluation_id: int
+    mode: str
+    query_ids: list[str]
+    ranks: list[int]
+    ndcg: list[float]
+
+
+def _with_queries(
+    connection: Connection, without_queries: Sequence[Evaluation]
+) -> list[Evaluation]:
+    modes = {item.id: dict(item.modes) for item in without_queries}
+    for stored in fetch_all(
+        connection,
+        _StoredResult,
         "SELECT evaluation_id, mode, query_ids, ranks, ndcg FROM retrieval_results WHERE evaluation_id = ANY(%s)",
-        [list(known)],
+        [list(modes)],
     ):
-        measures = modes[number][mode].measures
-        modes[number][mode] = ModeResult(
-            mode, measures, queries, np.asarray(ranks, np.int32), np.asarray(ndcg, np.float64)
+        results = modes[stored.evaluation_id]
+        results[stored.mode] = ModeResult(
+            stored.mode,
+            results[stored.mode].measures,
+            stored.query_ids,
+            np.asarray(stored.ranks, np.int32),
+            np.asarray(stored.ndcg, np.float64),
         )
-    return [replace(each, modes=modes[each.id]) for each in without]
+    return [replace(item, modes=modes[item.id]) for item in without_queries]

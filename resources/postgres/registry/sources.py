@@ -1,28 +1,31 @@
-"""Table `sources` (what is registered) and `source_entries` (what each source held when it was last listed)."""
+"""Tables `sources` (the registered sources) and `source_entries` (the entries of each source's last listing)."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
+import psycopg
 from psycopg.types.json import Jsonb
 
+from rag_assets.pipeline.entries import Entry
 from rag_assets.pipeline.identity import document_id
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.shards import shards_in
 from resources.errors import ConfigError, SourceError
 from resources.postgres.bulk_copy import copy_rows
-from resources.postgres.connection import Connection, Writer, turn
+from resources.postgres.connection import Connection, Writer, partition_lock
+from resources.postgres.queries import fetch_all, fetch_first, fetch_one, scalar
 from resources.postgres.work_table import fill_work_table
-from resources.sources.base import Entry
 
-#: Bytes fetched and recorded at a time; an entry adds 32 KiB, so that a batch has at most 2,048 entries.
+#: Bytes fetched and recorded at a time. Each entry counts 32 KiB more, so a batch has at most 2,048 entries.
 BATCH_BYTES = 64 * 1024 * 1024
 _ENTRY_BYTES = 32 * 1024
-#: Seconds that another number of shards waits for syncs to end.
-RESHARDING = 60
+#: Seconds that a change of the number of shards waits for running syncs.
+RESHARDING_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +45,18 @@ class SourceRow:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An entry to fetch, and what is recorded of it; `known` is its change token where its content is held."""
+    """An entry to fetch, and its record. `previous_token`: its recorded change token, if its content was fetched."""
 
     entry: Entry
     is_new: bool
     content_hash: str | None
     size: int | None
-    known: str | None
+    previous_token: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An entry after its fetch: its content's hash, or why there is none."""
+    """An entry after its fetch: the hash of its content, or the error."""
 
     entry: Entry
     content_hash: str | None
@@ -61,28 +64,55 @@ class Fetched:
     error: str | None
 
 
-_COLUMNS = (
-    "id, source_type, name, connection_config, sync_schedule, is_active, credentials_encrypted"
-)
+_COLUMNS = """id, source_type, name, connection_config AS config, sync_schedule AS schedule, is_active,
+    credentials_encrypted"""
 
 
 def get_source(connection: Connection, name: str) -> SourceRow:
-    """Raises ConfigError when there is none of this name."""
-    row = connection.execute(f"SELECT {_COLUMNS} FROM sources WHERE name = %s", [name]).fetchone()
-    if row is None:
-        known = [source.name for source in list_sources(connection)]
+    """Raises ConfigError if no source has this name."""
+    source = fetch_first(
+        connection, SourceRow, f"SELECT {_COLUMNS} FROM sources WHERE name = %s", [name]
+    )
+    if source is None:
+        names = [other.name for other in list_sources(connection)]
         raise ConfigError(
-            f"There is no source {name!r}; known: {', '.join(known) or 'none'}. "
+            f"There is no source {name!r}; known: {', '.join(names) or 'none'}. "
             f"Register it with: rag sources add {name} --path DIR"
         )
-    return SourceRow(*row)
+    return source
 
 
 def list_sources(connection: Connection) -> list[SourceRow]:
-    return [
-        SourceRow(*row)
-        for row in connection.execute(f"SELECT {_COLUMNS} FROM sources ORDER BY name")
-    ]
+    return fetch_all(connection, SourceRow, f"SELECT {_COLUMNS} FROM sources ORDER BY name")
+
+
+class SourceOverview(NamedTuple):
+    """A source with the state of its last sync, as `rag sources list` shows it."""
+
+    name: str
+    source_type: str
+    config: Mapping[str, Any]
+    schedule: str | None
+    is_active: bool
+    sync_status: str
+    last_sync_at: datetime | None
+    total_documents: int
+    failed_documents: int
+    last_error: str | None
+
+
+def list_overviews(connection: Connection) -> list[SourceOverview]:
+    return fetch_all(
+        connection,
+        SourceOverview,
+        """SELECT name, source_type, connection_config AS config, sync_schedule AS schedule, is_active, sync_status,
+             last_sync_at, total_documents, failed_documents, last_error FROM sources ORDER BY name""",
+    )
+
+
+def lock_sources(connection: Connection) -> None:
+    """Prevent that sources are added, changed or removed, until the transaction ends."""
+    connection.execute("LOCK TABLE sources IN SHARE MODE")
 
 
 def add_source(
@@ -95,26 +125,28 @@ def add_source(
     *,
     is_active: bool = True,
 ) -> SourceRow:
-    """Registers a source; the configuration must have been checked. Raises ConfigError when the name is taken."""
-    row = connection.execute(
+    """Register a source; the configuration must have been checked. Raises ConfigError if the name is taken."""
+    source = fetch_first(
+        connection,
+        SourceRow,
         f"""INSERT INTO sources (name, source_type, connection_config, sync_schedule, credentials_encrypted, is_active)
             VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (name) DO NOTHING RETURNING {_COLUMNS}""",
         [name, source_type, Jsonb(config), schedule, credentials_encrypted, is_active],
-    ).fetchone()
-    if row is None:
+    )
+    if source is None:
         raise ConfigError(
             f"There is a source {name!r} already. See: rag sources list. To replace it: rag sources remove {name}"
         )
-    return SourceRow(*row)
+    return source
 
 
 def update_source(connection: Connection, source: SourceRow) -> None:
-    """Writes what a person may change of a source; the configuration must have been checked.
+    """Write the columns that a person may change; the configuration must have been checked.
 
-    Another number of shards waits for those that are being synced: the old ones and the new ones would overlap.
+    A new number of shards waits for the syncs of the old ones: old and new shards overlap.
     """
     if get_source(connection, source.name).shards != source.shards:
-        with turn(connection, source.name, RESHARDING):
+        with partition_lock(connection, source.name, RESHARDING_SECONDS):
             _update(connection, source)
     else:
         _update(connection, source)
@@ -135,7 +167,7 @@ def _update(connection: Connection, source: SourceRow) -> None:
 
 
 def remove_source(connection: Connection, name: str) -> None:
-    """Deletes the source, its entries, documents and chunks; its vectors are queued for deletion by the trigger."""
+    """Delete a source, its entries, documents and chunks. The trigger queues the deletion of its vectors."""
     source = get_source(connection, name)
     connection.execute("DELETE FROM sources WHERE id = %s", [source.id])
 
@@ -143,9 +175,10 @@ def remove_source(connection: Connection, name: str) -> None:
 def stage_listing(
     writer: Writer, source_id: uuid.UUID, entries: Iterable[Entry]
 ) -> tuple[Plan, int]:
-    """Compares a complete listing with what was recorded. Returns the plan so far and the batches to fetch.
+    """Compare a complete listing with the recorded entries. Returns the plan so far and the number of batches to fetch.
 
-    Entries that differ, or failed before, are left in `pg_temp.todo`; those that are gone are not touched yet.
+    The work table gets the entries that differ or failed before. Entries that are gone are not deleted yet. Raises
+    SourceError if the listing has a key twice.
     """
     connection = writer.connection
     copy_rows(
@@ -165,11 +198,11 @@ def stage_listing(
     )
     try:
         connection.execute("CREATE UNIQUE INDEX ON pg_temp.listing (key)")
-    except connection.UniqueViolation as error:  # pyright: ignore[reportAttributeAccessIssue]
+    except psycopg.errors.UniqueViolation as error:
         raise SourceError(
             f"The source listed one key twice: {error.diag.message_detail}"
         ) from error
-    # A document that was forgotten is not taken up again, even while its source still has it.
+    # An erased document is not read again, even while its source still has it.
     connection.execute(
         """DELETE FROM pg_temp.listing l USING forgotten f, sources s
            WHERE s.id = %s AND f.source = s.name AND f.key_hash = encode(sha256(convert_to(l.key, 'UTF8')), 'hex')""",
@@ -178,31 +211,49 @@ def stage_listing(
     batches = fill_work_table(
         connection,
         """SELECT l.*, e.key IS NULL AS is_new, e.content_hash AS old_hash, e.size AS old_size,
-             CASE WHEN e.content_hash IS NOT NULL THEN e.change_token END AS known,
+             CASE WHEN e.content_hash IS NOT NULL THEN e.change_token END AS previous_token,
              (sum(coalesce(l.size, 0) + %(entry_bytes)s) OVER (ORDER BY l.position))::bigint / %(batch_bytes)s AS batch
            FROM listing l LEFT JOIN source_entries e ON e.source_id = %(source)s AND e.key = l.key
            WHERE e.key IS NULL OR e.change_token IS DISTINCT FROM l.change_token OR e.locator <> l.locator
              OR e.error IS NOT NULL""",
         {"source": source_id, "entry_bytes": _ENTRY_BYTES, "batch_bytes": BATCH_BYTES},
     )
-    row = connection.execute(
-        """SELECT (SELECT count(*) FROM listing),
+    plan = fetch_one(
+        connection,
+        Plan,
+        """SELECT (SELECT count(*) FROM listing) AS kept,
              (SELECT count(*) FROM source_entries e WHERE source_id = %s
-              AND NOT EXISTS (SELECT FROM listing l WHERE l.key = e.key))""",
+              AND NOT EXISTS (SELECT FROM listing l WHERE l.key = e.key)) AS deleted""",
         [source_id],
-    ).fetchone()
-    assert row is not None
-    return Plan(kept=row[0], deleted=row[1]), batches
+    )
+    return plan, batches
 
 
 def listed_batch(connection: Connection, batch: int) -> list[Listed]:
-    """Entries to fetch, in the order in which the source listed them."""
-    rows = connection.execute(
-        """SELECT key, locator, change_token, size, position, is_new, old_hash, old_size, known
+    """Return entries to fetch, in the order of the listing."""
+    return fetch_all(
+        connection,
+        _listed,
+        """SELECT key, locator, change_token, size, position, is_new, old_hash, old_size, previous_token
            FROM pg_temp.todo WHERE batch = %s ORDER BY position""",
         [batch],
     )
-    return [Listed(Entry(*row[:5]), *row[5:]) for row in rows]
+
+
+def _listed(
+    *,
+    key: str,
+    locator: str,
+    change_token: str | None,
+    size: int | None,
+    position: int,
+    is_new: bool,
+    old_hash: str | None,
+    old_size: int | None,
+    previous_token: str | None,
+) -> Listed:
+    entry = Entry(key, locator, change_token, size, position)
+    return Listed(entry, is_new, old_hash, old_size, previous_token)
 
 
 def record_fetched(
@@ -245,7 +296,7 @@ def record_fetched(
 
 
 def delete_gone_entries(connection: Connection, source_id: uuid.UUID) -> int:
-    """Forgets the entries that the listing (still in `pg_temp.listing`) no longer has."""
+    """Delete the entries that the listing (still in `pg_temp.listing`) lacks. Returns their number."""
     return connection.execute(
         """DELETE FROM source_entries e WHERE source_id = %s
            AND NOT EXISTS (SELECT FROM listing l WHERE l.key = e.key)""",
@@ -254,15 +305,13 @@ def delete_gone_entries(connection: Connection, source_id: uuid.UUID) -> int:
 
 
 def count_entries(connection: Connection, source_id: uuid.UUID) -> int:
-    row = connection.execute(
-        "SELECT count(*) FROM source_entries WHERE source_id = %s", [source_id]
-    ).fetchone()
-    assert row is not None
-    return row[0]
+    return scalar(
+        connection, "SELECT count(*) FROM source_entries WHERE source_id = %s", [source_id]
+    )
 
 
 def recorded_tokens(connection: Connection, source_id: uuid.UUID) -> Iterator[tuple[str, str]]:
-    """(key, change token) of every entry, ordered by key bytes: what a sensor compares a listing with."""
+    """Yield (key, change token) of every entry in the order of the keys' bytes. A sensor compares a listing with it."""
     yield from connection.execute(
         'SELECT key, change_token FROM source_entries WHERE source_id = %s ORDER BY key COLLATE "C"',
         [source_id],
@@ -270,7 +319,7 @@ def recorded_tokens(connection: Connection, source_id: uuid.UUID) -> Iterator[tu
 
 
 def recorded_entries(connection: Connection, source_id: uuid.UUID) -> dict[str, tuple[str, str]]:
-    """key -> (locator, change token) of every entry."""
+    """Return key -> (locator, change token) of every entry."""
     rows = connection.execute(
         "SELECT key, locator, change_token FROM source_entries WHERE source_id = %s", [source_id]
     )
@@ -278,7 +327,7 @@ def recorded_entries(connection: Connection, source_id: uuid.UUID) -> dict[str, 
 
 
 def unfinished_sources(connection: Connection) -> dict[uuid.UUID, str]:
-    """source -> a word on the work that waits in PostgreSQL itself: documents edited, chunks or rows to delete."""
+    """Return source -> the kind of work that waits in PostgreSQL: `documents` to index, `deletions` from Milvus."""
     rows = connection.execute(
         """SELECT DISTINCT source_uuid, 'documents' FROM documents
            WHERE indexing_status = 'pending' AND processing_status <> 'failed'

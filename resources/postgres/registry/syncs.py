@@ -1,8 +1,8 @@
-"""How the syncs of sources went, and when the next is due: the sync columns of table `sources`.
+"""The state of each source's sync, and the time of the next one: the sync columns of table `sources`.
 
-A sync is running from its listing until nothing of its source waits, it failed with a reason, or it waits ("pending").
-It is a run, or (`rag_sync()`) the runs of a source's shards: done when all of them are.
-When a cron expression comes due is worked out by the sensor (`rag_assets.pipeline.cron`), not here.
+A sync is running from its listing until no work of its source waits, it fails with a reason, or it waits ("pending").
+It consists of one run or, with shards, of one run per shard (`rag_sync()`), and ends with the last of them.
+The sensor computes when a cron expression is due (`rag_assets.pipeline.cron`).
 """
 
 from __future__ import annotations
@@ -11,21 +11,27 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, LiteralString
 
 from rag_assets.pipeline.shards import Shard, shards_in
 from resources.postgres.connection import Connection
+from resources.postgres.queries import fetch_all, scalar, scalars
 
-#: Seconds until a sync that failed is due again, doubled with each failure in a row.
+#: Seconds until a failed sync is due again: the first wait doubles with each failure in a row, up to the last.
 FIRST_WAIT, LAST_WAIT = 60, 3600
 
-_COUNTED = """SELECT sources.id, count(d.id) AS total,
-    count(d.id) FILTER (WHERE 'failed' IN (processing_status, indexing_status)) AS failed
-  FROM sources LEFT JOIN documents d ON d.source_uuid = sources.id WHERE sources.id = ANY(%(sources)s)"""
+
+def _document_counts(condition: LiteralString) -> LiteralString:
+    """SQL: (id, total, failed) of each of the sources `s` in %(sources)s that meets the condition."""
+    return f"""SELECT s.id, count(d.id) AS total,
+        count(d.id) FILTER (WHERE 'failed' IN (d.processing_status, d.indexing_status)) AS failed
+      FROM sources s LEFT JOIN documents d ON d.source_uuid = s.id
+      WHERE s.id = ANY(%(sources)s) AND {condition} GROUP BY s.id"""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncState:
-    """An active source. `waited`: seconds since its due sync was asked for; None: it was not."""
+    """The sync of an active source. `waited`: seconds since the due sync was requested, or None if it was not."""
 
     id: uuid.UUID
     name: str
@@ -50,7 +56,7 @@ def mark_syncing(connection: Connection, source_ids: Sequence[uuid.UUID]) -> Non
 
 
 def mark_running_again(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
-    """A step that failed is tried again by the same run."""
+    """Mark syncs as running again: their run retries a failed step."""
     connection.execute(
         """UPDATE sources SET sync_status = 'running', updated_at = now()
            WHERE id = ANY(%s) AND sync_status IN ('failed', 'pending') AND sync_run = rag_sync()""",
@@ -59,7 +65,7 @@ def mark_running_again(connection: Connection, source_ids: Sequence[uuid.UUID]) 
 
 
 def mark_failed(connection: Connection, reasons: Mapping[str, str]) -> None:
-    """Records why syncs failed (source's name -> reason): one failure a run, after each of which it waits longer."""
+    """Record failed syncs (source's name -> reason). A run counts as one failure; each one lengthens the next wait."""
     connection.execute(
         """UPDATE sources s SET sync_status = 'failed', last_error = counted.reason, error_count = failures,
              failed_run = rag_sync(), sync_requested_at = NULL, updated_at = now(),
@@ -80,18 +86,19 @@ def mark_failed(connection: Connection, reasons: Mapping[str, str]) -> None:
 
 
 def mark_interrupted(connection: Connection, runs: Mapping[str, str | None], reason: str) -> None:
-    """Records the failure of syncs that are still said to be running by these runs (source's name -> run)."""
+    """Record the failure of the syncs that are still marked as running by these runs (source's name -> run)."""
     with connection.transaction():
-        still = connection.execute(
+        names = scalars(
+            connection,
             """SELECT name FROM sources JOIN unnest(%s::text[], %s::text[]) AS seen(name, run) USING (name)
                WHERE sync_status = 'running' AND sync_run IS NOT DISTINCT FROM run FOR UPDATE OF sources""",
             [list(runs), list(runs.values())],
-        ).fetchall()
-        mark_failed(connection, {name: reason for (name,) in still})
+        )
+        mark_failed(connection, dict.fromkeys(names, reason))
 
 
 def mark_waiting(connection: Connection, names: Sequence[str]) -> None:
-    """The run ends before it was their turn: those of them that were being synced are due again."""
+    """Make running syncs due again: their run ends before it reaches these sources."""
     connection.execute(
         """UPDATE sources SET sync_status = 'pending', next_sync_at = now(), sync_requested_at = NULL,
              updated_at = now()
@@ -104,19 +111,19 @@ def record_counts(connection: Connection, source_ids: Sequence[uuid.UUID]) -> No
     connection.execute(
         f"""UPDATE sources SET total_documents = counts.total, failed_documents = counts.failed,
              successful_documents = counts.total - counts.failed, updated_at = now()
-           FROM ({_COUNTED} GROUP BY 1) AS counts WHERE sources.id = counts.id
+           FROM ({_document_counts("true")}) AS counts WHERE sources.id = counts.id
              AND (total_documents, failed_documents) <> (counts.total, counts.failed)""",
         {"sources": list(source_ids)},
     )
 
 
 def mark_synced(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
-    """Ends running syncs of sources of which nothing waits to be parsed, chunked, indexed or deleted."""
+    """End the running syncs of sources with nothing left to parse, split, index or delete."""
     connection.execute(
         f"""UPDATE sources SET sync_status = 'completed', error_count = 0, last_error = NULL, failed_run = NULL,
              last_sync_at = now(), next_sync_at = NULL, sync_requested_at = NULL, total_documents = counts.total,
              failed_documents = counts.failed, successful_documents = counts.total - counts.failed, updated_at = now()
-           FROM ({_COUNTED} AND sync_status = 'running' GROUP BY 1) AS counts
+           FROM ({_document_counts("s.sync_status = 'running'")}) AS counts
            WHERE sources.id = counts.id AND sync_status = 'running'
              AND NOT EXISTS (SELECT FROM documents WHERE source_uuid = sources.id AND indexing_status = 'pending'
                AND processing_status <> 'failed')
@@ -126,54 +133,57 @@ def mark_synced(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None
 
 
 def mark_listed(connection: Connection, source_id: uuid.UUID) -> None:
-    """The listing of this sync is complete: its other shards need none."""
+    """Record that the listing of this sync is complete: the sync's other shards need none."""
     connection.execute(
         "UPDATE sources SET listed_sync = rag_sync(), updated_at = now() WHERE id = %s", [source_id]
     )
 
 
 def is_listed(connection: Connection, source_id: uuid.UUID) -> bool:
-    """Whether a shard of this sync has listed the source."""
-    row = connection.execute(
-        "SELECT listed_sync = rag_sync() FROM sources WHERE id = %s", [source_id]
-    ).fetchone()
-    return row is not None and row[0] is True
+    """Return whether a shard of this sync has listed the source."""
+    listed = scalar(
+        connection, "SELECT listed_sync = rag_sync() FROM sources WHERE id = %s", [source_id]
+    )
+    return listed is True
 
 
 def mark_shard_synced(connection: Connection, source_id: uuid.UUID, shard: Shard) -> bool:
-    """Whether this sync has now done all shards."""
+    """Record a finished shard. Returns whether this sync has now finished all shards."""
     connection.execute(
         """INSERT INTO synced_shards (source_id, shard, sync) VALUES (%s, %s, rag_sync())
            ON CONFLICT (source_id, shard) DO UPDATE SET sync = excluded.sync""",
         [source_id, shard.number],
     )
-    row = connection.execute(
+    finished = scalar(
+        connection,
         "SELECT count(*) FROM synced_shards WHERE source_id = %s AND shard <= %s AND sync = rag_sync()",
         [source_id, shard.of],
-    ).fetchone()
-    assert row is not None
-    return row[0] == shard.of
+    )
+    return finished == shard.of
 
 
 def sync_states(connection: Connection) -> list[SyncState]:
-    """Of the active sources, by name."""
-    return [
-        SyncState(*fields, shards=shards_in(config))
-        for *fields, config in connection.execute(
-            """SELECT id, name, sync_schedule, sync_status, created_at, last_sync_at, next_sync_at, error_count,
-                 last_error, sync_run, extract(epoch FROM now() - sync_requested_at)::float8,
-                 connection_config
-               FROM sources WHERE is_active ORDER BY name"""
-        )
-    ]
+    """Return the states of the active sources, by name."""
+    return fetch_all(
+        connection,
+        _sync_state,
+        """SELECT id, name, sync_schedule AS schedule, sync_status AS status, created_at, last_sync_at, next_sync_at,
+             error_count, last_error, sync_run AS run, extract(epoch FROM now() - sync_requested_at)::float8 AS waited,
+             connection_config AS config
+           FROM sources WHERE is_active ORDER BY name""",
+    )
+
+
+def _sync_state(*, config: Mapping[str, Any], **columns: Any) -> SyncState:
+    return SyncState(**columns, shards=shards_in(config))
 
 
 def failing_sources(connection: Connection) -> set[uuid.UUID]:
-    return {row[0] for row in connection.execute("SELECT id FROM sources WHERE error_count > 0")}
+    return set(scalars(connection, "SELECT id FROM sources WHERE error_count > 0"))
 
 
 def plan_syncs(connection: Connection, due: Mapping[uuid.UUID, datetime]) -> None:
-    """Writes when sources are due whose next sync was not known."""
+    """Write the time of the next sync of sources that have none yet."""
     connection.execute(
         """UPDATE sources s SET next_sync_at = due.at FROM unnest(%s::uuid[], %s::timestamptz[]) AS due(id, at)
            WHERE s.id = due.id AND s.next_sync_at IS NULL""",

@@ -1,5 +1,5 @@
-"""What search results say: read from PostgreSQL in one query; a chunk that it does not know is not there, and none that
-does not meet the search's conditions now. What surrounds a hit is of its document, of whatever type and language."""
+"""Texts of search results, read from PostgreSQL: only chunks that exist, meet the search's conditions and are in scope
+now. Rows in Milvus may be older than an edit. The neighbours of a hit may be of any type and language."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import LiteralString
 
+from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.hits import ChunkText, Hit, Holder
 from rag_assets.pipeline.vectors import Kind
 from resources.postgres.connection import Connection
+from resources.postgres.queries import fetch_all
+from resources.postgres.registry.visible_sources import is_visible
 
-#: Further documents that a hit names, at most; of a text that more chunks hold than the second number, these are some.
+#: Maximum number of other documents that a hit names; they come from this many chunks with the same text.
 HOLDERS, HOLDING_CHUNKS = 100, 1000
 
 
@@ -25,7 +28,7 @@ class Serving:
     dimension: int
 
 
-#: A search's conditions, as PostgreSQL has it now. Spliced into queries with `c`, `d` and `s` in scope.
+#: The conditions of a search on chunk `c` of document `d` of source `s`.
 _CONDITIONS: Mapping[str, LiteralString] = {
     "source": "s.name = ANY(%(source)s)",
     "source_type": "d.source_type = ANY(%(source_type)s)",
@@ -40,39 +43,49 @@ _CONDITIONS: Mapping[str, LiteralString] = {
 }
 
 
-def _conditions(limits: Filters) -> tuple[LiteralString, dict[str, object]]:
-    """The conditions that there are, and their parameters."""
-    lists = ("source", "source_type", "language", "tags", "category", "author", "chunk_type")
-    given = {
-        **{name: list(getattr(limits, name)) for name in lists},
-        "document": [uuid.UUID(each) for each in limits.document],
-        "from": limits.created_from and limits.created_from.replace(microsecond=0),
-        "before": limits.created_before and limits.created_before.replace(microsecond=0),
+def _conditions(filters: Filters) -> tuple[LiteralString, dict[str, object]]:
+    """Return the SQL of the conditions that the filters have, and its parameters."""
+    values: dict[str, object] = {
+        "source": list(filters.source),
+        "source_type": list(filters.source_type),
+        "language": list(filters.language),
+        "document": [uuid.UUID(document) for document in filters.document],
+        "tags": list(filters.tags),
+        "category": list(filters.category),
+        "author": list(filters.author),
+        "chunk_type": list(filters.chunk_type),
+        "from": filters.created_from and filters.created_from.replace(microsecond=0),
+        "before": filters.created_before and filters.created_before.replace(microsecond=0),
     }
-    given = {name: value for name, value in given.items() if value}
-    return " AND ".join(["true", *(_CONDITIONS[name] for name in given)]), given
+    values = {name: value for name, value in values.items() if value}
+    return " AND ".join(["true", *(_CONDITIONS[name] for name in values)]), values
 
 
 def hydrate(
-    connection: Connection, chunks: Sequence[uuid.UUID], limits: Filters
+    connection: Connection, chunks: Sequence[uuid.UUID], filters: Filters, scope: AccessScope
 ) -> dict[uuid.UUID, ChunkText]:
-    """Of those chunks that exist and meet the conditions now: rows in Milvus may be older than an edit."""
-    if not chunks:
+    """Return the chunks that exist, meet the conditions and are in scope now."""
+    limits = scope.restrict(filters)
+    if limits is None or not chunks:
         return {}
-    conditions, given = _conditions(limits)
-    rows = connection.execute(
-        f"""SELECT c.id, d.id::text, d.title, c.section_title, c.position, s.name, d.source_key,
-             coalesce(c.language, d.language), c.content,
-             d.source_url, c.chunk_type, c.page, c.text_hash
-           FROM document_chunks c JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
-           WHERE c.id = ANY(%(chunks)s) AND {conditions}""",
-        {"chunks": list(chunks), **given},
+    conditions, values = _conditions(limits)
+    rows = fetch_all(
+        connection,
+        ChunkText,
+        f"""SELECT c.id AS chunk_id, d.id::text AS document_id, d.title, c.section_title, c.position, s.name AS source,
+              d.source_key AS key, coalesce(c.language, d.language) AS language, c.content, d.source_url AS url,
+              c.chunk_type, c.page, c.text_hash
+            FROM document_chunks c
+            JOIN documents d ON d.id = c.document_id
+            JOIN sources s ON s.id = d.source_uuid
+            WHERE c.id = ANY(%(chunks)s) AND {conditions}""",
+        {"chunks": list(chunks), **values},
     )
-    return {row[0]: ChunkText(*row[1:]) for row in rows}
+    return {row.chunk_id: row for row in rows}
 
 
 def serving(connection: Connection, instead: Collection[str] = ()) -> dict[Kind, Serving]:
-    """kind -> what its alias serves; `instead` of that, collections by their names."""
+    """Return the collection that serves each kind, or with `instead` the collections of these names."""
     rows = connection.execute(
         """SELECT kind, model_fingerprint, dimension FROM vector_collections
            WHERE name = ANY(%(names)s) OR (state = 'serving' AND %(names)s = '{}')""",
@@ -81,56 +94,72 @@ def serving(connection: Connection, instead: Collection[str] = ()) -> dict[Kind,
     return {kind: Serving(model, dimension) for kind, model, dimension in rows}
 
 
-def with_holders(connection: Connection, hits: Sequence[Hit], limits: Filters) -> list[Hit]:
-    """The hits with the other documents that hold the same text and meet the search's conditions."""
-    conditions, given = _conditions(limits)
+def with_holders(
+    connection: Connection, hits: Sequence[Hit], filters: Filters, scope: AccessScope
+) -> list[Hit]:
+    """Return the hits with the other documents that contain the same text, meet the conditions and are in scope."""
+    limits = scope.restrict(filters)
+    if limits is None:
+        return list(hits)
+    conditions, values = _conditions(limits)
     rows = connection.execute(
         f"""SELECT own.id::text, other.* FROM document_chunks own CROSS JOIN LATERAL (
-             SELECT DISTINCT found.document_id::text, found.name, found.source_key, found.title
+             SELECT DISTINCT holding.document_id::text, holding.name, holding.source_key, holding.title
              FROM (SELECT d.id AS document_id, s.name, d.source_key, d.title
                    FROM document_chunks c
-                   JOIN documents d ON d.id = c.document_id JOIN sources s ON s.id = d.source_uuid
-                   WHERE c.text_hash = own.text_hash AND d.id <> own.document_id
-                     AND {conditions}
-                   LIMIT %(chunks)s) found
-             ORDER BY 2, 3 LIMIT %(holders)s) other
+                   JOIN documents d ON d.id = c.document_id
+                   JOIN sources s ON s.id = d.source_uuid
+                   WHERE c.text_hash = own.text_hash AND d.id <> own.document_id AND {conditions}
+                   LIMIT %(chunks)s) AS holding
+             ORDER BY 2, 3 LIMIT %(holders)s) AS other
            WHERE own.id = ANY(%(hits)s) ORDER BY other.name, other.source_key""",
         {
             "hits": [uuid.UUID(hit.chunk_id) for hit in hits],
             "holders": HOLDERS,
             "chunks": HOLDING_CHUNKS,
-            **given,
+            **values,
         },
     ).fetchall()
     holders: dict[str, list[Holder]] = {}
-    for chunk, *holder in rows:
-        holders.setdefault(chunk, []).append(Holder(*holder))
+    for chunk, document, source, key, title in rows:
+        holders.setdefault(chunk, []).append(Holder(document, source, key, title))
     return [replace(hit, also_in=tuple(holders.get(hit.chunk_id, ()))) for hit in hits]
 
 
-def surroundings(connection: Connection, hits: Sequence[Hit], reach: int) -> list[Hit]:
-    """The hits with up to `reach` chunks before and after each, and the chunk that opens its section."""
+def surroundings(
+    connection: Connection, hits: Sequence[Hit], reach: int, scope: AccessScope
+) -> list[Hit]:
+    """Return the hits with up to `reach` chunks before and after each, and the chunk that opens its section."""
     rows = connection.execute(
-        """SELECT h.id::text, n.position - h.position, n.content
-           FROM document_chunks h JOIN document_chunks n ON n.document_id = h.document_id
-             AND n.position BETWEEN h.position - %(reach)s AND h.position + %(reach)s AND n.id <> h.id
-           WHERE h.id = ANY(%(hits)s)
-           UNION ALL
-           SELECT h.id::text, NULL, p.content
-           FROM document_chunks h JOIN document_chunks p ON p.id = h.parent_chunk_id
-           WHERE h.id = ANY(%(hits)s)
-           ORDER BY 1, 2""",
-        {"reach": reach, "hits": [uuid.UUID(hit.chunk_id) for hit in hits]},
+        f"""SELECT hit.id::text, near.distance, near.content
+           FROM document_chunks hit CROSS JOIN LATERAL (
+             SELECT c.position - hit.position AS distance, c.content, c.document_id FROM document_chunks c
+             WHERE c.document_id = hit.document_id AND c.id <> hit.id
+               AND c.position BETWEEN hit.position - %(reach)s AND hit.position + %(reach)s
+             UNION ALL
+             SELECT NULL, c.content, c.document_id FROM document_chunks c WHERE c.id = hit.parent_chunk_id) AS near
+           JOIN documents d ON d.id = near.document_id
+           JOIN sources s ON s.id = d.source_uuid
+           WHERE hit.id = ANY(%(hits)s) AND {is_visible("s.name")}
+           ORDER BY near.distance""",
+        {
+            "reach": reach,
+            "hits": [uuid.UUID(hit.chunk_id) for hit in hits],
+            "visible": scope.visible,
+        },
     ).fetchall()
-    found = []
+    near: dict[str, list[tuple[int | None, str]]] = {}
+    for chunk, distance, content in rows:
+        near.setdefault(chunk, []).append((distance, content))
+    surrounded: list[Hit] = []
     for hit in hits:
-        own = [(distance, content) for chunk, distance, content in rows if chunk == hit.chunk_id]
-        found.append(
+        texts = near.get(hit.chunk_id, [])
+        surrounded.append(
             replace(
                 hit,
-                before=tuple(text for at, text in own if at is not None and at < 0),
-                after=tuple(text for at, text in own if at is not None and at > 0),
-                section=next((text for at, text in own if at is None), None),
+                before=tuple(text for at, text in texts if at is not None and at < 0),
+                after=tuple(text for at, text in texts if at is not None and at > 0),
+                section=next((text for at, text in texts if at is None), None),
             )
         )
-    return found
+    return surrounded

@@ -1,6 +1,6 @@
-"""How often chunks were found, written in batches off the path of a search: `search_count` and `last_search_score`.
+"""Columns `search_count` and `last_search_score` of chunks, written in batches apart from the searches.
 
-A count that is lost with its process is no harm: nothing rests on it.
+Counts may be lost with their process: nothing depends on them.
 """
 
 from __future__ import annotations
@@ -17,23 +17,27 @@ from resources.errors import RagError
 from resources.postgres.bulk_copy import copy_rows
 from resources.postgres.connection import Postgres
 
-#: Seconds between two writes, and the hits that are held at most; further ones are not counted.
+#: Seconds between two writes, and the maximum of hits that wait for one; further hits are not counted.
 INTERVAL = 5.0
-HELD = 100_000
+WAITING = 100_000
 
 
 class SearchCounts:
-    """Takes hits from any thread; a thread of its own writes them."""
+    """Takes hits from any thread; a background thread, started at the first hits, writes them."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-        self._hits: queue.Queue[tuple[str, float]] = queue.Queue(HELD)
+        self._hits: queue.Queue[tuple[str, float]] = queue.Queue(WAITING)
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="search counts", daemon=True)
-        self._thread.start()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def add(self, hits: Sequence[tuple[str, float]]) -> None:
-        """(chunk id, score) of what was returned."""
+        """Count the (chunk id, score) of an answer."""
+        with self._lock:
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._run, name="search counts", daemon=True)
+                self._thread.start()
         try:
             for hit in hits:
                 self._hits.put_nowait(hit)
@@ -41,9 +45,12 @@ class SearchCounts:
             pass
 
     def close(self) -> None:
-        """Writes what is left, and ends."""
-        self._closing.set()
-        self._thread.join()
+        """Write the remaining hits, and end the thread."""
+        with self._lock:
+            self._closing.set()
+            thread = self._thread
+        if thread is not None:
+            thread.join()
 
     def _run(self) -> None:
         while not self._closing.wait(INTERVAL):
@@ -64,16 +71,19 @@ class SearchCounts:
             with self._postgres.connect() as connection:
                 copy_rows(
                     connection,
-                    "found",
+                    "hits",
                     {"id": "uuid", "times": "int4", "score": "float8"},
                     ((uuid.UUID(chunk), *count) for chunk, count in counts.items()),
                 )
-                # SKIP LOCKED: a sync that holds these rows is not waited for, and goes before a count.
+                # SKIP LOCKED: a sync may hold locks on these rows for long; it must not wait for a count either.
                 connection.execute(
-                    """UPDATE document_chunks u SET search_count = search_count + f.times, last_search_score = f.score
-                       FROM (SELECT c.id FROM document_chunks c JOIN found USING (id)
-                             ORDER BY c.id FOR UPDATE OF c SKIP LOCKED) AS free JOIN found f USING (id)
+                    """UPDATE document_chunks u
+                       SET search_count = search_count + hits.times, last_search_score = hits.score
+                       FROM (SELECT c.id FROM document_chunks c JOIN pg_temp.hits USING (id)
+                             ORDER BY c.id FOR UPDATE OF c SKIP LOCKED) AS free
+                       JOIN pg_temp.hits USING (id)
                        WHERE u.id = free.id"""
                 )
-        except (RagError, psycopg.Error) as error:  # PostgreSQL may be back at the next write
+        except (RagError, psycopg.Error) as error:
+            # The next write may find PostgreSQL again.
             logging.getLogger(__name__).warning("Search counts were not written: %s", error)

@@ -1,6 +1,6 @@
-"""Which physical collections there are, and what each is for: table `vector_collections`.
+"""Table `vector_collections`: the physical collections and the state of each.
 
-The only place that says which collection a sync writes. What the rows in them are is in `vectors`.
+Only this table decides which collection a sync writes. Their rows are in `vectors`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from itertools import count
 from rag_assets.pipeline.identity import physical_collection
 from rag_assets.pipeline.vectors import Kind
 from resources.postgres.connection import Connection
+from resources.postgres.queries import fetch_all, scalar, scalars
 
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A physical collection that PostgreSQL knows of."""
+    """A physical collection that is recorded in PostgreSQL."""
 
     name: str
     alias: str
@@ -28,58 +29,56 @@ class Collection:
     state: str
 
 
-_COLLECTION_COLUMNS = "name, alias, kind, model_fingerprint, dimension, milvus_id, state"
-
-
-#: The collections that syncs write and checks compare. The others: `rebuilding`, `retired`.
+#: States of the collections that syncs write and checks compare. The others: `rebuilding`, `retired`.
 WRITTEN = ("building", "serving")
-#: Those that do not stay as they are: they will serve, or go.
-UNSETTLED = ("building", "rebuilding", "retired")
-#: Every one that there is.
+#: States of the collections that will serve or be dropped.
+TRANSIENT = ("building", "rebuilding", "retired")
 ALL_STATES = (*WRITTEN, "rebuilding", "retired")
 
 
 def collections(
     connection: Connection, *, kind: Kind | None = None, states: Sequence[str] = WRITTEN
 ) -> list[Collection]:
-    rows = connection.execute(
-        f"""SELECT {_COLLECTION_COLUMNS} FROM vector_collections
+    return fetch_all(
+        connection,
+        Collection,
+        """SELECT name, alias, kind, model_fingerprint AS model, dimension, milvus_id, state FROM vector_collections
             WHERE (kind = %(kind)s OR %(kind)s IS NULL) AND state = ANY(%(states)s) ORDER BY name""",
         {"kind": kind, "states": list(states)},
     )
-    return [Collection(*row) for row in rows]
 
 
 def written_collection(connection: Connection, alias: str, model: str) -> str:
-    """The physical collection that syncs of this model write; the name for a new one where there is none yet."""
-    row = connection.execute(
+    """Return the physical collection that syncs of this model write, or a new name if there is none yet."""
+    name = scalar(
+        connection,
         "SELECT name FROM vector_collections WHERE alias = %s AND model_fingerprint = %s AND state = ANY(%s)",
         [alias, model, list(WRITTEN)],
-    ).fetchone()
-    return row[0] if row else new_collection(connection, alias, model)
+    )
+    return name or new_collection(connection, alias, model)
 
 
 def new_collection(connection: Connection, alias: str, model: str) -> str:
-    """A name that no collection has which PostgreSQL knows of, those on their way out included."""
-    known = {
-        name
-        for (name,) in connection.execute(
-            "SELECT name FROM vector_collections WHERE alias = %s", [alias]
-        )
-    }
+    """Return a name that no recorded collection has, not even a retired one."""
+    recorded = scalars(connection, "SELECT name FROM vector_collections WHERE alias = %s", [alias])
     names = (physical_collection(alias, model, generation) for generation in count(1))
-    return next(name for name in names if name not in known)
+    return next(name for name in names if name not in recorded)
 
 
 def register_collection(connection: Connection, collection: Collection) -> None:
-    """Records a collection. If Milvus has it under another id than recorded, it was lost and made anew: what it had
-    acknowledged is void, and the documents' vectors are to be written again."""
-    row = connection.execute(
-        "SELECT milvus_id FROM vector_collections WHERE name = %s FOR UPDATE", [collection.name]
-    ).fetchone()
-    if row is not None and row[0] == collection.milvus_id:
+    """Record a collection.
+
+    If Milvus has it under another id than the recorded one, it was lost and created again: its acknowledgements are
+    deleted, and the documents' vectors are written again.
+    """
+    recorded_id = scalar(
+        connection,
+        "SELECT milvus_id FROM vector_collections WHERE name = %s FOR UPDATE",
+        [collection.name],
+    )
+    if recorded_id == collection.milvus_id:
         return
-    if row is not None:
+    if recorded_id is not None:
         connection.execute(
             """UPDATE documents SET indexing_status = 'pending' WHERE indexing_status = 'completed' AND id IN (
                  SELECT c.document_id FROM vector_rows r JOIN document_chunks c ON c.id = r.chunk_id
@@ -104,8 +103,10 @@ def register_collection(connection: Connection, collection: Collection) -> None:
 
 
 def mark_serving(connection: Connection, collection: Collection) -> None:
-    """The alias points at this collection now; the one that served before is only kept until it is dropped, and so is
-    every other that is written: it belongs to a model that is no longer used."""
+    """Record that the alias points at this collection.
+
+    The one that served before is retired, to be dropped. So is every other written one: its model is no longer used.
+    """
     connection.execute(
         "UPDATE vector_collections SET state = 'retired' WHERE alias = %s AND state = ANY(%s) AND name <> %s",
         [collection.alias, list(WRITTEN), collection.name],
@@ -116,7 +117,7 @@ def mark_serving(connection: Connection, collection: Collection) -> None:
 
 
 def void_collection(connection: Connection, name: str) -> None:
-    """Forgets what this collection acknowledged, all of it."""
+    """Delete all acknowledgements of this collection."""
     connection.execute("DELETE FROM vector_rows WHERE collection = %s", [name])
 
 
@@ -125,9 +126,13 @@ def forget_collection(connection: Connection, name: str) -> None:
 
 
 def uncovered_chunks(connection: Connection, collection: Collection) -> int:
-    """Live chunks that searches would lose if the alias moved to this collection: it lacks them, while another of the
-    kind holds them or their document was complete. Failed embeddings aside, of which there is nothing to hold."""
-    row = connection.execute(
+    """Count the live chunks that searches would lose if the alias moved to this collection.
+
+    It lacks them, while another collection of the kind has them or their document is complete. Chunks whose embedding
+    failed do not count: no collection has them.
+    """
+    return scalar(
+        connection,
         """SELECT count(*) FROM document_chunks c
            WHERE c.embedding_status <> 'failed'
              AND NOT EXISTS (SELECT FROM vector_rows r WHERE r.collection = %(name)s AND r.chunk_id = c.id)
@@ -135,16 +140,27 @@ def uncovered_chunks(connection: Connection, collection: Collection) -> int:
                SELECT FROM vector_rows r JOIN vector_collections v ON v.name = r.collection
                WHERE r.chunk_id = c.id AND v.alias = %(alias)s))""",
         {"name": collection.name, "alias": collection.alias},
-    ).fetchone()
-    assert row is not None
-    return row[0]
+    )
 
 
-def without_embedding(
+def count_acknowledged(
+    connection: Connection, collection: str, source_id: uuid.UUID | None = None
+) -> int:
+    """Count the chunks of a source, or of all sources, that a collection acknowledged."""
+    return scalar(
+        connection,
+        """SELECT count(*) FROM vector_rows r JOIN document_chunks c ON c.id = r.chunk_id
+           WHERE r.collection = %(name)s AND (c.source_uuid = %(source)s OR %(source)s IS NULL)""",
+        {"name": collection, "source": source_id},
+    )
+
+
+def count_without_embedding(
     connection: Connection, collection: Collection, source_id: uuid.UUID | None = None
 ) -> int:
-    """Chunks of a source (or of all) that this collection holds and whose vectors no Parquet file has."""
-    row = connection.execute(
+    """Count the acknowledged chunks of a source, or of all sources, whose vectors no Parquet file has."""
+    return scalar(
+        connection,
         """SELECT count(*) FROM vector_rows r JOIN document_chunks c ON c.id = r.chunk_id
            WHERE r.collection = %(name)s AND (c.source_uuid = %(source)s OR %(source)s IS NULL)
              AND NOT EXISTS (SELECT FROM embeddings e WHERE e.model_fingerprint = %(model)s
@@ -155,13 +171,11 @@ def without_embedding(
             "model": collection.model,
             "kind": collection.kind,
         },
-    ).fetchone()
-    assert row is not None
-    return row[0]
+    )
 
 
 def void_source(connection: Connection, source_id: uuid.UUID, names: Sequence[str]) -> None:
-    """Forgets that these collections hold the rows of a source: the vector stages write them anew, from Parquet."""
+    """Delete these collections' acknowledgements of a source: the vector stages write its rows again, from Parquet."""
     connection.execute(
         """DELETE FROM vector_rows r USING document_chunks c, documents d
            WHERE r.collection = ANY(%s) AND c.id = r.chunk_id AND d.id = c.document_id AND d.source_uuid = %s""",

@@ -1,7 +1,7 @@
-"""Which embedding files are small or mostly dead, and how their rows get new places: `embedding_files`, `embeddings`.
+"""The small and the mostly dead embedding files, and their rows' new places: `embedding_files` and `embeddings`.
 
-Nothing here reads or writes files. A row is moved only from where it was when it was copied; what another writer moved
-or dropped meanwhile is left as that writer left it.
+Nothing here reads or writes files. A row is moved only from the place that it was copied from; a row that another
+writer has moved or dropped since stays as that writer left it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
@@ -17,19 +18,26 @@ from numpy.typing import NDArray
 from resources.errors import StoreUnavailable
 from resources.files import WrittenFile
 from resources.postgres.connection import Connection, Writer
-from resources.postgres.vectors.embeddings import EmbeddingFile, add_file
+from resources.postgres.queries import fetch_all, fetch_one, scalar
+from resources.postgres.vectors.embeddings import (
+    EMBEDDING_FILE_COLUMNS,
+    EmbeddingFile,
+    FileRecord,
+    add_file,
+    embedding_file,
+)
 from resources.postgres.work_table import fill_work_table
 
-#: Held while files are written anew, and by `rag forget` while it looks for what they must not hold. No partition of a
-#: source can have this name.
+#: The partition that is locked while files are rewritten, and while `rag forget` searches them. No source can have this
+#: name.
 COMPACTION = "maintenance/compaction"
-#: Seconds in which chunks that are being written must be done; whoever writes chunks next waits as long.
+#: Seconds to wait for transactions that write chunks. The next writers of chunks wait behind this one as long.
 _PATIENCE = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """`rows`: of the files; `live`: those that are the embedding of a text that a chunk has, or lately had."""
+    """Totals of the files in use. `live`: rows that are the embedding of a text that a chunk has, or lately had."""
 
     files: int
     bytes: int
@@ -43,7 +51,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file to write anew. `dead`: recorded embeddings of texts that no chunk has, nor had within a month."""
+    """A file to rewrite. `dead`: its recorded embeddings of texts that no chunk has, nor had within a month."""
 
     file: EmbeddingFile
     model: str
@@ -55,8 +63,18 @@ class Candidate:
         return self.live * 2 < self.file.row_count
 
 
+class CompactionPlan(NamedTuple):
+    """Numbers of files, before and after; their bytes, all and live ones; dead embeddings."""
+
+    files: int
+    files_after: int
+    bytes: int
+    live_bytes: int
+    dead: int
+
+
 def count_live(connection: Connection) -> Totals:
-    """Counts the rows of every file in use, in `pg_temp.file_counts`: one pass over embeddings and chunks."""
+    """Count the rows of every file in use, in `pg_temp.file_counts`: one pass over embeddings and chunks."""
     connection.execute("DROP TABLE IF EXISTS pg_temp.file_counts")
     connection.execute(
         """CREATE TEMPORARY TABLE file_counts AS
@@ -69,20 +87,21 @@ def count_live(connection: Connection) -> Totals:
              GROUP BY e.file_id) AS n ON n.file_id = f.id
            WHERE f.retired_at IS NULL"""
     )
-    row = connection.execute(
-        """SELECT count(*), coalesce(sum(byte_count), 0)::bigint, coalesce(sum(row_count), 0)::bigint,
-             coalesce(sum(live), 0)::bigint FROM pg_temp.file_counts"""
-    ).fetchone()
-    assert row is not None
-    return Totals(*row)
+    return fetch_one(
+        connection,
+        Totals,
+        """SELECT count(*) AS files, coalesce(sum(byte_count), 0)::bigint AS bytes,
+             coalesce(sum(row_count), 0)::bigint AS rows, coalesce(sum(live), 0)::bigint AS live
+           FROM pg_temp.file_counts""",
+    )
 
 
 def plan_compaction(connection: Connection, *, target_bytes: int) -> int:
-    """Leaves the files to write anew in `pg_temp.todo`, after `count_live`. Returns the batches: a batch is one file.
+    """Fill the work table with the files to rewrite, after `count_live`. Returns the number of batches: new files.
 
-    Small is less than half of `target_bytes`: what two small files make is not larger than one. Small files are put
-    together in the order they were written; one that is mostly dead and still large is a batch of its own. What is
-    wholly dead is not written anew, and is no company for a single small file.
+    Small is less than half of `target_bytes`: two small files together are not larger than one file. Small files are
+    merged in the order in which they were written; a large one that is mostly dead is a batch alone. A file without a
+    live row is not rewritten, and a single small file is not merged with one.
     """
     return fill_work_table(
         connection,
@@ -108,38 +127,37 @@ def plan_compaction(connection: Connection, *, target_bytes: int) -> int:
     )
 
 
-def planned(connection: Connection) -> tuple[int, int, int, int, int]:
-    """(files, files that they become, their bytes, what of these is live, dead embeddings) of the plan."""
-    row = connection.execute(
-        """SELECT count(*), count(DISTINCT batch) FILTER (WHERE live > 0), coalesce(sum(byte_count), 0)::bigint,
-             coalesce(sum(live_bytes), 0)::bigint, coalesce(sum(dead), 0)::bigint FROM pg_temp.todo"""
-    ).fetchone()
-    assert row is not None
-    return row
+def planned(connection: Connection) -> CompactionPlan:
+    """Sum up the work table."""
+    return fetch_one(
+        connection,
+        CompactionPlan,
+        """SELECT count(*) AS files, count(DISTINCT batch) FILTER (WHERE live > 0) AS files_after,
+             coalesce(sum(byte_count), 0)::bigint AS bytes, coalesce(sum(live_bytes), 0)::bigint AS live_bytes,
+             coalesce(sum(dead), 0)::bigint AS dead
+           FROM pg_temp.todo""",
+    )
 
 
 def candidates(connection: Connection, batch: int) -> list[Candidate]:
-    """The files of a batch, oldest first."""
-    rows = connection.execute(
-        """SELECT f.id, f.path, f.byte_count, f.checksum, f.row_count, f.kinds, f.model_fingerprint, t.live, t.dead
+    """Return the files of a batch, oldest first."""
+
+    def candidate(*, model: str, live: int, dead: int, **file: Any) -> Candidate:
+        return Candidate(embedding_file(**file), model, live, dead)
+
+    return fetch_all(
+        connection,
+        candidate,
+        f"""SELECT {EMBEDDING_FILE_COLUMNS}, f.model_fingerprint AS model, t.live, t.dead
            FROM pg_temp.todo t JOIN embedding_files f USING (id) WHERE t.batch = %s ORDER BY t.made""",
         [batch],
-    ).fetchall()
-    return [
-        Candidate(
-            EmbeddingFile(file_id, WrittenFile(path, size, checksum), count, tuple(kinds)),
-            model,
-            live,
-            dead,
-        )
-        for file_id, path, size, checksum, count, kinds, model, live, dead in rows
-    ]
+    )
 
 
 def drop_dead(writer: Writer, files: Sequence[uuid.UUID]) -> int:
-    """Forgets the embeddings in `files` of texts that no chunk has, nor had within a month. Returns how many.
+    """Delete the records of embeddings in `files` whose text no chunk has, nor had within a month. Returns the number.
 
-    Chunks are not written meanwhile: one that appeared between this look and its COMMIT would have counted on an
+    The lock keeps chunks from being written: one that appeared between this query and its COMMIT would rely on an
     embedding that is gone.
     """
     with writer.transaction() as connection:
@@ -148,7 +166,7 @@ def drop_dead(writer: Writer, files: Sequence[uuid.UUID]) -> int:
             connection.execute("LOCK TABLE document_chunks IN SHARE MODE")
         except psycopg.errors.LockNotAvailable as error:
             raise StoreUnavailable(
-                f"Chunks have been written in one transaction for more than {_PATIENCE} s. Try again: rag compact"
+                f"A transaction has been writing chunks for more than {_PATIENCE} s. Try again: rag compact"
             ) from error
         return connection.execute(
             """DELETE FROM embeddings e WHERE e.file_id = ANY(%s)
@@ -158,24 +176,22 @@ def drop_dead(writer: Writer, files: Sequence[uuid.UUID]) -> int:
 
 
 def plan_moves(connection: Connection, files: Sequence[uuid.UUID]) -> int:
-    """Leaves the rows of `files` that are embeddings, and their places in one new file, in `pg_temp.moves`."""
+    """Fill `pg_temp.moves` with the embeddings in `files` and their places in one new file. Returns their number."""
     connection.execute("DROP TABLE IF EXISTS pg_temp.moves")
     psycopg.ClientCursor(connection).execute(
         """CREATE TEMPORARY TABLE moves AS
            SELECT e.text_hash, e.file_id, e.row_index,
-             (row_number() OVER (ORDER BY given.n, e.row_index) - 1)::int AS new_index
-           FROM unnest(%s::uuid[]) WITH ORDINALITY AS given(file_id, n) JOIN embeddings e USING (file_id)""",
+             (row_number() OVER (ORDER BY files.n, e.row_index) - 1)::int AS new_index
+           FROM unnest(%s::uuid[]) WITH ORDINALITY AS files(file_id, n) JOIN embeddings e USING (file_id)""",
         [list(files)],
     )
     connection.execute("CREATE INDEX ON pg_temp.moves (file_id, row_index)")
     connection.execute("ANALYZE pg_temp.moves")
-    row = connection.execute("SELECT count(*) FROM pg_temp.moves").fetchone()
-    assert row is not None
-    return row[0]
+    return scalar(connection, "SELECT count(*) FROM pg_temp.moves")
 
 
 def rows_to_move(connection: Connection, file: uuid.UUID) -> NDArray[np.int64]:
-    """The rows of a file that are to be copied, in order."""
+    """Return the rows of a file to copy, in order."""
     rows = connection.execute(
         "SELECT row_index FROM pg_temp.moves WHERE file_id = %s ORDER BY row_index", [file]
     )
@@ -185,9 +201,9 @@ def rows_to_move(connection: Connection, file: uuid.UUID) -> NDArray[np.int64]:
 def record_moves(
     connection: Connection, candidate: Candidate, written: WrittenFile, rows: int
 ) -> None:
-    """Records a file of so many copied rows, and that what `pg_temp.moves` says is there now."""
+    """Record a file with `rows` copied rows, and the moves of `pg_temp.moves` to it."""
     file_id = add_file(connection, candidate.model, candidate.file.kinds, written, rows)
-    # In the order of the key, as every writer of embeddings: two must not wait for each other in a circle.
+    # In the order of the key, like every writer of embeddings: two must not wait for each other in a circle.
     connection.execute(
         """SELECT count(*) FROM (
              SELECT FROM embeddings e JOIN pg_temp.moves m USING (text_hash) WHERE e.model_fingerprint = %s
@@ -203,7 +219,7 @@ def record_moves(
 
 
 def retire(connection: Connection, files: Sequence[uuid.UUID]) -> int:
-    """Marks those of `files` that hold no embedding any more. Returns how many."""
+    """Mark those of `files` that have no embedding any more. Returns their number."""
     return connection.execute(
         """UPDATE embedding_files f SET retired_at = now() WHERE f.id = ANY(%s) AND f.retired_at IS NULL
            AND NOT EXISTS (SELECT FROM embeddings e WHERE e.file_id = f.id)""",
@@ -211,13 +227,15 @@ def retire(connection: Connection, files: Sequence[uuid.UUID]) -> int:
     ).rowcount
 
 
-def retired(connection: Connection, *, seconds: float) -> list[tuple[uuid.UUID, str, int]]:
-    """(id, path, bytes) of the files that were replaced at least so long ago."""
-    return connection.execute(
-        """SELECT id, path, byte_count FROM embedding_files
+def retired(connection: Connection, *, seconds: float) -> list[FileRecord]:
+    """Return the files that were replaced at least `seconds` ago."""
+    return fetch_all(
+        connection,
+        FileRecord,
+        """SELECT id, path, byte_count, checksum FROM embedding_files
            WHERE retired_at <= now() - make_interval(secs => %s) ORDER BY path""",
         [seconds],
-    ).fetchall()
+    )
 
 
 def forget_retired(connection: Connection, files: Sequence[uuid.UUID]) -> None:

@@ -1,7 +1,7 @@
-"""Which texts are embedded, and where: tables `embedding_files` and `embeddings`.
+"""Tables `embedding_files` and `embeddings`: which texts are embedded, and where.
 
-An embedding belongs to a text under a model, (model_fingerprint, text_hash): every chunk of that text, in whatever
-document or source, uses it.
+An embedding belongs to a text under a model, (model_fingerprint, text_hash): every chunk with this text uses it, in any
+document and source.
 """
 
 from __future__ import annotations
@@ -9,41 +9,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 from rag_assets.pipeline.vectors import Kind
 from resources.files import WrittenFile
 from resources.postgres.bulk_copy import copy_rows
 from resources.postgres.connection import Connection, Writer
-from resources.postgres.scope import SyncScope, in_scope
+from resources.postgres.queries import fetch_all, fetch_one, named_row, scalar, scalars
+from resources.postgres.scope import SyncScope
 from resources.postgres.vectors.collections import Collection
+from resources.postgres.vectors.target import Target, is_dirty, is_embeddable, is_in_scope
 from resources.postgres.work_table import fill_work_table
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What the vectors of a source, or of a shard of it, must come from: one model, some kinds."""
-
-    part: SyncScope
-    model: str
-    kinds: tuple[Kind, ...]
-
-    @property
-    def indexed_as(self) -> str:
-        return f"{self.model}:{','.join(self.kinds)}"
-
-    def parameters(self) -> dict[str, object]:
-        return {
-            **self.part.parameters(),
-            "model": self.model,
-            "kinds": list(self.kinds),
-            "indexed_as": self.indexed_as,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class EmbeddingFile:
-    """A file as it was recorded when it had been written."""
+    """A file as it was recorded after it had been written."""
 
     id: uuid.UUID
     written: WrittenFile
@@ -51,33 +32,61 @@ class EmbeddingFile:
     kinds: tuple[Kind, ...]
 
 
-#: Documents of the part. Spliced into queries as `d`.
-OF_PART = in_scope("%(source)s", "d.source_uuid", "d.id")
+#: SQL: the columns of `embedding_file()` from embedding_files `f`.
+EMBEDDING_FILE_COLUMNS: LiteralString = (
+    "f.id, f.path, f.byte_count, f.checksum, f.row_count, f.kinds"
+)
 
 
-def _dirty(source: LiteralString) -> LiteralString:
-    return f"""{in_scope(source, "d.source_uuid", "d.id")}
-  AND (d.indexing_status <> 'completed' OR d.indexed_as IS DISTINCT FROM %(indexed_as)s)"""
+def embedding_file(
+    *,
+    id: uuid.UUID,
+    path: str,
+    byte_count: int,
+    checksum: str,
+    row_count: int,
+    kinds: Sequence[Kind],
+) -> EmbeddingFile:
+    return EmbeddingFile(id, WrittenFile(path, byte_count, checksum), row_count, tuple(kinds))
 
 
-#: Documents of the part whose vectors are not known to be right. Spliced into queries as `d`.
-DIRTY = _dirty("%(source)s")
+class FileRecord(NamedTuple):
+    id: uuid.UUID
+    path: str
+    byte_count: int
+    checksum: str
 
 
-def unfinished_documents(source: LiteralString) -> LiteralString:
-    """Documents `d` of a source for which something can be done: a dirty one that never had a text stays as it is."""
-    return f"""FROM documents d WHERE {_dirty(source)}
-             AND (d.char_count > 0 OR EXISTS (SELECT FROM document_chunks c WHERE c.document_id = d.id))"""
+class TextCounts(NamedTuple):
+    """Numbers of distinct texts, and of their characters and tokens."""
+
+    texts: int
+    characters: int
+    tokens: int
 
 
-#: Chunks of the part that the model did not refuse. Spliced into queries as `d` and `c`.
-EMBEDDABLE = f"{OF_PART} AND c.embedding_status <> 'failed'"
+class ChunkOfDocument(NamedTuple):
+    document_id: uuid.UUID
+    document_key: str
+    chunk_id: uuid.UUID
+
+
+class EmbeddedChunk(NamedTuple):
+    """A chunk, and the row of the file that is its embedding."""
+
+    chunk_id: str
+    path: str
+    row_index: int
 
 
 def plan_embedding(
-    writer: Writer, target: Target, *, batch_chars: int, among: LiteralString = DIRTY
+    writer: Writer, target: Target, *, batch_chars: int, all_documents: bool = False
 ) -> int:
-    """Leaves each distinct text that has no embedding in `pg_temp.todo`, shortest first. Returns the batches."""
+    """Fill the work table with each distinct text without an embedding, shortest first. Returns the number of batches.
+
+    Considers the dirty documents; with `all_documents` every chunk that the model did not reject.
+    """
+    chosen = is_embeddable("d", "c") if all_documents else is_dirty("d")
     return fill_work_table(
         writer.connection,
         f"""SELECT text_hash, id,
@@ -85,7 +94,7 @@ def plan_embedding(
             FROM (
               SELECT DISTINCT ON (c.text_hash) c.text_hash, c.id, c.char_count
               FROM documents d JOIN document_chunks c ON c.document_id = d.id
-              WHERE {among} AND NOT EXISTS (
+              WHERE {chosen} AND NOT EXISTS (
                 SELECT FROM embeddings e WHERE e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
                 AND e.kinds @> %(kinds)s)
               ORDER BY c.text_hash, c.id) AS texts""",
@@ -94,7 +103,7 @@ def plan_embedding(
 
 
 def batch_to_embed(connection: Connection, batch: int) -> list[tuple[str, str]]:
-    """(text hash, text), shortest first. A chunk deleted since the plan was made is left out."""
+    """Return (text hash, text), shortest first. A chunk that was deleted after the plan is left out."""
     return connection.execute(
         """SELECT t.text_hash, c.content FROM pg_temp.todo t JOIN document_chunks c USING (id)
            WHERE t.batch = %s ORDER BY c.char_count, t.text_hash""",
@@ -102,93 +111,98 @@ def batch_to_embed(connection: Connection, batch: int) -> list[tuple[str, str]]:
     ).fetchall()
 
 
-def files_of_pending(connection: Connection, target: Target) -> list[tuple[uuid.UUID, str, int]]:
-    """(id, path, bytes) of the files that the pending chunks of the source will be read from."""
-    return connection.execute(
-        f"""SELECT id, path, byte_count FROM embedding_files WHERE id IN (
+def files_of_pending(connection: Connection, target: Target) -> list[FileRecord]:
+    """Return the files that the dirty documents' chunks will be read from."""
+    return fetch_all(
+        connection,
+        FileRecord,
+        f"""SELECT id, path, byte_count, checksum FROM embedding_files WHERE id IN (
               SELECT e.file_id FROM documents d JOIN document_chunks c ON c.document_id = d.id
               JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
-              WHERE {DIRTY})""",  # pyright: ignore[reportArgumentType]
+              WHERE {is_dirty("d")})""",
         target.parameters(),
-    ).fetchall()
+    )
 
 
 def files_in_use(
     connection: Connection, model: str, source_id: uuid.UUID | None
-) -> list[tuple[uuid.UUID, str, int, str]]:
-    """(id, path, bytes, checksum) of the files that hold the texts of a source's chunks, or of all sources'."""
-    return connection.execute(
+) -> list[FileRecord]:
+    """Return the files with the embeddings of a source's chunks, or of all sources'."""
+    return fetch_all(
+        connection,
+        FileRecord,
         """SELECT id, path, byte_count, checksum FROM embedding_files WHERE id IN (
              SELECT e.file_id FROM embeddings e JOIN document_chunks c ON c.text_hash = e.text_hash
              WHERE e.model_fingerprint = %(model)s AND (c.source_uuid = %(source)s OR %(source)s IS NULL))
            ORDER BY path""",
         {"model": model, "source": source_id},
-    ).fetchall()
+    )
 
 
-def lost_texts(
-    connection: Connection, target: Target, damaged: Sequence[uuid.UUID]
-) -> tuple[int, int, int]:
-    """(texts, characters, tokens) of a source whose embeddings no file has, those of `damaged` files aside."""
-    row = connection.execute(
-        f"""SELECT count(*), coalesce(sum(char_count), 0)::bigint, coalesce(sum(token_count), 0)::bigint FROM (
+def lost_texts(connection: Connection, target: Target, damaged: Sequence[uuid.UUID]) -> TextCounts:
+    """Count the texts of a source whose embeddings no file has, apart from the `damaged` files."""
+    return fetch_one(
+        connection,
+        TextCounts,
+        f"""SELECT count(*) AS texts, coalesce(sum(char_count), 0)::bigint AS characters,
+              coalesce(sum(token_count), 0)::bigint AS tokens
+            FROM (
               SELECT DISTINCT ON (c.text_hash) c.char_count, c.token_count
               FROM documents d JOIN document_chunks c ON c.document_id = d.id
-              WHERE {EMBEDDABLE} AND NOT EXISTS (
+              WHERE {is_embeddable("d", "c")} AND NOT EXISTS (
                 SELECT FROM embeddings e WHERE e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
                 AND e.kinds @> %(kinds)s AND NOT e.file_id = ANY(%(damaged)s))) AS texts""",
         {**target.parameters(), "damaged": list(damaged)},
-    ).fetchone()
-    assert row is not None
-    return row
+    )
 
 
-def bytes_a_text(connection: Connection, model: str) -> float | None:
-    """What a text's embedding takes in Parquet, by the files that there are."""
-    row = connection.execute(
+def bytes_per_text(connection: Connection, model: str) -> float | None:
+    """Return the mean size of a text's embedding in Parquet, or None without a file."""
+    return scalar(
+        connection,
         "SELECT sum(byte_count)::float8 / sum(row_count) FROM embedding_files WHERE model_fingerprint = %s",
         [model],
-    ).fetchone()
-    return row[0] if row else None
+    )
 
 
 def files_of_source(connection: Connection, target: Target) -> list[EmbeddingFile]:
-    """The files that hold the embeddings of the source's chunks."""
-    rows = connection.execute(
-        """SELECT f.id, f.path, f.byte_count, f.checksum, f.row_count, f.kinds FROM embedding_files f
+    """Return the files with the embeddings of the source's chunks."""
+    return fetch_all(
+        connection,
+        embedding_file,
+        f"""SELECT {EMBEDDING_FILE_COLUMNS} FROM embedding_files f
            WHERE f.id IN (SELECT e.file_id FROM documents d JOIN document_chunks c ON c.document_id = d.id
                           JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
                           WHERE d.source_uuid = %(source)s) ORDER BY f.path""",
         target.parameters(),
     )
-    return [
-        EmbeddingFile(file_id, WrittenFile(path, size, checksum), rows, tuple(kinds))
-        for file_id, path, size, checksum, rows, kinds in rows
-    ]
 
 
-def without_embedding(
-    connection: Connection, target: Target
-) -> list[tuple[uuid.UUID, str, uuid.UUID]]:
-    """(document, its key, chunk) of chunks that are said to be completed and whose text has no embedding."""
-    return connection.execute(
-        """SELECT d.id, d.source_key, c.id FROM documents d JOIN document_chunks c ON c.document_id = d.id
+def chunks_without_embedding(connection: Connection, target: Target) -> list[ChunkOfDocument]:
+    """Return the chunks that are marked as completed and whose text has no embedding."""
+    return fetch_all(
+        connection,
+        ChunkOfDocument,
+        """SELECT d.id AS document_id, d.source_key AS document_key, c.id AS chunk_id
+           FROM documents d JOIN document_chunks c ON c.document_id = d.id
            LEFT JOIN embeddings e ON e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
              AND e.kinds @> %(kinds)s
            WHERE d.source_uuid = %(source)s AND c.embedding_status = 'completed' AND e.text_hash IS NULL
            ORDER BY d.source_key, c.position""",
         target.parameters(),
-    ).fetchall()
+    )
 
 
 def embedded_chunks(
     connection: Connection, collection: Collection, source_id: uuid.UUID, rows: int
-) -> Iterator[list[tuple[str, str, int]]]:
-    """(chunk, file, row in it) of what a collection acknowledged of a source, in the order of the files, so many rows
-    at a time."""
-    with connection.transaction(), connection.cursor(name="embedded_chunks") as cursor:
+) -> Iterator[list[EmbeddedChunk]]:
+    """Yield the chunks of a source that a collection acknowledged, in the order of the files, `rows` at a time."""
+    with (
+        connection.transaction(),
+        connection.cursor("embedded_chunks", row_factory=named_row(EmbeddedChunk)) as cursor,
+    ):
         cursor.execute(
-            """SELECT c.id::text, f.path, e.row_index FROM document_chunks c
+            """SELECT c.id::text AS chunk_id, f.path, e.row_index FROM document_chunks c
                JOIN vector_rows r ON r.collection = %s AND r.chunk_id = c.id AND r.row_count > 0
                JOIN embeddings e ON e.model_fingerprint = %s AND e.text_hash = c.text_hash AND %s = ANY(e.kinds)
                JOIN embedding_files f ON f.id = e.file_id
@@ -200,7 +214,7 @@ def embedded_chunks(
 
 
 def forget_file(connection: Connection, file_id: uuid.UUID) -> None:
-    """A recorded file that is gone or damaged: its texts are to be embedded again, whosever they are."""
+    """Delete the record of a file that is gone or damaged: its texts, of any source, are embedded again."""
     connection.execute(
         """UPDATE documents SET indexing_status = 'pending' WHERE indexing_status = 'completed' AND id IN (
              SELECT c.document_id FROM embeddings e JOIN document_chunks c USING (text_hash) WHERE e.file_id = %s)""",
@@ -210,19 +224,19 @@ def forget_file(connection: Connection, file_id: uuid.UUID) -> None:
 
 
 def unrecorded(connection: Connection, paths: Sequence[str]) -> list[str]:
-    """Those of `paths` that no embedding file is recorded under."""
-    rows = connection.execute(
-        """SELECT path FROM unnest(%s::text[]) AS given(path)
-           WHERE NOT EXISTS (SELECT FROM embedding_files f WHERE f.path = given.path)""",
+    """Return those of `paths` that no embedding file is recorded under."""
+    return scalars(
+        connection,
+        """SELECT path FROM unnest(%s::text[]) AS listed(path)
+           WHERE NOT EXISTS (SELECT FROM embedding_files f WHERE f.path = listed.path)""",
         [list(paths)],
     )
-    return [path for (path,) in rows]
 
 
 def add_file(
     connection: Connection, model: str, kinds: Sequence[Kind], file: WrittenFile, rows: int
 ) -> uuid.UUID:
-    """Records a file that is in place, and nothing of what is in it."""
+    """Record a file that is in place, without its rows."""
     file_id = uuid.uuid4()
     connection.execute(
         """INSERT INTO embedding_files (id, path, model_fingerprint, kinds, row_count, byte_count, checksum, run)
@@ -239,7 +253,7 @@ def record_file(
     file: WrittenFile,
     text_hashes: Sequence[str],
 ) -> None:
-    """Records a file that is in place. Rows in the order of the file."""
+    """Record a file that is in place, and its rows. `text_hashes`: in the order of the file."""
     file_id = add_file(connection, model, kinds, file, len(text_hashes))
     copy_rows(
         connection,
@@ -247,7 +261,7 @@ def record_file(
         {"text_hash": "text", "row_index": "int4"},
         zip(text_hashes, range(len(text_hashes))),
     )
-    # In the order of the key: two sources with common texts must not wait for each other in a circle.
+    # In the order of the key: two writers with common texts must not wait for each other in a circle.
     connection.execute(
         """INSERT INTO embeddings (model_fingerprint, text_hash, file_id, row_index, kinds)
            SELECT %s, text_hash, %s, row_index, %s FROM embedded ORDER BY text_hash
@@ -260,7 +274,7 @@ def record_file(
 def record_failures(
     connection: Connection, source_id: uuid.UUID, reasons: Mapping[str, str]
 ) -> None:
-    """Marks the chunks of texts that could not be embedded (text hash -> reason), and their documents."""
+    """Mark the chunks of texts that could not be embedded (text hash -> reason), and their documents, as failed."""
     copy_rows(connection, "unembedded", {"text_hash": "text", "reason": "text"}, reasons.items())
     connection.execute(
         """WITH failed AS (
@@ -272,12 +286,21 @@ def record_failures(
     )
 
 
-def count_texts(connection: Connection, part: SyncScope) -> int:
-    """Distinct texts of a part's chunks."""
-    row = connection.execute(
+def count_texts(connection: Connection, scope: SyncScope) -> int:
+    """Count the distinct texts of a scope's chunks."""
+    return scalar(
+        connection,
         f"""SELECT count(DISTINCT c.text_hash) FROM document_chunks c JOIN documents d ON d.id = c.document_id
-           WHERE {OF_PART}""",
-        part.parameters(),
-    ).fetchone()
-    assert row is not None
-    return row[0]
+           WHERE {is_in_scope("d")}""",
+        scope.parameters(),
+    )
+
+
+def count_failed_chunks(connection: Connection, scope: SyncScope) -> int:
+    """Count the chunks of a scope that have no embedding because it failed."""
+    return scalar(
+        connection,
+        f"""SELECT count(*) FROM documents d JOIN document_chunks c ON c.document_id = d.id
+           WHERE {is_in_scope("d")} AND d.indexing_status = 'failed' AND c.embedding_status = 'failed'""",
+        scope.parameters(),
+    )

@@ -1,6 +1,6 @@
-"""Loaded by a Milvus Lite process whose PYTHONPATH names this folder: it does not compact.
+"""Loaded by a Milvus Lite process whose PYTHONPATH contains this folder: the process does not compact.
 
-A compaction keeps one row of an id that was there twice, sooner or later; what is measured must wait for the check.
+A compaction removes duplicates of an id sooner or later, and the measured duplicates must still exist at the check.
 """
 
 from milvus_lite.engine import compaction

@@ -1,4 +1,4 @@
-"""Loaded by a Milvus Lite process whose PYTHONPATH names this folder: it dies at a step of its own work.
+"""Loaded by a Milvus Lite process whose PYTHONPATH contains this folder: the process kills itself at a given step.
 
 RAG_SERVER_FAULT="flush:before save" kills it there in a flush, "maintenance:…" in a compaction or index build. Steps
 are the moments before and after a file is written, committed or removed, or an index is built.
@@ -14,11 +14,11 @@ from typing import Any
 from milvus_lite.engine import collection, compaction, flush
 from milvus_lite.storage import manifest, wal
 
-_at_work = threading.local()
+_current = threading.local()
 
 
-def _step(what: str) -> None:
-    if f"{getattr(_at_work, 'name', '')}:{what}" == os.environ["RAG_SERVER_FAULT"]:
+def _step(name: str) -> None:
+    if f"{getattr(_current, 'name', '')}:{name}" == os.environ["RAG_SERVER_FAULT"]:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -38,11 +38,11 @@ def _work(owner: Any, name: str, work: str) -> None:
     method = getattr(owner, name)
 
     def working(*arguments: Any, **options: Any) -> Any:
-        _at_work.name = work
+        _current.name = work
         try:
             return method(*arguments, **options)
         finally:
-            _at_work.name = ""
+            _current.name = ""
 
     setattr(owner, name, working)
 

@@ -1,0 +1,176 @@
+"""The vectors of queries: embedded or from a cache, and sparse ones weighted by the rarity of their terms in scope."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+from rag_assets.pipeline.access import AccessScope
+from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
+from rag_assets.pipeline.vectors import KINDS, Embedder, Embeddings, Kind
+from resources.postgres.search.connections import SearchConnections
+from resources.postgres.vectors.term_statistics import total_statistics
+
+#: Queries whose vectors stay in memory. Dense and sparse ones of a query take about 5 KB.
+CACHED_QUERIES = 1000
+#: Seconds in which the terms' frequencies are not read again, and the scopes whose frequencies stay in memory.
+STATISTICS_SECONDS, STATISTICS_SCOPES = 60.0, 32
+#: Weights of a fusion if the embedder states none.
+EQUAL_WEIGHTS: Mapping[Kind, float] = {"dense": 0.5, "sparse": 0.5}
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryKey:
+    """The key of one vector: kinds are cached one by one, so that searches in different modes share them."""
+
+    model: str
+    kind: Kind
+    text: str
+
+
+class QueryVectorCache(Protocol):
+    """A cache of query vectors, safe in threads. One that raises is treated as a miss."""
+
+    def get(self, key: QueryKey, /) -> Embeddings | None:
+        """Return the vectors of one text in the key's kind, before any weighting."""
+        ...
+
+    def put(self, key: QueryKey, vectors: Embeddings, /) -> None: ...
+
+
+@runtime_checkable
+class WeighsFusion(Protocol):
+    """An embedder that states the weights of a hybrid's dense and sparse scores for a query."""
+
+    def fusion_weights(self, query: str) -> Mapping[Kind, float]: ...
+
+
+class LruCache(Generic[K, V]):
+    """At most `size` values; the one that was used least recently goes first. Safe in threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: K) -> V | None:
+        with self._lock:
+            if key not in self._values:
+                return None
+            self._values.move_to_end(key)
+            return self._values[key]
+
+    def put(self, key: K, value: V) -> None:
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+
+
+class MemoryQueryVectorCache(LruCache[QueryKey, Embeddings]):
+    """The cache of one process."""
+
+    def __init__(self, queries: int = CACHED_QUERIES) -> None:
+        super().__init__(queries * len(KINDS))
+
+
+@dataclass(frozen=True)
+class QueryVectors:
+    """Embeds queries with one model. `model`: its fingerprint."""
+
+    embedder: Embedder
+    model: str
+    connections: SearchConnections
+    cache: QueryVectorCache = field(default_factory=MemoryQueryVectorCache)
+    statistics: LruCache[frozenset[str] | None, tuple[float, TermStatistics]] = field(
+        default_factory=lambda: LruCache[frozenset[str] | None, tuple[float, TermStatistics]](
+            STATISTICS_SCOPES
+        )
+    )
+
+    def embed(self, text: str, kinds: Collection[Kind], scope: AccessScope) -> Embeddings:
+        """Return the query's vectors of at least these kinds, sparse ones weighted."""
+        vectors = self._vectors(text, kinds)
+        if vectors.sparse is None or not isinstance(self.embedder, WeighsQueries):
+            return vectors
+        statistics = self._term_statistics(scope)
+        return replace(vectors, sparse=self.embedder.weigh_queries(vectors.sparse, statistics))
+
+    def fusion_weights(self, text: str) -> Mapping[Kind, float]:
+        if isinstance(self.embedder, WeighsFusion):
+            return self.embedder.fusion_weights(text)
+        return EQUAL_WEIGHTS
+
+    def _vectors(self, text: str, kinds: Collection[Kind]) -> Embeddings:
+        keys: dict[Kind, QueryKey] = {kind: QueryKey(self.model, kind, text) for kind in kinds}
+        vectors: dict[Kind, Embeddings] = {
+            kind: cached for kind, key in keys.items() if (cached := self._cached(key)) is not None
+        }
+        missing: list[Kind] = [kind for kind in keys if kind not in vectors]
+        if missing:
+            embedded = self.embedder.embed_queries([text], missing)
+            for kind in missing:
+                vectors[kind] = _only(embedded, kind)
+                self._put(keys[kind], vectors[kind])
+        return Embeddings(
+            dense=vectors["dense"].dense if "dense" in vectors else None,
+            sparse=vectors["sparse"].sparse if "sparse" in vectors else None,
+            multi=vectors["multi"].multi if "multi" in vectors else None,
+            failures={at: why for each in vectors.values() for at, why in each.failures.items()},
+        )
+
+    def _cached(self, key: QueryKey) -> Embeddings | None:
+        try:
+            vectors = self.cache.get(key)
+        except Exception as error:
+            _log.warning(
+                "The cache of query vectors did not answer; the query is embedded: %s", error
+            )
+            return None
+        # Another version of a shared cache may have stored something else.
+        return vectors if vectors is not None and _has(vectors, key.kind) else None
+
+    def _put(self, key: QueryKey, vectors: Embeddings) -> None:
+        try:
+            self.cache.put(key, vectors)
+        except Exception as error:
+            _log.warning("The cache of query vectors did not store a query: %s", error)
+
+    def _term_statistics(self, scope: AccessScope) -> TermStatistics:
+        """Only of the sources in scope: else a score would tell how frequent a term is in the others."""
+        recent = self.statistics.get(scope.sources)
+        if recent is not None and time.monotonic() - recent[0] <= STATISTICS_SECONDS:
+            return recent[1]
+        with self.connections.connection() as connection:
+            statistics = total_statistics(connection, self.model, scope)
+        self.statistics.put(scope.sources, (time.monotonic(), statistics))
+        return statistics
+
+
+_log = logging.getLogger(__name__)
+
+
+def _only(vectors: Embeddings, kind: Kind) -> Embeddings:
+    return Embeddings(
+        dense=vectors.dense if kind == "dense" else None,
+        sparse=vectors.sparse if kind == "sparse" else None,
+        multi=vectors.multi if kind == "multi" else None,
+        failures=vectors.failures,
+    )
+
+
+def _has(vectors: Embeddings, kind: Kind) -> bool:
+    values = {"dense": vectors.dense, "sparse": vectors.sparse, "multi": vectors.multi}
+    return values[kind] is not None

@@ -1,0 +1,146 @@
+"""The embedder and the kinds of vectors that it makes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic_settings import NoDecode
+
+from rag_assets.pipeline.vectors import KINDS, Kind
+
+
+class EmbedderSettings(BaseModel):
+    """The embedder. `bge_m3_*` and `openai_*` apply to the embedder of that name alone."""
+
+    embedder: str = Field(
+        default="lexical", description="lexical, bge-m3, openai or your own: module:Class."
+    )
+    vectors: Annotated[tuple[Kind, ...], NoDecode] = Field(
+        default=("dense", "sparse"),
+        description="Kinds of vectors to keep (dense, sparse, multi), separated by commas.",
+        validate_default=True,
+    )
+    bge_m3_model: str = Field(default="BAAI/bge-m3", description="Model name or local folder.")
+    bge_m3_revision: str = Field(
+        default="", description="Model revision; empty: the default branch."
+    )
+    bge_m3_max_length: int = Field(
+        default=8192, ge=16, le=8192, description="Maximum tokens per text."
+    )
+    bge_m3_batch_tokens: int | None = Field(
+        default=None,
+        ge=16,
+        description="Padded tokens in a batch (bounds the memory); empty: depends on the device.",
+    )
+    bge_m3_device: str = Field(
+        default="",
+        description="cpu, cuda:1, or several: cuda:0,cuda:1; empty: all GPUs, or the CPU if there is none.",
+    )
+    bge_m3_precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        default="auto", description="Numbers that the model computes with; auto: by device."
+    )
+    openai_base_url: str = Field(
+        default="",
+        description="Server's URL up to the part before /embeddings, such as https://api.openai.com/v1.",
+        validate_default=True,
+    )
+    openai_api_key: str = Field(default="", description="API key of that server, if it needs one.")
+    openai_model: str = Field(
+        default="", description="The model's name at that server.", validate_default=True
+    )
+    openai_dimensions: int | None = Field(
+        default=None,
+        ge=1,
+        le=32768,
+        description="Dimensions of its vectors; empty: ask the server.",
+    )
+    openai_document_prefix: str = Field(
+        default="", description="Prefix of documents, such as 'passage: ' for E5."
+    )
+    openai_query_prefix: str = Field(
+        default="", description="Prefix of queries, such as 'query: ' for E5."
+    )
+    openai_batch_texts: int = Field(
+        default=32, ge=1, le=2048, description="Maximum texts per request (32: TEI's default)."
+    )
+    openai_batch_chars: int = Field(
+        default=100_000,
+        ge=1,
+        description="Maximum characters per request; a single longer text is sent alone.",
+    )
+    openai_requests: int = Field(
+        default=4, ge=1, le=256, description="Maximum concurrent requests."
+    )
+    openai_timeout: float = Field(
+        default=60.0, gt=0, description="Seconds that a request for documents may take."
+    )
+    openai_query_timeout: float = Field(
+        default=10.0, gt=0, description="Seconds that a request for a search may take."
+    )
+
+    @field_validator("vectors", mode="before")
+    @classmethod
+    def _split_kinds(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        kinds = [part.strip() for part in value.split(",") if part.strip()]
+        unknown = [kind for kind in kinds if kind not in KINDS]
+        if unknown or not kinds:
+            raise ValueError(
+                f"expected some of {', '.join(KINDS)} separated by commas, found {value!r}"
+            )
+        return tuple(kind for kind in KINDS if kind in kinds)
+
+    @field_validator("vectors", mode="after")
+    @classmethod
+    def _check_kinds_of_embedder(cls, value: tuple[Kind, ...], info: ValidationInfo) -> object:
+        if info.data.get("embedder") == "openai" and value != ("dense",):
+            raise ValueError("RAG_EMBEDDER=openai makes dense vectors only: set RAG_VECTORS=dense")
+        return value
+
+    @field_validator("openai_base_url", "openai_model", mode="after")
+    @classmethod
+    def _require_for_openai(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("embedder") != "openai":
+            return value
+        if info.field_name == "openai_model":
+            if not value:
+                raise ValueError("expected the model's name, such as BAAI/bge-m3")
+        elif not _is_web_address(value):
+            # There is no default: texts go only to a company that the user named.
+            raise ValueError(
+                "expected the server's address without a user in it, such as http://127.0.0.1:8080/v1 "
+                "or https://api.openai.com/v1"
+            )
+        return value
+
+    @property
+    def embedder_options(self) -> dict[str, Any]:
+        """Keyword arguments of the configured embedder, without its key: Dagster stores and shows them."""
+        if self.embedder not in ("bge-m3", "openai"):
+            return {}
+        prefix = self.embedder.replace("-", "_") + "_"
+        options = {
+            name.removeprefix(prefix): getattr(self, name)
+            for name in type(self).model_fields
+            if name.startswith(prefix) and name != "openai_api_key"
+        }
+        # Dagster's configuration accepts no nulls; the embedder has its own default for an omitted option.
+        return {name: value for name, value in options.items() if value not in (None, "")}
+
+
+def _is_web_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and "@" not in parts.netloc
+            and value.isprintable()
+            and " " not in value
+        )
+    except ValueError:
+        return False

@@ -1,0 +1,37 @@
+"""The names of sources within an access scope. A source out of scope is unknown: no message tells that it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import LiteralString
+
+from rag_assets.pipeline.access import AccessScope
+from resources.errors import ConfigError
+from resources.postgres.connection import Connection
+from resources.postgres.queries import scalars
+
+
+def is_visible(name: LiteralString) -> LiteralString:
+    """SQL: the source of this name is in scope. `%(visible)s` is `AccessScope.visible`.
+
+    A name is NULL for a removed source, which only a scope of all sources contains.
+    """
+    return f"(%(visible)s::text[] IS NULL OR {name} = ANY(%(visible)s))"
+
+
+def visible_sources(connection: Connection, scope: AccessScope) -> list[str]:
+    """Return the names of the sources in scope, sorted."""
+    return scalars(
+        connection,
+        f"SELECT name FROM sources WHERE {is_visible('name')} ORDER BY name",
+        {"visible": scope.visible},
+    )
+
+
+def require_sources(connection: Connection, names: Iterable[str], scope: AccessScope) -> None:
+    """Raise ConfigError that lists the names of no source in scope, and the names that are in scope."""
+    visible = visible_sources(connection, scope)
+    if unknown := [name for name in names if name not in visible]:
+        raise ConfigError(
+            f"No source is named {', '.join(map(repr, unknown))}; there are: {', '.join(visible) or 'none'}."
+        )

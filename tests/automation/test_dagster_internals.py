@@ -1,0 +1,112 @@
+"""The private parts of Dagster that `dagster_internals.py` uses. An upgrade that changes one fails here first."""
+
+import inspect
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.freshness import CronFreshnessPolicy
+from dagster._core.instance.utils import _get_event_batch_size
+from dagster._core.storage import tags
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.event_log import PostgresEventLogStorage
+from dagster_postgres.run_storage import PostgresRunStorage
+from dagster_postgres.schedule_storage import PostgresScheduleStorage
+
+from rag_assets import partitions
+from rag_assets.dagster_internals import (
+    BACKFILL_ID_TAG,
+    DagsterExecutionInterruptedError,
+    add_partition_metadata,
+    default_freshness_policy,
+)
+from rag_assets.dagster_storage import StackPostgresStorage
+
+KEYS = dg.StaticPartitionsDefinition(["a", "b"])
+
+
+def _parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def _materialized_metadata(asset: dg.AssetsDefinition) -> dict[str | None, dict[str, Any]]:
+    """Return partition -> metadata of a run over both partitions."""
+    result = dg.materialize(
+        [asset],
+        tags={partitions.RANGE_TAG: "a", partitions.RANGE_END_TAG: "b"},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+    materializations = [
+        event.step_materialization_data.materialization
+        for event in result.all_events
+        if event.is_step_materialization
+    ]
+    return {
+        materialization.partition: {
+            name: value.value
+            for name, value in materialization.metadata.items()
+            if not name.startswith("dagster/")
+        }
+        for materialization in materializations
+    }
+
+
+def test_metadata_of_partitions_is_as_if_dagster_had_added_it() -> None:
+    metadata = {key: {"rows": number} for number, key in enumerate(("a", "b"))}
+
+    @dg.asset(partitions_def=KEYS, backfill_policy=dg.BackfillPolicy.single_run())
+    def ours(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        add_partition_metadata(context, metadata)
+        return dg.MaterializeResult()
+
+    @dg.asset(partitions_def=KEYS, backfill_policy=dg.BackfillPolicy.single_run())
+    def theirs(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        for key, values in metadata.items():
+            context.add_asset_metadata(values, partition_key=key)
+        return dg.MaterializeResult()
+
+    assert _materialized_metadata(ours) == _materialized_metadata(theirs) == metadata
+
+
+def test_a_freshness_policy_allows_one_interval_of_the_schedule() -> None:
+    policy = default_freshness_policy("0 2 * * *", "Asia/Tokyo")
+    assert isinstance(policy, CronFreshnessPolicy)
+    assert (policy.deadline_cron, policy.timezone) == ("0 2 * * *", "Asia/Tokyo")
+    assert policy.lower_bound_delta == timedelta(days=1)
+    hourly = default_freshness_policy("0 * * * *", "UTC")
+    assert isinstance(hourly, CronFreshnessPolicy)
+    assert hourly.lower_bound_delta == timedelta(hours=1)
+
+
+def test_an_interrupted_step_raises_what_no_error_handler_catches() -> None:
+    assert issubclass(DagsterExecutionInterruptedError, BaseException)
+    assert not issubclass(DagsterExecutionInterruptedError, Exception)
+
+
+def test_the_names_of_dagsters_tags() -> None:
+    assert BACKFILL_ID_TAG == "dagster/backfill"
+    assert partitions.PARTITION_TAG == tags.PARTITION_NAME_TAG
+    assert partitions.RANGE_TAG == tags.ASSET_PARTITION_RANGE_START_TAG
+    assert partitions.RANGE_END_TAG == tags.ASSET_PARTITION_RANGE_END_TAG
+    assert tags.MAX_RUNTIME_SECONDS_TAG == "dagster/max_runtime"
+    assert tags.MAX_RETRIES_TAG == "dagster/max_retries"
+
+
+def test_the_storage_overrides_methods_that_exist() -> None:
+    """That it works is tested on a real server, in tests/stores/test_dagster_storage.py."""
+    events = PostgresEventLogStorage
+    assert _parameters(events.store_event_batch) == ["self", "events"]
+    assert _parameters(events.prepare_insert_event_batch) == ["self", "events"]
+    assert _parameters(events._store_asset_event) == ["self", "conn", "event", "event_id"]
+    assert _parameters(events._connect) == ["self"]
+    assert _parameters(events.index_transaction) == ["self"]
+    assert _parameters(events.__init__)[:3] == ["self", "postgres_url", "should_autocreate_tables"]
+    assert "_event_log_storage" in inspect.getsource(DagsterPostgresStorage)
+    for storage in (events, PostgresRunStorage, PostgresScheduleStorage):
+        assert "self._engine = create_pg_engine(" in inspect.getsource(storage.__init__)
+    assert StackPostgresStorage.config_type() == {}
+
+
+def test_the_size_of_event_batches_is_read_from_the_environment(monkeypatch: Any) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "250")
+    assert _get_event_batch_size() == 250

@@ -1,0 +1,652 @@
+"""A scope of two of three sources gives the answers of a deployment without the third, in every field.
+
+The third source, `vault`, is indexed first and has documents with the texts and keys of the others. Each answer is
+compared with the answer after `vault` is removed, and with the owner's, who must see the difference: so every test can
+fail. New fields of `Hit`, `Answer`, `Stage` and of explanations are tested as soon as they exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag_assets.deployment import Deployment
+from rag_assets.operations.lineage import LineageContext, explain, explain_at
+from rag_assets.pipeline.access import AccessScope
+from rag_assets.pipeline.filters import Filters
+from rag_assets.pipeline.hits import Hit
+from rag_assets.search.candidates import Stage
+from rag_assets.search.request import MODES, SearchRequest
+from rag_assets.search.searcher import Answer
+from resources.errors import ConfigError
+from resources.milvus.rows import row_ids
+from resources.milvus.store import MilvusStore
+from resources.postgres.documents.erasures import request_erasure
+from resources.postgres.documents.lineage import (
+    find_document,
+    read_chunks,
+    read_document,
+    read_entry,
+    read_erasure_time,
+    read_vectors,
+    read_version_at,
+    read_versions,
+)
+from resources.postgres.documents.near_duplicates import near_duplicates, similar_documents
+from resources.postgres.registry.sources import get_source, remove_source
+from resources.postgres.registry.visible_sources import require_sources, visible_sources
+from resources.postgres.search.hydration import hydrate, surroundings, with_holders
+from tests.support.near_texts import edited, text
+from tests.support.world import World, empty_world
+
+OWNER = AccessScope.owner()
+SCOPE = AccessScope("a reader", frozenset({"north", "south"}))
+NOTHING = AccessScope("a stranger", frozenset())
+
+LICENCE = "This page is published under the licence of the observatory and may be copied freely by anyone."
+NEAR, TWIN = text("en", "near"), text("en", "twin")
+QUERY = "The observatory opens at nine; its licence and the treasure in the dome"
+
+REQUESTS: Mapping[str, SearchRequest] = {
+    **{mode: SearchRequest(QUERY, k=50, mode=mode) for mode in MODES},
+    "rerank": SearchRequest(QUERY, k=50, rerank=True),
+    "first page": SearchRequest(QUERY, k=3),
+    "second page": SearchRequest(QUERY, k=3, offset=3),
+    "by document": SearchRequest(QUERY, k=50, by_document=True),
+    "neighbours": SearchRequest(QUERY, k=50, neighbours=2),
+    "source in scope": SearchRequest(QUERY, k=50, filters=Filters(source=("north",))),
+    "sources in and out of scope": SearchRequest(
+        QUERY, k=50, filters=Filters(source=("north", "vault"))
+    ),
+    "language": SearchRequest(QUERY, k=50, filters=Filters(language=("en",))),
+}
+DOCUMENTS = ("north/hours.md", "north/near.md", "south/licence.md", "south/near.md")
+
+
+def pages(source: str) -> dict[str, str]:
+    """Texts of a source: one equal in all of them, one nearly equal, and one key with another text."""
+    sections = "\n\n".join(
+        f"## Room {n} of the {source}\n\nThe {source} opens its room {n} at nine. " + f"{source}{n} " * 90
+        for n in range(3)
+    )  # fmt: skip
+    return {
+        "licence.md": f"# Licence\n\n{LICENCE}",
+        "hours.md": f"# Hours of the {source}\n\n{sections}",
+        "near.md": edited(NEAR, 0.03, random.Random(source)),
+    }
+
+
+@dataclass
+class Views:
+    """What one scope sees at one time."""
+
+    answers: Mapping[str, Answer]
+    explained: Mapping[str, dict[str, Any]]
+    explained_at: Mapping[str, dict[str, Any]]
+    near_duplicates: list[Any]
+    sources: list[str]
+
+    def as_json(self) -> str:
+        answers = {name: answer.as_dict() for name, answer in self.answers.items()}
+        return json.dumps({**asdict(replace(self, answers={})), "answers": answers}, default=str)
+
+
+@pytest.fixture(scope="module")
+def world(
+    home: Path, postgres_url: str, milvus_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("scope")
+    with empty_world(home, postgres_url, milvus_uri, folder) as plain:
+        world = plain.configured(vectors=("dense", "sparse", "multi"))
+        gold = "gold = 1\n" * 90
+        index(
+            world,
+            "vault",
+            {
+                "treasure.md": f"# Treasure\n\nThe treasure is in the dome.\n\n```\n{gold}```\n",
+                "xylophone.md": "# 宝物\n\n宝物は天文台のドームにあります。ライセンスと九時の開館。",
+                "clavichord.md": "# Erased\n\nThe erased treasure of the dome.",
+            },
+        )
+        index(world, "north", {"twin.md": TWIN})
+        index(world, "south", {"twin.md": edited(TWIN, 0.03, random.Random(9))})
+        # Every document gets a URL, and with it an earlier version; pages, which only PDFs have, are made up.
+        world.connection.execute(
+            """UPDATE documents d SET source_url = 'https://' || s.name || '.example/' || d.source_key
+               FROM sources s WHERE s.id = d.source_uuid"""
+        )
+        world.connection.execute("UPDATE document_chunks SET page = position + 1")
+        # No rule of the schema keeps the chunk that opens a section in the same document.
+        world.connection.execute(
+            "UPDATE document_chunks SET parent_chunk_id = %s WHERE document_id = %s AND position = 0",
+            [
+                chunks(world, document(world, "treasure.md"))[0],
+                document(world, "hours.md", "north"),
+            ],
+        )
+        with world.postgres.writer("vault") as writer, writer.transaction() as connection:
+            source = get_source(connection, "vault").id
+            erased = document(world, "clavichord.md")
+            request_erasure(connection, "vault", source, "clavichord.md", erased)
+            connection.execute("DELETE FROM document_versions WHERE document_id = %s", [erased])
+        yield world
+
+
+def index(world: World, source: str, more: Mapping[str, str]) -> None:
+    world.write({**pages(source), **more}, source)
+    world.add(source)
+    world.sync(source)
+
+
+def document(world: World, key: str, source: str = "vault") -> uuid.UUID:
+    return world.one(
+        """SELECT d.id FROM documents d JOIN sources s ON s.id = d.source_uuid
+           WHERE d.source_key = %s AND s.name = %s""",
+        key,
+        source,
+    )
+
+
+def chunks(world: World, document: uuid.UUID) -> list[uuid.UUID]:
+    rows = world.connection.execute(
+        "SELECT id FROM document_chunks WHERE document_id = %s ORDER BY position", [document]
+    )
+    return [chunk for (chunk,) in rows]
+
+
+def lineage(world: World) -> LineageContext:
+    return replace(Deployment(world.settings).lineage(), run_records=lambda _: {})
+
+
+def look(world: World, scope: AccessScope) -> Views:
+    now, context = datetime.now(UTC), lineage(world)
+    # A new searcher: term statistics are cached for a minute.
+    searcher = world.searcher()
+    return Views(
+        {name: searcher.answer(request, scope) for name, request in REQUESTS.items()},
+        {name: explain(context, name, None, scope) for name in DOCUMENTS},
+        {name: explain_at(context, name, None, now, scope) for name in DOCUMENTS},
+        near_duplicates(world.connection, scope),
+        visible_sources(world.connection, scope),
+    )
+
+
+@dataclass
+class Seen:
+    owner: Views
+    scoped: Views
+    #: Texts that only `vault` contains.
+    secrets: set[str]
+
+
+@pytest.fixture(scope="module")
+def seen(world: World) -> Seen:
+    rows = world.connection.execute(
+        """SELECT d.id::text, c.id::text, e.fetched_run
+           FROM documents d
+           JOIN document_chunks c ON c.document_id = d.id
+           JOIN source_entries e ON e.document_id = d.id
+           JOIN sources s ON s.id = d.source_uuid
+           WHERE s.name = 'vault'"""
+    )
+    ids = {value for row in rows for value in row}
+    assert None not in ids
+    secrets = {*ids, "vault", "treasure.md", "xylophone.md", "clavichord.md", "宝物", "gold"}
+    return Seen(look(world, OWNER), look(world, SCOPE), secrets)
+
+
+@pytest.fixture(scope="module")
+def alone(world: World, seen: Seen) -> Views:
+    """The same scope after `vault` is removed. The tests that use it are the last ones of this file."""
+    remove_source(world.connection, "vault")
+    return look(world, SCOPE)
+
+
+# With `vault` in place ------------------------------------------------------------------------------------------------
+
+
+def test_nothing_of_a_source_out_of_scope_is_in_any_output(seen: Seen) -> None:
+    text = seen.scoped.as_json()
+    assert [secret for secret in seen.secrets if secret in text] == []
+    # So the owner sees them all, except for the texts of the erased document.
+    owner = seen.owner.as_json()
+    assert {secret for secret in seen.secrets if secret not in owner} <= {"clavichord.md"}
+    assert all(answer.hits for answer in seen.scoped.answers.values())
+
+
+def test_pages_follow_one_another_within_the_scope(world: World, seen: Seen) -> None:
+    searcher, request = world.searcher(), SearchRequest(QUERY, k=50)
+    whole = [hit.chunk_id for hit in searcher.search(request, SCOPE)]
+    parts = [
+        hit
+        for offset in range(0, len(whole), 2)
+        for hit in searcher.search(replace(request, k=2, offset=offset), SCOPE)
+    ]
+    assert [hit.chunk_id for hit in parts] == whole
+    assert [hit.rank for hit in parts] == list(range(1, len(whole) + 1))
+    assert {hit.source for hit in parts} == {"north", "south"}
+
+
+def test_an_answer_is_exhausted_when_the_scope_is(world: World) -> None:
+    searcher, request = world.searcher(), SearchRequest(QUERY, k=50)
+    exact = replace(request, k=len(searcher.search(request, SCOPE)))
+    assert searcher.answer(exact, SCOPE).exhausted
+    assert not searcher.answer(exact, OWNER).exhausted
+
+
+def test_several_modes_at_once_stay_in_scope(world: World, seen: Seen) -> None:
+    answers = world.searcher().answers(SearchRequest(QUERY, k=50), MODES, SCOPE)
+    for mode, answer in answers.items():
+        assert shown(answer) == shown(seen.scoped.answers[mode])
+
+
+def test_asearch_stays_in_scope(world: World, seen: Seen) -> None:
+    answer = asyncio.run(world.searcher().asearch(REQUESTS["hybrid"], SCOPE))
+    assert shown(answer) == shown(seen.scoped.answers["hybrid"])
+
+
+def test_a_scope_without_sources_sees_nothing_and_does_not_ask_milvus(world: World) -> None:
+    class Unasked(MilvusStore):
+        def search(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+            raise AssertionError("Milvus was asked")
+
+    searcher = world.searcher()
+    unasked = Unasked(searcher.milvus.uri, searcher.milvus.token)
+    searcher = replace(searcher, collections=replace(searcher.collections, milvus=unasked))
+    for request in REQUESTS.values():
+        if not request.filters.source:
+            answer = searcher.answer(request, NOTHING)
+            assert not answer.hits and answer.exhausted
+            assert not any(stage.scores for stage in answer.stages)
+    assert near_duplicates(world.connection, NOTHING) == []
+    assert visible_sources(world.connection, NOTHING) == []
+
+
+def test_hits_are_counted_for_documents_in_scope_only(world: World) -> None:
+    world.connection.execute("UPDATE document_chunks SET search_count = 0")
+    for scope, counted in ((SCOPE, {"north", "south"}), (OWNER, {"north", "south", "vault"})):
+        with Deployment(world.settings).searcher() as searcher:
+            searcher.search(SearchRequest(QUERY, k=50), scope)
+        rows = world.connection.execute(
+            """SELECT DISTINCT s.name FROM document_chunks c JOIN sources s ON s.id = c.source_uuid
+               WHERE c.search_count > 0"""
+        )
+        assert {source for (source,) in rows} == counted
+
+
+def test_a_row_of_milvus_that_claims_another_source_is_dropped(world: World) -> None:
+    """Every row of a document of `vault` claims to be of `north`; PostgreSQL decides."""
+    treasure = document(world, "treasure.md")
+    ids = {str(treasure), *map(str, chunks(world, treasure))}
+    moved: dict[str, list[dict[str, Any]]] = {}
+    rows = world.connection.execute(
+        """SELECT v.name, v.kind, r.chunk_id, r.row_count FROM vector_rows r
+           JOIN vector_collections v ON v.name = r.collection WHERE r.chunk_id = ANY(%s)""",
+        [chunks(world, treasure)],
+    )
+    for name, kind, chunk, count in rows:
+        keys = row_ids(chunk, kind, count)
+        moved.setdefault(name, []).extend(world.store.client.get(name, keys, output_fields=["*"]))
+    try:
+        for name, originals in moved.items():
+            world.store.client.upsert(name, [{**row, "source": "north"} for row in originals])
+        searcher = world.searcher()
+        for request in REQUESTS.values():
+            answer = searcher.answer(request, SCOPE)
+            text = json.dumps(answer.as_dict(), default=str)
+            assert not any(row_id in text for row_id in ids)
+            assert all(hit.source != "vault" for hit in answer.hits)
+        # The candidates had them: as long as a stage is not confirmed by PostgreSQL, they are in it.
+        owner = searcher.answer(
+            SearchRequest(QUERY, k=50, mode="dense", filters=Filters(source=("north",))), OWNER
+        )
+        assert ids & {chunk for stage in owner.stages for chunk, _ in stage.scores}
+    finally:
+        for name, originals in moved.items():
+            world.store.client.upsert(name, originals)
+
+
+# What PostgreSQL hydrates ---------------------------------------------------------------------------------------------
+
+
+def vault_hits(seen: Seen, name: str) -> list[Hit]:
+    hits = [hit for hit in seen.owner.answers[name].hits if hit.source == "vault"]
+    assert hits
+    return hits
+
+
+def test_hydration_is_in_scope(world: World, seen: Seen) -> None:
+    ids = [uuid.UUID(hit.chunk_id) for hit in vault_hits(seen, "hybrid")]
+    for filters in (Filters(), Filters(source=("vault",)), Filters(source=("vault", "north"))):
+        assert hydrate(world.connection, ids, filters, SCOPE) == {}
+        assert len(hydrate(world.connection, ids, filters, OWNER)) == len(ids)
+    assert hydrate(world.connection, ids, Filters(), NOTHING) == {}
+
+
+def test_holders_are_in_scope(world: World, seen: Seen) -> None:
+    (hit,) = [hit for hit in seen.owner.answers["hybrid"].hits if LICENCE in hit.content]
+
+    def holders(scope: AccessScope) -> set[str]:
+        (holding,) = with_holders(world.connection, [hit], Filters(), scope)
+        return {hit.source, *(holder.source for holder in holding.also_in)}
+
+    assert holders(OWNER) == {"north", "south", "vault"}
+    assert holders(SCOPE) == {hit.source, "north", "south"}
+    assert holders(NOTHING) == {hit.source}
+
+
+def test_surroundings_are_in_scope(world: World, seen: Seen) -> None:
+    bare = [
+        replace(hit, before=(), after=(), section=None) for hit in vault_hits(seen, "neighbours")
+    ]
+    assert surroundings(world.connection, bare, 2, SCOPE) == bare
+    assert surroundings(world.connection, bare, 2, OWNER) != bare
+
+
+def test_the_chunk_that_opens_a_section_is_in_scope(world: World, seen: Seen) -> None:
+    chunk = str(chunks(world, document(world, "hours.md", "north"))[0])
+
+    def section(views: Views) -> str | None:
+        hits = {hit.chunk_id: hit for hit in views.answers["neighbours"].hits}
+        return hits[chunk].section
+
+    assert "treasure" in (section(seen.owner) or "")
+    assert section(seen.scoped) is None
+
+
+# Explanations ---------------------------------------------------------------------------------------------------------
+
+
+def found(world: World, name: str, source: str | None, scope: AccessScope) -> bool:
+    try:
+        return bool(find_document(world.connection, name, source, scope))
+    except ConfigError:
+        return False
+
+
+def model(world: World) -> str:
+    return world.stores.model.fingerprint
+
+
+def dense(world: World) -> str:
+    return world.one("SELECT name FROM vector_collections WHERE kind = 'dense'")
+
+
+#: Each reads from a document of `vault` what an explanation shows under this key.
+READS: Mapping[str, Callable[[World, uuid.UUID, AccessScope], object]] = {
+    "document_id": lambda world, id, scope: found(world, str(id), None, scope),
+    "key": lambda world, id, scope: found(world, "treasure.md", None, scope),
+    "source": lambda world, id, scope: found(world, "vault/treasure.md", None, scope),
+    "state": lambda world, id, scope: read_erasure_time(
+        world.connection, erased_document(world), scope
+    ),
+    "entry": lambda world, id, scope: read_entry(world.connection, id, scope),
+    "raw": lambda world, id, scope: read_entry(world.connection, id, scope),
+    "document": lambda world, id, scope: read_document(world.connection, id, scope),
+    "reading": lambda world, id, scope: read_document(world.connection, id, scope),
+    "chunks": lambda world, id, scope: read_chunks(world.connection, id, model(world), scope),
+    "vectors": lambda world, id, scope: read_vectors(
+        world.connection, id, dense(world), model(world), scope
+    ),
+    "versions": lambda world, id, scope: read_versions(world.connection, id, scope),
+    "near_duplicates": lambda world, id, scope: similar_documents(
+        world.connection, document(world, "near.md"), scope
+    ),
+    "runs": lambda world, id, scope: read_versions(world.connection, id, scope),
+}
+#: The same of the explanation of a moment, whose `at` is the question.
+READS_AT: Mapping[str, Callable[[World, uuid.UUID, AccessScope], object]] = {
+    **{key: READS[key] for key in ("document_id", "key", "source")},
+    **{
+        key: lambda world, id, scope: read_version_at(
+            world.connection, id, first_version(world, id), scope
+        )
+        for key in ("document", "valid_to", "ended_by", "runs")
+    },
+}
+
+
+def erased_document(world: World) -> uuid.UUID:
+    return world.one("SELECT document_id FROM forgotten WHERE source = 'vault'")
+
+
+def first_version(world: World, id: uuid.UUID) -> datetime:
+    return world.one(
+        "SELECT valid_from FROM document_versions WHERE document_id = %s ORDER BY valid_from", id
+    )
+
+
+def test_every_key_of_an_explanation_has_a_read(seen: Seen) -> None:
+    for life in seen.scoped.explained.values():
+        assert life.keys() == READS.keys()
+    for life in seen.scoped.explained_at.values():
+        assert life.keys() - {"at"} == READS_AT.keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "read"),
+    [*READS.items(), *READS_AT.items()],
+    ids=[*READS, *(f"{key} at a moment" for key in READS_AT)],
+)
+def test_explanations_read_nothing_out_of_scope(
+    world: World, key: str, read: Callable[[World, uuid.UUID, AccessScope], object]
+) -> None:
+    treasure = document(world, "treasure.md")
+    assert not read(world, treasure, SCOPE)
+    assert not read(world, treasure, NOTHING)
+    assert read(world, treasure, OWNER)
+
+
+def test_similar_documents_are_in_scope(world: World) -> None:
+    near = document(world, "near.md", "north")
+    similar = {scope: similar_documents(world.connection, near, scope) for scope in (SCOPE, OWNER)}
+    assert {row["source"] for row in similar[SCOPE]} == {"south"}
+    assert {row["source"] for row in similar[OWNER]} == {"south", "vault"}
+
+
+def test_both_documents_of_a_near_duplicate_are_in_scope(world: World, seen: Seen) -> None:
+    pairs = {(row.source, row.other_source) for row in seen.scoped.near_duplicates}
+    assert pairs == {("south", "north")}
+    everything = {(row.source, row.other_source) for row in seen.owner.near_duplicates}
+    assert everything == {("south", "north"), ("north", "vault"), ("south", "vault")}
+    narrow = AccessScope("a reader of the south", frozenset({"south"}))
+    assert near_duplicates(world.connection, narrow) == []
+    assert near_duplicates(world.connection, SCOPE, "vault") == []
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+
+def error_of(call: Callable[[], object]) -> str:
+    with pytest.raises(ConfigError) as error:
+        call()
+    return str(error.value)
+
+
+MISTAKES: Mapping[str, Callable[[World, str, AccessScope], object]] = {
+    "a filter": lambda world, name, scope: world.searcher().search(
+        SearchRequest(QUERY, filters=Filters(source=(name,))), scope
+    ),
+    "explain SOURCE/KEY": lambda world, name, scope: explain(
+        lineage(world), f"{name}/hours.md", None, scope
+    ),
+    "explain --source": lambda world, name, scope: explain(lineage(world), "hours.md", name, scope),
+    "explain --at": lambda world, name, scope: explain_at(
+        lineage(world), f"{name}/hours.md", None, datetime.now(UTC), scope
+    ),
+    "near-duplicates of a source": lambda world, name, scope: require_sources(
+        world.connection, [name], scope
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_source_out_of_scope_is_an_unknown_source(world: World, mistake: str) -> None:
+    call = MISTAKES[mistake]
+    foreign = error_of(lambda: call(world, "vault", SCOPE))
+    assert foreign.replace("vault", "nosuch") == error_of(lambda: call(world, "nosuch", SCOPE))
+    call(world, "vault", OWNER)
+
+
+def test_the_list_of_sources_in_an_error_is_in_scope(world: World) -> None:
+    messages = {
+        scope: error_of(lambda scope=scope: MISTAKES["a filter"](world, "nosuch", scope))
+        for scope in (OWNER, SCOPE, NOTHING)
+    }
+    assert messages[OWNER].endswith("there are: north, south, vault.")
+    assert messages[SCOPE].endswith("there are: north, south.")
+    assert messages[NOTHING].endswith("there are: none.")
+
+
+@pytest.mark.parametrize("at", [False, True])
+def test_a_document_out_of_scope_is_an_unknown_document(world: World, at: bool) -> None:
+    def ask(name: str, scope: AccessScope) -> object:
+        if at:
+            return explain_at(lineage(world), name, None, datetime.now(UTC), scope)
+        return explain(lineage(world), name, None, scope)
+
+    for known, unknown in (
+        ("xylophone.md", "quadrangle.md"),
+        (str(document(world, "xylophone.md")), str(uuid.uuid4())),
+        (str(erased_document(world)), str(uuid.uuid4())),
+        ("clavichord.md", "quadrangle.md"),
+    ):
+        foreign = error_of(lambda known=known: ask(known, SCOPE))
+        nowhere = error_of(lambda unknown=unknown: ask(unknown, SCOPE))
+        assert foreign.replace(known, unknown) == nowhere
+    ask("xylophone.md", OWNER)
+
+
+def test_suggested_keys_are_in_scope(world: World) -> None:
+    messages = {
+        scope: error_of(lambda scope=scope: explain(lineage(world), "treasures.md", None, scope))
+        for scope in (OWNER, SCOPE)
+    }
+    assert "Perhaps: vault/treasure.md" in messages[OWNER]
+    assert "vault" not in messages[SCOPE] and "treasure.md" not in messages[SCOPE]
+
+
+def test_a_key_names_the_documents_in_scope(world: World) -> None:
+    several = {
+        scope: error_of(lambda scope=scope: explain(lineage(world), "hours.md", None, scope))
+        for scope in (OWNER, SCOPE)
+    }
+    assert "'hours.md' is the key of 3 documents" in several[OWNER]
+    assert "'hours.md' is the key of 2 documents" in several[SCOPE]
+    assert "vault" not in several[SCOPE]
+    narrow = AccessScope("a reader of the north", frozenset({"north"}))
+    assert explain(lineage(world), "hours.md", None, narrow)["source"] == "north"
+
+
+# The scope itself -----------------------------------------------------------------------------------------------------
+
+NAMES = st.frozensets(st.sampled_from(["north", "south", "vault"]))
+
+
+@given(NAMES, NAMES)
+def test_a_filter_and_a_scope_intersect(names: frozenset[str], sources: frozenset[str]) -> None:
+    limits = AccessScope("a reader", sources).restrict(Filters(source=tuple(names)))
+    allowed = sources & names if names else sources
+    # No condition would be every source.
+    assert limits is None if not allowed else set(limits.source) == allowed  # pyright: ignore[reportOptionalMemberAccess]
+    assert OWNER.restrict(Filters(source=tuple(names))) == Filters(source=tuple(names))
+
+
+def test_a_scope_of_one_name_is_not_a_set_of_letters() -> None:
+    with pytest.raises(TypeError, match="expected a frozenset or None, found 'north'"):
+        AccessScope("a reader", "north")  # pyright: ignore[reportArgumentType]
+
+
+def test_every_search_needs_a_scope(world: World) -> None:
+    searcher: Any = world.searcher()
+    for call in (searcher.search, searcher.answer, searcher.asearch):
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'scope'"):
+            call(QUERY)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'scope'"):
+        searcher.answers(QUERY, MODES)
+
+
+# After `vault` was removed: nothing changes for the scope -------------------------------------------------------------
+
+#: Durations differ from search to search.
+TIMES = {"milliseconds"}
+
+
+def shown(answer: Answer) -> dict[str, object]:
+    """An answer without its durations, scores to five digits."""
+    return {
+        "hits": [rounded(hit) for hit in answer.hits],
+        "exhausted": answer.exhausted,
+        "stages": [
+            (stage.name, [(chunk, round(score, 5)) for chunk, score in stage.scores])
+            for stage in answer.stages
+        ],
+    }
+
+
+def rounded(hit: Hit) -> dict[str, Any]:
+    return {**asdict(hit), "score": round(hit.score, 5)}
+
+
+def test_every_field_is_compared() -> None:
+    assert {field.name for field in fields(Answer)} - TIMES == {"hits", "exhausted", "stages"}
+    assert {field.name for field in fields(Stage)} - TIMES == {"name", "scores"}
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Hit)])
+def test_no_field_of_a_hit_depends_on_a_source_out_of_scope(
+    seen: Seen, alone: Views, field: str
+) -> None:
+    def values(views: Views) -> dict[str, list[Any]]:
+        return {
+            name: [rounded(hit)[field] for hit in answer.hits]
+            for name, answer in views.answers.items()
+        }
+
+    assert values(seen.scoped) == values(alone)
+    assert values(seen.owner) != values(alone)
+
+
+@pytest.mark.parametrize(
+    "field", [field.name for field in fields(Answer) if field.name not in TIMES]
+)
+def test_no_field_of_an_answer_depends_on_a_source_out_of_scope(
+    seen: Seen, alone: Views, field: str
+) -> None:
+    def values(views: Views) -> dict[str, object]:
+        return {name: shown(answer)[field] for name, answer in views.answers.items()}
+
+    assert values(seen.scoped) == values(alone)
+    assert values(seen.owner) != values(alone)
+
+
+@pytest.mark.parametrize("key", READS)
+def test_no_key_of_an_explanation_depends_on_a_source_out_of_scope(
+    seen: Seen, alone: Views, key: str
+) -> None:
+    for name, life in seen.scoped.explained.items():
+        assert life[key] == alone.explained[name][key]
+
+
+@pytest.mark.parametrize("key", READS_AT)
+def test_no_key_of_an_explanation_of_a_moment_depends_on_a_source_out_of_scope(
+    seen: Seen, alone: Views, key: str
+) -> None:
+    for name, life in seen.scoped.explained_at.items():
+        assert life[key] == alone.explained_at[name][key]
+
+
+def test_no_listing_depends_on_a_source_out_of_scope(seen: Seen, alone: Views) -> None:
+    assert seen.scoped.near_duplicates == alone.near_duplicates
+    assert seen.scoped.sources == alone.sources == ["north", "south"]
