@@ -1,4 +1,4 @@
-"""Real stores for tests: one embedded PostgreSQL and one Milvus Lite a session, emptied between tests."""
+"""Real stores for tests: one embedded PostgreSQL and one Milvus Lite per session, emptied between tests."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tests.support.folders import servers_folder
 from tests.support.servers import S3, Web, s3_server, web_server
 from tests.support.world import World, empty_world
 
-# No deadline: how long an example takes says how busy the machine is. The same examples each time; others are tried
-# with --hypothesis-profile=exploring.
+# No deadline: the time of an example depends on how busy the machine is. The same examples each time; other ones with
+# --hypothesis-profile=exploring.
 hypothesis.settings.register_profile("exploring", deadline=None)
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-#: Third-party corpora, beside the project where they are. Tests that use them skip where they are not.
+#: Third-party corpora, beside the project. Tests that use them are skipped if they are missing.
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_collection_finish() -> None:
-    # What is imported stays: the collector need not look through its half a million objects again and again.
+    # Imported objects stay: the collector must not scan half a million of them again and again.
     gc.collect()
     gc.freeze()
 

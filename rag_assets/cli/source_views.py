@@ -42,7 +42,9 @@ def list_(as_json: JsonOption = False) -> None:
         shown = [
             source._replace(
                 config=reads(source.config),
-                last_sync_at=f"{source.last_sync_at:%Y-%m-%d %H:%M}" if source.last_sync_at else None,
+                last_sync_at=f"{source.last_sync_at:%Y-%m-%d %H:%M}"
+                if source.last_sync_at
+                else None,
             )
             for source in sources
         ]

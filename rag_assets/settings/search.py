@@ -58,7 +58,7 @@ class SearchSettings(BaseModel):
     )
     search_consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
         default="Bounded",
-        description="Milvus's consistency level of searches. Strong sees the last second's rows and waits 0.2 s for them.",
+        description="Milvus's consistency level of searches. Strong waits 0.2 s to see the last second's rows.",
     )
     eval_margin: float = Field(
         default=0.03,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 _BLOCK = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
+_ENTRY = re.compile(r"^(?=[\w-]+[ \t]*:)", re.MULTILINE)
+_LINE = re.compile(r"([\w-]+)[ \t]*:[ \t]+(.*\S)\s*")
 #: Nesting limit: at 32,000 levels libyaml's loader crashes the process, and it reads 64 KiB of open brackets in 12 s.
 _MAX_DEPTH = 10
 
@@ -29,7 +31,8 @@ def read_front_matter(text: str) -> FrontMatter | None:
     """Return the front matter of a text, or None if it has none.
 
     A scalar is its text as written (dates and numbers too), a list is its scalars; empty values and mappings are
-    skipped. Front matter has no fields if it is invalid YAML, not a mapping, too deeply nested, or contains aliases.
+    skipped. Invalid YAML is read entry by entry, so that `title: Part 2: the return` costs no other field. Front matter
+    has no fields if it is not a mapping, too deeply nested, or contains aliases.
     """
     block = _BLOCK.match(text)
     if block is None:
@@ -59,5 +62,14 @@ def _load(source: str) -> dict[str, Any]:
                 return {}
         content = yaml.load(source, Loader=loader)
     except yaml.YAMLError:
-        return {}
+        return _load_entries(source)
     return content if isinstance(content, dict) else {}
+
+
+def _load_entries(source: str) -> dict[str, Any]:
+    """Load each entry of an invalid mapping by itself; the value of an invalid line is its text."""
+    entries = _ENTRY.split(source)[1:]
+    if len(entries) > 1:
+        return {name: value for entry in entries for name, value in _load(entry).items()}
+    line = _LINE.fullmatch(source)
+    return {line[1]: line[2]} if line else {}

@@ -1,1 +1,1 @@
-"""PostgreSQL: the truth."""
+"""PostgreSQL, the store of record: connections, the schema, and the tables by room."""

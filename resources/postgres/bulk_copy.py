@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, LiteralString
 
 from psycopg import sql
 
@@ -11,7 +11,10 @@ from resources.postgres.connection import Connection
 
 
 def copy_rows(
-    connection: Connection, table: str, columns: dict[str, str], rows: Iterable[Sequence[Any]]
+    connection: Connection,
+    table: str,
+    columns: Mapping[str, LiteralString],
+    rows: Iterable[Sequence[Any]],
 ) -> int:
     """Replace the temporary table with one of `columns` (name -> type), and copy the rows in. Returns their number.
 
@@ -19,7 +22,7 @@ def copy_rows(
     """
     name = sql.Identifier(table)
     fields = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(kind))  # pyright: ignore[reportArgumentType]
+        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(kind))
         for column, kind in columns.items()
     )
     connection.execute(sql.SQL("DROP TABLE IF EXISTS pg_temp.{}").format(name))

@@ -15,7 +15,7 @@ R = TypeVar("R")
 def named_row(make: Callable[..., R]) -> BaseRowFactory[R]:
     """Return a row factory that calls `make` with the columns as keyword arguments.
 
-    A NamedTuple with these columns as its fields, in this order, is made without keywords: 0.3 instead of 4 µs.
+    A NamedTuple with these columns as its fields, in this order, is made without keywords: in 1 instead of 5 µs a row.
     """
     fields, make_tuple = getattr(make, "_fields", None), getattr(make, "_make", None)
     with_keywords = kwargs_row(make)

@@ -41,7 +41,7 @@ def test_a_set_built_from_the_corpus_is_measured_listed_compared_and_accepted(ra
     assert (evaluation["set"], evaluation["source"], evaluation["queries"]) == ("known", "docs", 50)
     assert set(evaluation["modes"]["hybrid"]["nDCG@10"]) == {"value", "lower", "upper"}
     output = rag.ok("eval", "run", "--set", "known")
-    assert "hybrid" in output and "docs: 1 sets, nothing is more than 0.03 below" in output
+    assert "hybrid" in output and "docs: 1 sets, no measure is more than 0.03 below" in output
     (listed,) = rag.json("eval", "list")
     second, *_ = (item["id"] for item in rag.json("eval", "list", "known")[0]["evaluations"])
     assert listed["set"] == "known" and listed["evaluations"][0]["id"] == second

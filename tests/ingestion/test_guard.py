@@ -69,6 +69,6 @@ def test_a_missing_folder_is_not_an_empty_one(world: World) -> None:
     world.add()
     world.sync()
     shutil.rmtree(root)
-    with pytest.raises(dg.Failure, match="not a folder"):
+    with pytest.raises(dg.Failure, match="not a readable folder"):
         world.run("sync_source", ops=ACCEPT)
     assert world.one("SELECT count(*) FROM documents") == 1

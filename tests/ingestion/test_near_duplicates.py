@@ -1,4 +1,4 @@
-"""Near-duplicate documents are marked, whatever source and language, and the marks follow what documents become."""
+"""Near-duplicate documents of any source and language are marked, and the marks follow the changes of documents."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tests.support.world import World
 
 
 def marks(world: World) -> dict[str, str]:
-    """source/key -> source/key of what it is a near-duplicate of."""
+    """source/key -> source/key of the document that it nearly duplicates."""
     return {
-        f"{each.source}/{each.key}": f"{each.other_source}/{each.other_key}"
-        for each in near_duplicates(world.connection, OWNER)
+        f"{pair.source}/{pair.key}": f"{pair.other_source}/{pair.other_key}"
+        for pair in near_duplicates(world.connection, OWNER)
     }
 
 
-def document(world: World, key: str) -> Any:
+def document_id(world: World, key: str) -> Any:
     return world.one("SELECT id FROM documents WHERE source_key = %s", key)
 
 
@@ -77,20 +77,20 @@ def test_edited_copies_in_the_same_and_in_another_source_are_marked(
         "more/x.md": "docs/a.md",
         "more/same.md": "docs/a.md",
     }
-    assert [each.key for each in near_duplicates(world.connection, OWNER, "more")] == [
+    assert [pair.key for pair in near_duplicates(world.connection, OWNER, "more")] == [
         "same.md",
         "x.md",
     ]
-    # Nothing is dropped: each is a document with its chunks, in search as any other.
+    # Each remains a document with its chunks, and is found like any other.
     assert world.one("SELECT count(*) FROM documents WHERE indexing_status = 'completed'") == 7
 
 
-def test_what_a_document_is_similar_to_is_told_of_both(docs: World) -> None:
-    (a,) = similar_documents(docs.connection, document(docs, "a.md"), OWNER)
-    (b,) = similar_documents(docs.connection, document(docs, "b.md"), OWNER)
+def test_each_of_two_similar_documents_names_the_other(docs: World) -> None:
+    (a,) = similar_documents(docs.connection, document_id(docs, "a.md"), OWNER)
+    (b,) = similar_documents(docs.connection, document_id(docs, "b.md"), OWNER)
     assert (a["key"], a["marked"], b["key"], b["marked"]) == ("b.md", "other", "a.md", "this")
     assert 0.8 <= a["similarity"] == b["similarity"] < 1
-    assert similar_documents(docs.connection, document(docs, "c.md"), OWNER) == []
+    assert similar_documents(docs.connection, document_id(docs, "c.md"), OWNER) == []
 
 
 def test_a_sync_without_changes_signs_and_marks_nothing(
@@ -99,7 +99,8 @@ def test_a_sync_without_changes_signs_and_marks_nothing(
     query = "SELECT xmin, document_id, ordinal, duplicate_of FROM document_signatures ORDER BY 2"
     before = docs.connection.execute(query).fetchall()
     docs.connection.execute("UPDATE documents SET parser_fingerprint = 'older'")
-    assert docs.sync()["documents"]["replaced"] == 3  # and their texts are the same
+    # Parsed again, with the same texts.
+    assert docs.sync()["documents"]["replaced"] == 3
 
     def never(*_: object) -> None:
         raise AssertionError("a document was compared")
@@ -110,7 +111,7 @@ def test_a_sync_without_changes_signs_and_marks_nothing(
 
 
 @pytest.mark.parametrize("how", ["deleted", "rewritten", "rewritten by hand", "deleted by hand"])
-def test_the_mark_leaves_with_what_it_names(docs: World, how: str) -> None:
+def test_a_mark_is_removed_with_the_document_that_it_names(docs: World, how: str) -> None:
     root = docs.folder / "docs"
     if how == "deleted":
         (root / "a.md").unlink()
@@ -124,7 +125,8 @@ def test_the_mark_leaves_with_what_it_names(docs: World, how: str) -> None:
     else:
         docs.connection.execute("DELETE FROM documents WHERE source_key = 'a.md'")
     if how in ("rewritten by hand", "deleted by hand"):
-        assert marks(docs) == {}  # at once, not at the next sync only
+        # At once, not only at the next sync.
+        assert marks(docs) == {}
     docs.sync()
     assert marks(docs) == {}
     gone = docs.one("SELECT count(*) FROM gone_signatures")
@@ -137,7 +139,7 @@ def test_the_mark_leaves_with_what_it_names(docs: World, how: str) -> None:
     assert signed == docs.one("SELECT count(*) FROM documents")
 
 
-def test_the_mark_leaves_when_the_marked_one_is_rewritten_and_comes_back(docs: World) -> None:
+def test_a_rewritten_document_loses_its_mark_and_a_new_copy_gets_one(docs: World) -> None:
     root = docs.folder / "docs"
     (root / "b.md").write_text(text("en", "something else"))
     docs.sync()
@@ -147,7 +149,7 @@ def test_the_mark_leaves_when_the_marked_one_is_rewritten_and_comes_back(docs: W
     assert marks(docs) == {"docs/c.md": "docs/a.md"}
 
 
-def test_those_left_behind_find_another_in_whatever_source(world: World) -> None:
+def test_copies_of_a_deleted_document_are_marked_with_another_of_any_source(world: World) -> None:
     world.write({"a.md": ONE, "z.md": OTHER})
     world.write({f"{n}.md": copy_of(ONE, 0.01, n) for n in range(3)}, "more")
     world.add()
@@ -164,8 +166,8 @@ def test_those_left_behind_find_another_in_whatever_source(world: World) -> None
     assert world.one("SELECT count(*) FROM signature_bands") == 16
 
 
-def test_one_that_somebody_is_deleting_is_left_for_the_next_sync(world: World) -> None:
-    """Waiting for it would be a deadlock where that one waits for its turn to mark."""
+def test_a_document_that_another_session_deletes_is_left_for_the_next_sync(world: World) -> None:
+    """Waiting for that session could be a deadlock: it may wait for its turn to mark."""
     world.write({"a.md": ONE, "z.md": OTHER})
     world.write({"b.md": copy_of(ONE, 0.01), "c.md": copy_of(ONE, 0.01, 2)}, "more")
     world.add()
@@ -176,7 +178,7 @@ def test_one_that_somebody_is_deleting_is_left_for_the_next_sync(world: World) -
     with world.postgres.connect() as other:
         other.execute("DELETE FROM documents WHERE source_key = 'b.md'")
         world.sync()
-        # c.md was compared with b.md, which is still there for whoever asks now.
+        # c.md was compared with b.md, which other sessions still see.
         assert marks(world) == {"more/c.md": "more/b.md"}
         assert world.one("SELECT count(*) FROM gone_signatures") == 1
         other.rollback()
@@ -185,8 +187,8 @@ def test_one_that_somebody_is_deleting_is_left_for_the_next_sync(world: World) -
     assert world.one("SELECT count(*) FROM gone_signatures") == 0
 
 
-def test_two_that_are_written_at_once_are_compared(world: World) -> None:
-    """Neither transaction sees what the other has not committed: the second waits for its turn."""
+def test_two_documents_written_at_the_same_time_are_compared(world: World) -> None:
+    """Neither transaction sees the uncommitted rows of the other, so the second waits for its turn."""
     sources = [world.add(name) for name in ("docs", "more")]
     for name, content in (("docs", ONE), ("more", copy_of(ONE))):
         world.write({f"{name}.md": content, f"{name} too.md": text("en", name)}, name)
@@ -217,7 +219,7 @@ def test_two_that_are_written_at_once_are_compared(world: World) -> None:
     assert marks(world) == {"more/more.md": "docs/docs.md"}
 
 
-def test_whatever_changes_the_marks_are_those_of_a_comparison_of_all_pairs(world: World) -> None:
+def test_after_any_changes_the_marks_equal_a_comparison_of_all_pairs(world: World) -> None:
     rng = random.Random(7)
     letters = [text("en", f"letter {n}", 120) for n in range(4)]
     for name in ("docs", "more"):
@@ -233,22 +235,23 @@ def test_whatever_changes_the_marks_are_those_of_a_comparison_of_all_pairs(world
             (root / f"{rng.randrange(10**6)}.md").write_text(copy_of(rng.choice(letters), 0.01))
             (root / f"{rng.randrange(10**6)}.md").write_text(text("en", f"{rng.random()}", 120))
             world.sync(name)
-        assert marks(world) == every_pair(world)
+        assert marks(world) == compare_all_pairs(world)
 
 
-def every_pair(world: World) -> dict[str, str]:
+def compare_all_pairs(world: World) -> dict[str, str]:
+    """Return the marks as `marks` does, without the index of bands."""
     rows = world.connection.execute(
         """SELECT d.source_id, d.content FROM documents d JOIN document_signatures s ON s.document_id = d.id
            ORDER BY s.ordinal"""
     ).fetchall()
     signed = [(name, signature(content) or []) for name, content in rows]
-    found = {}
+    marks = {}
     for later, (name, one) in enumerate(signed):
         for earlier, other in signed[:later]:
             bands = any(one[n : n + 8] == other[n : n + 8] for n in range(0, 128, 8))
             if bands and sum(a == b for a, b in zip(one, other)) >= 0.8 * 128:
-                found.setdefault(name, earlier)
-    return found
+                marks.setdefault(name, earlier)
+    return marks
 
 
 def test_documents_parsed_before_are_signed_by_the_next_sync(docs: World) -> None:
@@ -289,8 +292,8 @@ def test_a_document_that_breaks_keeps_its_text_and_its_mark(world: World) -> Non
     assert marks(world) == ({"docs/b.html": "docs/a.html"} if kept else {})
 
 
-def test_of_many_form_letters_each_is_compared_with_a_few(world: World) -> None:
-    """Not with all before it: the bands are the same, so four hundred would be eighty thousand pairs."""
+def test_each_of_many_form_letters_is_compared_with_a_few_others(world: World) -> None:
+    """Not with all earlier ones: their bands are equal, so 400 letters would be 80,000 pairs."""
     world.write({f"{n:04}.md": f"{ONE} Number {n}." for n in range(400)})
     world.add()
     world.sync()
@@ -312,7 +315,7 @@ def test_of_many_form_letters_each_is_compared_with_a_few(world: World) -> None:
 
 
 def test_a_text_without_a_signature_is_similar_to_nothing(world: World) -> None:
-    """PostgreSQL may compare any two rows before it looks whether they share a band: none may be an error."""
+    """PostgreSQL may compare two rows before it tests whether they share a band: no pair may raise an error."""
     assert (
         world.one(
             f"""SELECT {signatures._similarity("d", "o")}

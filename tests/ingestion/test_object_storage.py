@@ -5,14 +5,13 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
-from rag_assets.assets import chunk_embeddings
-from tests.support.world import World
-from tests.ingestion.test_compaction import compact, places, texts_of
-from tests.ingestion.test_sync import assert_equal, long_text
-from tests.operations.test_erasure import ask, finish
-from tests.operations.test_rebuild import rebuild
+from rag_assets.ingestion import embed
 from tests.support.embedders import CountingEmbedder
+from tests.support.operations import compact, finish_forgetting, rebuild, request_to_forget
 from tests.support.servers import S3
+from tests.support.stored import assert_consistent, embedding_places, texts_of
+from tests.support.texts import long_text
+from tests.support.world import World
 
 
 def objects(s3: S3) -> set[str]:
@@ -32,8 +31,8 @@ def test_a_deployment_works_on_object_storage(
     world: World, s3: S3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sync, all checks, compaction, a rebuild, a lost object, its repair, an erasure, a clean-up."""
-    monkeypatch.setattr(chunk_embeddings, "CALL_CHARS", 1_500)
-    monkeypatch.setattr(chunk_embeddings, "FILE_BYTES", 1)
+    monkeypatch.setattr(embed, "CALL_CHARS", 1_500)
+    monkeypatch.setattr(embed, "FILE_BYTES", 1)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.credentials["key"])
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.credentials["secret"])
@@ -58,10 +57,10 @@ def test_a_deployment_works_on_object_storage(
 
     erased = texts_of(world, "0.md")
     assert erased < texts_in(s3)
-    ask(world, "0.md")
-    assert finish(world, "0.md")["verified"]
+    request_to_forget(world, "0.md")
+    assert finish_forgetting(world, "0.md")["verified"]
     assert not erased & texts_in(s3)
     world.connection.execute("UPDATE embedding_files SET retired_at = retired_at - interval '25 h'")
     world.sync()
-    assert objects(s3) == {f"bucket/rag/{path}" for path, _ in places(world).values()}
-    assert_equal(world, ("dense",))
+    assert objects(s3) == {f"bucket/rag/{path}" for path, _ in embedding_places(world).values()}
+    assert_consistent(world, ("dense",))

@@ -1,6 +1,6 @@
-"""Minimal recompute, as a contract: for each kind of change, how many texts are embedded and rows of Milvus written.
+"""Minimal recompute, as a contract: the numbers of embedded texts and written rows for each kind of change.
 
-Counted where it costs: texts given to the model, and rows in the requests to Milvus.
+Counted where the cost arises: the texts passed to the model, and the rows in requests to Milvus.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ from typing import Any
 import pytest
 
 from resources.milvus.store import MilvusStore
-from tests.support.world import World
-from tests.support.embedders import CountingEmbedder
+from tests.support.embedders import CountingEmbedder, OtherEmbedder
 from tests.support.oracle import disagreements
-
-
-class OtherModel(CountingEmbedder):
-    """Another identity, so another model fingerprint and other collections."""
+from tests.support.world import World
 
 
 @dataclass
 class Cost:
-    """What one sync cost: texts embedded, rows upserted and deleted in all collections."""
+    """The cost of one sync: texts embedded, rows upserted and deleted in all collections."""
 
     texts: int = 0
     upserted: int = 0
@@ -37,7 +33,7 @@ class Cost:
 
 
 class Meter:
-    """A world whose syncs are counted. Rows are of one kind, dense: every kind has the same plan."""
+    """A world that counts the cost of each sync. It has dense rows only: every kind has the same plan."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -45,9 +41,9 @@ class Meter:
 
     def sync(self, source: str = "docs") -> Cost:
         self.cost = Cost()
-        before = CountingEmbedder.texts + OtherModel.texts
+        before = CountingEmbedder.texts + OtherEmbedder.texts
         self.world.sync(source)
-        self.cost.texts = CountingEmbedder.texts + OtherModel.texts - before
+        self.cost.texts = CountingEmbedder.texts + OtherEmbedder.texts - before
         return self.cost
 
     def chunks(self, key: str) -> dict[str, int]:
@@ -64,25 +60,23 @@ class Meter:
 @pytest.fixture
 def meter(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
     monkeypatch.setattr(CountingEmbedder, "texts", 0)
-    monkeypatch.setattr(OtherModel, "texts", 0, raising=False)
+    monkeypatch.setattr(OtherEmbedder, "texts", 0)
     meter = Meter(
         world.configured(vectors=("dense",), embedder="tests.support.embedders:CountingEmbedder")
     )
     request = MilvusStore._call
 
-    def counted(self: MilvusStore, what: str, method: str, *args: Any, **options: Any) -> Any:
+    def counted(self: MilvusStore, action: str, method: str, *args: Any, **options: Any) -> Any:
         if method == "upsert":
             meter.cost.upserted += len(args[1])
         if method == "delete":
             meter.cost.deleted += len(options["ids"])
-        return request(self, what, method, *args, **options)
+        return request(self, action, method, *args, **options)
 
     monkeypatch.setattr(MilvusStore, "_call", counted)
     yield meter
-    found = disagreements(
-        meter.world.settings.postgres_url, meter.world.settings.milvus_uri, ("dense",)
-    )
-    assert found == []
+    settings = meter.world.settings
+    assert disagreements(settings.postgres_url, settings.milvus_uri, ("dense",)) == []
 
 
 def paragraph(rng: random.Random, words: int = 90) -> str:
@@ -96,7 +90,7 @@ def text(seed: str, paragraphs: int = 12) -> str:
 
 @pytest.fixture
 def docs(meter: Meter) -> Meter:
-    """Three documents of twelve chunks or so, synced."""
+    """Three documents of about twelve chunks each, synced."""
     meter.world.write({f"{name}.md": text(name) for name in "abc"})
     meter.world.add()
     first = meter.sync()
@@ -105,14 +99,15 @@ def docs(meter: Meter) -> Meter:
     return meter
 
 
-def test_nothing_a_touched_file_and_a_moved_source_cost_nothing(docs: Meter) -> None:
+def test_an_unchanged_a_touched_and_a_moved_source_cost_nothing(docs: Meter) -> None:
     root = docs.world.folder / "docs"
     assert docs.sync().free
     (root / "a.md").touch()
     (root / "b.md").write_text(text("b"))
     assert docs.sync().free
     moved = docs.world.folder / "elsewhere"
-    shutil.copytree(root, moved, copy_function=shutil.copyfile)  # new mtimes, the same keys
+    # New mtimes, the same keys.
+    shutil.copytree(root, moved, copy_function=shutil.copyfile)
     docs.world.connection.execute(
         "UPDATE sources SET connection_config = jsonb_build_object('path', %s::text)", [str(moved)]
     )
@@ -128,23 +123,25 @@ def test_a_renamed_and_a_moved_file_embed_nothing_and_write_their_rows(docs: Met
         assert docs.sync() == Cost(0, upserted=rows, deleted=rows)
 
 
-def test_edited_metadata_embeds_nothing_and_writes_its_rows_at_most(docs: Meter) -> None:
+def test_edited_metadata_embeds_nothing_and_writes_at_most_its_rows(docs: Meter) -> None:
     rows, many = len(docs.chunks("a.md")), ["é" * 200] * 5000
     edits: tuple[tuple[dict[str, Any], int], ...] = (
-        ({"title": "Another title", "source_url": "https://example.org/a"}, 0),  # not in a row
+        # Not fields of a row.
+        ({"title": "Another title", "source_url": "https://example.org/a"}, 0),
         ({"tags": ["new"]}, rows),
         ({"author": "Somebody"}, rows),
         ({"category": "news"}, rows),
         ({"author": "é" * 255, "category": "é" * 100, "tags": many}, rows),
-        ({"tags": [*many, "one more"]}, 0),  # a row says the first 64
+        # A row has only the first 64 tags.
+        ({"tags": [*many, "one more"]}, 0),
         ({"language": "de"}, rows),
     )
-    for edit, written in edits:
+    for edit, upserted in edits:
         docs.world.connection.execute(
             f"UPDATE documents SET {', '.join(f'{name} = %s' for name in edit)} WHERE source_key = 'a.md'",  # pyright: ignore[reportArgumentType, reportCallIssue]
             list(edit.values()),
         )
-        assert (docs.sync(), [*edit]) == (Cost(0, upserted=written), [*edit])
+        assert (docs.sync(), [*edit]) == (Cost(0, upserted=upserted), [*edit])
 
 
 def test_metadata_edited_in_the_source_embeds_nothing(docs: Meter) -> None:
@@ -155,14 +152,14 @@ def test_metadata_edited_in_the_source_embeds_nothing(docs: Meter) -> None:
     rows = len(docs.chunks("d.md"))
     (root / "d.md").write_text("---\ntitle: Two titles\ntags: [b]\nauthor: Me\n---\n" + text("d"))
     assert docs.sync() == Cost(0, upserted=rows)
-    written = "SELECT author, category, tags FROM documents WHERE source_key = 'd.md'"
-    assert docs.world.connection.execute(written).fetchone() == ("Me", None, ["b"])
+    query = "SELECT author, category, tags FROM documents WHERE source_key = 'd.md'"
+    assert docs.world.connection.execute(query).fetchone() == ("Me", None, ["b"])
     (root / "d.md").write_text("---\ntitle: Two titles\ncategory: news\n---\n" + text("d"))
     assert docs.sync() == Cost(0, upserted=rows)
-    assert docs.world.connection.execute(written).fetchone() == (None, "news", [])
+    assert docs.world.connection.execute(query).fetchone() == (None, "news", [])
 
 
-def test_a_paragraph_edited_among_a_thousand_chunks_costs_three_at_most(meter: Meter) -> None:
+def test_an_edited_paragraph_among_a_thousand_chunks_embeds_at_most_three(meter: Meter) -> None:
     rng = random.Random("thousand")
     paragraphs = [paragraph(rng, rng.randint(70, 100)) for _ in range(1000)]
     root = meter.world.write({"long.md": "\n\n".join(paragraphs)})
@@ -210,28 +207,30 @@ def test_the_same_document_in_a_second_source_embeds_nothing(docs: Meter) -> Non
     assert docs.sync("more") == Cost(0, upserted=len(docs.chunks("a.md")))
 
 
-def test_another_chunk_size_embeds_only_texts_not_seen_before(docs: Meter) -> None:
-    def now() -> dict[str, str]:
+def test_another_chunk_size_embeds_only_new_texts(docs: Meter) -> None:
+    def places_of_chunks() -> dict[str, str]:
+        """chunk id -> position and text."""
         return dict(
             docs.world.connection.execute(
                 "SELECT id::text, position || text_hash FROM document_chunks"
             ).fetchall()
         )
 
-    def seen() -> set[str]:
+    def embedded() -> set[str]:
         return {row[0] for row in docs.world.connection.execute("SELECT text_hash FROM embeddings")}
 
     world = docs.world
     for size in (700, 2000, 1000):
-        before, known = now(), seen()
+        before, known = places_of_chunks(), embedded()
         docs.world = world.configured(chunk_max_chars=size)
         cost = docs.sync()
-        after = now()
-        assert cost.texts == len(seen() - known)
+        after = places_of_chunks()
+        assert cost.texts == len(embedded() - known)
         assert cost.upserted == len(after.items() - before.items())
         assert cost.deleted == len(before.keys() - after.keys())
+        # Back at the first size.
         if size == 1000:
-            assert cost.texts == 0  # back at the first size
+            assert cost.texts == 0
         else:
             assert cost.texts > 0
 
@@ -240,6 +239,10 @@ def test_another_model_embeds_and_writes_all_into_a_new_collection(docs: Meter) 
     before = docs.world.store.alias_target("dense")
     texts = docs.world.one("SELECT count(DISTINCT text_hash) FROM document_chunks")
     rows = docs.world.one("SELECT count(*) FROM document_chunks")
-    docs.world = docs.world.configured(embedder="tests.ingestion.test_recompute:OtherModel")
+    docs.world = docs.world.configured(embedder="tests.support.embedders:OtherEmbedder")
     assert docs.sync() == Cost(texts, upserted=rows)
+    assert docs.world.store.alias_target("dense") == before
+    assert docs.sync().free
+    docs.world.publish()
     assert docs.world.store.alias_target("dense") != before
+    assert docs.sync().free

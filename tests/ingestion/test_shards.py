@@ -1,4 +1,4 @@
-"""A source in shards: the rows that one sync leaves, listed once, done when all of them are."""
+"""A source in shards: it is listed once, leaves the same rows as one sync, and is synced when all shards are."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ import dagster as dg
 import pytest
 
 from rag_assets.partitions import SYNC_TAG
-from resources.partition_keys import shard_keys, shard_of, source_name
 from rag_assets.pipeline.shards import Shard
 from resources.errors import ConfigError, StoreUnavailable
+from resources.partition_keys import shard_keys, shard_of, source_name
 from resources.postgres.registry import sources
 from resources.postgres.registry.sources import get_source, update_source
+from tests.support.stored import assert_consistent
+from tests.support.texts import ENGLISH, long_text
 from tests.support.world import World
-from tests.ingestion.test_sync import ENGLISH, assert_equal, long_text
 
 SHARDS = 3
 
 
-def together(name: str) -> dict[str, str]:
-    return {SYNC_TAG: name}
+def tags_of_sync(sync_id: str) -> dict[str, str]:
+    """The tags that the runs of one sync's shards have in common."""
+    return {SYNC_TAG: sync_id}
 
 
-def rows(world: World) -> list[Any]:
-    """What a sync leaves, but for when and by which run."""
+def stored_rows(world: World) -> list[Any]:
+    """The rows that a sync leaves, without times and run ids."""
     return [
         world.connection.execute(query).fetchall()
         for query in (
@@ -40,7 +42,7 @@ def rows(world: World) -> list[Any]:
     ]
 
 
-def in_shards(world: World, shards: int) -> None:
+def split_into_shards(world: World, shards: int) -> None:
     row = get_source(world.connection, "docs")
     world.connection.execute(
         """UPDATE sources SET connection_config = connection_config || jsonb_build_object('shards', %s::int)
@@ -58,10 +60,10 @@ def test_shards_leave_the_rows_of_one_sync_and_list_once(world: World) -> None:
     world.write({f"{n}.md": long_text(f"house {n % 9}", 3) for n in range(24)})
     world.add()
     world.sync()
-    before = rows(world)
+    before = stored_rows(world)
 
-    # The same source once more, of nothing, in shards.
-    in_shards(world, SHARDS)
+    # The same source from the beginning, in shards.
+    split_into_shards(world, SHARDS)
     world.connection.execute("DELETE FROM source_entries")
     world.connection.execute("DELETE FROM documents")
     world.connection.execute("DELETE FROM embedding_files")
@@ -69,52 +71,52 @@ def test_shards_leave_the_rows_of_one_sync_and_list_once(world: World) -> None:
     plans = []
     for done, key in enumerate([keys[2], keys[0], keys[1]]):
         assert status(world) == ("running" if done else "completed")
-        plans.append(world.sync(key, together("first")))
-    assert rows(world) == before
+        plans.append(world.sync(key, tags_of_sync("first")))
+    assert stored_rows(world) == before
     assert [plan["source_documents"]["inserted"] for plan in plans] == [24, 0, 0]
     sizes = [plan["documents"]["inserted"] for plan in plans]
     assert sum(sizes) == 24
     assert all(size > 0 for size in sizes)
     chunks = sum(plan["dense_vectors"]["inserted"] for plan in plans)
     assert chunks == world.one("SELECT count(*) FROM document_chunks")
-    assert_equal(world)
+    assert_consistent(world)
 
-    # An edit and a deletion cost what they change, in whatever order, each in its shard.
+    # An edit and a deletion cost only their changes, each in its shard, in any order.
     world.write({"1.md": ENGLISH})
     (world.folder / "docs" / "2.md").unlink()
-    plans = [world.sync(key, together("second")) for key in reversed(keys)]
+    plans = [world.sync(key, tags_of_sync("second")) for key in reversed(keys)]
     assert sum(plan["documents"]["replaced"] for plan in plans) == 1
     assert sum(plan["documents"]["deleted"] for plan in plans) == 1
     assert sum(plan["chunk_embeddings"]["inserted"] for plan in plans) == 1
     assert status(world) == "completed"
-    assert_equal(world)
-    # The whole of it is in the source's own partition, too, with nothing left to do.
+    assert_consistent(world)
+    # A sync of the whole source has nothing left to do.
     assert all(plan["inserted"] + plan["deleted"] == 0 for plan in world.sync().values())
 
 
-def test_a_sync_is_done_when_all_of_its_shards_are(world: World) -> None:
+def test_a_source_is_synced_when_all_of_its_shards_are(world: World) -> None:
     world.write({f"{n}.md": long_text(f"house {n}", 1) for n in range(12)})
     world.add(shards=2)
     first, second = shard_keys("docs", 2)
-    world.sync(first, together("a"))
+    world.sync(first, tags_of_sync("a"))
     assert status(world) == "running"
     missing = world.folder / "docs"
     missing.rename(world.folder / "away")
-    failed = world.run("sync_source", second, tags=together("b"), raise_on_error=False)
+    failed = world.run("sync_source", second, tags=tags_of_sync("b"), raise_on_error=False)
     assert not failed.success
     assert status(world) == "failed"
-    # A shard of the earlier sync that ends now does not undo that.
-    world.sync(second, together("a"))
+    # A shard of the earlier sync that ends now does not change the status.
+    world.sync(second, tags_of_sync("a"))
     assert status(world) == "failed"
     (world.folder / "away").rename(missing)
-    world.sync(second, together("c"))
+    world.sync(second, tags_of_sync("c"))
     assert status(world) == "running"
-    world.sync(first, together("c"))
+    world.sync(first, tags_of_sync("c"))
     assert status(world) == "completed"
-    assert_equal(world)
+    assert_consistent(world)
 
 
-def test_another_number_of_shards_waits_for_those_that_are_synced(
+def test_the_number_of_shards_cannot_change_while_a_shard_is_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "RESHARDING_SECONDS", 0.2)
@@ -130,18 +132,18 @@ def test_another_number_of_shards_waits_for_those_that_are_synced(
     assert "which has 3 shards" in str(event.step_failure_data.user_failure_data)
 
 
-def test_shards_side_by_side_take_turns_at_listing(world: World) -> None:
+def test_concurrent_shards_list_the_source_once(world: World) -> None:
     world.write({f"{n}.md": long_text(f"house {n}", 1) for n in range(12)})
     world.add(shards=2)
     keys = shard_keys("docs", 2)
     plans: dict[str, Any] = {}
 
     def sync(key: str) -> None:
-        # An instance in memory is one SQLite session.
+        # Threads cannot share an instance in memory: it is one SQLite session.
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions("sources", keys)
             own = World(world.settings, world.folder, instance, world.connection)
-            plans[key] = own.sync(key, together("one"))
+            plans[key] = own.sync(key, tags_of_sync("one"))
 
     threads = [threading.Thread(target=sync, args=[key]) for key in keys]
     for thread in threads:
@@ -151,7 +153,7 @@ def test_shards_side_by_side_take_turns_at_listing(world: World) -> None:
     assert sorted(plans[key]["source_documents"]["inserted"] for key in keys) == [0, 12]
     assert sum(plans[key]["documents"]["inserted"] for key in keys) == 12
     assert status(world) == "completed"
-    assert_equal(world)
+    assert_consistent(world)
 
 
 @pytest.mark.parametrize("of", [2, 3, 7, 256])
@@ -167,7 +169,7 @@ def test_every_document_is_in_one_shard(of: int) -> None:
     assert shard_of("docs") is None
 
 
-def test_what_cannot_be_a_number_of_shards_is_refused(world: World) -> None:
+def test_an_invalid_number_of_shards_is_rejected_or_read_as_one(world: World) -> None:
     with pytest.raises(ConfigError, match="shards"):
         world.add(shards=0)
     world.add("other", shards=2)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.world import World
 from tests.support.oracle import disagreements
 from tests.support.servers import Web
+from tests.support.world import World
 
 
 def text(number: int) -> str:
@@ -20,7 +20,7 @@ def text(number: int) -> str:
     )
 
 
-def assert_equal(world: World) -> None:
+def assert_stores_match(world: World) -> None:
     assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
 
 
@@ -69,7 +69,7 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
     assert rows["a/1"]["metadata"]["odd"].startswith("nul")
     assert rows["b"]["tags"] == []
     assert world.one("SELECT count(*) FROM document_chunks WHERE content LIKE '%%Hall of%%'") == 0
-    assert_equal(world)
+    assert_stores_match(world)
 
     before = world.one("SELECT updated_at FROM documents WHERE source_key = 'b'")
     write({**row, "name": "The first hall"}, other)
@@ -90,7 +90,7 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
     write(other)
     plan = world.sync("rows")
     assert plan["source_documents"] == {"inserted": 0, "replaced": 0, "deleted": 1, "kept": 1, "failed": 0}  # fmt: skip
-    assert_equal(world)
+    assert_stores_match(world)
     assert not any(written(world.sync("rows"), asset) for asset in plan)
 
 
@@ -163,7 +163,7 @@ def test_a_server_that_dies_halfway_loses_nothing_and_the_next_sync_finishes(
     assert len(fetched) == 13 - 5
     assert world.one("SELECT count(*) FROM documents WHERE content LIKE '%%Edited%%'") == 12
     assert world.one("SELECT count(*) FROM documents") == 40
-    assert_equal(world)
+    assert_stores_match(world)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -181,7 +181,7 @@ def test_a_single_failed_document_is_recorded_and_retried(world: World, served: 
     plan = world.sync("served")
     assert plan["source_documents"]["replaced"] == 1
     assert world.one("SELECT count(*) FROM documents WHERE processing_status = 'completed'") == 40
-    assert_equal(world)
+    assert_stores_match(world)
 
 
 def test_a_server_that_is_dead_at_the_listing_deletes_nothing(world: World, served: Web) -> None:
@@ -215,7 +215,7 @@ def test_pages_of_a_sitemap_are_requested_with_their_last_etag(world: World, web
     list_pages(0, 2, 3, 4)
     plan = world.sync("site")
     assert plan["source_documents"] == {"inserted": 1, "replaced": 1, "deleted": 1, "kept": 2, "failed": 0}  # fmt: skip
-    assert_equal(world)
+    assert_stores_match(world)
 
 
 def test_rows_of_a_database_are_added_to_milvus_and_deleted_from_it(world: World) -> None:
@@ -240,7 +240,7 @@ def test_rows_of_a_database_are_added_to_milvus_and_deleted_from_it(world: World
         )
         plan = world.sync("pages")["source_documents"]
         assert plan == {"inserted": 0, "replaced": 1, "deleted": 1, "kept": 7, "failed": 0}
-        assert_equal(world)
+        assert_stores_match(world)
         plan = world.sync("pages")
         assert not any(written(plan, asset) for asset in plan)
     finally:

@@ -1,4 +1,4 @@
-"""Versions of documents: what is appended when, by whatever statement, and how months come and go."""
+"""Versions of documents: which changes append one, whatever statement makes them; and the months of their table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from resources.postgres.documents.versions import drop_months, delete_versions, make_months
+from resources.postgres.documents.versions import delete_versions, drop_months, make_months
 from tests.support.world import World
 
 TEXT = "# Hours\n\nThe observatory opens at nine in the morning.\n"
@@ -23,12 +23,12 @@ def versions(world: World) -> list[dict[str, Any]]:
 
 def current(world: World) -> dict[str, Any]:
     with world.connection.cursor(row_factory=dict_row) as cursor:
-        found = cursor.execute("SELECT * FROM documents").fetchone()
-    assert found is not None
-    return found
+        document = cursor.execute("SELECT * FROM documents").fetchone()
+    assert document is not None
+    return document
 
 
-def test_what_is_replaced_and_deleted_is_kept_whole_with_the_runs_that_wrote_it(
+def test_replaced_and_deleted_documents_are_kept_whole_with_the_runs_that_wrote_them(
     world: World,
 ) -> None:
     root = world.write({"a.md": TEXT})
@@ -37,7 +37,8 @@ def test_what_is_replaced_and_deleted_is_kept_whole_with_the_runs_that_wrote_it(
     world.sync()
     (root / "a.md").touch()
     world.sync()
-    assert versions(world) == []  # nothing was replaced
+    # Nothing was replaced.
+    assert versions(world) == []
     one = current(world)
     assert one["version"] == 1
     runs = {one[f"{what}_run"] for what in ("parsed", "chunked", "indexed")}
@@ -68,7 +69,7 @@ def test_what_is_replaced_and_deleted_is_kept_whole_with_the_runs_that_wrote_it(
     assert (deleted["version"], "eight" in deleted["content"]) == (2, True)
 
 
-def test_edits_by_hand_are_versions_too_and_statuses_are_not(world: World) -> None:
+def test_edits_by_hand_append_versions_and_changes_of_status_do_not(world: World) -> None:
     world.write({"a.md": TEXT})
     world.add()
     world.sync()
@@ -77,15 +78,15 @@ def test_edits_by_hand_are_versions_too_and_statuses_are_not(world: World) -> No
     world.connection.execute("UPDATE documents SET title = title, updated_at = now()")
     world.connection.execute("UPDATE documents SET indexing_status = 'pending'")
     world.sync()
-    found = versions(world)
-    assert [row["version"] for row in found] == [1, 2, 3, 4]
-    assert [row["title"] for row in found] == ["Hours", "By hand", "By hand", "By hand"]
-    assert all(row["ended_run"] is None for row in found)
-    assert all(row["valid_to"] <= later["valid_from"] for row, later in pairwise(found))
+    rows = versions(world)
+    assert [row["version"] for row in rows] == [1, 2, 3, 4]
+    assert [row["title"] for row in rows] == ["Hours", "By hand", "By hand", "By hand"]
+    assert all(row["ended_run"] is None for row in rows)
+    assert all(row["valid_to"] <= later["valid_from"] for row, later in pairwise(rows))
     assert current(world)["version"] == 5
 
 
-def test_a_removed_source_leaves_its_history(world: World) -> None:
+def test_the_history_of_a_removed_source_stays(world: World) -> None:
     world.write({"a.md": TEXT, "b.md": TEXT})
     world.add()
     world.sync()
@@ -99,7 +100,9 @@ def test_a_removed_source_leaves_its_history(world: World) -> None:
     assert len(versions(world)) == 1
 
 
-def test_months_are_made_once_take_over_what_waits_and_are_dropped_whole(world: World) -> None:
+def test_months_are_created_once_take_their_rows_from_the_default_and_are_dropped_whole(
+    world: World,
+) -> None:
     connection = world.connection
     assert make_months(connection) == make_months(connection)
     assert len(set(make_months(connection))) == 3
@@ -112,7 +115,8 @@ def test_months_are_made_once_take_over_what_waits_and_are_dropped_whole(world: 
            FROM document_versions v, unnest(%s::timestamptz[]) AS t""",
         [[datetime(2001, 5, 31, 23, 59, 59, tzinfo=UTC), datetime(2001, 6, 1, tzinfo=UTC)]],
     )
-    assert world.one("SELECT count(*) FROM document_versions_default") == 2  # an insert never fails
+    # An insert without a month never fails.
+    assert world.one("SELECT count(*) FROM document_versions_default") == 2
     try:
         for zone in ("UTC", "Asia/Tokyo"):
             connection.execute(f"SET TIME ZONE '{zone}'".encode())
@@ -130,12 +134,12 @@ def test_months_are_made_once_take_over_what_waits_and_are_dropped_whole(world: 
         connection.execute("DROP TABLE IF EXISTS document_versions_2001_05")
 
 
-def test_the_job_turns_the_months(world: World) -> None:
+def test_the_job_creates_the_months(world: World) -> None:
     result = world.run("keep_history", None)
     assert len(result.output_for_node("turn_months")["months"]) == 3
 
 
-def test_the_job_sweeps_raw_files_that_nothing_refers_to(world: World) -> None:
+def test_the_job_deletes_old_unreferenced_raw_files(world: World) -> None:
     world.write({"a.md": "First.", "b.md": "It stays."})
     world.add()
     world.sync()
@@ -146,7 +150,7 @@ def test_the_job_sweeps_raw_files_that_nothing_refers_to(world: World) -> None:
     (folder / "ab").mkdir(exist_ok=True)
     whole, half, young = (folder / "ab" / ("ab" * 32 + end) for end in ("", ".1234abcd.tmp", "0"))
     for path in (whole, half, young):
-        path.write_text("killed before it was recorded")
+        path.write_text("Written by a sync that was killed before it recorded it.")
     for path in {*folder.rglob("*")} - {young}:
         os.utime(path, (0, 0))
     assert world.run("keep_history", None).output_for_node("sweep_raw_files") == 2

@@ -1,20 +1,15 @@
-"""Provable deletion: what a forgotten document leaves, read from each store by itself."""
+"""Provable deletion: no store has anything of a forgotten document; the tests read each store themselves."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from rag_assets.evaluation.known_items import build_set
-from rag_assets.ingestion.stage import Stage
-from rag_assets.operations.erasure import forget
 from rag_assets.pipeline.retrieval_sets import Judgement
 from resources.postgres.documents.erasures import (
     find_document_id,
-    find_erasure,
     key_hash,
     locate_document,
     request_erasure,
@@ -22,8 +17,10 @@ from resources.postgres.documents.erasures import (
 )
 from resources.postgres.evaluation.retrieval_sets import add_set
 from resources.postgres.registry.sources import get_source
-from tests.support.world import World
+from tests.support.operations import finish_forgetting, request_to_forget
 from tests.support.oracle import disagreements
+from tests.support.stored import embedded_texts
+from tests.support.world import World
 
 SECRET = "The treasure of the observatory is buried under the third oak behind the dome."
 SHARED = "This page is published under the licence of the observatory and may be copied by anyone."
@@ -34,34 +31,9 @@ def filler(topic: str) -> str:
 
 
 def secret(version: str) -> str:
-    """A section of its own, and one that other.md has too."""
+    """A section that only this document has, and one that other.md has too."""
     own = f"# Treasure\n\n{version} version. {SECRET}\n\n{filler('treasure')}"
     return f"{own}\n\n# Licence\n\n{SHARED}\n\n{filler('oaks')}"
-
-
-def ask(world: World, key: str) -> None:
-    with world.postgres.writer("docs") as writer, writer.transaction() as connection:
-        source = get_source(connection, "docs")
-        document = world.one("SELECT id FROM documents WHERE source_key = %s", key)
-        request_erasure(connection, "docs", source.id, key, document)
-
-
-def finish(world: World, key: str) -> dict[str, Any]:
-    """As the job does it."""
-    with world.postgres.writer("docs") as writer:
-        stage = Stage("forget", get_source(writer.connection, "docs"), writer, None)  # pyright: ignore
-        item = find_erasure(writer.connection, "docs", key_hash(key))
-        assert item is not None
-        return forget(stage, world.store, world.resources["storage"].open(), item)
-
-
-def stored_texts(world: World) -> set[str]:
-    files = Path(world.settings.storage_url).glob("embeddings/**/*.parquet")
-    return {
-        text
-        for file in files
-        for text in pq.read_table(file, columns=["text_hash"])["text_hash"].to_pylist()
-    }
 
 
 def raw_bytes(world: World) -> list[bytes]:
@@ -88,22 +60,22 @@ def indexed(world: World) -> World:
     return world
 
 
-def test_no_retrieval_set_asks_for_a_forgotten_document(indexed: World) -> None:
-    """A known item's question is a sentence of it. A question that another document answers too is kept."""
+def test_no_retrieval_set_expects_a_forgotten_document(indexed: World) -> None:
+    """A known item's question quotes its document. A question that another document answers too is kept."""
     world = indexed
     build_set(world.connection, "known", "docs", 50)
     judgements = [Judgement("both", key, 1) for key in ("secret.md", "other.md")]
     source = get_source(world.connection, "docs")
     add_set(world.connection, "files", source, {"both": "What is the licence?"}, judgements)
-    asked = "SELECT count(*) FROM retrieval_queries WHERE strpos(text, 'treasure') > 0"
-    assert world.one(asked) > 0
-    ask(world, "secret.md")
-    assert finish(world, "secret.md")["verified"]
-    assert world.one(asked) == 0
-    left = world.connection.execute(
+    quotes = "SELECT count(*) FROM retrieval_queries WHERE strpos(text, 'treasure') > 0"
+    assert world.one(quotes) > 0
+    request_to_forget(world, "secret.md")
+    assert finish_forgetting(world, "secret.md")["verified"]
+    assert world.one(quotes) == 0
+    keys = world.connection.execute(
         "SELECT DISTINCT document_key FROM retrieval_judgements WHERE document_key <> 'third.md'"
     )
-    assert left.fetchall() == [("other.md",)]
+    assert keys.fetchall() == [("other.md",)]
     assert world.one("SELECT count(*) FROM retrieval_queries WHERE query_id = 'both'") == 1
 
 
@@ -118,18 +90,17 @@ def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
             [document, document],
         )
     }
-    before = stored_texts(world)
+    before = embedded_texts(world)
     assert own and own < before and any(b"First version" in data for data in raw_bytes(world))
-    ask(world, "secret.md")
-    receipt = finish(world, "secret.md")
+    request_to_forget(world, "secret.md")
+    receipt = finish_forgetting(world, "secret.md")
     assert receipt["verified"], receipt
-    assert not stored_texts(world) & own
+    assert not embedded_texts(world) & own
     remaining = {
         row[0] for row in world.connection.execute("SELECT text_hash::text FROM document_chunks")
     }
-    assert (
-        stored_texts(world) == remaining
-    )  # the first version's texts are gone, too; those of others are not
+    # The texts of its first version are gone too; those of other documents are not.
+    assert embedded_texts(world) == remaining
     assert not any(b"treasure" in data for data in raw_bytes(world))
     client = world.store.client
     for name in client.list_collections():
@@ -137,15 +108,13 @@ def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
         assert not list(rows)
     assert not world.one("SELECT count(*) FROM document_chunks WHERE content LIKE %s", "%treasure%")
     assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
-    assert all(
-        "treasure" not in hit.content for hit in world.search("treasure under the oak")
-    )
+    assert all("treasure" not in hit.content for hit in world.search("treasure under the oak"))
     assert not world.failed_checks()
 
 
-def test_no_sync_brings_it_back_until_that_is_asked_for(indexed: World) -> None:
-    ask(indexed, "secret.md")
-    finish(indexed, "secret.md")
+def test_no_sync_reads_it_again_until_the_request_is_withdrawn(indexed: World) -> None:
+    request_to_forget(indexed, "secret.md")
+    finish_forgetting(indexed, "secret.md")
     indexed.sync()
     indexed.write({"secret.md": f"Third version. {SECRET}"})
     indexed.sync()
@@ -157,64 +126,73 @@ def test_no_sync_brings_it_back_until_that_is_asked_for(indexed: World) -> None:
     assert indexed.search("treasure", k=1)[0].key == "secret.md"
 
 
-def test_what_others_have_too_stays_and_is_not_embedded_again(indexed: World) -> None:
-    ask(indexed, "secret.md")
-    receipt = finish(indexed, "secret.md")
-    assert "other documents hold them too" in receipt["places"]["parquet"]["note"]
+def test_texts_that_others_have_too_stay_and_are_not_embedded_again(indexed: World) -> None:
+    request_to_forget(indexed, "secret.md")
+    receipt = finish_forgetting(indexed, "secret.md")
+    assert "other documents have them too" in receipt["places"]["parquet"]["note"]
     assert indexed.sync()["chunk_embeddings"]["inserted"] == 0
     assert indexed.search("licence of the observatory", k=1)[0].key == "other.md"
 
 
-def test_asking_again_finishes_what_was_interrupted_and_then_finds_nothing(indexed: World) -> None:
-    ask(indexed, "secret.md")  # and the process died
-    indexed.sync()  # drains what it can, brings nothing back
-    assert finish(indexed, "secret.md")["verified"]
-    again = finish(indexed, "secret.md")
+def test_a_second_request_finishes_an_interrupted_erasure_and_a_third_finds_nothing(
+    indexed: World,
+) -> None:
+    # The process died after the request; the sync drains what it can, and reads nothing again.
+    request_to_forget(indexed, "secret.md")
+    indexed.sync()
+    assert finish_forgetting(indexed, "secret.md")["verified"]
+    again = finish_forgetting(indexed, "secret.md")
     assert again["verified"] and all(place["left"] == 0 for place in again["places"].values())
     assert again["places"]["parquet"]["removed"] == 0
 
 
-def test_asking_again_for_a_document_without_chunks_finishes_it_too(world: World) -> None:
+def test_a_second_request_for_a_document_without_chunks_finishes_its_erasure(world: World) -> None:
     world.write({"broken.pdf": b"%PDF-1.7 nothing more", "good.md": filler("oaks")})
     world.add()
     world.sync()
     document = world.one("SELECT id FROM documents WHERE source_key = 'broken.pdf'")
-    for _ in range(2):  # and the process died after the first time
+    # The process died after the first request.
+    for _ in range(2):
         with world.postgres.writer("docs") as writer, writer.transaction() as connection:
             source = get_source(connection, "docs")
             request_erasure(connection, "docs", source.id, "broken.pdf", document)
-    assert finish(world, "broken.pdf")["verified"]
+    assert finish_forgetting(world, "broken.pdf")["verified"]
 
 
-def test_the_receipt_holds_no_text_and_no_key(indexed: World) -> None:
-    ask(indexed, "secret.md")
-    assert "secret" not in str(finish(indexed, "secret.md")).lower()
+def test_the_receipt_contains_no_text_and_no_key(indexed: World) -> None:
+    request_to_forget(indexed, "secret.md")
+    assert "secret" not in str(finish_forgetting(indexed, "secret.md")).lower()
     stored = str(indexed.one("SELECT receipt::text FROM forgotten"))
     assert "verified" in stored and "secret" not in stored and "treasure" not in stored.lower()
 
 
-def test_a_file_that_nobody_recorded_leaves_unless_another_source_may_be_writing_it(
+def test_an_unrecorded_file_is_deleted_unless_another_source_may_be_writing_it(
     indexed: World,
 ) -> None:
     path = Path(indexed.settings.storage_url) / "embeddings" / "half.parquet.1234abcd.tmp"
     path.write_bytes(b"PAR1 and then the process was killed")
     raw = Path(indexed.settings.storage_url) / "raw" / "ab" / ("ab" * 32)
     raw.parent.mkdir(exist_ok=True)
-    raw.write_text(secret("Never recorded"))  # and changed before the next sync
-    ask(indexed, "secret.md")
+    # Fetched and never recorded: the document changed before the next sync.
+    raw.write_text(secret("Never recorded"))
+    request_to_forget(indexed, "secret.md")
     with indexed.postgres.writer("another"):
-        receipt = finish(indexed, "secret.md")
+        receipt = finish_forgetting(indexed, "secret.md")
         assert not receipt["verified"] and "cannot be read" in receipt["places"]["parquet"]["note"]
         assert "not recorded yet" in receipt["places"]["raw"]["note"]
         assert path.exists() and raw.exists()
-    assert finish(indexed, "secret.md")["verified"] and not path.exists() and not raw.exists()
+    assert (
+        finish_forgetting(indexed, "secret.md")["verified"]
+        and not path.exists()
+        and not raw.exists()
+    )
 
 
-def versions(world: World, key: str) -> int:
+def count_versions(world: World, key: str) -> int:
     return world.one("SELECT count(*) FROM document_versions WHERE source_key = %s", key)
 
 
-def test_its_versions_go_too_from_every_month(indexed: World) -> None:
+def test_its_versions_are_deleted_from_every_month(indexed: World) -> None:
     world = indexed
     world.connection.execute("UPDATE documents SET title = 'Oaks' WHERE source_key = 'other.md'")
     world.connection.execute(
@@ -222,37 +200,38 @@ def test_its_versions_go_too_from_every_month(indexed: World) -> None:
            FROM document_versions v WHERE source_key = 'secret.md'"""
     )
     assert world.one("SELECT count(*) FROM document_versions_default") == 1
-    assert versions(world, "secret.md") == 2
-    ask(world, "secret.md")  # which appends a third, as every deletion does
-    receipt = finish(world, "secret.md")
+    assert count_versions(world, "secret.md") == 2
+    # The deletion of the document appends a third version.
+    request_to_forget(world, "secret.md")
+    receipt = finish_forgetting(world, "secret.md")
     assert receipt["verified"]
     history = receipt["places"]["history"]
     assert (history["removed"], history["left"]) == (3, 0)
     assert "document_versions" in history["looked_for"]
-    assert (versions(world, "secret.md"), versions(world, "other.md")) == (0, 1)
+    assert (count_versions(world, "secret.md"), count_versions(world, "other.md")) == (0, 1)
     world.sync()
-    assert versions(world, "secret.md") == 0
+    assert count_versions(world, "secret.md") == 0
 
 
-def test_a_version_that_is_left_keeps_the_receipt_from_being_verified(indexed: World) -> None:
+def test_a_remaining_version_prevents_a_verified_receipt(indexed: World) -> None:
     indexed.connection.execute(
         """CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
            CREATE TRIGGER kept BEFORE DELETE ON document_versions FOR EACH ROW EXECUTE FUNCTION kept()"""
     )
     try:
-        ask(indexed, "secret.md")
-        receipt = finish(indexed, "secret.md")
+        request_to_forget(indexed, "secret.md")
+        receipt = finish_forgetting(indexed, "secret.md")
     finally:
         indexed.connection.execute("DROP FUNCTION kept CASCADE")
     assert not receipt["verified"] and receipt["places"]["history"]["left"] == 2
-    assert finish(indexed, "secret.md")["verified"] and not versions(indexed, "secret.md")
-
-
-def test_a_document_of_which_only_versions_are_left_can_be_forgotten(indexed: World) -> None:
-    world, document = (
-        indexed,
-        indexed.one("SELECT id FROM documents WHERE source_key = 'secret.md'"),
+    assert finish_forgetting(indexed, "secret.md")["verified"] and not count_versions(
+        indexed, "secret.md"
     )
+
+
+def test_a_document_that_has_only_versions_can_be_forgotten(indexed: World) -> None:
+    world = indexed
+    document = world.one("SELECT id FROM documents WHERE source_key = 'secret.md'")
     source = get_source(world.connection, "docs").id
     (world.folder / "docs" / "secret.md").unlink()
     world.sync()
@@ -262,13 +241,13 @@ def test_a_document_of_which_only_versions_are_left_can_be_forgotten(indexed: Wo
     assert locate_document(world.connection, document) == ("docs", "secret.md")
     with world.postgres.writer("docs") as writer, writer.transaction() as connection:
         request_erasure(connection, "docs", source, "secret.md", document)
-    receipt = finish(world, "secret.md")
+    receipt = finish_forgetting(world, "secret.md")
     assert receipt["verified"] and receipt["places"]["history"]["removed"] == 2
     assert not any(b"treasure" in data for data in raw_bytes(world))
 
 
-def test_the_job_retries_only_what_may_go_away_by_itself(world: World) -> None:
-    ended = world.run("forget_documents", "unknown", raise_on_error=False)
-    (failed,) = [event for event in ended.all_events if event.is_step_failure]
+def test_the_job_does_not_retry_an_error_that_would_repeat(world: World) -> None:
+    result = world.run("forget_documents", "unknown", raise_on_error=False)
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
     assert "There is no source 'unknown'" in str(failed.step_failure_data.user_failure_data)
-    assert not any(event.is_step_up_for_retry for event in ended.all_events)
+    assert not any(event.is_step_up_for_retry for event in result.all_events)

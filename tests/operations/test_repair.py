@@ -1,31 +1,30 @@
-"""Repair: what is done to Milvus or to statuses behind the product's back is found, mended, and gone."""
+"""Repair: finds and repairs what others did to Milvus or to statuses; a second repair finds nothing."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any
 
+import pytest
+
+from resources.milvus.store import MilvusStore
+from tests.support.operations import repair
+from tests.support.stored import age_acknowledgements, assert_consistent
+from tests.support.texts import long_text
 from tests.support.world import World
-from tests.ingestion.test_sync import assert_equal, long_text
-
-
-def repair(world: World, *, dry_run: bool = False) -> dict[str, Any]:
-    result = world.run("repair_drift", ops={"repair": {"dry_run": dry_run}})
-    (report,) = result.output_for_node("repair")
-    return report
 
 
 def counts(report: dict[str, Any], alias: str) -> dict[str, int]:
-    (found,) = [found for name, found in report["found"].items() if name.startswith(alias)]
-    return {name: found[name] for name in ("missing", "orphaned", "stale", "duplicate")}
+    """drift class -> number of rows in the collection of an alias."""
+    (drift,) = [drift for name, drift in report["found"].items() if name.startswith(alias)]
+    return {name: drift[name] for name in ("missing", "orphaned", "stale", "duplicate")}
 
 
-def test_each_class_of_drift_is_mended_and_the_second_repair_finds_nothing(world: World) -> None:
+def test_each_class_of_drift_is_repaired_and_the_second_repair_finds_nothing(world: World) -> None:
     world.write({f"{n}.md": long_text(f"town {n}", 6) for n in range(4)})
     world.add()
     world.sync()
-    # Acknowledgements younger than a second are not held against a scan.
-    world.connection.execute("UPDATE vector_rows SET acknowledged_at = now() - interval '1 minute'")
+    age_acknowledgements(world)
     client = world.store.client
     ids = [
         row["id"]
@@ -46,7 +45,8 @@ def test_each_class_of_drift_is_mended_and_the_second_repair_finds_nothing(world
     expected = {"missing": 2, "orphaned": 2, "stale": 3, "duplicate": 0}
     assert counts(planned, "dense") == expected
     assert not planned["clean"]
-    assert counts(repair(world, dry_run=True), "dense") == expected  # it changed nothing
+    # It changed nothing.
+    assert counts(repair(world, dry_run=True), "dense") == expected
 
     done = repair(world)
     assert counts(done, "dense") == expected
@@ -54,14 +54,14 @@ def test_each_class_of_drift_is_mended_and_the_second_repair_finds_nothing(world
     assert done["clean"]
     assert done["plan"]["chunk_embeddings"]["inserted"] == 0
     assert done["plan"]["dense_vectors"]["inserted"] == 5
-    assert_equal(world)
+    assert_consistent(world)
     again = repair(world)
     assert again["clean"]
     assert not any(any(counts(again, alias).values()) for alias in ("dense", "sparse"))
     assert all(not plan["inserted"] and not plan["replaced"] for plan in again["plan"].values())
 
 
-def test_contradicting_statuses_are_worked_out_anew(world: World) -> None:
+def test_contradicting_statuses_are_computed_again(world: World) -> None:
     world.write({f"{n}.md": long_text(f"town {n}", 6) for n in range(6)})
     world.add()
     world.sync()
@@ -84,17 +84,17 @@ def test_contradicting_statuses_are_worked_out_anew(world: World) -> None:
     assert {"statuses_agree", "chunk_positions_are_contiguous"} <= world.failed_checks().keys()
     report = repair(world)
     assert sorted(report["contradicting_documents"]) == [f"{n}.md" for n in range(6)]
-    assert_equal(world)
+    assert_consistent(world)
     assert repair(world)["contradicting_documents"] == []
 
 
-def test_where_reads_disagree_nothing_is_touched(world: World, monkeypatch) -> None:
-    from resources.milvus.store import MilvusStore
-
+def test_nothing_is_changed_where_reads_disagree(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.write({"a.md": long_text("town", 6)})
     world.add()
     world.sync()
-    world.connection.execute("UPDATE vector_rows SET acknowledged_at = now() - interval '1 minute'")
+    age_acknowledgements(world)
     scan = MilvusStore.scan
 
     def losing(self: MilvusStore, name: str, *where: Any, **options: Any):
@@ -104,7 +104,7 @@ def test_where_reads_disagree_nothing_is_touched(world: World, monkeypatch) -> N
 
     monkeypatch.setattr(MilvusStore, "scan", losing)
     report = repair(world)
-    assert {found["verdict"] for found in report["found"].values()} == {"undetermined"}
+    assert {drift["verdict"] for drift in report["found"].values()} == {"undetermined"}
     assert not report["clean"]
     assert all(not plan["inserted"] and not plan["deleted"] for plan in report["plan"].values())
     failed = world.check()["dense_vectors_match_postgres"]

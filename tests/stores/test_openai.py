@@ -16,9 +16,9 @@ from resources.embedders import openai_server
 from resources.embedders.lexical import LexicalEmbedder
 from resources.embedders.registry import create_embedder
 from resources.errors import ConfigError, EmbedderUnavailable
-from tests.support.world import World
 from tests.support.embedding_server import EmbeddingServer, embedding_server
 from tests.support.oracle import disagreements
+from tests.support.world import World
 
 TEXTS = [f"the observatory opens at {n} {'and closes late ' * (n % 5)}" for n in range(23)]
 KEY = "sk-hush"

@@ -56,6 +56,12 @@ class CountingEmbedder:
         return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
+class OtherEmbedder(CountingEmbedder):
+    """Another model: another identity, so another fingerprint and other collections. Counts its own texts."""
+
+    texts = 0
+
+
 class RefusingEmbedder(CountingEmbedder):
     """Fails the texts that contain the word REFUSE."""
 

@@ -1,12 +1,12 @@
-"""A deployment for one test: the session's stores, emptied, and Dagster's jobs on an instance of its own."""
+"""A deployment for one test: the session's stores, emptied, and Dagster's jobs on a separate instance."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 import psycopg
@@ -28,7 +28,7 @@ from resources.vector_stores import VectorStores
 
 @dataclass
 class World:
-    """A deployment for one test: its stores, and Dagster's jobs on an instance of its own."""
+    """A deployment for one test: its stores, and Dagster's jobs on a separate instance."""
 
     settings: Settings
     folder: Path
@@ -54,15 +54,9 @@ class World:
         milvus, embedder = self.resources["milvus"], self.resources["embedder"]
         return vector_stores(milvus.open(), self.resources["storage"], milvus, embedder)
 
-    def configured(self, **changes: Any) -> World:
+    def configured(self, **changes: Any) -> Self:
         """Return the same deployment under other settings."""
-        return World(
-            self.settings.model_copy(update=changes),
-            self.folder,
-            self.instance,
-            self.connection,
-            self.closing,
-        )
+        return replace(self, settings=self.settings.model_copy(update=changes))
 
     def write(self, files: Mapping[str, str | bytes], source: str = "docs") -> Path:
         """Write files below the source's folder. Returns the folder."""
@@ -131,22 +125,24 @@ class World:
 
     def failed_checks(self, source: str = "docs") -> dict[str, str]:
         return {
-            name: found.description or ""
-            for name, found in self.check(source).items()
-            if not found.passed
+            name: evaluation.description or ""
+            for name, evaluation in self.check(source).items()
+            if not evaluation.passed
         }
 
     def searcher(self) -> Searcher:
+        """Return a new searcher, which is closed with the deployment."""
+        return self.closing.enter_context(self._open_searcher())
+
+    def _open_searcher(self) -> Searcher:
         stores = self.stores
-        return self.closing.enter_context(
-            Searcher.open(
-                self.postgres,
-                stores.milvus,
-                stores.model.embedder,
-                stores.model.fingerprint,
-                stores.model.kinds,
-                stores.index.dense_search,
-            )
+        return Searcher.open(
+            self.postgres,
+            stores.milvus,
+            stores.model.embedder,
+            stores.model.fingerprint,
+            stores.model.kinds,
+            stores.index.dense_search,
         )
 
     def search(
@@ -154,7 +150,8 @@ class World:
     ) -> list[Hit]:
         """Return the owner's hits for a text with these options of a request."""
         request = SearchRequest(text, filters=Filters.of(filters or {}), **options)
-        return self.searcher().search(request, AccessScope.owner())
+        with self._open_searcher() as searcher:
+            return searcher.search(request, AccessScope.owner())
 
     def one(self, query: str, *parameters: Any) -> Any:
         """Return the first column of the first row, or None."""

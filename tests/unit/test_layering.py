@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[2]
 
 #: Modules of `resources/` that know nothing of ours but the pipeline and each other.
 GROUND = {
-    "child_process", "credentials", "embedding_files", "errors", "fault_injection", "files",
+    "child_process", "credentials", "errors", "fault_injection", "files",
     "http_answers", "partition_keys", "run_processes", "urls",
 }  # fmt: skip
 #: Modules of `resources/` that open and combine the stores.
-TOP = {"open_stores", "vector_stores"}
+TOP = {"embedding_files", "open_stores", "vector_stores"}
 
 #: Packages that the pipeline must not import: orchestration, stores and the network.
 WORLD = {
@@ -35,7 +35,107 @@ DOORS = {
     "partitions", "resources/dagster_resources",
 }  # fmt: skip
 
-ARROWS: Mapping[str, str] = {}
+ARROWS: Mapping[str, str] = {
+    "cli": (
+        "assets consistency deployment embedded evaluation ground ingestion milvus "
+        "operations partitions pipeline postgres/connection postgres/consistency "
+        "postgres/documents postgres/evaluation postgres/registry postgres/scope "
+        "postgres/vectors search settings sources"
+    ),
+    "deployment": (
+        "automation dagster_storage definitions embedded ground milvus operations "
+        "partitions pipeline postgres/connection postgres/registry postgres/schema search "
+        "settings stores"
+    ),
+    "definitions": (
+        "assets automation checks dagster_internals resources/dagster_resources settings"
+    ),
+    "automation": (
+        "assets checks consistency ground ingestion operations partitions pipeline "
+        "postgres/connection postgres/consistency postgres/documents postgres/evaluation "
+        "postgres/registry postgres/vectors resources/dagster_resources settings sources"
+    ),
+    "assets": (
+        "dagster_internals evaluation ground ingestion parsing partitions pipeline "
+        "postgres/connection postgres/evaluation postgres/registry "
+        "resources/dagster_resources settings"
+    ),
+    "operations": (
+        "consistency ground ingestion milvus parsing pipeline postgres/connection "
+        "postgres/consistency postgres/documents postgres/registry postgres/vectors "
+        "sources stores"
+    ),
+    "checks": (
+        "consistency evaluation ground partitions pipeline postgres/connection "
+        "postgres/consistency postgres/evaluation postgres/registry "
+        "resources/dagster_resources settings"
+    ),
+    "ingestion": (
+        "consistency evaluation ground milvus parsing pipeline postgres/connection "
+        "postgres/documents postgres/evaluation postgres/idle_sources postgres/registry "
+        "postgres/scope postgres/vectors sources stores"
+    ),
+    "evaluation": (
+        "consistency ground milvus pipeline postgres/connection postgres/evaluation "
+        "postgres/registry postgres/vectors search stores"
+    ),
+    "consistency": (
+        "ground milvus pipeline postgres/connection postgres/consistency postgres/registry "
+        "postgres/scope postgres/vectors stores"
+    ),
+    "resources/dagster_resources": "ground milvus pipeline postgres/connection stores",
+    "postgres/consistency": "postgres/connection postgres/queries postgres/schema postgres/vectors",
+    "postgres/idle_sources": (
+        "pipeline postgres/connection postgres/documents postgres/queries postgres/scope "
+        "postgres/vectors"
+    ),
+    "search": (
+        "ground milvus pipeline postgres/connection postgres/registry postgres/search "
+        "postgres/vectors"
+    ),
+    "stores": (
+        "embedded embedders ground milvus pipeline postgres/connection postgres/schema "
+        "postgres/scope postgres/vectors"
+    ),
+    "postgres/vectors": (
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/documents "
+        "postgres/queries postgres/registry postgres/scope postgres/work_table"
+    ),
+    "postgres/documents": (
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
+        "postgres/registry postgres/scope postgres/work_table"
+    ),
+    "postgres/evaluation": (
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
+        "postgres/registry"
+    ),
+    "postgres/search": (
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
+        "postgres/registry"
+    ),
+    "sources": "ground parsing pipeline postgres/registry",
+    "dagster_storage": "dagster_internals",
+    "postgres/registry": (
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
+        "postgres/work_table"
+    ),
+    "dagster_internals": "embedded settings",
+    "postgres/bulk_copy": "postgres/connection",
+    "postgres/schema": "ground postgres/connection postgres/queries",
+    "postgres/table_sample": "postgres/connection postgres/queries",
+    "postgres/work_table": "postgres/connection postgres/queries",
+    "embedded": "ground",
+    "embedders": "ground pipeline",
+    "milvus": "ground pipeline",
+    "parsing": "ground",
+    "postgres/connection": "ground postgres/queries",
+    "settings": "ground pipeline",
+    "ground": "pipeline",
+    "postgres/scope": "pipeline",
+    "partitions": "",
+    "pipeline": "",
+    "postgres/queries": "",
+}
 
 
 def room(module: str) -> str:

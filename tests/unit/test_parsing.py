@@ -111,17 +111,26 @@ def test_front_matter_states_category_and_tags(
         ("title: &name T\ntags: !custom [a]", "T", ["a"]),
         ("title: T\n? [a, b]\n: c", "Heading", []),
         ("title: &name T\nauthor: *name\ntags: [a]", "Heading", []),
-        ("title: first: second\ntags: [a]", "Heading", []),
+        ("title: first: second\ntags: [a]", "first: second", ["a"]),
         ("- title: T\n- tags: [a]", "Heading", []),
         ("only text", "Heading", []),
         ("# only a comment", "Heading", []),
     ],
 )  # fmt: skip
-def test_front_matter_is_yaml_and_has_no_fields_if_it_is_invalid(
+def test_front_matter_is_yaml_and_has_no_fields_if_it_is_no_mapping(
     front_matter: str, title: str, tags: list[str]
 ) -> None:
     document = parse(f"---\n{front_matter}\n---\n# Heading\n", "a.md")
     assert (document.title, document.category, document.tags) == (title, "", tags)
+
+
+def test_an_invalid_entry_of_front_matter_costs_no_other_field() -> None:
+    front_matter = (
+        "title: Part 2: the return\nauthor: Ada\ntags: [a, b]\nbad: [open\ncategory: news"
+    )
+    document = parse(f"---\n{front_matter}\n---\n# Heading\n", "a.md")
+    assert (document.title, document.author) == ("Part 2: the return", "Ada")
+    assert (document.tags, document.category) == (["a", "b"], "news")
 
 
 @pytest.mark.parametrize("has_libyaml", [True, False])

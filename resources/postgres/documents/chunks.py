@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import LiteralString, NamedTuple
 
 from rag_assets.pipeline.chunking import Chunk
@@ -20,7 +20,7 @@ from resources.postgres.work_table import fill_work_table
 BATCH_CHARS = 4_000_000
 _DOCUMENT_CHARS = 4_000
 
-_CHUNK_COLUMNS = {
+_CHUNK_COLUMNS: Mapping[str, LiteralString] = {
     "id": "uuid",
     "document_id": "uuid",
     "content": "text",

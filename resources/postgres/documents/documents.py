@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, LiteralString, NamedTuple
 
@@ -120,7 +120,7 @@ def batch_to_parse(connection: Connection, batch: int) -> list[ToParse]:
     )
 
 
-_PARSED_COLUMNS = {
+_PARSED_COLUMNS: Mapping[str, LiteralString] = {
     "id": "uuid",
     "key": "text",
     "raw_hash": "text",

@@ -123,7 +123,7 @@ def renew_stale_marks(writer: Writer) -> None:
 
 def _mark(connection: Connection, ordinals: Sequence[int]) -> None:
     connection.execute(
-        f"""UPDATE document_signatures s SET duplicate_of = found.ordinal, similarity = found.similarity
+        f"""UPDATE document_signatures s SET duplicate_of = earliest.ordinal, similarity = earliest.similarity
             FROM (
               SELECT DISTINCT ON (one) document_id, other AS ordinal, similarity FROM (
                 SELECT pairs.one, pairs.other, d.document_id, {_similarity("d", "o")} AS similarity
@@ -136,8 +136,8 @@ def _mark(connection: Connection, ordinals: Sequence[int]) -> None:
                 JOIN document_signatures d ON d.ordinal = pairs.one
                 JOIN document_signatures o ON o.ordinal = pairs.other
                 OFFSET 0) AS compared  -- of these pairs alone, whatever order of joins the planner chooses
-              WHERE similarity >= %(similar)s ORDER BY one, other) AS found
-            WHERE s.document_id = found.document_id""",
+              WHERE similarity >= %(similar)s ORDER BY one, other) AS earliest
+            WHERE s.document_id = earliest.document_id""",
         {"ordinals": list(ordinals), "compared": COMPARED, "similar": SIMILAR},
     )
 

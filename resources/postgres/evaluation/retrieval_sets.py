@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from rag_assets.pipeline.relevance import Relevant
 from rag_assets.pipeline.retrieval_sets import Judgement
@@ -66,6 +66,16 @@ def get_set(connection: Connection, name: str) -> RetrievalSet:
     return matching[0]
 
 
+_JUDGEMENT_COLUMNS: Mapping[str, LiteralString] = {
+    "query": "text",
+    "n": "int4",
+    "document": "text",
+    "score": "int4",
+    "lower": "int4",
+    "upper": "int4",
+}
+
+
 def add_set(
     connection: Connection,
     name: str,
@@ -81,8 +91,7 @@ def add_set(
         copy_rows(
             connection,
             "judged",
-            {"query": "text", "n": "int4", "document": "text", "score": "int4"}
-            | {"lower": "int4", "upper": "int4"},
+            _JUDGEMENT_COLUMNS,
             (
                 (
                     judgement.query,
@@ -153,13 +162,13 @@ def add_known_items(
 ) -> None:
     """Register a set of (chunk, question): the chunk is the answer to the question."""
     with connection.transaction():
-        copy_rows(connection, "asked", {"chunk": "uuid", "question": "text"}, items)
+        copy_rows(connection, "known_items", {"chunk": "uuid", "question": "text"}, items)
         queries = {str(chunk): question for chunk, question in items}
         set_id = _insert(connection, name, source, queries, known_items=True)
         connection.execute(
             """INSERT INTO retrieval_judgements (set_id, query_id, position, document_key, passage, score)
                SELECT %s, a.chunk::text, 0, d.source_key, c.content, 1
-               FROM asked a JOIN document_chunks c ON c.id = a.chunk JOIN documents d ON d.id = c.document_id""",
+               FROM known_items a JOIN document_chunks c ON c.id = a.chunk JOIN documents d ON d.id = c.document_id""",
             [set_id],
         )
 
@@ -186,9 +195,9 @@ def _insert(
         raise ConfigError(
             f"There is a retrieval set {name!r} already. See: rag eval list. To replace it: rag eval remove {name}"
         )
-    copy_rows(connection, "asking", {"query": "text", "question": "text"}, queries.items())
+    copy_rows(connection, "new_queries", {"query": "text", "question": "text"}, queries.items())
     connection.execute(
-        "INSERT INTO retrieval_queries SELECT %s, query, question FROM asking", [set_id]
+        "INSERT INTO retrieval_queries SELECT %s, query, question FROM new_queries", [set_id]
     )
     return set_id
 

@@ -161,8 +161,8 @@ def complete_chunks(
         f"""UPDATE document_chunks u SET {_set_completed("u")}
            FROM (SELECT t.id FROM pg_temp.todo t JOIN vector_rows r ON r.collection = ANY(%(collections)s)
                    AND r.chunk_id = t.id AND r.row_fingerprint = t.row_fingerprint
-                 WHERE t.batch = %(batch)s GROUP BY t.id HAVING count(*) = %(count)s) AS held
-           WHERE u.id = held.id""",
+                 WHERE t.batch = %(batch)s GROUP BY t.id HAVING count(*) = %(count)s) AS right_chunks
+           WHERE u.id = right_chunks.id""",
         {**target.parameters(), "collections": list(names), "count": len(names), "batch": batch},
     )
 
@@ -174,9 +174,9 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
     """
     parameters = {**target.parameters(), "collections": list(names), "count": len(names)}
     _analyze_if_unknown(connection)
-    connection.execute("DROP TABLE IF EXISTS pg_temp.held")
+    connection.execute("DROP TABLE IF EXISTS pg_temp.right_chunks")
     psycopg.ClientCursor(connection).execute(
-        f"""CREATE TEMPORARY TABLE held AS
+        f"""CREATE TEMPORARY TABLE right_chunks AS
             SELECT c.id, c.document_id FROM documents d JOIN sources s ON s.id = d.source_uuid
             JOIN document_chunks c ON c.document_id = d.id
             JOIN vector_rows r ON r.collection = ANY(%(collections)s) AND r.chunk_id = c.id
@@ -184,11 +184,11 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
             WHERE {is_dirty("d")} GROUP BY c.id HAVING count(*) = %(count)s""",
         parameters,
     )
-    connection.execute("ANALYZE pg_temp.held")
+    connection.execute("ANALYZE pg_temp.right_chunks")
     connection.execute(
         f"""UPDATE document_chunks u SET {_set_completed("u")}
-           FROM held
-           WHERE u.id = held.id AND (u.embedding_status <> 'completed'
+           FROM right_chunks r
+           WHERE u.id = r.id AND (u.embedding_status <> 'completed'
              OR u.dense_vector_id IS DISTINCT FROM CASE WHEN 'dense' = ANY(%(kinds)s) THEN u.id || '_dense' END
              OR u.sparse_vector_id IS DISTINCT FROM CASE WHEN 'sparse' = ANY(%(kinds)s) THEN u.id || '_sparse' END
              OR u.multi_vector_id IS DISTINCT FROM CASE WHEN 'multi' = ANY(%(kinds)s) THEN u.id || '_multi' END)""",
@@ -199,12 +199,13 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
               indexed_run = rag_run()
             FROM (
               SELECT d.id FROM documents d
-              LEFT JOIN (SELECT document_id, count(*) AS n FROM pg_temp.held GROUP BY 1) AS h ON h.document_id = d.id
+              LEFT JOIN (SELECT document_id, count(*) AS n FROM pg_temp.right_chunks GROUP BY 1) AS r
+                ON r.document_id = d.id
               LEFT JOIN (SELECT c.document_id, count(*) AS n FROM documents d
                          JOIN document_chunks c ON c.document_id = d.id WHERE {is_dirty("d")} GROUP BY 1) AS l
                 ON l.document_id = d.id
               WHERE {is_dirty("d")} AND d.char_count > 0 AND d.chunker_fingerprint IS NOT NULL
-                AND coalesce(h.n, 0) = coalesce(l.n, 0)) AS done
+                AND coalesce(r.n, 0) = coalesce(l.n, 0)) AS done
             WHERE u.id = done.id""",
         parameters,
     ).rowcount

@@ -1,4 +1,4 @@
-"""Sources, documents, chunks, embeddings' bookkeeping, the outbox and its triggers: the SQL file of the same name."""
+"""Sources, documents, chunks, the records of embeddings, the outbox and its triggers: the SQL file of the same name."""
 
 from pathlib import Path
 

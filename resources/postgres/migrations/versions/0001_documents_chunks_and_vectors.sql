@@ -1,10 +1,10 @@
--- Sources, documents and chunks as other services read them (docs/schema.md), and the bookkeeping that keeps
--- Parquet and Milvus equal to them.
+-- Sources, documents and chunks as other services read them (docs/schema.md), and the records that keep Parquet and
+-- Milvus equal to them.
 
 -- Text search ---------------------------------------------------------------------------------------------------
--- Scripts without spaces become character bigrams under the `simple` configuration: found on any stock server.
+-- Scripts without spaces become character bigrams under the `simple` configuration, which every stock server has.
 -- Hangul too: Korean particles are glued to their words. Arabic yeh and kaf are folded into the Persian ones.
--- With `ends` the last character of a run stands alone too: then each character begins a token, and a query of one
+-- With `ends` the last character of a run is a token too: then each character begins a token, and a query of one
 -- character (cat, water and book are such words) finds it as a prefix.
 CREATE FUNCTION rag_search_text(t text, ends boolean) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 BEGIN
@@ -27,7 +27,7 @@ BEGIN
       'g') AS part);
 END $$;
 
--- A tsvector holds at most 1 MB: of a longer text the beginning is indexed (its chunks are indexed whole).
+-- A tsvector has at most 1 MB: of a longer text only the beginning is indexed (its chunks are indexed whole).
 CREATE FUNCTION rag_tsvector(t text) RETURNS tsvector LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT AS $$
 DECLARE n integer := 400000;
 BEGIN
@@ -75,7 +75,7 @@ CREATE INDEX sources_source_type ON sources (source_type);
 CREATE INDEX sources_is_active ON sources (is_active);
 CREATE INDEX sources_due ON sources (next_sync_at, source_type) WHERE is_active;
 
--- What a source held when it was last listed: asset source_documents.
+-- The entries of each source's last listing: asset source_documents.
 CREATE TABLE source_entries (
   source_id uuid NOT NULL REFERENCES sources ON DELETE CASCADE,
   key text NOT NULL,
@@ -136,7 +136,7 @@ CREATE INDEX documents_language ON documents (language);
 CREATE INDEX documents_category ON documents (category);
 CREATE INDEX documents_tags ON documents USING gin (tags);
 CREATE INDEX documents_search ON documents USING gin (search_vector) WITH (gin_pending_list_limit = 262144);
--- What the last stages ask for: documents whose vectors are not done. Empty when nothing is to be done.
+-- For the last stages: documents whose vectors are not done. Empty if there is no work.
 CREATE INDEX documents_to_index ON documents (source_uuid) WHERE indexing_status <> 'completed';
 
 -- Chunks --------------------------------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ CREATE TABLE vector_collections (
 );
 CREATE UNIQUE INDEX vector_collections_serving ON vector_collections (alias) WHERE state = 'serving';
 
--- What Milvus acknowledged. No row: Milvus may hold an old row, a new one, or none.
+-- The rows that Milvus acknowledged. Without a row here, Milvus may have an old row, a new one, or none.
 CREATE TABLE vector_rows (
   collection varchar(255) NOT NULL REFERENCES vector_collections ON DELETE CASCADE,
   chunk_id uuid NOT NULL,
@@ -225,19 +225,19 @@ CREATE TABLE vector_rows (
 );
 CREATE INDEX vector_rows_chunk ON vector_rows (chunk_id);
 
--- The outbox: what must leave Milvus. A row goes only after Milvus confirmed.
+-- The outbox: rows that Milvus must delete. An entry is deleted only after Milvus confirmed.
 CREATE TABLE vector_deletions (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   source_uuid uuid NOT NULL,
   kind varchar(10) NOT NULL,
   chunk_id uuid NOT NULL,
-  row_count integer,                       -- rows that Milvus acknowledged; NULL: it may hold some all the same
+  row_count integer,                       -- rows that Milvus acknowledged; NULL: unknown, it may have some
   enqueued_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX vector_deletions_source ON vector_deletions (source_uuid, kind, id);
 CREATE INDEX vector_deletions_chunk ON vector_deletions (chunk_id);
 
--- One writer a partition: the epoch of the latest one. Acknowledgements of an earlier one are refused.
+-- One writer a partition, and the epoch of the latest one. Acknowledgements of an earlier one are rejected.
 CREATE TABLE partition_writers (
   partition text PRIMARY KEY,
   epoch bigint NOT NULL,
@@ -245,7 +245,7 @@ CREATE TABLE partition_writers (
   taken_at timestamptz NOT NULL DEFAULT now()
 );
 
--- What a stored row must say. Equal for the three kinds of a chunk; any change of it is an upsert, never a model call.
+-- The fingerprint of a stored row, equal for the three kinds of a chunk. Its change is an upsert, never a model call.
 CREATE FUNCTION rag_row_fingerprint(model text, text_hash text, document uuid, source_type text, source text,
                                     language text, pos integer, created timestamptz)
 RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -255,7 +255,7 @@ RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     coalesce(language, '  ') || pos || ':' || floor(extract(epoch FROM created))::bigint, 'UTF8')), 'hex'), 32)
 $$;
 
--- Any deletion of chunks, by whatever statement, is an order to Milvus.
+-- Any deletion of chunks, by any statement, queues a deletion in Milvus.
 CREATE FUNCTION rag_enqueue_vector_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO vector_deletions (source_uuid, kind, chunk_id, row_count)
@@ -270,8 +270,8 @@ END $$;
 CREATE TRIGGER document_chunks_deleted AFTER DELETE ON document_chunks
   REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION rag_enqueue_vector_deletions();
 
--- A document that is deleted while its source still has it was deleted by a person: the next sync must not bring it
--- back. (When the source loses it, its entry is gone first, and nothing is marked.)
+-- A document that is deleted while its source still has it was deleted by a person: the next sync must not restore it.
+-- (If the source loses it, its entry is deleted first, and nothing is marked.)
 CREATE FUNCTION rag_document_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   UPDATE source_entries SET removed_hash = content_hash FROM gone WHERE source_entries.document_id = gone.id;
@@ -280,8 +280,8 @@ END $$;
 CREATE TRIGGER documents_deleted AFTER DELETE ON documents
   REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION rag_document_deleted();
 
--- What stands beside a vector was edited, by whatever statement: the document's rows in Milvus are behind. An AFTER
--- trigger, since a BEFORE one would have PostgreSQL compute search_vector anew at every update.
+-- A statement edited a field that rows in Milvus have beside the vector: the document's rows there are outdated. An AFTER
+-- trigger: with a BEFORE one PostgreSQL would compute search_vector again in every update.
 CREATE FUNCTION rag_document_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   UPDATE documents SET indexing_status = 'pending' WHERE id = NEW.id AND indexing_status = 'completed';

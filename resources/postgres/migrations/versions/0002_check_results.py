@@ -1,4 +1,4 @@
-"""What each asset check last found of each source: the SQL file of the same name."""
+"""The last result of each asset check of each source: the SQL file of the same name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Collections that replace another, and documents that were forgotten: the SQL file of the same name."""
+"""Collections that replace others, and erased documents: the SQL file of the same name."""
 
 from pathlib import Path
 

@@ -1,5 +1,5 @@
--- Collections: `rebuilding` is filled to take a serving one's place, and syncs do not write it; `retired` had its place
--- taken and is being dropped. Of one model and kind, at most one is building or serving: the one that syncs write.
+-- Collections: a `rebuilding` one is filled to replace a serving one, and syncs do not write it; a `retired` one was
+-- replaced and is dropped. At most one of a model and kind is building or serving: the one that syncs write.
 ALTER TABLE vector_collections DROP CONSTRAINT vector_collections_state_check;
 ALTER TABLE vector_collections ADD CONSTRAINT vector_collections_state_check
   CHECK (state IN ('building', 'serving', 'rebuilding', 'retired'));
@@ -7,7 +7,7 @@ CREATE UNIQUE INDEX vector_collections_written ON vector_collections (kind, mode
   WHERE state IN ('building', 'serving');
 CREATE UNIQUE INDEX vector_collections_rebuilding ON vector_collections (kind) WHERE state = 'rebuilding';
 
--- Texts that a document no longer has: what must go from Parquet, too, when the document is forgotten.
+-- Texts that a document no longer has: erasing the document must delete them from Parquet, too.
 CREATE TABLE former_texts (
   document_id uuid NOT NULL,
   text_hash char(32) NOT NULL,
@@ -36,14 +36,14 @@ END $$;
 CREATE TRIGGER sources_deleted AFTER DELETE ON sources
   REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION rag_source_deleted();
 
--- Documents that were forgotten on purpose: no sync takes their key up again, by the name of the source, so that a source
--- registered anew does not either. The key itself is not kept. Without a receipt the work is not done yet.
+-- Documents that were erased on request: no sync reads their key again. By the name of the source, so that this also
+-- applies to a source that is registered again. The key itself is not kept. Without a receipt the work is not finished.
 CREATE TABLE forgotten (
   source varchar(255) NOT NULL,
   key_hash char(64) NOT NULL,              -- SHA-256 of the key
   document_id uuid NOT NULL,
   source_uuid uuid NOT NULL,
-  chunk_ids uuid[] NOT NULL,               -- what is looked for in each place, until the receipt says that it is gone
+  chunk_ids uuid[] NOT NULL,               -- searched for in each store, until the receipt proves that they are gone
   text_hashes text[] NOT NULL,
   raw_hashes text[] NOT NULL,
   requested_at timestamptz NOT NULL DEFAULT now(),

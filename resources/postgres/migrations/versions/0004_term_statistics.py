@@ -1,4 +1,4 @@
-"""How many texts hold a term, for the weighting of queries: the SQL file of the same name."""
+"""The number of texts with each term, for the weighting of queries: the SQL file of the same name."""
 
 from pathlib import Path
 

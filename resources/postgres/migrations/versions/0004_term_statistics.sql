@@ -1,4 +1,4 @@
--- `terms`: ascending term numbers and in how many texts each is, compressed (see pipeline/term_statistics.py).
+-- `terms`: ascending term numbers, and the number of texts with each one, compressed (see pipeline/term_statistics.py).
 CREATE TABLE term_statistics (
   model_fingerprint text NOT NULL,
   source_id uuid NOT NULL REFERENCES sources ON DELETE CASCADE,

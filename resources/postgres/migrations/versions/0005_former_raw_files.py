@@ -1,4 +1,4 @@
-"""Raw bytes that documents had: the SQL file of the same name."""
+"""Former raw bytes of documents: the SQL file of the same name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
--- Raw bytes that a document no longer has: what must go from the raw store, too, when the document is forgotten.
+-- Raw bytes that a document no longer has: erasing the document must delete them from the raw store, too.
 CREATE TABLE former_raw (
   document_id uuid NOT NULL,
   content_hash char(64) NOT NULL,

@@ -1,4 +1,4 @@
-"""When sources are synced, which runs wrote what, and what documents were: the SQL file of the same name."""
+"""Times of syncs, the runs that wrote each row, and former versions of documents: the SQL file of the same name."""
 
 from pathlib import Path
 

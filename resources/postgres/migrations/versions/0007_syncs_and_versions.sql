@@ -1,5 +1,5 @@
 -- Runs ----------------------------------------------------------------------------------------------------------
--- The Dagster run that this session writes for: a writer says it once, and what it writes carries it.
+-- The Dagster run that this session writes for: the writer sets it once, and its rows record it.
 CREATE FUNCTION rag_run() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
   SELECT nullif(current_setting('rag.run', true), '')
 $$;
@@ -8,10 +8,10 @@ ALTER TABLE documents ADD COLUMN parsed_run text, ADD COLUMN chunked_run text, A
 ALTER TABLE embedding_files ADD COLUMN run text;
 
 -- Syncs ---------------------------------------------------------------------------------------------------------
--- next_sync_at: NULL until the sensor has worked it out from the schedule; after a failure, when it is tried again.
+-- next_sync_at: NULL until the sensor has computed it from the schedule; after a failure, the time of the next try.
 ALTER TABLE sources ADD COLUMN sync_run text,          -- the run of the latest sync
   ADD COLUMN failed_run text,                          -- the run that failed last: its retries are one failure
-  ADD COLUMN sync_requested_at timestamptz;            -- when the sensor asked for the sync that is due
+  ADD COLUMN sync_requested_at timestamptz;            -- when the sensor requested the sync that is due
 
 CREATE FUNCTION rag_schedule_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -23,10 +23,10 @@ CREATE TRIGGER sources_schedule_changed BEFORE UPDATE OF sync_schedule ON source
   EXECUTE FUNCTION rag_schedule_changed();
 
 -- Versions of documents -----------------------------------------------------------------------------------------
--- The current version is the document's row. A version is appended here when it is replaced or deleted, whole, and
--- never changes; the month is that of its end, so that a document that stays as it is for years loses no history.
+-- The current version is the document's row. A version is appended here, whole, when it is replaced or deleted, and never
+-- changes. Its month is that of its end, so that a document that does not change for years loses no history.
 ALTER TABLE documents ADD COLUMN version integer NOT NULL DEFAULT 1 CHECK (version >= 1),
-  ADD COLUMN versioned_at timestamptz;                 -- since when this version holds; NULL: since created_at
+  ADD COLUMN versioned_at timestamptz;                 -- the begin of this version; NULL: created_at
 
 CREATE TABLE document_versions (
   document_id uuid NOT NULL,
@@ -67,7 +67,7 @@ CREATE TABLE document_versions (
 ) PARTITION BY RANGE (valid_to);
 CREATE INDEX document_versions_document ON document_versions (document_id, valid_to);
 CREATE INDEX document_versions_key ON document_versions (source_key);
--- Rows whose month was not made in time: an insert never fails, and the month takes them over when it is made.
+-- Rows whose month was not made in time: an insert never fails, and the month takes them over once it is made.
 CREATE TABLE document_versions_default PARTITION OF document_versions DEFAULT;
 
 -- Makes the partition of a month (in UTC), if there is none. Returns its name.
@@ -92,7 +92,7 @@ BEGIN
   RETURN month;
 END $$;
 
--- Drops the months that ended before `moment`, and what the default partition holds from before. Returns their names.
+-- Drops the months that ended before `moment`, and the older rows of the default partition. Returns their names.
 CREATE FUNCTION drop_document_versions_before(moment timestamptz) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
   month text;

@@ -1,12 +1,12 @@
--- MinHash signatures of documents' texts (rag_assets/pipeline/near_duplicates.py). A row goes with its document, and when
--- the text changes: another text is another, later row. Signatures of another algorithm are made anew by the next sync.
+-- MinHash signatures of documents' texts (rag_assets/pipeline/near_duplicates.py). A row is deleted with its document, and
+-- when the text changes: another text is a new, later row. The next sync replaces signatures of another algorithm.
 CREATE TABLE document_signatures (
   document_id uuid PRIMARY KEY REFERENCES documents ON DELETE CASCADE,
-  ordinal bigint GENERATED ALWAYS AS IDENTITY UNIQUE,  -- the order in which they came, under one lock
+  ordinal bigint GENERATED ALWAYS AS IDENTITY UNIQUE,  -- the order of arrival, under one lock
   source_uuid uuid NOT NULL,
   algorithm text NOT NULL,
   signature smallint[],                    -- NULL: the text is too short
-  duplicate_of bigint,                     -- ordinal of the first that came before it and is similar: never a cycle
+  duplicate_of bigint,                     -- ordinal of the first similar one before it: never a cycle
   similarity real
 );
 CREATE INDEX document_signatures_duplicate_of ON document_signatures (duplicate_of) WHERE duplicate_of IS NOT NULL;
@@ -22,8 +22,8 @@ CREATE FUNCTION rag_bands(signature smallint[]) RETURNS SETOF bigint LANGUAGE sq
   SELECT hash_array_extended(signature[8 * n + 1 : 8 * n + 8], n) FROM generate_series(0, array_length(signature, 1) / 8 - 1) AS n
 $$;
 
--- Signatures that went. Those that were marked by them are compared anew by the next sync of any source; until then the
--- view does not show them.
+-- Deleted signatures. The next sync of any source compares the documents again that were marked with them; until then
+-- the view does not show these.
 CREATE TABLE gone_signatures (ordinal bigint PRIMARY KEY);
 
 CREATE VIEW near_duplicates AS

@@ -1,4 +1,4 @@
-"""TRUNCATE as the DELETE that it stands for: the SQL file of the same name."""
+"""TRUNCATE as the DELETE that it means: the SQL file of the same name."""
 
 from pathlib import Path
 

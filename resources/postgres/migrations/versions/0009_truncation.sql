@@ -1,4 +1,4 @@
--- TRUNCATE fires no DELETE triggers: Milvus would never hear of it. It becomes the DELETE that it stands for.
+-- TRUNCATE fires no DELETE triggers, so Milvus would keep the rows. It becomes the DELETE that it means.
 CREATE FUNCTION rag_truncate_is_delete() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   EXECUTE format('DELETE FROM %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);

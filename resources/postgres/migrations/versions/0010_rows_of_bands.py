@@ -1,4 +1,4 @@
-"""How many bands a signature has, for the planner: the SQL file of the same name."""
+"""The number of bands of a signature, for the planner: the SQL file of the same name."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Retrieval sets and what was measured with them: the SQL file of the same name."""
+"""Retrieval sets and their evaluations: the SQL file of the same name."""
 
 from pathlib import Path
 

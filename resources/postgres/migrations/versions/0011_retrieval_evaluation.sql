@@ -1,4 +1,4 @@
--- What is asked of a source, and what should be found. `known_items`: drawn from its own chunks.
+-- Queries to a source, and their relevant answers. `known_items`: drawn from its own chunks.
 CREATE TABLE retrieval_sets (
   id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
   source_id uuid NOT NULL REFERENCES sources ON DELETE CASCADE,
@@ -13,7 +13,7 @@ CREATE TABLE retrieval_queries (
   text text NOT NULL,
   PRIMARY KEY (set_id, query_id)
 );
--- By the document's key and, where a passage of it is meant, that passage's text: both outlive new chunks.
+-- By the document's key and, for a passage, its text: both stay valid when the chunks change.
 CREATE TABLE retrieval_judgements (
   set_id uuid NOT NULL,
   query_id text NOT NULL,
@@ -33,7 +33,7 @@ CREATE TABLE retrieval_evaluations (
   measured_at timestamptz NOT NULL DEFAULT now(),
   queries integer NOT NULL,
   outdated integer NOT NULL,               -- queries whose answers the source no longer has: not counted
-  accepted_at timestamptz                  -- later ones are held against the one that was accepted last
+  accepted_at timestamptz                  -- the one that was accepted last is the baseline of later ones
 );
 CREATE INDEX retrieval_evaluations_set ON retrieval_evaluations (set_id, id);
 -- `lower`, `upper`: bootstrap confidence interval (95 %) of a mean over queries.
@@ -46,7 +46,7 @@ CREATE TABLE retrieval_measures (
   upper double precision,
   PRIMARY KEY (evaluation_id, mode, measure)
 );
--- Query by query, in one row a mode: what comparisons are paired by. `ranks`: of the first relevant result, 0: none.
+-- Results by query, in one row a mode, for paired comparisons. `ranks`: of the first relevant result, 0: none.
 CREATE TABLE retrieval_results (
   evaluation_id bigint NOT NULL REFERENCES retrieval_evaluations ON DELETE CASCADE,
   mode varchar(10) NOT NULL,

@@ -1,4 +1,4 @@
-"""What searches filter by stands beside the vectors: the SQL file of the same name."""
+"""Fields that searches filter by, beside the vectors: the SQL file of the same name."""
 
 from pathlib import Path
 

@@ -1,16 +1,16 @@
--- Searches filter by author, category, tags and chunk type too: rows in Milvus say them, and their fingerprint covers
--- them. Collections made before lack the fields: `rag rebuild milvus` makes them anew.
+-- Searches filter by author, category, tags and chunk type too: rows in Milvus have these fields, and their fingerprint
+-- covers them. Older collections lack the fields: `rag rebuild milvus` replaces them.
 
--- The tags that a search can filter by: the first 64 that are not empty, each cut to 100 characters. The only place
--- that cuts: Milvus's array takes as many and no longer ones (25 KB a row at most), and PostgreSQL compares with these.
+-- The tags that a search can filter by: the first 64 that are not empty, each cut to 100 characters, which is the limit of
+-- Milvus's array (25 KB a row at most). Only this function cuts; PostgreSQL compares with its result.
 CREATE FUNCTION rag_filter_tags(tags text[]) RETURNS text[] LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT coalesce(array_agg(left(tag, 100) ORDER BY n), '{}') FROM (
     SELECT tag, n FROM unnest(tags) WITH ORDINALITY AS given(tag, n) WHERE tag <> '' ORDER BY n LIMIT 64) AS kept
 $$;
--- Kept, since each chunk's fingerprint needs them. This writes the table anew, once.
+-- Stored, since each chunk's fingerprint needs them. This rewrites the table, once.
 ALTER TABLE documents ADD COLUMN filter_tags text[] NOT NULL GENERATED ALWAYS AS (rag_filter_tags(tags)) STORED;
 
--- STABLE like what it calls: only then it is spliced into queries instead of called (5 us a row instead of 20).
+-- STABLE like the functions that it calls: only then PostgreSQL inlines it into queries (5 us a row instead of 20).
 DROP FUNCTION rag_row_fingerprint(text, text, uuid, text, text, text, integer, timestamptz);
 CREATE FUNCTION rag_row_fingerprint(model text, text_hash text, document uuid, source_type text, source text,
                                     language text, pos integer, created timestamptz, chunk_type text, author text,

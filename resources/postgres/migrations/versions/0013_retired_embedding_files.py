@@ -1,4 +1,4 @@
-"""Embedding files that were replaced stay for a while: the SQL file of the same name."""
+"""Replaced embedding files stay for a day: the SQL file of the same name."""
 
 from pathlib import Path
 

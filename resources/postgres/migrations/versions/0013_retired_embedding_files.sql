@@ -1,9 +1,9 @@
--- A file that a compaction has replaced: nothing points at it any more, and it is deleted a day later, when no reader that
--- had looked up a row of it before can still be about to read it.
+-- A file that a compaction has replaced: nothing refers to it any more. It is deleted a day later, when every reader that
+-- had looked up a row of it has finished.
 ALTER TABLE embedding_files ADD COLUMN retired_at timestamptz;
 
--- The embeddings of a text outlive its last chunk: an edit that is reverted, or a document that is restored, within a
--- month costs no model call.
+-- The embeddings of a text outlive its last chunk: an edit that is reverted, or a document that is restored within a
+-- month, costs no model call.
 ALTER TABLE former_texts ADD COLUMN since timestamptz NOT NULL DEFAULT now();
 CREATE INDEX former_texts_text ON former_texts (text_hash);
 CREATE OR REPLACE FUNCTION rag_remember_former_texts() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""Texts that somebody edits in the tables: the SQL file of the same name."""
+"""Texts that are edited by plain SQL: the SQL file of the same name."""
 
 from pathlib import Path
 

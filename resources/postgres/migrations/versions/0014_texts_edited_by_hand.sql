@@ -1,4 +1,4 @@
--- A text that is edited by SQL is split again. (A sync that parses one anew forgets the fingerprint itself.)
+-- A text that is edited by SQL is split again. (A sync that parses a document again clears the fingerprint itself.)
 CREATE FUNCTION rag_content_edited() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   NEW.chunker_fingerprint := NULL;
@@ -11,7 +11,7 @@ CREATE TRIGGER documents_content_edited BEFORE UPDATE OF content ON documents FO
   WHEN (NEW.content IS DISTINCT FROM OLD.content AND NEW.chunker_fingerprint IS NOT NULL)
   EXECUTE FUNCTION rag_content_edited();
 
--- The text of a chunk is named by its hash, which names its embedding too: another text would be found by the old one.
+-- A chunk's text_hash also names its embedding: a search would find an edited text by the old text's embedding.
 CREATE FUNCTION rag_chunk_content_edited() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'document_chunks.content is split from documents.content: edit that, and run rag ingest';

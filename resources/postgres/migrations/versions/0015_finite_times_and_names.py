@@ -1,4 +1,4 @@
-"""What plain SQL must not write: the SQL file of the same name."""
+"""Values that plain SQL must not write: the SQL file of the same name."""
 
 from pathlib import Path
 

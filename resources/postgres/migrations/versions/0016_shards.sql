@@ -1,12 +1,12 @@
 -- Sources in shards: parts of their documents by ranges of ids, synced side by side (rag_assets/pipeline/shards.py).
 
--- The sync that the shards of a source are synced by together; elsewhere a sync is a run.
+-- The sync that the runs of a source's shards belong to; without shards a sync is one run.
 CREATE FUNCTION rag_sync() RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
   SELECT coalesce(nullif(current_setting('rag.sync', true), ''), rag_run())
 $$;
 ALTER TABLE sources ADD COLUMN listed_sync text;  -- the latest sync whose listing is complete
 
--- The shards that a sync has done; when it has done all of them, the source is synced.
+-- The shards that a sync has finished; with all of them the source is synced.
 CREATE TABLE synced_shards (
   source_id uuid NOT NULL REFERENCES sources ON DELETE CASCADE,
   shard integer NOT NULL,
@@ -14,7 +14,7 @@ CREATE TABLE synced_shards (
   PRIMARY KEY (source_id, shard)
 );
 
--- An order to Milvus is carried out by the shard that would write the chunk again. NULL: of before there were shards.
+-- The shard that would write the chunk again also drains its entry. NULL: entries from before shards existed.
 ALTER TABLE vector_deletions ADD COLUMN document_id uuid;
 CREATE OR REPLACE FUNCTION rag_enqueue_vector_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,0 +1,57 @@
+"""The end of `rag ingest` after a change of model: the new collections are published, or the reason is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.rag import Rag, deployment
+from tests.support.texts import ENGLISH, long_text
+
+
+@pytest.fixture(scope="module")
+def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
+    """Two sources, `a` and `b`, ingested with the default model."""
+    folder = tmp_path_factory.mktemp("files")
+    with deployment() as rag:
+        for name, text in (("a", long_text("town", 6)), ("b", ENGLISH)):
+            (folder / name).mkdir()
+            (folder / name / "x.md").write_text(text)
+            rag.ok("ingest", str(folder / name))
+        yield rag
+
+
+def test_a_new_model_is_published_by_the_ingest_that_completes_it(rag: Rag) -> None:
+    new = Rag(rag.home, {**rag.env, "RAG_EMBEDDER": "tests.support.embedders:CountingEmbedder"})
+    assert "publication" not in new.json("ingest", "--name", "a")
+    assert rag.json("search", "observatory")
+
+    # A row of the new collection is lost: the ingest succeeds, and the old collections keep serving.
+    with rag.sql() as connection, rag.milvus() as client:
+        (collection,) = connection.execute(
+            "SELECT name FROM vector_collections WHERE state = 'building' AND kind = 'dense'"
+        ).fetchone() or ("",)
+        (lost, *_) = client.query(collection, filter='id >= ""', output_fields=["id"], limit=1)
+        client.delete(collection, ids=[lost["id"]])
+    done = new("ingest", "--name", "b")
+    assert done.returncode == 0
+    assert "not published:" in done.stderr and f"{collection}, a: " in done.stderr
+    assert "The previous collections keep serving." in done.stderr
+    assert rag.json("search", "observatory")
+
+    # The repair writes the row again; it also reports the aliases, which only a publication moves.
+    new("repair", "--source", "a")
+    done = new("ingest")
+    assert done.returncode == 0
+    assert f"dense_collection now points at {collection}" in done.stderr
+    assert new.json("search", "observatory")
+    assert new.disagreements() == []
+    assert all("publication" not in report for report in new.json("ingest"))
+
+
+def test_the_publication_is_part_of_the_json(rag: Rag) -> None:
+    new = Rag(rag.home, {**rag.env, "RAG_EMBEDDER": "tests.support.embedders:OtherEmbedder"})
+    for report in new.json("ingest"):
+        assert set(report["publication"]["published"]) == {"dense_collection", "sparse_collection"}
+        assert report["publication"]["blocked"] == ""

@@ -1,0 +1,310 @@
+"""Publication of a new model's collections: syncs fill them, one gate passes them, all aliases move together."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from rag_assets.evaluation.known_items import build_set
+from rag_assets.ingestion import publishing
+from rag_assets.ingestion.publishing import PUBLISH, publish_collections
+from resources.errors import ConfigError, StoreUnavailable
+from resources.milvus.store import MilvusStore
+from tests.faults.deployed import Deployed, deployed
+from tests.support.operations import blocked_publication
+from tests.support.searching import searching
+from tests.support.stored import (
+    age_acknowledgements,
+    assert_consistent,
+    collection_states,
+    serving_collections,
+)
+from tests.support.texts import ENGLISH, long_text, page
+from tests.support.world import World
+
+OLD = "tests.support.embedders:CountingEmbedder"
+NEW = "tests.support.embedders:OtherEmbedder"
+LOG = logging.getLogger("test")
+
+
+@pytest.fixture
+def old(world: World) -> World:
+    """Two sources, `docs` and `more`, synced under the old model."""
+    world = world.configured(embedder=OLD)
+    world.write({f"{n}.md": long_text(f"town {n}", 6) for n in range(3)})
+    world.write({"b.md": ENGLISH}, "more")
+    for source in ("docs", "more"):
+        world.add(source)
+        world.sync(source)
+    return world
+
+
+@pytest.fixture
+def new(old: World) -> World:
+    """The same deployment with the new model configured."""
+    return old.configured(embedder=NEW)
+
+
+def sync_all(world: World) -> None:
+    for source in ("docs", "more"):
+        world.sync(source)
+
+
+def building(world: World) -> dict[str, str]:
+    """kind -> its collection that is written but does not serve."""
+    return {
+        name.split("_")[0]: name
+        for name, state in collection_states(world).items()
+        if state == "building"
+    }
+
+
+def assert_published(world: World, expected: dict[str, str]) -> None:
+    """The expected collections serve in both stores, nothing else remains, and the stores match."""
+    assert serving_collections(world) == expected
+    assert collection_states(world) == dict.fromkeys(expected.values(), "serving")
+    assert set(world.store.client.list_collections()) == set(expected.values())
+    assert_consistent(world)
+
+
+# In a sync ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_collection_of_a_kind_serves_in_the_sync(world: World) -> None:
+    world.write({"a.md": ENGLISH})
+    world.add()
+    dense = world.configured(vectors=("dense",))
+    dense.sync()
+    assert dense.store.alias_target("dense") and not dense.store.alias_target("sparse")
+    world.sync()
+    assert set(collection_states(world).values()) == {"serving"}
+    assert world.search("observatory", k=1)[0].key == "a.md"
+    assert world.publish() == {"published": {}, "waiting": {}, "blocked": ""}
+
+
+def test_a_new_model_is_built_while_the_old_one_serves_and_searches_go_on(
+    old: World, new: World
+) -> None:
+    before = serving_collections(old)
+    with searching(old) as problems:
+        sync_all(new)
+        result = new.run("sync_source")
+    assert problems == []
+    assert serving_collections(old) == before
+    for kind, collection in building(new).items():
+        (event,) = result.asset_materializations_for_node(f"{kind}_vectors")
+        sentence = event.metadata["publication"].value
+        assert sentence == (
+            f"{before[kind]} serves until publish_collections replaces it with {collection}"
+        )
+    with pytest.raises(ConfigError):
+        new.search("observatory")
+    expected = building(new)
+    assert new.publish()["published"] == {
+        f"{kind}_collection": collection for kind, collection in expected.items()
+    }
+    assert_published(new, expected)
+    assert new.search("observatory", k=1)
+
+
+def test_a_sync_compares_no_rows_and_measures_no_retrieval(
+    new: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_set(new.connection, "known", "docs", 5)
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("a sync compared or measured")
+
+    with monkeypatch.context() as patch:
+        for name in ("compare_collection", "Evaluator", "measuring_searcher"):
+            patch.setattr(publishing, name, fail)
+        for method in ("scan", "search"):
+            patch.setattr(MilvusStore, method, fail)
+        sync_all(new)
+        assert set(building(new)) == {"dense", "sparse"}
+        with pytest.raises(AssertionError, match="a sync compared or measured"):
+            publish_collections(new.postgres, new.stores, LOG)
+    new.publish()
+
+
+def test_a_lost_alias_comes_back_in_a_sync_and_in_a_publication(old: World, new: World) -> None:
+    before = serving_collections(old)
+    new.sync("docs")
+    for restore in (lambda: new.sync("docs"), new.publish):
+        for kind in before:
+            old.store.client.drop_alias(f"{kind}_collection")
+        restore()
+        # It is not given to the half-built collection.
+        assert serving_collections(old) == before
+    assert set(building(new)) == {"dense", "sparse"}
+
+
+@pytest.mark.parametrize("recover", ["sync", "publication"])
+def test_an_alias_that_moved_without_its_record_is_recorded(new: World, recover: str) -> None:
+    sync_all(new)
+    expected = building(new)
+    for kind, collection in expected.items():
+        new.store.point_alias(kind, collection)  # pyright: ignore[reportArgumentType]
+    if recover == "sync":
+        new.sync("more")
+    else:
+        assert new.publish()["published"] == {}
+    assert_published(new, expected)
+
+
+# The gate -----------------------------------------------------------------------------------------------------------
+
+
+def test_aliases_move_together_and_only_when_every_source_is_synced(old: World, new: World) -> None:
+    before = serving_collections(old)
+    new.sync("docs")
+    chunks = new.one(
+        "SELECT count(*) FROM document_chunks c JOIN sources s ON s.id = c.source_uuid WHERE s.name = 'more'"
+    )
+    report = new.publish()
+    assert (report["published"], report["blocked"]) == ({}, "")
+    assert report["waiting"] == {
+        f"{kind}_collection": f"{collection} does not contain {chunks} chunks that are searchable now"
+        for kind, collection in building(new).items()
+    }
+    assert serving_collections(old) == before
+    # One complete kind waits for the other.
+    new.configured(vectors=("dense",)).sync("more")
+    assert list(new.publish()["waiting"]) == ["sparse_collection"]
+    assert serving_collections(old) == before
+    new.sync("more")
+    expected = building(new)
+    assert set(new.publish()["published"]) == {"dense_collection", "sparse_collection"}
+    assert_published(new, expected)
+
+
+def test_a_publication_is_idempotent(new: World) -> None:
+    sync_all(new)
+    expected = building(new)
+    new.publish()
+    for _ in range(2):
+        assert new.publish() == {"published": {}, "waiting": {}, "blocked": ""}
+        assert_published(new, expected)
+
+
+@pytest.mark.parametrize("source", ["docs", "more"])
+def test_drift_of_any_source_blocks_all_collections(old: World, new: World, source: str) -> None:
+    before = serving_collections(old)
+    sync_all(new)
+    expected = building(new)
+    lost = new.store.client.query(
+        expected["sparse"], filter=f'source == "{source}"', output_fields=["id"], limit=1
+    )
+    new.store.client.delete(expected["sparse"], ids=[lost[0]["id"]])
+    # Even if the rows were acknowledged a moment ago.
+    message = blocked_publication(new)
+    assert message.startswith(f"{expected['sparse']}, {source}: ")
+    assert "1 missing" in message and "The previous collections keep serving." in message
+    assert serving_collections(old) == before
+    assert building(new) == expected
+    age_acknowledgements(new)
+    new.run("repair_drift", source)
+    new.publish()
+    assert_published(new, expected)
+
+
+def test_an_index_that_finds_too_few_neighbours_blocks(
+    old: World, new: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows have each other's vectors, which no comparison finds. (Lost known items: tests/evaluation.)"""
+    monkeypatch.setattr(MilvusStore, "wait_for_flush", lambda self: None)
+    old.write({f"page {n}.md": page(n) for n in range(20)})
+    old.sync()
+    build_set(old.connection, "known", "docs", 20)
+    old.run("evaluate_retrieval")
+    before = serving_collections(old)
+    write = MilvusStore.upsert_dense
+
+    def shuffled(self: MilvusStore, name: str, rows: Any, vectors: Any, *rest: Any) -> list[int]:
+        return write(self, name, rows, vectors[::-1].copy(), *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MilvusStore, "upsert_dense", shuffled)
+        sync_all(new)
+    expected = building(new)
+    message = blocked_publication(new)
+    assert f"{expected['dense']}, retrieval set known: " in message
+    assert "its dense index finds" in message and "of the exact neighbours" in message
+    assert serving_collections(old) == before
+    for source in ("docs", "more"):
+        new.run("repair_drift", source)
+    new.publish()
+    assert_published(new, expected)
+
+
+def test_two_publications_cannot_run_at_the_same_time(new: World) -> None:
+    sync_all(new)
+    before = serving_collections(new)
+    waiting = new.configured(lock_timeout=0.1)
+    with new.postgres.writer(PUBLISH), pytest.raises(StoreUnavailable, match=PUBLISH):
+        publish_collections(waiting.postgres, waiting.stores, LOG)
+    assert serving_collections(new) == before
+
+
+# Killed processes ---------------------------------------------------------------------------------------------------
+
+KILLED_AT = [
+    f"{point}:{passage}"
+    for point in ("collection-loaded", "alias-moved", "collection-dropping")
+    for passage in (1, 2)
+]
+#: Both aliases have moved in Milvus.
+COMPLETED_BY_A_SYNC = ("alias-moved:2", "collection-dropping:1", "collection-dropping:2")
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Deployed]:
+    with deployed(embedder=OLD) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def unpublished(deployment: Deployed) -> tuple[Deployed, set[str]]:
+    """A deployment whose last sync used the other model, and the collections that wait for their publication."""
+    other = NEW if deployment.settings.embedder == OLD else OLD
+    deployment.settings = deployment.settings.model_copy(update={"embedder": other})
+    served = recorded_collections(deployment, "serving")
+    assert deployment.run("sync").outcome == "done"
+    waiting = recorded_collections(deployment, "building")
+    assert len(waiting) == len(served) == 2
+    assert recorded_collections(deployment, "serving") == served
+    return deployment, waiting
+
+
+def recorded_collections(deployment: Deployed, state: str) -> set[str]:
+    with psycopg.connect(deployment.up()[0]) as connection:
+        rows = connection.execute("SELECT name FROM vector_collections WHERE state = %s", [state])
+        return {name for (name,) in rows}
+
+
+@pytest.mark.parametrize("recover", ["sync", "publish"])
+@pytest.mark.parametrize("fault", KILLED_AT)
+def test_a_killed_publication_is_finished_by_the_next_sync_or_publication(
+    unpublished: tuple[Deployed, set[str]], fault: str, recover: str
+) -> None:
+    deployment, waiting = unpublished
+    end = deployment.run("publish", fault)
+    assert end.exit_code == -signal.SIGKILL, end
+    deployment.assert_no_lies()
+    if recover == "sync":
+        # Recovers without a publication, and then has nothing to do.
+        deployment.assert_recovers()
+        deployment.assert_no_lies()
+    end = deployment.run("publish")
+    assert end.outcome == "done", end.result
+    assert end.result["waiting"] == {} and end.result["blocked"] == ""
+    assert set(end.result["published"].values()) <= waiting
+    assert recorded_collections(deployment, "serving") == waiting
+    deployment.assert_recovers()
+    if recover == "sync" and fault in COMPLETED_BY_A_SYNC:
+        assert end.result["published"] == {}
