@@ -88,7 +88,9 @@ class LimitsResource(dg.ConfigurableResource):
 class RetrievalResource(dg.ConfigurableResource):
     """How candidates become results, and how far their quality may decline before that is a fault."""
 
-    fusion: Literal["weighted", "rrf"] = Field("weighted", description="Of a hybrid: weighted or rrf.")
+    fusion: Literal["weighted", "rrf"] = Field(
+        "weighted", description="Of a hybrid: weighted or rrf."
+    )
     margin: float = Field(0.03, description="Of nDCG@10 and the share of answered queries.")
 
 

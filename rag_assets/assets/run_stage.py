@@ -25,7 +25,7 @@ from rag_assets.settings.load import load_settings
 from resources.dagster_resources import PostgresResource
 from resources.errors import ConfigError, Fenced, RagError, StoreUnavailable
 from resources.partition_keys import shard_of, source_name
-from resources.postgres.connection import Connection, Postgres
+from resources.postgres.connection import Connection, Postgres, set_run, set_sync
 from resources.postgres.registry.sources import SourceRow, get_source, list_sources
 from resources.postgres.registry.syncs import mark_failed, mark_running_again, mark_waiting
 
@@ -136,7 +136,7 @@ def _join_sync(context: dg.AssetExecutionContext, connection: Connection) -> Non
     """Make this session's writes belong to the sync that the runs of the other shards belong to."""
     run = context.run
     sync = run.tags.get(SYNC_TAG) or run.tags.get(BACKFILL_ID_TAG) or run.root_run_id or run.run_id
-    connection.execute("SELECT set_config('rag.sync', %s, false)", [sync])
+    set_sync(connection, sync)
 
 
 def _metadata_of_idle(
@@ -154,7 +154,7 @@ def _metadata_of_idle(
         return {}
     try:
         with database.connect(autocommit=True) as connection:
-            connection.execute("SELECT set_config('rag.run', %s, false)", [context.run.run_id])
+            set_run(connection, context.run.run_id)
             sources = {
                 source.name: source for source in list_sources(connection) if source.name in names
             }
@@ -191,7 +191,7 @@ def _record_end(
     """Record the failed sources of a run that ends early (name -> reason); its other sources wait for the next sync."""
     try:
         with database.connect(autocommit=True) as connection:
-            connection.execute("SELECT set_config('rag.run', %s, false)", [context.run.run_id])
+            set_run(connection, context.run.run_id)
             if any(map(shard_of, context.partition_keys)):
                 _join_sync(context, connection)
             mark_failed(connection, failed_sources)

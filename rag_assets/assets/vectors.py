@@ -53,11 +53,11 @@ def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
 
 dense_vectors = _vector_asset(
     "dense",
-    "One dense vector a chunk in Milvus `dense_collection`: upserts rows that differ from PostgreSQL, deletes old ones.",
+    "One dense vector a chunk in Milvus `dense_collection`: upserts what differs from PostgreSQL, deletes old rows.",
 )
 sparse_vectors = _vector_asset(
     "sparse",
-    "One sparse vector (term weights) a chunk in Milvus `sparse_collection`: upserts rows that differ, deletes old ones.",
+    "One sparse vector (term weights) a chunk in Milvus `sparse_collection`: upserts what differs, deletes old rows.",
 )
 multi_vectors = _vector_asset(
     "multi",

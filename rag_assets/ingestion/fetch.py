@@ -44,7 +44,7 @@ SILENT = 8
 MAX_KEY = 2000
 #: In the metadata of a shard whose source another shard listed.
 LISTED_BY = "listed"
-#: Entries, about 5 MB, of a source that is compared in memory. The listing of a larger one takes a writer's time anyway.
+#: Entries, about 5 MB, of a source that is compared in memory. Listing a larger one takes a writer's time anyway.
 MAX_IDLE_ENTRIES = 10_000
 
 

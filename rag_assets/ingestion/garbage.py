@@ -1,4 +1,4 @@
-"""Embedding files that nothing refers to: left by a crash between writing and recording, or replaced by a compaction."""
+"""Embedding files without a reference: a crash left them unrecorded, or a compaction replaced them."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def consistency_blockers(
     collection: Collection,
     sources: Iterable[SourceRow],
 ) -> str:
-    """Return why this collection must not serve; empty if it contains exactly the rows that it must, of every source."""
+    """Return why this collection must not serve; empty if it contains exactly the expected rows of every source."""
     if missing := uncovered_chunks(connection, collection):
         return f"{collection.name} does not contain {missing} chunks that are searchable now"
     for source in sources:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 from rag_assets.pipeline import progress
 from rag_assets.pipeline.plan import Plan
@@ -18,6 +18,7 @@ from rag_assets.pipeline.shards import Shard
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.registry.sources import SourceRow
 from resources.postgres.scope import SyncScope
+from resources.postgres.table_sample import sample_rows, table_columns
 
 #: Seconds between two lines of progress in the run's log.
 LOG_SECONDS = 10.0
@@ -94,20 +95,11 @@ def one_ahead(
 
 def columns_and_sample(
     connection: Connection,
-    table: str,
-    columns: Sequence[str],
-    where: str,
+    table: LiteralString,
+    columns: Sequence[LiteralString],
+    condition: LiteralString,
     parameters: Mapping[str, Any],
 ) -> tuple[list[tuple[str, str]], list[dict[str, Any]]]:
-    """Return the schema of a table, and five of its rows (only `columns`, texts cut to 80 characters)."""
-    schema = connection.execute(
-        """SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
-           WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
-        [table],
-    ).fetchall()
-    selected = ", ".join(f"left({column}::text, 80)" for column in columns)
-    rows = connection.execute(
-        f"SELECT {selected} FROM {table} WHERE {where} LIMIT 5",  # pyright: ignore[reportArgumentType]
-        parameters,
-    ).fetchall()
-    return schema, [dict(zip(columns, row)) for row in rows]
+    """Return the schema of a table, and five of its rows that meet the condition (only `columns`)."""
+    rows = sample_rows(connection, table, columns, condition, parameters)
+    return table_columns(connection, table), rows

@@ -142,8 +142,8 @@ class Candidates:
         if self.radius is not None:
             params = {**params, "radius": self.radius}
         hits = self._search(kind, vector, limit, params)
-        rows = ((hit["id"].rsplit("_", 1)[0], float(hit["distance"])) for hit in hits)
-        return [row for row in rows if _is_chunk(row[0])], len(hits) < limit
+        scores = {hit["id"].rsplit("_", 1)[0]: float(hit["distance"]) for hit in hits}
+        return _ranked(scores), len(hits) < limit
 
     def _near_any_token(self, limit: int) -> tuple[Scored, bool]:
         """Return chunks near the query's first tokens, scored by the sum of each token's best match."""
@@ -159,8 +159,7 @@ class Candidates:
                 best[chunk] = max(best.get(chunk, 0.0), float(hit["distance"]))
             for chunk, score in best.items():
                 sums[chunk] = sums.get(chunk, 0.0) + score
-        scored = sorted(sums.items(), key=lambda item: -item[1])
-        return [row for row in scored if _is_chunk(row[0])], complete
+        return _ranked(sums), complete
 
     def _search(
         self,
@@ -184,12 +183,19 @@ class Candidates:
 
     def _by_maxsim(self, chunks: Sequence[str]) -> Scored:
         assert self.query.multi is not None
-        documents = self.milvus.token_vectors(self.names["multi"], chunks) if chunks else {}
+        rows = self.milvus.token_vectors(self.names["multi"], chunks) if chunks else {}
+        documents = {chunk: rows[chunk] for chunk in chunks if chunk in rows}
         return rank_by_maxsim(np.asarray(self.query.multi.vectors), documents)
 
 
+def _ranked(scores: Mapping[str, float]) -> Scored:
+    """Return the chunks, best first. Milvus returns equal scores in any order, and pages must follow one another."""
+    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+    return [(chunk, score) for chunk, score in ranked if _is_chunk(chunk)]
+
+
 def _is_chunk(row_id: str) -> bool:
-    """Rows that others wrote to Milvus may have any id."""
+    """Return whether the id is a chunk's: rows that others wrote to Milvus may have any id."""
     try:
         uuid.UUID(row_id)
     except ValueError:

@@ -116,13 +116,15 @@ class Searcher:
         if executor is None:
             executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="search")
             closing.callback(executor.shutdown)
+        if cache is None:
+            cache = MemoryQueryVectorCache()
         counts = SearchCounts(postgres) if counted else None
         if counts is not None:
             closing.callback(counts.close)
         return cls(
             connections,
             ServedCollections(milvus, model, collections or {}),
-            QueryVectors(embedder, model, connections, cache or MemoryQueryVectorCache()),
+            QueryVectors(embedder, model, connections, cache),
             executor,
             kinds,
             dense_params,

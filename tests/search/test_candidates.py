@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
@@ -110,3 +111,25 @@ def test_every_request_has_the_condition_of_the_scope(executor: Executor, mode: 
         'source in ["north", "south"]',
         'source in ["north"] and array_contains_any(tags, ["t"])',
     }
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_equal_scores_keep_their_order(executor: Executor, mode: Mode) -> None:
+    """So pages follow one another without a gap or a repetition."""
+    chunks = [f"{n:08d}-c0af-5209-957e-99be00000000" for n in range(9)]
+
+    class ShuffledStore(FakeStore):
+        def search(self, name: str, *_: Any, **__: Any) -> list[dict[str, Any]]:
+            rows = [{"id": f"{chunk}_dense", "chunk_id": chunk} for chunk in chunks]
+            random.shuffle(rows)
+            return [{"id": row["id"], "distance": 0.5, "entity": row} for row in rows]
+
+        def token_vectors(self, name: str, chunks: Sequence[str]) -> dict[str, Any]:
+            shuffled = random.sample(chunks, len(chunks))
+            return {chunk: np.ones((1, 2), np.float32) for chunk in shuffled}
+
+    store = ShuffledStore(lambda _: None)
+    candidates = Candidates(store, ALIASES, QUERY, {}, Filters(), AccessScope.owner(), executor)
+    for _ in range(5):
+        scored = candidates.rank(mode, 10, weights=None, rerank=True).scored
+        assert [chunk for chunk, _ in scored] == chunks

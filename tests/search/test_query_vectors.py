@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +20,9 @@ from rag_assets.search.query_vectors import (
     QueryVectorCache,
     QueryVectors,
 )
+from rag_assets.search.searcher import Searcher
+from resources.milvus.store import MilvusStore
+from resources.postgres.connection import Postgres
 from resources.postgres.search.connections import SearchConnections
 from tests.support.embedders import CountingEmbedder
 
@@ -56,6 +60,23 @@ def test_searchers_of_different_models_share_a_cache_without_sharing_vectors() -
     for model in ("one", "other", "one"):
         query_vectors(embedder, cache, model).embed("text", ("dense",), OWNER)
     assert len(embedder.requests) == 2
+
+
+def test_a_searcher_uses_the_cache_and_the_executor_that_it_is_given() -> None:
+    cache = MemoryQueryVectorCache()
+    with ThreadPoolExecutor(1) as executor:
+        with Searcher.open(
+            Postgres("postgresql://nowhere"),
+            MilvusStore("http://nowhere"),
+            CountingEmbedder(),
+            "model",
+            ("dense",),
+            {},
+            cache=cache,
+            executor=executor,
+        ) as searcher:
+            assert searcher.queries.cache is cache and searcher.executor is executor
+        assert executor.submit(lambda: "still open").result() == "still open"
 
 
 def test_failures_are_cached_with_the_query() -> None:

@@ -1,8 +1,9 @@
-"""The session's stores, emptied, without Dagster."""
+"""Fixtures: the session's stores, emptied before each test, without Dagster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import LiteralString
 
 import psycopg
 import pytest
@@ -10,20 +11,23 @@ import pytest
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
 
+#: The other tables are emptied by their foreign keys.
+EMPTIED: tuple[LiteralString, ...] = (
+    "sources",
+    "vector_deletions",
+    "vector_collections",
+    "embedding_files",
+    "partition_writers",
+    "document_versions",
+)
+
 
 @pytest.fixture
 def connection(postgres_url: str) -> Iterator[Connection]:
     """A session in autocommit mode."""
     with psycopg.connect(postgres_url, autocommit=True) as connection:
-        for table in (
-            "sources",
-            "vector_deletions",
-            "vector_collections",
-            "embedding_files",
-            "partition_writers",
-            "document_versions",
-        ):
-            connection.execute(f"DELETE FROM {table}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+        for table in EMPTIED:
+            connection.execute(f"DELETE FROM {table}")
         yield connection
 
 

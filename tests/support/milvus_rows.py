@@ -1,4 +1,4 @@
-"""Rows for collections of small vectors, as tests write them to Milvus by hand."""
+"""Rows of small vectors, which tests write to Milvus directly."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from typing import Any
 import numpy as np
 
 from resources.milvus.collections import Layout
-from resources.milvus.rows import (
-    EVERYTHING,
-    RowFields,
-    Span,
-)
+from resources.milvus.rows import EVERYTHING, RowFields, Span
 from resources.milvus.store import MilvusStore
 
 HNSW = {"index_type": "HNSW", "metric_type": "IP", "params": {"M": 16, "efConstruction": 256}}
@@ -36,12 +32,12 @@ def fields(
 
 
 def vectors(count: int, seed: int = 0) -> np.ndarray:
-    found = np.random.default_rng(seed).standard_normal((count, 8)).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    rows = np.random.default_rng(seed).standard_normal((count, 8)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def foreign(row_id: str, source: str = "docs", fingerprint: str = "x") -> dict[str, Any]:
-    """A row that somebody else put there."""
+    """A row that another program wrote."""
     return {
         "id": row_id, "vector": [1.0, *[0.0] * 7], "document_id": "", "source_type": "", "source": source,
         "language": "", "chunk_position": 0, "created_timestamp": 0, "row_fingerprint": fingerprint,

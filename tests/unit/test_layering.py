@@ -73,7 +73,7 @@ ARROWS: Mapping[str, str] = {
     "ingestion": (
         "consistency evaluation ground milvus parsing pipeline postgres/connection "
         "postgres/documents postgres/evaluation postgres/idle_sources postgres/registry "
-        "postgres/scope postgres/vectors sources stores"
+        "postgres/scope postgres/table_sample postgres/vectors sources stores"
     ),
     "evaluation": (
         "consistency ground milvus pipeline postgres/connection postgres/evaluation "

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_assets.cli.syncs import ranges
-from resources.partition_keys import partition_key, source_name
 from resources.errors import ConfigError
 from resources.milvus.rows import source_filter
+from resources.partition_keys import partition_key, source_name
 
 NAMES = ["a", "docs", "my docs", "a.b-c_d", "資料", "مستندات", "문서 2026", "v1.2", "x" * 100]
 
