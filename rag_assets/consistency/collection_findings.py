@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rag_assets.consistency.check_target import CheckTarget
 from rag_assets.consistency.finding import Finding, conclude
 from resources.milvus.collections import ALIASES, Comparison
+from resources.postgres.vectors.collections import Collection
 
 _COLUMNS = ("field", "declared", "actual", "agrees")
 
@@ -48,6 +49,15 @@ def _needs_new_collection(wrong: Iterable[Comparison]) -> bool:
     )
 
 
+def awaits_publication(recorded: Collection | None, alias_target: str | None) -> bool:
+    """Return whether another collection serves until the publication step replaces it: no repair moves that alias."""
+    return (
+        recorded is not None
+        and recorded.state == "building"
+        and alias_target not in (None, recorded.name)
+    )
+
+
 def alias_points_to_current_model(target: CheckTarget) -> Finding:
     """Compare the alias and PostgreSQL's record with the current model's collection."""
     recorded, alias, milvus = target.recorded, ALIASES[target.kind], target.stores.milvus
@@ -58,14 +68,16 @@ def alias_points_to_current_model(target: CheckTarget) -> Finding:
     if recorded is not None and (identity := milvus.identity(target.name)) is not None:
         facts.append(("identity of the collection", recorded.milvus_id, identity))
     wrong = [fact for fact in facts if fact[1] != fact[2]]
+    waits = awaits_publication(recorded, milvus.alias_target(target.kind))
+    sentence = f"{alias}: {len(facts)} facts compared, {len(wrong)} differ" + "".join(
+        f"; {fact}: expected {expected}, found {actual}" for fact, expected, actual in wrong
+    )
     return conclude(
         "failed" if wrong else "passed",
-        f"{alias}: {len(facts)} facts compared, {len(wrong)} differ"
-        + "".join(
-            f"; {fact}: expected {expected}, found {actual}" for fact, expected, actual in wrong
-        )
-        + ".",
+        f"{sentence}; it waits for publish_collections." if waits else f"{sentence}.",
         source=target.source.name,
+        remedy="person" if waits else "repair",
+        command="rag ingest" if waits else "",
         key=[" ".join(fact) for fact in wrong],
         inconsistency="index_issues",
         columns=_COLUMNS,

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rag_assets.consistency.collection_findings import awaits_publication
 from rag_assets.consistency.comparison import compare_collection
 from rag_assets.consistency.vector_sampling import (
     CollectionView,
@@ -45,7 +46,7 @@ class Diagnosis:
     `drift`: by collection. `documents`: (id, key, whether its chunks are in doubt). `chunks`: without a document in
     their source. `files`: damaged ones, with the damage. `lacking`: (document, key, chunk) without an embedding.
     `unsound`: collection -> row -> problem. `differences`: collection -> facts that differ from their declaration.
-    `aliases`: that point elsewhere. `overdue`: deletions that wait too long.
+    `aliases`: that point elsewhere, except those that wait for a publication. `overdue`: deletions that wait too long.
     """
 
     drift: dict[str, Drift] = field(default_factory=dict)
@@ -93,7 +94,9 @@ def diagnose(
         facts = stores.milvus.compare(name, stores.layout(kind))
         if wrong := [fact for fact in facts if fact.differs]:
             diagnosis.differences[name] = wrong
-        if stores.milvus.alias_target(kind) != name:
+        alias_target = stores.milvus.alias_target(kind)
+        recorded = {item.name: item for item in collections(connection, kind=kind)}.get(name)
+        if alias_target != name and not awaits_publication(recorded, alias_target):
             diagnosis.aliases.append(ALIASES[kind])
     diagnosis.drift = {
         collection.name: compare_collection(connection, stores.milvus, collection, source)

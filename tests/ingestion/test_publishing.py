@@ -16,7 +16,7 @@ from rag_assets.ingestion.publishing import PUBLISH, publish_collections
 from resources.errors import ConfigError, StoreUnavailable
 from resources.milvus.store import MilvusStore
 from tests.faults.deployed import Deployed, deployed
-from tests.support.operations import blocked_publication
+from tests.support.operations import blocked_publication, repair
 from tests.support.searching import searching
 from tests.support.stored import (
     age_acknowledgements,
@@ -181,6 +181,18 @@ def test_aliases_move_together_and_only_when_every_source_is_synced(old: World, 
     expected = building(new)
     assert set(new.publish()["published"]) == {"dense_collection", "sparse_collection"}
     assert_published(new, expected)
+
+
+def test_a_repair_leaves_the_aliases_to_the_publication(new: World) -> None:
+    sync_all(new)
+    assert repair(new)["clean"]
+    check = new.check()["dense_alias_points_to_current_model"]
+    assert (check.metadata["remedy"].value, check.metadata["command"].value) == (
+        "person",
+        "rag ingest",
+    )
+    new.publish()
+    assert new.failed_checks() == {}
 
 
 def test_a_publication_is_idempotent(new: World) -> None:
