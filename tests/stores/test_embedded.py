@@ -312,4 +312,8 @@ def test_every_private_part_of_milvus_lite_exists(tmp_path: Path) -> None:
         collection.load()
         assert internals.ids_in_memory(collection) == [], advice
         assert not internals.has_logs(tmp_path), advice
-        assert internals.index_files(Path(collection.data_dir)), advice
+        # The index is built in the background.
+        deadline = time.monotonic() + 60
+        while not internals.index_files(Path(collection.data_dir)):
+            assert time.monotonic() < deadline, advice
+            time.sleep(0.05)
