@@ -106,12 +106,10 @@ ARROWS: Mapping[str, str] = {
         "postgres/registry postgres/scope postgres/work_table"
     ),
     "postgres/evaluation": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
-        "postgres/registry"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
     "postgres/search": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
-        "postgres/registry"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "dagster_internals",
@@ -183,7 +181,9 @@ def imports() -> Mapping[str, set[str]]:
     known = modules()
     graph: dict[str, set[str]] = {}
     for module, path in known.items():
-        names = (name if name in known else name.rpartition(".")[0] for name in imported_names(path))
+        names = (
+            name if name in known else name.rpartition(".")[0] for name in imported_names(path)
+        )
         graph[module] = {name for name in names if name in known and name != module}
     return graph
 
@@ -245,7 +245,10 @@ def test_only_the_doors_import_dagster() -> None:
         for module, path in modules().items()
         for name in imported_names(path)
         if room(module) not in DOORS
-        and (name.startswith(("dagster", "resources.dagster_resources")) or name == "rag_assets.partitions")
+        and (
+            name.startswith(("dagster", "resources.dagster_resources"))
+            or name == "rag_assets.partitions"
+        )
     ]
     assert offenders == []
 
