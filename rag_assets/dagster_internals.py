@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import dagster as dg
 import psycopg
+from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster._serdes import ConfigurableClassData
@@ -31,6 +32,8 @@ __all__ = [
     "add_partition_metadata",
     "dagster_url",
     "default_freshness_policy",
+    "last_assets",
+    "materialize_only",
 ]
 
 #: Events per INSERT. There is one event per partition and asset; each takes 14 ms if it is stored alone.
@@ -49,6 +52,37 @@ def add_partition_metadata(
         step._metadata_accumulator = step._metadata_accumulator.with_additional_asset_metadata(
             asset_key=context.asset_key, partition_key=key, metadata=metadata
         )
+
+
+def materialize_only(context: dg.AssetExecutionContext, partitions: Sequence[str]) -> None:
+    """Make the output of this step materialize only these partitions of its run.
+
+    Dagster's backfills understand a run that materialized some partitions of its range and failed for the others, but
+    nothing public lets a step yield that.
+    """
+    step = context.get_step_execution_context()
+    make, subset = step.get_output_context, DefaultPartitionsSubset(set(partitions))
+
+    def get_output_context(*args: Any, **options: Any) -> Any:
+        output = make(*args, **options)
+        output._asset_partitions_subset = subset
+        return output
+
+    step.get_output_context = get_output_context
+
+
+def last_assets(context: dg.AssetExecutionContext) -> set[str]:
+    """Return the assets of this run that have no other asset of it downstream."""
+    step = context.get_step_execution_context()
+    assets = {key.to_user_string() for key in step.job_def.asset_layer.executable_asset_keys}
+    # Steps of assets are named for them. A check between two assets connects them.
+    needs = step.execution_plan.get_executable_step_deps()
+    upstream: set[str] = set()
+    found = {needed for key in assets & needs.keys() for needed in needs[key]}
+    while found:
+        upstream |= found
+        found = {needed for key in found for needed in needs[key]} - upstream
+    return (assets & needs.keys()) - upstream
 
 
 # Dagster looks at the next thousand ticks: 0.1 s, at each assembly of the definitions.

@@ -5,12 +5,12 @@ Any definition is two hops from here. `build_definitions` takes other resources 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
+from rag_assets.assets.asset_metadata import definition_metadata
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
 from rag_assets.assets.compacted_embeddings import compacted_embeddings
 from rag_assets.assets.document_chunks import document_chunks
@@ -33,6 +33,7 @@ from rag_assets.checks.tables import TABLE_CHECKS
 from rag_assets.checks.vectors import VECTOR_CHECKS
 from rag_assets.dagster_internals import default_freshness_policy
 from rag_assets.settings.load import Settings, load_settings
+from rag_assets.settings.unknown_variables import warn_of_unknown_variables
 from resources.dagster_resources import (
     ChunkingResource,
     EmbedderResource,
@@ -43,6 +44,7 @@ from resources.dagster_resources import (
     PostgresResource,
     RetrievalResource,
     StorageResource,
+    as_definition,
 )
 
 ASSETS = [
@@ -71,14 +73,6 @@ SENSORS = [
     failed_checks_sensor,
     unpublished_collections_sensor,
 ]
-
-#: Fields of resources that may contain a secret -> the environment variable that Dagster shows and stores instead.
-SECRETS = {
-    "postgres": {"url": "RAG_POSTGRES_URL"},
-    "milvus": {"uri": "RAG_MILVUS_URI", "token": "RAG_MILVUS_TOKEN"},
-    "storage": {"url": "RAG_STORAGE_URL"},
-    "embedder": {"api_key": "RAG_OPENAI_API_KEY"},
-}
 
 
 def build_resources(settings: Settings) -> dict[str, Any]:
@@ -121,52 +115,39 @@ def build_resources(settings: Settings) -> dict[str, Any]:
     }
 
 
-def without_secrets(resources: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """Return the resources with each secret replaced by the name of its environment variable.
-
-    Dagster shows and stores the configuration of resources. When a run begins, it reads the variable from the
-    environment of the run's process, where a value of the settings file is not; so such a value, and no other, is put
-    there. Every process that executes runs loads the definitions first, and so passes here.
-    """
-    variables: dict[str, dict[str, dg.EnvVar]] = {}
-    for name, fields in SECRETS.items():
-        for field, variable in fields.items():
-            if value := getattr(settings, variable.removeprefix("RAG_").lower()):
-                os.environ.setdefault(variable, str(value))
-                variables.setdefault(name, {})[field] = dg.EnvVar(variable)
-    return {
-        name: type(resource)(**{**dict(resource), **variables.get(name, {})})
-        for name, resource in resources.items()
-    }
-
-
 def build_definitions(
     resources: Mapping[str, Any] | None = None, settings: Settings | None = None
 ) -> dg.Definitions:
-    settings = settings or load_settings()
-    if resources is None:
-        resources = without_secrets(build_resources(settings), settings)
-    freshness = default_freshness_policy(settings.sync_schedule, settings.timezone)
+    if settings is None:
+        settings = load_settings()
+        warn_of_unknown_variables(settings.home)
+    resources = build_resources(settings) if resources is None else resources
     return dg.Definitions(
-        assets=dg.map_asset_specs(
-            lambda spec: (
-                spec.replace_attributes(freshness_policy=freshness)
-                if spec.key == source_documents.key
-                else spec
-            ),
-            ASSETS,
+        assets=dg.with_source_code_references(
+            dg.map_asset_specs(lambda spec: _described(spec, settings), ASSETS)
         ),
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=build_schedules(settings),
         sensors=SENSORS,
-        resources=resources,
+        resources={name: as_definition(resource) for name, resource in resources.items()},
         # A step in its own process costs 1.4 s, one in the run's process 0.08 s; steps run one after another anyway.
         executor=dg.in_process_executor,
     )
 
 
+def _described(spec: dg.AssetSpec, settings: Settings) -> dg.AssetSpec:
+    """Return the spec with its owners, metadata and freshness policy, which depend on the settings."""
+    name = spec.key.to_user_string()
+    freshness = default_freshness_policy(settings.sync_schedule, settings.timezone)
+    return spec.replace_attributes(
+        owners=list(settings.owners),
+        metadata={**spec.metadata, **definition_metadata(name, settings)},
+        freshness_policy=freshness if spec.key == source_documents.key else spec.freshness_policy,
+    )
+
+
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The definitions as Dagster loads them. Importing this module changes no environment variable."""
+    """The definitions as Dagster loads them."""
     return build_definitions()

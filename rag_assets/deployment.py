@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -18,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_assets.settings.load import Settings, load_settings
-from rag_assets.settings.stores import PROJECT_ROOT
+from rag_assets.settings.stores import data_file
+from rag_assets.settings.unknown_variables import warn_of_unknown_variables
 from resources.embedded.stack import running
+from resources.extras import require_extra
+from resources.home_folder import create_home
 from resources.open_stores import (
     milvus_uri,
     open_embedder,
@@ -33,11 +37,14 @@ from resources.postgres.schema import migrate
 if TYPE_CHECKING:
     import dagster as dg
 
+    from rag_assets.evaluation.frames import Evaluations
     from rag_assets.operations.lineage import LineageContext
     from rag_assets.pipeline.vectors import Embedder
     from rag_assets.search.searcher import Searcher
     from resources.files import FileStore
+    from resources.frames import Records
     from resources.milvus.store import MilvusStore
+    from resources.postgres.consistency.check_results import CheckResult
     from resources.vector_stores import ModelTarget
 
 
@@ -52,7 +59,10 @@ class Deployment:
 
     @classmethod
     def from_environment(cls) -> Deployment:
-        return cls(load_settings())
+        """Return the deployment that the environment and the settings file describe. Starts nothing."""
+        settings = load_settings()
+        warn_of_unknown_variables(settings.home)
+        return cls(settings)
 
     @property
     def dagster_home(self) -> Path:
@@ -63,8 +73,10 @@ class Deployment:
 
         `dagster`: the command will run jobs; their modules are imported while the servers start.
         """
+        if dagster:
+            require_extra("ingest", "A command that runs a Dagster job")
         settings = self.settings
-        settings.home.mkdir(parents=True, exist_ok=True)
+        create_home(settings.home)
         # Concurrently: after a crash either server may need seconds to recover, and importing Dagster takes as long.
         with ThreadPoolExecutor(2) as pool:
             postgres = pool.submit(postgres_url, settings.postgres_url, settings.home)
@@ -73,7 +85,7 @@ class Deployment:
                 self._load_definitions()
         migrate(postgres.result())
         self.dagster_home.mkdir(exist_ok=True)
-        template, copy = PROJECT_ROOT / "dagster.yaml", self.dagster_home / "dagster.yaml"
+        template, copy = data_file("dagster.yaml"), self.dagster_home / "dagster.yaml"
         if not copy.exists() or copy.read_bytes() != template.read_bytes():
             shutil.copyfile(template, copy)
         return {"postgres": postgres.result(), "milvus": milvus.result()}
@@ -139,6 +151,35 @@ class Deployment:
             owns_milvus=True,
         )
 
+    def check_results(self, source: str | None = None) -> Records[CheckResult]:
+        """Return the last result of every check of a source, or of all sources."""
+        from resources.frames import Records
+        from resources.postgres.consistency.check_results import CheckResult, last_results
+        from resources.postgres.registry.sources import get_source
+
+        with self.postgres().connect(autocommit=True) as connection:
+            if source is not None:
+                source = get_source(connection, source).name
+            return Records(CheckResult, last_results(connection, source))
+
+    def evaluations(
+        self, retrieval_set: str | None = None, *, limit: int | None = None, queries: bool = False
+    ) -> Evaluations:
+        """Return the evaluations of a retrieval set, or of all sets, the newest first.
+
+        `limit`: the maximum number of evaluations. `queries`: also read the results of single queries.
+        """
+        from rag_assets.evaluation.frames import Evaluations
+        from resources.postgres.evaluation.evaluations import evaluations
+        from resources.postgres.evaluation.retrieval_sets import get_set
+
+        with self.postgres().connect(autocommit=True) as connection:
+            if retrieval_set is not None:
+                retrieval_set = get_set(connection, retrieval_set).name
+            return Evaluations(
+                evaluations(connection, retrieval_set, limit=limit, with_queries=queries)
+            )
+
     def lineage(self) -> LineageContext:
         """Return the stores and settings that explain a document's life."""
         from rag_assets.operations.lineage import LineageContext
@@ -148,6 +189,7 @@ class Deployment:
             open_files=self.files,
             open_milvus=self.milvus,
             model_fingerprint=lambda: self.model,
+            kinds=self.settings.vectors,
             parse_seconds=self.settings.parse_seconds,
             parse_memory_mib=self.settings.parse_memory_mib,
             run_records=self.run_records,
@@ -156,6 +198,7 @@ class Deployment:
     @cached_property
     def instance(self) -> dg.DagsterInstance:
         """Dagster's instance on the started stack. Fails the runs of dead `rag` processes first."""
+        require_extra("ingest", "Dagster's instance")
         import dagster as dg
 
         from rag_assets.automation.dead_runs import fail_dead_runs
@@ -243,9 +286,9 @@ class Deployment:
         from dagster_postgres.utils import DagsterPostgresException
         from sqlalchemy.exc import DBAPIError
 
-        from rag_assets.partitions import PARTITION_TAG
+        from rag_assets.partitions import MAX_RETRIES_TAG, PARTITION_TAG
         from resources.errors import StoreUnavailable
-        from resources.run_processes import own_run_tags
+        from resources.run_processes import own_command_tags, own_run_tags
 
         job, run_id = self.definitions.resolve_job_def(job_name), str(uuid.uuid4())
         try:
@@ -254,6 +297,9 @@ class Deployment:
                 # A tag, not partition_key: Dagster refuses the parameter for a job of checks alone.
                 tags={
                     **own_run_tags(run_id),
+                    **own_command_tags(),
+                    # Dagster's daemon cannot start the run of another process again, and would report that it failed.
+                    MAX_RETRIES_TAG: "0",
                     **({PARTITION_TAG: partition} if partition else {}),
                     **(tags or {}),
                 },
@@ -266,8 +312,10 @@ class Deployment:
             )
         except (DBAPIError, DagsterPostgresException) as error:
             # Dagster keeps its events in PostgreSQL too: without it, the failure of the run cannot be recorded.
+            # The driver's own words: SQLAlchemy adds the statement, its parameters and a link.
+            reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
             raise StoreUnavailable(
-                f"PostgreSQL went away during {job_name}. Committed work is kept; run the command again. {error}"
+                f"PostgreSQL could not record the run of {job_name}: {reason}. Committed work is kept; run it again."
             ) from error
 
 
@@ -281,5 +329,7 @@ def failures(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str]]:
                 messages.append((event.step_key or "", data.user_failure_data.description))
             elif data.error is not None:
                 error = data.error.cause or data.error
-                messages.append((event.step_key or "", error.message.strip()))
+                # Without the class of our own errors, whose messages are sentences.
+                message = re.sub(r"^resources\.errors\.\w+: ", "", error.message.strip())
+                messages.append((event.step_key or "", message))
     return messages

@@ -27,8 +27,9 @@ class ChildProcess:
         parent_end, child_end = socket.socketpair()
         with child_end:
             path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+            # -P: the working directory may contain a package with the name of one of ours.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(child_end.fileno())],
+                [sys.executable, "-P", "-m", module, str(child_end.fileno())],
                 pass_fds=[child_end.fileno()],
                 env={**os.environ, **(environment or {}), "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,

@@ -1,10 +1,11 @@
-"""The resources that Dagster configures. Each contains configuration only and hands out a plain object.
+"""The resources of the assets. Each contains the settings that it needs, and hands out a plain object.
 
 The meaning of an empty URL, and how stores are opened: `open_stores`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +79,7 @@ class StorageResource(dg.ConfigurableResource):
 
 
 class LimitsResource(dg.ConfigurableResource):
-    """From when on what waits is a fault."""
+    """How long work may wait before a check fails."""
 
     outbox_seconds: float = Field(
         900.0, description="Seconds that a deletion may wait in the outbox."
@@ -86,7 +87,7 @@ class LimitsResource(dg.ConfigurableResource):
 
 
 class RetrievalResource(dg.ConfigurableResource):
-    """How candidates become results, and how far their quality may decline before that is a fault."""
+    """How candidates become results, and how far their quality may decline before a check fails."""
 
     fusion: Literal["weighted", "rrf"] = Field(
         "weighted", description="Of a hybrid: weighted or rrf."
@@ -141,6 +142,21 @@ class ChunkingResource(dg.ConfigurableResource):
 
     def config(self) -> ChunkingConfig:
         return ChunkingConfig(self.max_chars, self.min_chars)
+
+
+def as_definition(resource: dg.ConfigurableResource) -> dg.ResourceDefinition:
+    """Return the resource as a definition without configuration.
+
+    Otherwise the Launchpad opens with 60 lines of settings around the one that matters, and Dagster shows and stores
+    them, secrets included.
+    """
+
+    @dg.resource(description=type(resource).__doc__)
+    def provide(context: dg.InitResourceContext) -> Iterator[dg.ConfigurableResource]:
+        with resource.yield_for_execution(context) as opened:
+            yield opened
+
+    return provide
 
 
 def vector_stores(

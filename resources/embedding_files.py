@@ -2,6 +2,7 @@
 
 Columns: text_hash; dense as FixedSizeList; sparse_indices and sparse_values as lists; multi as one flat list per row
 with its token count. Vectors are stored plain (no dictionary, no compression: floats of embeddings do not compress).
+The schema's metadata names the model and the version that wrote the file, for readers without PostgreSQL.
 The stage records the contents of a file in PostgreSQL, after the file has its name.
 """
 
@@ -12,6 +13,8 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
 from itertools import chain
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
+from resources.extras import DISTRIBUTION
 from resources.files import FileStore, WrittenFile
 
 if TYPE_CHECKING:
@@ -34,6 +38,9 @@ ROW_GROUP_ROWS = 512
 FILE_BYTES = 64 * 1024 * 1024
 #: Files verified at a time.
 HASHERS = 4
+#: Keys of the schema's metadata.
+MODEL_FINGERPRINT, MODEL_NAME = "rag_assets.model_fingerprint", "rag_assets.model"
+KINDS_KEY, VERSION = "rag_assets.kinds", "rag_assets.version"
 #: The columns of each kind.
 COLUMNS: Mapping[str, list[str]] = {
     "dense": ["dense"],
@@ -102,19 +109,45 @@ def to_table(
     return pa.table(columns)
 
 
-def write_tables(store: FileStore, folder: str, tables: Iterable[pa.Table]) -> WrittenFile:
-    """Write the tables (at least one), concatenated, to a new file. It is durable when this returns."""
-    name = f"embeddings/{folder}/{uuid.uuid4().hex}.parquet"
+def write_tables(
+    store: FileStore, model: str, tables: Iterable[pa.Table], model_name: str = ""
+) -> WrittenFile:
+    """Write the tables (at least one), concatenated, to a new file. It is durable when this returns.
+
+    `model`: the fingerprint. `model_name`: empty for tables that were read from files, which have it in their metadata.
+    """
+    name = f"embeddings/{model}/{uuid.uuid4().hex}.parquet"
     groups = _row_groups(tables)
     first = next(groups)
+    schema = first.schema.with_metadata(_metadata(first.schema, model, model_name))
     with store.replace(name) as file:
         sink = _HashingFile(file)
         with pq.ParquetWriter(
-            sink, first.schema, use_dictionary=False, compression="none", write_statistics=False
+            sink, schema, use_dictionary=False, compression="none", write_statistics=False
         ) as writer:
             for group in chain([first], groups):
                 writer.write_table(group, row_group_size=ROW_GROUP_ROWS)
     return WrittenFile(name, sink.count, sink.digest.hexdigest())
+
+
+def _metadata(schema: pa.Schema, model: str, model_name: str) -> dict[str, str]:
+    """Return the metadata of a new file. Files of earlier versions have none."""
+    columns = set(schema.names)
+    values = {
+        MODEL_FINGERPRINT: model,
+        MODEL_NAME: model_name or (schema.metadata or {}).get(MODEL_NAME.encode(), b"").decode(),
+        KINDS_KEY: ",".join(kind for kind in COLUMNS if columns.issuperset(COLUMNS[kind])),
+        VERSION: _version(),
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+@cache
+def _version() -> str:
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

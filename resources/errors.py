@@ -47,6 +47,14 @@ class SourceError(RagError):
     """A source that cannot be listed or fetched."""
 
 
+class UnreadableFolder(SourceError):
+    """A folder inside a source cannot be listed. `glob` excludes it from the source."""
+
+    def __init__(self, message: str, glob: str = "") -> None:
+        super().__init__(message)
+        self.glob = glob
+
+
 class SourceUnavailable(SourceError):
     """A source whose server does not answer, or reports a temporary failure."""
 

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any
 from resources.embedded.stack import start_milvus, start_postgres
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
+from resources.waiting import waiting
 
 if TYPE_CHECKING:
     from rag_assets.pipeline.vectors import Embedder
     from resources.milvus.store import MilvusStore
 
+#: Seconds that an embedded server has to start, or to answer again.
+START_SECONDS = 60.0
 #: Seconds until the schema of a database is checked again: a run opens it for each of its stages and checks.
 SCHEMA_SECONDS = 10.0
 #: URL -> monotonic time at which its schema was last found or made current.
@@ -27,11 +30,17 @@ _MIGRATED_AT: dict[str, float] = {}
 
 
 def postgres_url(url: str, home: Path) -> str:
-    return url or start_postgres(home).url
+    if url:
+        return url
+    with waiting("the embedded PostgreSQL", START_SECONDS):
+        return start_postgres(home, timeout=START_SECONDS).url
 
 
 def milvus_uri(uri: str, home: Path) -> str:
-    return uri or start_milvus(home).uri
+    if uri:
+        return uri
+    with waiting("the embedded Milvus", START_SECONDS):
+        return start_milvus(home, timeout=START_SECONDS).uri
 
 
 def open_postgres(url: str, home: Path, lock_timeout: float) -> Postgres:

@@ -22,9 +22,15 @@ def partition_key(source_name: str) -> str:
     """Return the partition of a source. Raises ConfigError for a name that cannot be a key."""
     if not re.fullmatch(NAME, source_name):
         raise ConfigError(
-            f"{source_name!r} cannot name a source; expected 1 to 100 letters, digits, '.', '_', '-' or spaces."
+            f"{source_name!r} cannot name a source; expected 1 to 100 letters, digits, '.', '_', '-' or spaces, "
+            f"such as {valid_name(source_name) or 'docs'}."
         )
     return source_name
+
+
+def valid_name(text: str) -> str:
+    """Return the text as the name of a source: other characters become hyphens. Empty if none can stay."""
+    return re.sub(rf"[^{_LETTER}.-]+", "-", text).strip("-.")[:100].rstrip("-.")
 
 
 def shard_keys(source_name: str, shards: int) -> list[str]:

@@ -17,10 +17,10 @@ from tests.support.folders import servers_folder
 from tests.support.servers import S3, Web, s3_server, web_server
 from tests.support.world import World, empty_world
 
-# No deadline: the time of an example depends on how busy the machine is. The same examples each time; other ones with
-# --hypothesis-profile=exploring.
-hypothesis.settings.register_profile("exploring", deadline=None)
-hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+# No deadline: the time of an example depends on how busy the machine is. `make test` tries the same few examples each
+# time, `make soak` (--hypothesis-profile=exploring) many others.
+hypothesis.settings.register_profile("exploring", deadline=None, max_examples=1000)
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=40)
 hypothesis.settings.load_profile("repeatable")
 
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,5 +1,7 @@
 """Asset chunk_embeddings: every distinct text embedded once, in Parquet files."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from rag_assets.assets.document_chunks import document_chunks
@@ -23,7 +25,7 @@ def chunk_embeddings(
     postgres: PostgresResource,
     storage: StorageResource,
     embedder: EmbedderResource,
-) -> dg.MaterializeResult:
+) -> Iterator[dg.MaterializeResult]:
     """Dense, sparse and multi-vectors of each distinct chunk text, embedded once a model; append-only Parquet files.
 
     A text that the model refuses is recorded as failed with the reason; the others go on.
@@ -34,7 +36,7 @@ def chunk_embeddings(
         target = model.target(stage.scope)
         return embed_texts(stage, storage.open(), model.embedder, target, storage.precision)
 
-    return run_stage(
+    yield from run_stage(
         context,
         postgres,
         work,

@@ -7,7 +7,8 @@ one. It is no part of a sync: a file worth compacting takes many syncs.
 import dagster as dg
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
-from rag_assets.assets.run_stage import COMMON, errors_as_failures
+from rag_assets.assets.failures import errors_as_failures
+from rag_assets.assets.run_stage import COMMON
 from rag_assets.ingestion.compaction import compact
 from resources.dagster_resources import PostgresResource, StorageResource
 
@@ -25,6 +26,6 @@ def compacted_embeddings(
 
     Nothing is embedded, and syncs go on. Replaced files are deleted a day later.
     """
-    with errors_as_failures():
+    with errors_as_failures(context):
         report = compact(postgres.open(), storage.open(), context.log)
     return dg.MaterializeResult(metadata=report.as_dict())

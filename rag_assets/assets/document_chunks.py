@@ -1,5 +1,7 @@
 """Asset document_chunks: documents split along their structure, one row a chunk."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from rag_assets.assets.documents import documents
@@ -20,10 +22,10 @@ from resources.dagster_resources import ChunkingResource, PostgresResource
 )
 def document_chunks(
     context: dg.AssetExecutionContext, postgres: PostgresResource, chunking: ChunkingResource
-) -> dg.MaterializeResult:
+) -> Iterator[dg.MaterializeResult]:
     """One row a chunk, with section, page and language. Table `document_chunks`. Unchanged text keeps its id."""
     config = chunking.config()
-    return run_stage(
+    yield from run_stage(
         context,
         postgres,
         lambda stage: sync_chunks(stage, config),

@@ -1,5 +1,7 @@
 """Asset documents: the raw bytes as text with a title and a language, one row a document."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from rag_assets.assets.run_stage import COMMON, run_stage
@@ -23,14 +25,14 @@ def documents(
     postgres: PostgresResource,
     storage: StorageResource,
     parsing: ParsingResource,
-) -> dg.MaterializeResult:
+) -> Iterator[dg.MaterializeResult]:
     """One row a document: its text decoded, parsed and repaired, its title, language and author. Table `documents`.
 
     A document that cannot be read is recorded as failed with the reason; its last good text is kept.
     Near-duplicates are marked (view `near_duplicates`), not dropped.
     """
     limits = parsing.limits()
-    return run_stage(
+    yield from run_stage(
         context,
         postgres,
         lambda stage: sync_documents(stage, storage.open(), limits),

@@ -3,13 +3,14 @@
 It is no part of a sync (a set of 2,000 queries takes minutes) and no writer: syncs may run at the same time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.run_stage import COMMON
+from rag_assets.assets.failures import StepError, earlier_errors
+from rag_assets.assets.run_stage import COMMON, materialize
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.evaluation.evaluator import Evaluator, measuring_searcher
 from rag_assets.evaluation.measurement import Measurement, measure_set
@@ -50,11 +51,12 @@ def retrieval_evaluation(
     storage: StorageResource,
     embedder: EmbedderResource,
     retrieval: RetrievalResource,
-) -> dg.MaterializeResult:
+) -> Iterator[dg.MaterializeResult]:
     """Recall, nDCG and MRR of each retrieval set and mode of a source, the indexes' recall against exact search, and
     latencies, recorded in PostgreSQL with the model."""
     database, name = postgres.open(), config.retrieval_set or None
-    errors: list[RagError] = []
+    errors: list[StepError] = []
+    metadata: dict[str, dict[str, Any]] = {}
     with (
         closing(milvus.open(milvus.search_consistency)) as store,
         measuring_searcher(
@@ -64,22 +66,24 @@ def retrieval_evaluation(
     ):
         evaluator = Evaluator(connection, searcher, storage.open())
         for key in context.partition_keys:
-            if shard_of(key):
-                context.add_asset_metadata(_SHARD, partition_key=key)
+            if key in earlier_errors(context):
                 continue
-            metadata: dict[str, Any] = {}
+            if shard_of(key):
+                metadata[key] = _SHARD
+                continue
+            measured: dict[str, Any] = {}
+            failed: list[StepError] = []
             for retrieval_set in list_sets(connection, source=source_name(key), name=name):
                 try:
                     measurement = measure_set(evaluator, retrieval_set, context.run.run_id)
-                    metadata |= _metadata(measurement)
+                    measured |= _metadata(measurement)
                 except RagError as error:
                     # The other sets are still measured.
-                    errors.append(error)
-            context.add_asset_metadata(metadata or _NO_SETS, partition_key=key)
-    if errors:
-        retry = any(error.transient for error in errors)
-        raise dg.Failure("\n".join(map(str, errors)), allow_retries=retry)
-    return dg.MaterializeResult()
+                    failed.append(StepError(key, "retrieval_evaluation", error))
+            if not failed:
+                metadata[key] = measured or _NO_SETS
+            errors += failed
+    yield from materialize(context, metadata, errors, {})
 
 
 _SHARD = {"sets": "A source is evaluated as a whole, in its own partition."}

@@ -1,6 +1,9 @@
 """How a Dagster asset runs a stage: for each partition of the run, as its only writer, with the evidence as metadata.
 
 The stages themselves are in `rag_assets/ingestion`.
+
+A run over several partitions goes on if some of them fail: they are left out from then on, the others are brought up to
+date in every stage, and the last step fails the run. So Dagster marks the failed partitions, and only them.
 """
 
 from __future__ import annotations
@@ -8,34 +11,36 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 import psycopg
 
+from rag_assets.assets.failures import (
+    RETRY,
+    StepError,
+    earlier_errors,
+    is_last_step,
+    leave_out,
+    may_retry,
+    step_failure,
+)
+from rag_assets.assets.stage_metadata import stage_metadata, total_metadata
 from rag_assets.dagster_internals import (
     BACKFILL_ID_TAG,
     DagsterExecutionInterruptedError,
     add_partition_metadata,
+    materialize_only,
 )
 from rag_assets.ingestion.stage import Outcome, Stage
 from rag_assets.partitions import SYNC_TAG
-from rag_assets.settings.load import load_settings
 from resources.dagster_resources import PostgresResource
-from resources.errors import ConfigError, Fenced, RagError, StoreUnavailable
+from resources.errors import ConfigError, Fenced, RagError, SourceError, StoreUnavailable
 from resources.partition_keys import shard_of, source_name
 from resources.postgres.connection import Connection, Postgres, set_run, set_sync
 from resources.postgres.registry.sources import SourceRow, get_source, list_sources
 from resources.postgres.registry.syncs import mark_failed, mark_running_again, mark_waiting
 
-#: A store that restarts is back within seconds; a fault that lasts half a minute needs a person.
-RETRY = dg.RetryPolicy(
-    max_retries=3, delay=load_settings().retry_delay, backoff=dg.Backoff.EXPONENTIAL
-)
-
-#: In the metadata of a failed step: the partitions for which it failed.
-FAILED = "failed"
 #: Seconds that a shard waits while another one works for all of them: as long as a run may take.
 TURN_SECONDS = 24 * 3600
 
@@ -44,7 +49,6 @@ _interrupted = threading.Event()
 
 COMMON: dict[str, Any] = {
     "group_name": "ingestion",
-    "owners": ["team:retrieval"],
     "retry_policy": RETRY,
     "backfill_policy": dg.BackfillPolicy.single_run(),
 }
@@ -61,16 +65,16 @@ def run_stage(
     find_idle: FindIdle,
     *,
     turns: str = "",
-) -> dg.MaterializeResult:
+) -> Iterator[dg.MaterializeResult]:
     """Run `work` for each partition of this run that is not idle, as the only writer of its source.
 
-    A source that fails does not stop the others; the run fails at the end and names each error. `turns` names work that
-    the first shard of a source does for all of them, while the other shards wait.
+    A partition that fails does not stop the others. `turns` names work that the first shard of a source does for all of
+    them, while the other shards wait.
     """
     if _interrupted.is_set():
         raise _interruption()
     try:
-        return _run_partitions(context, postgres, work, find_idle, turns)
+        yield from _run_partitions(context, postgres, work, find_idle, turns)
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
         _interrupted.set()
         _record_end(postgres.open(), context, {})
@@ -83,40 +87,80 @@ def _run_partitions(
     work: Callable[[Stage], Outcome],
     find_idle: FindIdle,
     turns: str,
-) -> dg.MaterializeResult:
-    errors: dict[str, RagError] = {}
+) -> Iterator[dg.MaterializeResult]:
+    errors: list[StepError] = []
     # Without the sources that another writer has locked: that sync records its own end.
     failed_sources: dict[str, str] = {}
-    database, keys = postgres.open(), context.partition_keys
+    database, asset = postgres.open(), context.asset_key.to_user_string()
+    keys = [key for key in context.partition_keys if key not in earlier_errors(context)]
     metadata = _metadata_of_idle(context, database, keys, find_idle)
     for key in keys:
         if key in metadata:
             continue
-        started, name, locked = time.monotonic(), source_name(key), False
+        started, name, source = time.monotonic(), source_name(key), None
         shard = shard_of(key)
         lock, patience = (f"{name}/{turns}", TURN_SECONDS) if shard and turns else (key, None)
         try:
             with database.writers([lock], patience=patience, run=context.run.run_id) as (writer,):
                 source = _source(context, writer.connection, key)
-                locked = True
                 mark_running_again(writer.connection, [source.id])
-                asset = context.asset_key.to_user_string()
                 outcome = work(Stage(asset, source, writer, context.log, shard))
         except (RagError, psycopg.Error) as error:
             if isinstance(error, psycopg.Error):
                 error = StoreUnavailable(f"PostgreSQL refused a write: {error}")
-            errors[key] = error
-            if locked and not isinstance(error, Fenced):
+            errors.append(StepError(key, asset, error, source.config if source else {}))
+            if source and not isinstance(error, Fenced):
                 failed_sources[name] = str(error)
             continue
         seconds = time.monotonic() - started
         context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")
-        metadata[key] = _metadata(outcome, seconds)
-    if errors:
+        metadata[key] = stage_metadata(asset, outcome, seconds)
+    if errors and (not metadata or _is_of_all(context, errors)):
         _record_end(database, context, failed_sources)
-        _fail(errors)
+        raise _failure(context, errors, others=0)
+    if errors:
+        _record_end(database, context, failed_sources, others_wait=False)
+    yield from materialize(context, metadata, errors, _total(context, database))
+
+
+def materialize(
+    context: dg.AssetExecutionContext,
+    metadata: Mapping[str, Mapping[str, Any]],
+    errors: Sequence[StepError],
+    common: Mapping[str, Any],
+) -> Iterator[dg.MaterializeResult]:
+    """Materialize the partitions of `metadata`; the last step of the run then fails for those of `errors`.
+
+    `common`: metadata of every partition.
+    """
+    for item in errors:
+        context.log.error(f"{item.partition}: {item.error}")
+    leave_out(context, errors)
+    failed = list(earlier_errors(context).values())
+    if failed and not metadata:
+        raise _failure(context, failed, others=0)
+    if failed:
+        materialize_only(context, list(metadata))
     add_partition_metadata(context, metadata)
-    return dg.MaterializeResult()
+    yield dg.MaterializeResult(metadata=common)
+    if failed and is_last_step(context):
+        raise _failure(context, failed, others=len(metadata))
+
+
+def _is_of_all(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> bool:
+    """Return whether the step is to run again at once: a store failed, which all sources need."""
+    return any(
+        may_retry(context, item.error) and not isinstance(item.error, SourceError)
+        for item in errors
+    )
+
+
+def _failure(
+    context: dg.AssetExecutionContext, errors: Sequence[StepError], others: int
+) -> dg.Failure:
+    # The sensor of due sources syncs a failed source again; the others are done.
+    retry = not others and any(may_retry(context, item.error) for item in errors)
+    return step_failure(errors, retry=retry, others=others)
 
 
 def _source(context: dg.AssetExecutionContext, connection: Connection, key: str) -> SourceRow:
@@ -168,16 +212,11 @@ def _metadata_of_idle(
         context.log.info(
             f"{len(outcomes)} of {len(keys)} have nothing to do; found in {seconds:.2f} s"
         )
-    return {key: _metadata(outcome, seconds / len(outcomes)) for key, outcome in outcomes.items()}
-
-
-@contextmanager
-def errors_as_failures() -> Iterator[None]:
-    """Turn a RagError into a failed step with its message, retried only if the error is transient."""
-    try:
-        yield
-    except RagError as error:
-        raise dg.Failure(str(error), allow_retries=error.transient) from error
+    asset = context.asset_key.to_user_string()
+    return {
+        key: stage_metadata(asset, outcome, seconds / len(outcomes))
+        for key, outcome in outcomes.items()
+    }
 
 
 def is_interrupted() -> bool:
@@ -186,55 +225,35 @@ def is_interrupted() -> bool:
 
 
 def _record_end(
-    database: Postgres, context: dg.AssetExecutionContext, failed_sources: Mapping[str, str]
+    database: Postgres,
+    context: dg.AssetExecutionContext,
+    failed_sources: Mapping[str, str],
+    *,
+    others_wait: bool = True,
 ) -> None:
-    """Record the failed sources of a run that ends early (name -> reason); its other sources wait for the next sync."""
+    """Record failed sources (name -> reason). `others_wait`: the run ends here; the other sources wait for the next."""
     try:
         with database.connect(autocommit=True) as connection:
             set_run(connection, context.run.run_id)
             if any(map(shard_of, context.partition_keys)):
                 _join_sync(context, connection)
             mark_failed(connection, failed_sources)
-            mark_waiting(connection, [source_name(key) for key in context.partition_keys])
+            if others_wait:
+                mark_waiting(connection, [source_name(key) for key in context.partition_keys])
     except (RagError, psycopg.Error) as error:
         context.log.warning(f"The end of this sync could not be recorded: {error}")
+
+
+def _total(context: dg.AssetExecutionContext, database: Postgres) -> dict[str, Any]:
+    try:
+        with database.connect(autocommit=True) as connection:
+            return total_metadata(connection, context.asset_key.to_user_string())
+    except (RagError, psycopg.Error) as error:
+        context.log.warning(f"The rows of all sources could not be counted: {error}")
+        return {}
 
 
 def _interruption() -> dg.Failure:
     """Return a failure without retries: the retry policy would otherwise resume an interrupted step."""
     message = "Interrupted. Committed work is kept; the next sync continues from there."
     return dg.Failure(message, allow_retries=False)
-
-
-def _fail(errors: Mapping[str, RagError]) -> None:
-    message = "\n".join(f"{key}: {error}" for key, error in errors.items())
-    raise dg.Failure(
-        message,
-        metadata={FAILED: dg.MetadataValue.json(list(errors))},
-        allow_retries=any(error.transient for error in errors.values()),
-    )
-
-
-def _metadata(outcome: Outcome, seconds: float) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "plan": dg.MetadataValue.json(outcome.plan.as_dict()),
-        **outcome.plan.as_dict(),
-        "seconds": round(seconds, 3),
-        "dagster/row_count": outcome.rows,
-        **outcome.metadata,
-    }
-    for name, rows in outcome.tables.items():
-        values[name] = dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows])
-    if outcome.columns:
-        values["dagster/column_schema"] = dg.TableSchema(
-            [dg.TableColumn(name, kind) for name, kind in outcome.columns]
-        )
-    if outcome.sample:
-        values["sample"] = dg.MetadataValue.table(
-            [
-                dg.TableRecord({name: str(value) for name, value in row.items()})
-                for row in outcome.sample
-            ],
-            schema=dg.TableSchema([dg.TableColumn(name, "string") for name in outcome.sample[0]]),
-        )
-    return values

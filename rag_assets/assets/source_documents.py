@@ -1,5 +1,7 @@
 """Asset source_documents: the raw documents of a source, as bytes under the hash of their content."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from rag_assets.assets.run_stage import COMMON, run_stage
@@ -31,14 +33,14 @@ def source_documents(
     postgres: PostgresResource,
     storage: StorageResource,
     guard: GuardResource,
-) -> dg.MaterializeResult:
+) -> Iterator[dg.MaterializeResult]:
     """The raw documents of a source, fetched when their size, mtime or version changed, kept by content hash.
 
     A source that suddenly lists nothing, or lost a large share of its documents, is not emptied until confirmed. If its
     server dies halfway, the fetched documents are kept, nothing is deleted, and the next sync continues from there.
     """
     limits = None if config.accept_deletions else guard.limits()
-    return run_stage(
+    yield from run_stage(
         context,
         postgres,
         lambda stage: (

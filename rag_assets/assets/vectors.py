@@ -1,10 +1,12 @@
 """Assets dense_vectors, sparse_vectors and multi_vectors: one collection a kind, equal to PostgreSQL."""
 
+from collections.abc import Iterator
 from contextlib import closing
 
 import dagster as dg
 
 from rag_assets.assets.chunk_embeddings import chunk_embeddings
+from rag_assets.assets.failures import errors_as_failures
 from rag_assets.assets.run_stage import COMMON, run_stage
 from rag_assets.ingestion.index import find_idle_vectors, sync_vectors
 from rag_assets.partitions import SOURCES
@@ -25,6 +27,7 @@ def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
         partitions_def=SOURCES,
         deps=[chunk_embeddings],
         kinds={"python", "milvus"},
+        tags={"vectors": kind},
         code_version="1",
         pool="milvus",
         **COMMON,
@@ -35,9 +38,9 @@ def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
         milvus: MilvusResource,
         storage: StorageResource,
         embedder: EmbedderResource,
-    ) -> dg.MaterializeResult:
-        with closing(milvus.open()) as store:
-            return run_stage(
+    ) -> Iterator[dg.MaterializeResult]:
+        with errors_as_failures(context), closing(milvus.open()) as store:
+            yield from run_stage(
                 context,
                 postgres,
                 lambda stage: sync_vectors(

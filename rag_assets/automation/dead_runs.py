@@ -13,23 +13,18 @@ import dagster as dg
 
 from resources.run_processes import HOST_TAG, PID_TAG, is_alive
 
+#: (host, process): the tags of today, and those of runs that earlier versions started.
+_TAGS = ((HOST_TAG, PID_TAG), ("rag/host", "rag/pid"))
+
 
 def fail_dead_runs(instance: dg.DagsterInstance) -> Sequence[str]:
     """Fail the runs whose process was on this machine and is no longer alive. Returns their ids."""
-    unfinished = instance.get_runs(
-        dg.RunsFilter(
-            statuses=[
-                dg.DagsterRunStatus.STARTED,
-                dg.DagsterRunStatus.STARTING,
-                dg.DagsterRunStatus.NOT_STARTED,
-            ],
-            tags={HOST_TAG: socket.gethostname()},
-        )
-    )
     dead = [
         run
-        for run in unfinished
-        if run.tags.get(PID_TAG, "").endswith(run.run_id) and not is_alive(run.tags[PID_TAG])
+        for host_tag, pid_tag in _TAGS
+        for run in _unfinished(instance, {host_tag: socket.gethostname()})
+        # A retry inherits the tags of its dead run, and has no process yet.
+        if run.tags.get(pid_tag, "").endswith(run.run_id) and not is_alive(run.tags[pid_tag])
     ]
     for run in dead:
         instance.report_run_failed(
@@ -37,3 +32,16 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> Sequence[str]:
         )
         instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
     return [run.run_id for run in dead]
+
+
+def _unfinished(instance: dg.DagsterInstance, tags: dict[str, str]) -> Sequence[dg.DagsterRun]:
+    return instance.get_runs(
+        dg.RunsFilter(
+            statuses=[
+                dg.DagsterRunStatus.STARTED,
+                dg.DagsterRunStatus.STARTING,
+                dg.DagsterRunStatus.NOT_STARTED,
+            ],
+            tags=tags,
+        )
+    )

@@ -9,8 +9,13 @@ from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.checks.tables import chunk_positions_are_contiguous, chunks_have_documents
 from rag_assets.partitions import SOURCES
 
-#: Seconds. A run whose machine lost power otherwise stays STARTED for ever and keeps its place in the queue.
-MAX_RUNTIME = {"dagster/max_runtime": str(24 * 3600)}
+#: A run whose machine lost power otherwise stays STARTED for ever and keeps its place in the queue. A day for jobs that
+#: read or write a whole source or collection, an hour for the others.
+LONG = {"dagster/max_runtime": str(24 * 3600)}
+SHORT = {"dagster/max_runtime": str(3600)}
+#: dagster.yaml retries no run whose step failed: steps have retries of their own, and sensors sync a failed source
+#: again. Checks have neither.
+RETRIED = {"dagster/retry_on_asset_or_op_failure": "true"}
 
 # Jobs of assets and checks -----------------------------------------------------------------------------------------
 
@@ -23,7 +28,7 @@ sync_source = dg.define_asset_job(
     "sync_source",
     selection=SYNC_SELECTION,
     description="Brings one source up to date in PostgreSQL, Parquet and Milvus. Does nothing if nothing changed.",
-    tags=MAX_RUNTIME,
+    tags=LONG,
 )
 
 check_source = dg.define_asset_job(
@@ -32,35 +37,35 @@ check_source = dg.define_asset_job(
     - dg.AssetSelection.checks(*QUICK_CHECKS, *RETRIEVAL_CHECKS, synced_on_schedule),
     description="Runs every asset check of one source, with the full comparison of PostgreSQL and Milvus. "
     "Changes nothing.",
-    tags=MAX_RUNTIME,
+    tags={**LONG, **RETRIED},
 )
 
 check_source_quickly = dg.define_asset_job(
     "check_source_quickly",
     selection=dg.AssetSelection.checks(*QUICK_CHECKS),
     description="Checks counts and a random sample of one source's rows in Milvus. Changes nothing.",
-    tags=MAX_RUNTIME,
+    tags={**SHORT, **RETRIED},
 )
 
 evaluate_retrieval = dg.define_asset_job(
     "evaluate_retrieval",
     selection=dg.AssetSelection.groups("evaluation"),
     description="Measures retrieval from one source with its retrieval sets, and compares it with the accepted one.",
-    tags=MAX_RUNTIME,
+    tags=LONG,
 )
 
 compact_embeddings = dg.define_asset_job(
     "compact_embeddings",
     selection=dg.AssetSelection.groups("maintenance"),
     description="Merges small and mostly dead embedding files, without a model call. Syncs continue.",
-    tags=MAX_RUNTIME,
+    tags=LONG,
 )
 
 # Jobs of ops -------------------------------------------------------------------------------------------------------
 
 
 @dg.job(
-    tags=MAX_RUNTIME,
+    tags=LONG,
     description="Lets the collections of a new model serve, after the full comparison of every source and a "
     "measurement of retrieval. Syncs ask for it.",
 )
@@ -69,7 +74,7 @@ def publish_collections() -> None:
 
 
 @dg.job(
-    tags=MAX_RUNTIME,
+    tags=SHORT,
     description="Deletes the vectors of removed sources from every collection.",
 )
 def purge_removed_sources() -> None:
@@ -77,7 +82,7 @@ def purge_removed_sources() -> None:
 
 
 @dg.job(
-    tags=MAX_RUNTIME,
+    tags=LONG,
     partitions_def=SOURCES,
     description="Removes the documents that `rag forget` named from every store, and writes their receipts.",
 )
@@ -86,7 +91,7 @@ def forget_documents() -> None:
 
 
 @dg.job(
-    tags=MAX_RUNTIME,
+    tags=SHORT,
     description="Creates the partitions of document_versions for the months ahead, and drops those beyond the "
     "retention. Deletes raw files that a killed sync left a day ago or earlier.",
 )
@@ -96,7 +101,7 @@ def keep_history() -> None:
 
 
 @dg.job(
-    tags=MAX_RUNTIME,
+    tags=LONG,
     partitions_def=SOURCES,
     description="Repairs one source: rows from Parquet, orphans by key, damaged files, indexes, aliases, statuses.",
 )
@@ -105,7 +110,7 @@ def repair_drift() -> None:
 
 
 @dg.job(
-    tags=MAX_RUNTIME,
+    tags=LONG,
     description="Writes new collections from Parquet without a model call; they serve once the full comparison passes.",
 )
 def rebuild_milvus() -> None:
@@ -113,7 +118,7 @@ def rebuild_milvus() -> None:
 
 
 @dg.job(
-    tags=MAX_RUNTIME,
+    tags=LONG,
     partitions_def=SOURCES,
     description="Embeds again the texts of a source whose Parquet files are gone or damaged. Does not change Milvus.",
 )

@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.run_stage import RETRY, errors_as_failures
+from rag_assets.assets.documentation import documentation
+from rag_assets.assets.failures import RETRY, errors_as_failures
 from rag_assets.automation.op_helpers import for_each_source
 from rag_assets.ingestion.garbage import GRACE
 from rag_assets.ingestion.outbox import drain_removed_sources
@@ -37,7 +38,8 @@ from resources.postgres.documents.versions import drop_months, make_months
 def drain_outbox(
     context: dg.OpExecutionContext, postgres: PostgresResource, milvus: MilvusResource
 ) -> None:
-    with closing(milvus.open()) as store:
+    """Delete the vectors of removed sources."""
+    with errors_as_failures(context), closing(milvus.open()) as store:
         count = drain_removed_sources(postgres.open(), store)
     context.log.info(f"Deleted {count} chunks of removed sources from Milvus.")
 
@@ -51,7 +53,7 @@ def forget_requested(
 ) -> list[dict[str, Any]]:
     """Finish every recorded request of `rag forget`. Returns the receipts."""
     receipts = []
-    with closing(milvus.open()) as store:
+    with errors_as_failures(context), closing(milvus.open()) as store:
 
         def work(stage: Stage) -> None:
             for hashed_key in list_unfinished_erasures(stage.connection, stage.source.name):
@@ -67,7 +69,7 @@ def forget_requested(
 @dg.op(retry_policy=RETRY)
 def turn_months(context: dg.OpExecutionContext, postgres: PostgresResource) -> dict[str, Any]:
     """Create the partitions of `document_versions` for the months ahead, and drop the expired ones."""
-    with postgres.open().connect(autocommit=True) as connection:
+    with errors_as_failures(context), postgres.open().connect(autocommit=True) as connection:
         made = make_months(connection)
         dropped = drop_months(connection, load_settings().history_days)
     report = {"months": made, "dropped": dropped}
@@ -79,7 +81,8 @@ def turn_months(context: dg.OpExecutionContext, postgres: PostgresResource) -> d
 def sweep_raw_files(
     context: dg.OpExecutionContext, postgres: PostgresResource, storage: StorageResource
 ) -> int:
-    with postgres.open().connect(autocommit=True) as connection:
+    """Delete raw files that no document needs. Returns their number."""
+    with errors_as_failures(context), postgres.open().connect(autocommit=True) as connection:
         deleted, _ = sweep(connection, storage.open(), lambda: GRACE)
     context.add_output_metadata({"deleted": deleted})
     return deleted
@@ -105,7 +108,8 @@ def repair(
     chunking: ChunkingResource,
     limits: LimitsResource,
 ) -> list[dict[str, Any]]:
-    with closing(milvus.open()) as store, errors_as_failures():
+    """Make the rows of a source in Milvus, Parquet and PostgreSQL agree. Returns a report for each source."""
+    with errors_as_failures(context), closing(milvus.open()) as store:
         stores = vector_stores(store, storage, milvus, embedder)
         repair_context = RepairContext(
             stores, chunking.config(), storage.precision, limits.outbox_seconds
@@ -139,13 +143,14 @@ def publish(
     embedder: EmbedderResource,
 ) -> dict[str, Any]:
     """Let the configured model's collections serve if the comparison and the evaluation allow it."""
-    with closing(milvus.open()) as store, errors_as_failures():
+    with errors_as_failures(context), closing(milvus.open()) as store:
         stores = vector_stores(store, storage, milvus, embedder)
         report = publish_collections(postgres.open(), stores, context.log)
     metadata = dg.MetadataValue.json(report.as_dict())
     if report.blocked:
         message = f"{report.blocked}. The previous collections keep serving."
-        raise dg.Failure(message, {"publication": metadata}, allow_retries=False)
+        evidence = {"publication": metadata, "docs": documentation("how-to/change-the-model.md")}
+        raise dg.Failure(message, evidence, allow_retries=False)
     context.add_output_metadata({"publication": metadata})
     return report.as_dict()
 
@@ -172,7 +177,7 @@ def rebuild_collections(
     storage: StorageResource,
     embedder: EmbedderResource,
 ) -> dict[str, Any]:
-    with closing(milvus.open()) as store, errors_as_failures():
+    with errors_as_failures(context), closing(milvus.open()) as store:
         stores = vector_stores(store, storage, milvus, embedder)
         rebuilder = Rebuilder(postgres.open(), stores, context.log)
         if config.source:
@@ -182,7 +187,8 @@ def rebuild_collections(
     metadata = dg.MetadataValue.json(report.as_dict())
     if report.refused:
         kept = "" if config.source else " The previous collections keep serving."
-        raise dg.Failure(report.refused + "." + kept, {"rebuild": metadata}, allow_retries=False)
+        evidence = {"rebuild": metadata, "docs": documentation("how-to/rebuild.md")}
+        raise dg.Failure(f"{report.refused}.{kept}", evidence, allow_retries=False)
     context.add_output_metadata({"rebuild": metadata})
     return report.as_dict()
 
@@ -195,7 +201,7 @@ def embed_what_is_lost(
     embedder: EmbedderResource,
 ) -> list[dict[str, Any]]:
     """Embed the texts whose embeddings are missing or damaged."""
-    with errors_as_failures():
+    with errors_as_failures(context):
         model = embedder.model_target()
 
     def work(stage: Stage) -> dict[str, Any]:

@@ -15,9 +15,14 @@ from resources.postgres.connection import Connection
 from resources.postgres.consistency.check_results import CheckRecord, Form, record_results
 
 
-def check_result(finding: Finding) -> dg.AssetCheckResult:
-    """Return the finding as Dagster shows it. The evidence is cut here, and only for the UI."""
+def check_result(finding: Finding, seconds: float | None = None) -> dg.AssetCheckResult:
+    """Return the finding as Dagster shows it, which charts numbers. The evidence is cut here, and only for the UI.
+
+    `seconds`: the time that the check took.
+    """
     metadata: dict[str, Any] = {**finding.metadata, "outcome": finding.outcome}
+    if seconds is not None:
+        metadata["seconds"] = round(seconds, 3)
     if finding.rows:
         metadata["evidence"] = dg.MetadataValue.table(
             [
@@ -26,9 +31,12 @@ def check_result(finding: Finding) -> dg.AssetCheckResult:
             ],
             schema=dg.TableSchema([dg.TableColumn(name, "string") for name in finding.columns]),
         )
+    if finding.applicable:
+        metadata["found"] = len(finding.key)
+    else:
+        metadata["applicable"] = False
     if not finding.passed:
         metadata |= {
-            "found": len(finding.key),
             "remedy": finding.remedy,
             "command": finding.command,
         }
@@ -59,22 +67,24 @@ def check_each_source(
     (spec,) = context.check_specs
     asset, form = spec.asset_key.to_user_string(), "quick" if quick_form_of else "full"
     keys = [context.partition_key] if context.has_partition_key else list(context.partition_keys)
-    findings, started = {}, {}
+    findings: dict[str, Finding] = {}
+    seconds: dict[str, float] = {}
     with postgres.open().connect(autocommit=True) as connection:
         for source in dict.fromkeys(map(source_name, keys)):
-            started[source] = time.monotonic()
+            started = time.monotonic()
             findings[source] = check(connection, source)
+            seconds[source] = time.monotonic() - started
         if stored:
             records = [
-                _record(finding, source, asset, quick_form_of or spec.name, form, started[source])
+                _record(finding, source, asset, quick_form_of or spec.name, form, seconds[source])
                 for source, finding in findings.items()
             ]
             record_results(connection, records, context.run.run_id)
-    return _combined(findings)
+    return _combined(findings, seconds)
 
 
 def _record(
-    finding: Finding, source: str, asset: str, check: str, form: Form, started: float
+    finding: Finding, source: str, asset: str, check: str, form: Form, seconds: float
 ) -> CheckRecord:
     return CheckRecord(
         source,
@@ -87,25 +97,32 @@ def _record(
         finding.command,
         finding.inconsistency,
         finding.digest(form),
-        time.monotonic() - started,
+        seconds,
     )
 
 
-def _combined(findings: Mapping[str, Finding]) -> dg.AssetCheckResult:
+def _combined(findings: Mapping[str, Finding], seconds: Mapping[str, float]) -> dg.AssetCheckResult:
     """Return one result for source -> finding: Dagster takes one per run. It fails if one source fails."""
-    results = {source: check_result(finding) for source, finding in findings.items()}
+    results = {
+        source: check_result(finding, seconds[source]) for source, finding in findings.items()
+    }
     if len(results) == 1:
         return next(iter(results.values()))
     outcomes = {finding.outcome for finding in findings.values()}
     undetermined = "undetermined" in outcomes and "failed" not in outcomes
     open_ones = [finding for finding in findings.values() if not finding.passed]
+    metadata: dict[str, Any] = {
+        "sources": len(findings),
+        "found": sum(len(finding.key) for finding in findings.values()),
+        "seconds": round(sum(seconds.values()), 3),
+    }
+    if not any(finding.applicable for finding in findings.values()):
+        metadata["applicable"] = False
+    for source, result in results.items():
+        metadata |= {f"{source}/{name}": value for name, value in result.metadata.items()}
     return dg.AssetCheckResult(
         passed=not open_ones,
         description="\n".join(finding.sentence for finding in open_ones or findings.values()),
         severity=dg.AssetCheckSeverity.WARN if undetermined else dg.AssetCheckSeverity.ERROR,
-        metadata={
-            f"{source}/{name}": value
-            for source, result in results.items()
-            for name, value in result.metadata.items()
-        },
+        metadata=metadata,
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from rag_assets.checks.results import check_each_source
-from rag_assets.consistency.finding import Finding, conclude
+from rag_assets.consistency.finding import Finding, not_applicable
 from rag_assets.evaluation.quality import LEAST_ANN_RECALL
 from rag_assets.evaluation.retrieval_findings import (
     Pairs,
@@ -37,9 +37,7 @@ def _check(
         def of_source(connection: Connection, source: str) -> Finding:
             pairs = latest_and_accepted(connection, source)
             if not pairs:
-                return conclude(
-                    "passed", f"{source}: no retrieval set was evaluated.", source=source
-                )
+                return not_applicable(f"no retrieval set of {source} was evaluated.")
             return judge(source, pairs, retrieval.margin)
 
         return check_each_source(context, postgres, of_source, stored=False)

@@ -9,7 +9,7 @@ from rag_assets.consistency.finding import Finding
 from rag_assets.consistency.quick_comparison import vectors_sample_matches_postgres
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.vectors import KINDS, Kind
-from resources.dagster_resources import MilvusResource, PostgresResource
+from resources.dagster_resources import EmbedderResource, MilvusResource, PostgresResource
 from resources.postgres.connection import Connection
 from resources.postgres.registry.sources import get_source
 
@@ -24,13 +24,18 @@ def _sample_check(kind: Kind) -> dg.AssetChecksDefinition:
         partitions_def=SOURCES,
     )
     def check(
-        context: dg.AssetCheckExecutionContext, postgres: PostgresResource, milvus: MilvusResource
+        context: dg.AssetCheckExecutionContext,
+        postgres: PostgresResource,
+        milvus: MilvusResource,
+        embedder: EmbedderResource,
     ) -> dg.AssetCheckResult:
         with closing(milvus.open()) as store:
 
             def of_source(connection: Connection, name: str) -> Finding:
                 source = get_source(connection, name)
-                return vectors_sample_matches_postgres(connection, store, kind, source, full_check)
+                return vectors_sample_matches_postgres(
+                    connection, store, kind, source, full_check, kept=kind in embedder.kinds
+                )
 
             return check_each_source(context, postgres, of_source, quick_form_of=full_check)
 

@@ -12,7 +12,7 @@ import dagster as dg
 
 from rag_assets.checks.results import check_each_source
 from rag_assets.consistency import sync_findings
-from rag_assets.consistency.finding import Finding, conclude
+from rag_assets.consistency.finding import Finding, not_applicable
 from rag_assets.partitions import SOURCES
 from rag_assets.settings.load import load_settings
 from rag_assets.settings.schedules import timetable
@@ -41,7 +41,7 @@ def synced_on_schedule(
     def of_source(connection: Connection, name: str) -> Finding:
         state = states(connection).get(name)
         if state is None:
-            return conclude("passed", f"{name} is not active: it is not synced.", source=name)
+            return not_applicable(f"{name} is not active, so it is not synced.")
         return sync_findings.synced_on_schedule(state, table, now)
 
     return check_each_source(context, postgres, of_source, stored=False)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag_assets.cli.output import command, out, print_json, table
-from rag_assets.cli.sources import register, remove_sources
+from rag_assets.cli.output import command, note, print_json, table
+from rag_assets.cli.source_removal import remove_sources
+from rag_assets.cli.sources import register
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 
@@ -53,9 +54,9 @@ def apply(
             }
         )
     elif dry_run:
-        out.print("Nothing was changed. Run without --dry-run to apply this plan.")
+        note("Nothing was changed. Run without --dry-run to apply this plan.")
     elif any(change.action in ("add", "update") for change in changes):
-        out.print("Applied. Ingest with: rag ingest")
+        note("Applied. Ingest with: rag ingest")
 
 
 def _apply(deployment: Deployment, changes: list[Change]) -> None:

@@ -5,17 +5,31 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.padding import Padding
 from rich.text import Text
 
-from rag_assets.cli.output import command, out, print_error, print_json, table
+from rag_assets.cli.exit_codes import ExitCode, run_exit_code
+from rag_assets.cli.output import (
+    command,
+    is_verbose,
+    out,
+    plural,
+    print_error,
+    print_json,
+    step_errors,
+    table,
+)
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 from resources.postgres.consistency.check_results import INCONSISTENCIES
 
-#: Exit codes; 2 is the command line's own, for a wrong option.
-FAILED, UNDETERMINED = 1, 3
-
-_STYLES = {"passed": "green", "failed": "bold red", "undetermined": "yellow"}
+#: Result -> its style, the worst first. "not_applicable": nothing to check, such as a kind that is not kept.
+_STYLES = {
+    "failed": "bold red",
+    "undetermined": "yellow",
+    "passed": "green",
+    "not_applicable": "dim",
+}
 
 
 @command
@@ -26,17 +40,20 @@ def check(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run every asset check.
+    """Run every asset check. Shows those that did not pass; with -v all of them.
 
-    Exit code 0: all passed. 1: one failed or could not be run. 3: none failed, but one is undetermined.
+    Exit code 0: all passed. 1: one failed. 2: an unknown source. 3: none failed, but one is undetermined. 4: PostgreSQL
+    or Milvus cannot be reached.
     """
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
     keys = deployment.partitions_of(source)
     checks: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []
+    results = []
     for key in keys:
         result = deployment.execute("check_source_quickly" if quick else "check_source", key)
+        results.append(result)
         errors += failures(result)
         checks += [_entry(item, key) for item in result.get_asset_check_evaluations()]
     outcomes = {item["outcome"] for item in checks}
@@ -44,16 +61,21 @@ def check(
     if as_json:
         report: dict[str, Any] = {
             "passed": passed,
+            "summary": _counts(checks, errors),
             "checks": checks,
             "inconsistencies": _by_inconsistency(checks),
         }
         if errors:
-            report["errors"] = [{"step": step, "message": message} for step, message in errors]
+            report["errors"] = step_errors(errors)
         print_json(report)
     else:
         _show(checks, errors)
+    if "failed" in outcomes:
+        raise typer.Exit(ExitCode.FAILED)
+    if errors:
+        raise typer.Exit(run_exit_code(*results))
     if not passed:
-        raise typer.Exit(FAILED if errors or "failed" in outcomes else UNDETERMINED)
+        raise typer.Exit(ExitCode.UNDETERMINED)
 
 
 def _entry(evaluation: Any, partition: str) -> dict[str, Any]:
@@ -63,6 +85,7 @@ def _entry(evaluation: Any, partition: str) -> dict[str, Any]:
         "check": evaluation.check_name,
         "partition": partition,
         "passed": evaluation.passed,
+        "applicable": metadata.get("applicable", True),
         "outcome": metadata["outcome"],
         "severity": evaluation.severity.value,
         "description": evaluation.description,
@@ -99,30 +122,51 @@ def _show(checks: list[dict[str, Any]], errors: list[tuple[str, str]]) -> None:
             "There is no source yet, so there is nothing to check. Ingest one with: rag ingest DIR"
         )
         return
-    table(
-        "Checks",
-        ("source", "asset", "check", "result", "finding"),
-        [
-            (
-                item["partition"],
-                item["asset"],
-                item["check"],
-                Text(item["outcome"], _STYLES[item["outcome"]]),
-                item["description"],
-            )
-            for item in checks
-        ],
-    )
-    for step, message in errors:
-        print_error(message, f"{step} could not be run:")
+    if is_verbose():
+        table(
+            "",
+            ("source", "check", "result", "finding"),
+            [
+                (item["partition"], item["check"], _result_cell(item), item["description"])
+                for item in checks
+            ],
+        )
+    else:
+        for item in checks:
+            if item["outcome"] != "passed":
+                out.print(
+                    _result_cell(item),
+                    Text(f"{item['partition']}: {item['check']}"),
+                    soft_wrap=True,
+                )
+                out.print(Padding(Text(item["description"]), (0, 0, 0, 2), expand=False))
+    # One store that is away stops many checks.
+    for message in dict.fromkeys(message for _, message in errors):
+        steps = [step for step, reason in errors if reason == message]
+        shown = steps[0] if len(steps) == 1 else plural(len(steps), "check")
+        print_error(message, f"{', '.join(steps) if is_verbose() else shown} could not be run:")
     _show_commands(checks)
-    counts = {
-        "failed": sum(item["outcome"] == "failed" for item in checks),
-        "undetermined": sum(item["outcome"] == "undetermined" for item in checks),
-        "could not be run": len(errors),
-    }
-    summary = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    out.print(f"{len(checks)} checks, {summary or 'all passed'}")
+    summary = ", ".join(
+        f"{count} {name.replace('_', ' ')}"
+        for name, count in _counts(checks, errors).items()
+        if count
+    )
+    out.print(f"{plural(len(checks) + len(errors), 'check')}: {summary}", soft_wrap=True)
+
+
+def _counts(checks: list[dict[str, Any]], errors: list[tuple[str, str]]) -> dict[str, int]:
+    """Return result -> number of checks, the worst first."""
+    results = [_result(item) for item in checks]
+    counts = {result: results.count(result) for result in _STYLES}
+    return {"could_not_be_run": len(errors), **counts}
+
+
+def _result(item: dict[str, Any]) -> str:
+    return item["outcome"] if item["applicable"] else "not_applicable"
+
+
+def _result_cell(item: dict[str, Any]) -> Text:
+    return Text(_result(item).replace("_", " "), _STYLES[_result(item)])
 
 
 def _show_commands(checks: list[dict[str, Any]]) -> None:

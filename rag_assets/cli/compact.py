@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, out, print_error, print_json
+from rag_assets.cli.exit_codes import ExitCode, run_exit_code
+from rag_assets.cli.output import command, out, plural, print_error, print_json, step_errors
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 
@@ -28,7 +30,8 @@ def compact(
     """
     deployment = Deployment.from_environment()
     deployment.start(dagster=not dry_run)
-    errors: list[str] = []
+    errors: Sequence[tuple[str, str]] = ()
+    code = ExitCode.FAILED
     if dry_run:
         from rag_assets.ingestion import compaction
 
@@ -36,16 +39,16 @@ def compact(
         report = compaction.compact(*stores, log, dry_run=True).as_dict()
     else:
         result = deployment.execute("compact_embeddings")
-        errors = [message for _, message in failures(result)]
-        report = _report(result)
+        errors = failures(result)
+        code, report = run_exit_code(result), _report(result)
     if as_json:
-        print_json({**report, "errors": errors})
+        print_json({**report, "errors": step_errors(errors)})
     elif report:
         _show(report)
-    for message in errors if not as_json else ():
+    for _, message in errors if not as_json else ():
         print_error(message)
     if errors:
-        raise typer.Exit(1)
+        raise typer.Exit(code)
 
 
 def _report(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -58,17 +61,18 @@ def _report(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
 
 def _show(report: dict[str, Any]) -> None:
     if not report["files_compacted"]:
-        out.print(f"Nothing to compact: {report['files_before']} files.")
+        out.print(f"Nothing to compact: {plural(report['files_before'], 'file')}.")
         return
     verb = "Would be compacted" if report["dry_run"] else "Compacted"
     out.print(
-        f"{verb}: {report['files_compacted']} files into {report['files_written']}; "
-        f"{report['files_before']} files before, {report['files_after']} after; "
-        f"{report['bytes_before'] / 1e6:.1f} MB before, {report['bytes_after'] / 1e6:.1f} after."
+        f"{verb}: {plural(report['files_compacted'], 'file')} into {report['files_written']}; "
+        f"{plural(report['files_before'], 'file')} before, {report['files_after']} after; "
+        f"{report['bytes_before'] / 1e6:.1f} MB before, {report['bytes_after'] / 1e6:.1f} MB after."
     )
-    out.print(f"{report['texts_dropped']} embeddings dropped: no chunk used them within a month.")
+    dropped = plural(report["texts_dropped"], "embedding")
+    out.print(f"{dropped} dropped: no chunk used them within a month.")
     if report["bytes_waiting"]:
         out.print(
-            f"{report['files_waiting']} replaced files ({report['bytes_waiting'] / 1e6:.1f} MB) "
-            "are deleted a day after their replacement."
+            f"To be deleted, a day after their replacement: {plural(report['files_waiting'], 'file')}, "
+            f"{report['bytes_waiting'] / 1e6:.1f} MB."
         )

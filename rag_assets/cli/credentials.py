@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rag_assets.cli.output import command, out
+from rag_assets.cli.output import command, out, plural, print_json
 from rag_assets.cli.sources import CredentialOption, NameArgument, read_credentials
+from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
 
@@ -18,6 +19,7 @@ def set_credentials(
     name: NameArgument,
     credential: CredentialOption = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove all credentials.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Set the credentials of a source; they replace the previous ones."""
     from rag_assets.operations.source_specs import check_source
@@ -36,11 +38,15 @@ def set_credentials(
         if problems := check_source(row.source_type, row.config, row.schedule, list(credentials)):
             raise ConfigError("\n".join(problems))
         update_source(connection, replace(row, credentials_encrypted=encrypt(credentials)))
-    out.print(f"Credentials of source {name}: {', '.join(credentials) or 'none'}.")
+    if as_json:
+        print_json({"name": name, "credentials": dict.fromkeys(credentials, "***")})
+        return
+    names = ", ".join(credentials) or "none"
+    out.print(f"Credentials of source {name}: {names}.", markup=False, soft_wrap=True)
 
 
 @command
-def rotate_credentials() -> None:
+def rotate_credentials(as_json: JsonOption = False) -> None:
     """Encrypt all credentials with the first key of RAG_CREDENTIALS_KEY (new key first, old one behind a comma)."""
     from resources.credentials import rotate
     from resources.postgres.registry.sources import list_sources, update_source
@@ -53,4 +59,9 @@ def rotate_credentials() -> None:
         for row in rows:
             rotated = rotate(row.credentials_encrypted or "")
             update_source(connection, replace(row, credentials_encrypted=rotated))
-    out.print(f"The credentials of {len(rows)} sources are encrypted with the first key.")
+    if as_json:
+        print_json({"rotated": [row.name for row in rows]})
+    else:
+        out.print(
+            f"The credentials of {plural(len(rows), 'source')} are encrypted with the first key."
+        )

@@ -34,7 +34,7 @@ def duplicates(
             require_sources(connection, [source], scope)
         marked = near_duplicates(connection, scope, source, None if as_json else SHOWN + 1)
     if as_json:
-        print_json([document._asdict() for document in marked])
+        print_json({"duplicates": [document._asdict() for document in marked]})
     elif marked:
         table(
             "Near-duplicates" + (f", the first {SHOWN}" if len(marked) > SHOWN else ""),

@@ -1,14 +1,24 @@
-"""`rag eval`: measures retrieval with retrieval sets, and shows whether it declined."""
+"""`rag eval`: measures retrieval with retrieval sets, and shows whether it declined. The sets: `retrieval_sets.py`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from rag_assets.cli.output import bars, command, out, print_error, print_json, table
+from rag_assets.cli import retrieval_sets
+from rag_assets.cli.exit_codes import ExitCode, run_exit_code
+from rag_assets.cli.output import (
+    bars,
+    command,
+    out,
+    print_error,
+    print_json,
+    step_errors,
+    table,
+)
+from rag_assets.cli.retrieval_sets import NameArgument
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 from resources.errors import ConfigError
@@ -17,10 +27,13 @@ if TYPE_CHECKING:
     from resources.postgres.evaluation.evaluations import Evaluation
 
 app = typer.Typer(help="Measure retrieval with retrieval sets, and compare evaluations.")
+app.command("add")(retrieval_sets.add)
+app.command("build")(retrieval_sets.build)
+app.command("list")(retrieval_sets.list_)
+app.command("remove")(retrieval_sets.remove)
 
 SetOption = Annotated[str | None, typer.Option("--set", help="Only this retrieval set.")]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only sets of this source.")]
-NameArgument = Annotated[str, typer.Argument(help="Name of a retrieval set.")]
 
 #: The measures shown per mode; --json has all.
 SHOWN = (
@@ -54,6 +67,8 @@ def run(name: SetOption = None, source: SourceOption = None, as_json: JsonOption
     """Run every query of the retrieval sets in every mode, record the measures, and check them.
 
     Exit code 1 if a check fails: below the accepted evaluation, or nearest neighbours or known items not found.
+
+    Example: rag eval run --set known
     """
     evaluate(name, source, as_json)
 
@@ -73,12 +88,14 @@ def evaluate(name: str | None, source: str | None, as_json: bool) -> None:
             "or add one from files: rag eval add NAME --source SOURCE --queries FILE --relevant FILE"
         )
     checks: list[dict[str, Any]] = []
-    errors: list[str] = []
+    errors: list[tuple[str, str]] = []
+    results = []
     with bars(as_json):
         for key in sorted({item.source for item in sets}):
             ops = {"retrieval_evaluation": {"retrieval_set": name or ""}}
             result = deployment.execute("evaluate_retrieval", key, ops)
-            errors += [message for _, message in failures(result)]
+            results.append(result)
+            errors += failures(result)
             checks += [
                 {
                     "check": check.check_name,
@@ -94,7 +111,14 @@ def evaluate(name: str | None, source: str | None, as_json: bool) -> None:
     passed = not errors and all(check["passed"] for check in checks)
     if as_json:
         shown = [evaluation.as_dict() for evaluation in latest]
-        print_json({"passed": passed, "evaluations": shown, "checks": checks, "errors": errors})
+        print_json(
+            {
+                "passed": passed,
+                "evaluations": shown,
+                "checks": checks,
+                "errors": step_errors(errors),
+            }
+        )
     else:
         for evaluation in latest:
             _show(evaluation)
@@ -103,109 +127,11 @@ def evaluate(name: str | None, source: str | None, as_json: bool) -> None:
             out.print(mark.append(check["description"], "default"), soft_wrap=True)
             if not check["passed"]:
                 out.print(f"  {check['command']}", markup=False, soft_wrap=True)
-        for message in errors:
+        for _, message in errors:
             print_error(message)
     if not passed:
-        raise typer.Exit(1)
-
-
-@app.command()
-@command
-def add(
-    name: NameArgument,
-    source: Annotated[str, typer.Option("--source", help="The source to search.")],
-    queries: Annotated[Path, typer.Option(help="JSON lines with _id and text (BEIR).")],
-    relevant: Annotated[
-        Path,
-        typer.Option(
-            help="Tab-separated query-id, corpus-id (a document's key), score; start and end for passages."
-        ),
-    ],
-) -> None:
-    """Register a retrieval set from files in BEIR's layout."""
-    from rag_assets.pipeline.retrieval_sets import read_judgements, read_queries
-    from resources.postgres.evaluation.retrieval_sets import add_set
-    from resources.postgres.registry.sources import get_source
-
-    texts = _read(queries, read_queries)
-    judgements = _read(relevant, lambda lines: read_judgements(lines, texts))
-    judged = {judgement.query for judgement in judgements}
-    deployment = Deployment.from_environment()
-    deployment.start()
-    with deployment.postgres().connect(autocommit=True) as connection:
-        kept = {query: text for query, text in texts.items() if query in judged}
-        add_set(connection, name, get_source(connection, source), kept, judgements)
-    dropped = f", {len(texts) - len(kept)} without an answer left out" if kept != texts else ""
-    out.print(f"{name}: {len(kept)} queries of {source}{dropped}. Measure: rag eval --set {name}")
-
-
-def _read(path: Path, read: Any) -> Any:
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            return read(lines)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}:\n  {error}") from error
-
-
-@app.command()
-@command
-def build(
-    name: NameArgument,
-    source: Annotated[str, typer.Option("--source", help="The source to search.")],
-    queries: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Maximum number of queries.")
-    ] = 200,
-) -> None:
-    """Build a retrieval set from the source: a sentence of some of its chunks, which must find the chunk."""
-    from rag_assets.evaluation.known_items import build_set
-
-    deployment = Deployment.from_environment()
-    deployment.start()
-    with deployment.postgres().connect(autocommit=True) as connection:
-        count = build_set(connection, name, source, queries)
-    out.print(f"{name}: {count} queries of {source}. Measure: rag eval --set {name}")
-
-
-@app.command("list")
-@command
-def list_(
-    name: Annotated[str | None, typer.Argument(help="A set, to list its evaluations.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the retrieval sets, or the evaluations of one with their numbers, for `rag eval compare`."""
-    from resources.postgres.evaluation.evaluations import evaluations
-    from resources.postgres.evaluation.retrieval_sets import get_set, list_sets
-
-    deployment = Deployment.from_environment()
-    deployment.start()
-    with deployment.postgres().connect(autocommit=True) as connection:
-        sets = [get_set(connection, name)] if name else list_sets(connection)
-        limit = None if name else 1
-        by_set = {item.name: evaluations(connection, item.name, limit=limit) for item in sets}
-    if as_json:
-        print_json(
-            [
-                {
-                    "set": item.name,
-                    "source": item.source,
-                    "queries": item.queries,
-                    "known_items": item.known_items,
-                    "evaluations": [evaluation.as_dict() for evaluation in by_set[item.name]],
-                }
-                for item in sets
-            ]
-        )
-    elif name:
-        _show_evaluations(name, by_set[name])
-    else:
-        rows = [
-            (item.name, item.source, item.queries, "corpus" if item.known_items else "files")
-            + ((str(by_set[item.name][0].measured_at)[:16],) if by_set[item.name] else ("never",))
-            for item in sets
-        ]
-        table("Retrieval sets", ("set", "source", "queries", "from", "measured"), rows)
+        failed = any(not check["passed"] for check in checks)
+        raise typer.Exit(ExitCode.FAILED if failed else run_exit_code(*results))
 
 
 @app.command()
@@ -215,8 +141,12 @@ def accept(
     evaluation: Annotated[
         int | None, typer.Argument(help="Number of the evaluation; default: the last one.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Accept an evaluation of a set as the baseline of later ones. The first one is accepted automatically."""
+    """Accept an evaluation of a set as the baseline of later ones. The first one is accepted automatically.
+
+    Example: rag eval accept known 12
+    """
     from resources.postgres.evaluation.evaluations import accept_evaluation, evaluations
     from resources.postgres.evaluation.retrieval_sets import get_set
 
@@ -232,7 +162,10 @@ def accept(
             )
             raise ConfigError(f"Set {name} has no evaluation {number or ''}; it has: {existing}")
         accept_evaluation(connection, number)
-    out.print(f"Evaluation {number} of {name} is accepted.")
+    if as_json:
+        print_json({"set": name, "accepted": number})
+        return
+    out.print(f"Evaluation {number} of {name} is accepted.", markup=False)
 
 
 @app.command()
@@ -242,7 +175,10 @@ def compare(
     b: Annotated[int, typer.Argument(help="Number of another evaluation of the same set.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two evaluations of a set, query by query. p: a paired randomisation test, two-sided."""
+    """Compare two evaluations of a set, query by query. p: a paired randomisation test, two-sided.
+
+    Example: rag eval compare 11 12
+    """
     from rag_assets.evaluation.quality import differences
     from resources.postgres.evaluation.evaluations import get_evaluation
 
@@ -274,19 +210,6 @@ def compare(
     table(f"{before.set_name}: models {before.model}, {after.model}", columns, shown)
 
 
-@app.command()
-@command
-def remove(name: NameArgument) -> None:
-    """Remove a retrieval set and its evaluations."""
-    from resources.postgres.evaluation.retrieval_sets import remove_set
-
-    deployment = Deployment.from_environment()
-    deployment.start()
-    with deployment.postgres().connect(autocommit=True) as connection:
-        remove_set(connection, name)
-    out.print(f"{name} is removed.")
-
-
 def _show(evaluation: Evaluation) -> None:
     rows = [
         (mode, *(f"{result.measures[name].value:.3f}" if name in result.measures else "" for name in SHOWN))
@@ -297,23 +220,3 @@ def _show(evaluation: Evaluation) -> None:
     queries = f"{evaluation.queries} queries{outdated}"
     title = f"{evaluation.set_name}: {queries}, evaluation {evaluation.id}{accepted}"
     table(title, ("mode", *SHOWN), rows)
-
-
-def _show_evaluations(name: str, measured: list[Evaluation]) -> None:
-    modes = list(dict.fromkeys(mode for evaluation in measured for mode in evaluation.modes))
-    rows = [
-        (
-            row.id,
-            str(row.measured_at)[:16],
-            row.model,
-            row.queries,
-            "yes" if row.accepted_at else "",
-            *(
-                f"{row.modes[mode].measures['nDCG@10'].value:.3f}" if mode in row.modes else ""
-                for mode in modes
-            ),
-        )
-        for row in measured
-    ]
-    columns = ("evaluation", "measured", "model", "queries", "accepted")
-    table(f"Evaluations of {name}", (*columns, *(f"nDCG@10 {mode}" for mode in modes)), rows)

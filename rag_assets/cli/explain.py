@@ -198,7 +198,7 @@ class _Printer:
             "Vectors",
             [
                 (
-                    f"{name} ({facts['state']})",
+                    f"{name} ({facts['state'] if facts['declared'] else 'no longer declared'})",
                     f"{facts['acknowledged']} of {facts['chunks']} chunks acknowledged, "
                     f"{self.time(facts['acknowledged_at']) or 'never'}\n"
                     + (
@@ -208,6 +208,7 @@ class _Printer:
                     ),
                 )
                 for name, facts in vectors.items()
+                if facts["declared"] or facts["acknowledged"]
             ],
         )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, out, print_error, print_json, table
+from rag_assets.cli.confirmation import YesOption, confirm
+from rag_assets.cli.exit_codes import ExitCode, run_exit_code
+from rag_assets.cli.output import command, note, out, print_error, print_json, step_errors, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 from resources.errors import ConfigError
@@ -35,7 +38,7 @@ def forget(
     document: Annotated[
         str | None, typer.Option("--document", help="Its id; replaces --source and --key.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     undo: Annotated[
         bool, typer.Option("--undo", help="Let the next sync read the document again.")
     ] = False,
@@ -56,17 +59,16 @@ def forget(
     with deployment.postgres().connect(autocommit=True) as connection:
         name, hashed_key, present, earlier = _resolve(connection, source, key, document)
     if undo:
-        _undo(deployment, name, hashed_key, earlier)
+        _undo(deployment, name, hashed_key, earlier, as_json)
         return
     if present is not None:
-        if as_json and not yes:
-            raise ConfigError(
-                "--json asks no questions: add --yes to remove the document for good."
-            )
-        if not yes:
-            typer.confirm(
-                f"Remove {key or document} of {name} from every store, for good?", abort=True
-            )
+        place = ("--document", document) if document else ("--source", name, "--key", str(key))
+        confirm(
+            f"Remove {key or document} of {name} from every store, for good?",
+            ("forget", *place),
+            yes=yes,
+            as_json=as_json,
+        )
         with (
             deployment.postgres().writer(name) as writer,
             writer.transaction() as connection,
@@ -85,8 +87,10 @@ def forget(
             if receipt["key_sha256"] == hashed_key
         )
     _show(receipt, errors, as_json)
-    if errors or not receipt.get("verified"):
-        raise typer.Exit(1)
+    if errors:
+        raise typer.Exit(run_exit_code(result))
+    if not receipt.get("verified"):
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _resolve(
@@ -127,17 +131,23 @@ def _resolve(
     return row.name, hashed_key, (document_id, key) if document_id else None, earlier
 
 
-def _undo(deployment: Deployment, name: str, hashed_key: str, earlier: Erasure | None) -> None:
+def _undo(
+    deployment: Deployment, name: str, hashed_key: str, earlier: Erasure | None, as_json: bool
+) -> None:
     if earlier is None:
         raise ConfigError("This document was not forgotten.")
     with deployment.postgres().writer(name) as writer, writer.transaction() as connection:
         withdraw_erasure(connection, name, hashed_key)
-    out.print(f"The next sync of {name} may read it again. Run it with: rag ingest {name}")
+    if as_json:
+        print_json({"source": name, "key_sha256": hashed_key, "withdrawn": True})
+    else:
+        out.print(f"The next sync of {name} may read it again.", markup=False)
+        note(f"Run it with: rag ingest {shlex.quote(name)}")
 
 
 def _show(receipt: dict[str, Any], errors: Sequence[tuple[str, str]], as_json: bool) -> None:
     if as_json:
-        print_json({**receipt, "errors": [message for _, message in errors]})
+        print_json({**receipt, "errors": step_errors(errors)})
         return
     for _, message in errors:
         print_error(message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag_assets.cli.index_rules import RecallOption, recommend
-from rag_assets.cli.output import bars, command, out, print_json, table
+from rag_assets.cli.output import bars, command, note, out, print_json, table
+from rag_assets.cli.plots import PlotOption, expect_writable, write_plot
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from rag_assets.pipeline.index_kinds import KINDS, IndexKind, index_problems
@@ -30,9 +31,6 @@ app = typer.Typer(help="Choose the index of dense vectors, and tune it.", no_arg
 app.command("recommend")(recommend)
 
 QueriesOption = Annotated[int, typer.Option(help="Number of questions to ask.", min=10, max=10_000)]
-PlotOption = Annotated[
-    Path | None, typer.Option(help="File for the plot (SVG); default: in RAG_HOME.")
-]
 
 
 @app.command()
@@ -46,13 +44,21 @@ def tune(
     write: Annotated[
         bool, typer.Option("--write", help="Write the choice to settings.env, as RAG_DENSE_SEARCH.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write it even if there are too few rows to tune for.")
+    ] = False,
     plot: PlotOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure recall and latency for the search parameters of the serving index, on real questions."""
+    """Measure recall and latency for the search parameters of the serving index, on real questions.
+
+    Below 10,000 rows exact search is fast enough, and --write writes nothing.
+
+    Example: rag index tune --recall 0.98
+    """
     from rag_assets.evaluation.index_trials import K, ask, measure
     from rag_assets.pipeline.filters import Filters
-    from rag_assets.pipeline.index_choice import choose
+    from rag_assets.pipeline.index_choice import advice_against_tuning, choose
     from rag_assets.settings.load import write_setting
 
     expect_writable(plot)
@@ -69,6 +75,7 @@ def tune(
     store, embedder = deployment.milvus(), deployment.embedder
     with bars(as_json), deployment.postgres().connect(autocommit=True) as connection:
         rows = _embedded(deployment, connection, source)
+        advice = advice_against_tuning(_count(connection, rows))
         vectors, origin = ask(connection, embedder, rows.sources, queries)
         expression = Filters(source=(source,)).expression() if source else ""
         store.wait_for_flush()
@@ -83,9 +90,10 @@ def tune(
         trials = measure(search, vectors, parameters, rows, rows.collection.name)
     chosen = choose(trials, recall)
     title = f"{kind.name}, {len(vectors)} questions ({origin})"
-    plot = _plot(deployment, plot, "index-tune.svg", title, {kind.name: trials})
+    plot = write_plot(deployment, plot, "index-tune.svg", title, {kind.name: trials})
     value = json.dumps(dict(chosen.search))
-    if write:
+    written = write and (force or advice is None)
+    if written:
         write_setting(settings.home, "RAG_DENSE_SEARCH", value)
     if as_json:
         print_json(
@@ -96,8 +104,9 @@ def tune(
                 "trials": [trial.as_dict() for trial in trials],
                 "chosen": chosen.as_dict(),
                 "recall_reached": chosen.recall >= recall,
+                "advice": advice,
                 "plot": str(plot),
-                "written": write,
+                "written": written,
             }
         )
         return
@@ -105,9 +114,15 @@ def tune(
     table(title, columns, [(*_figures(trial), _mark(trial, chosen)) for trial in trials])
     if chosen.recall < recall:
         out.print(f"No parameters reach recall {recall:g}; try: rag index compare", style="yellow")
-    file = settings.home / "settings.env"
-    label = f"Written to {file}:" if write else "To keep it: rag index tune --write, or"
-    out.print(f"{label} RAG_DENSE_SEARCH='{value}'", markup=False, soft_wrap=True)
+    if written:
+        file = settings.home / "settings.env"
+        out.print(f"Written to {file}: RAG_DENSE_SEARCH='{value}'", markup=False, soft_wrap=True)
+    elif advice:
+        nothing = "Nothing was written. " if write else ""
+        out.print(f"{nothing}{advice.capitalize()}.", markup=False, soft_wrap=True)
+        note("To write the choice anyway: rag index tune --write --force")
+    else:
+        note(f"To keep it: rag index tune --write, or RAG_DENSE_SEARCH='{value}'")
     out.print(f"Plot: {plot}", markup=False, soft_wrap=True)
 
 
@@ -138,10 +153,12 @@ def compare(
     plot: PlotOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Build several kinds of index on the same vectors, and measure them. Their collection is dropped at the end."""
+    """Build several kinds of index on the same vectors, and measure them. Their collection is dropped at the end.
+
+    Example: rag index compare --types FLAT,HNSW --rows 20000
+    """
     from rag_assets.evaluation.index_trials import ask
     from rag_assets.evaluation.index_trials import compare as compare_
-    from resources.postgres.vectors.claims import claimed_rows
 
     expect_writable(plot)
     deployment = Deployment.from_environment()
@@ -153,9 +170,7 @@ def compare(
     ):
         kinds = _runnable(store, types)
         everything = _embedded(deployment, connection, None)
-        count = sum(
-            claimed_rows(connection, everything.collection, s.id) for s in everything.sources
-        )
+        count = _count(connection, everything)
         sample = replace(everything, share=min(1.0, rows / max(1, count)))
         embedder = deployment.embedder
         vectors, origin = ask(connection, embedder, everything.sources, queries)
@@ -166,7 +181,7 @@ def compare(
     count = results[0].rows
     title = f"{count:,} rows, Milvus {version}, {len(vectors)} questions ({origin})"
     trials = {result.kind.name: result.trials for result in results}
-    plot = _plot(deployment, plot, "index-compare.svg", title, trials)
+    plot = write_plot(deployment, plot, "index-compare.svg", title, trials)
     if as_json:
         print_json(
             {
@@ -207,6 +222,13 @@ def _embedded(deployment: Deployment, connection: Connection, source: str | None
     return Embedded(connection, deployment.files(), serving[0], chosen)
 
 
+def _count(connection: Connection, embedded: Embedded) -> int:
+    """Count the acknowledged rows of the sources."""
+    from resources.postgres.vectors.claims import claimed_rows
+
+    return sum(claimed_rows(connection, embedded.collection, s.id) for s in embedded.sources)
+
+
 @contextmanager
 def _trials(deployment: Deployment, url: str | None, data: Path | None) -> Iterator[TrialStore]:
     """Open the server that builds the indexes. One comparison at a time: each drops the leftovers of the last."""
@@ -245,34 +267,6 @@ def _runnable(store: TrialStore, types: str | None) -> list[IndexKind]:
     if problems:
         raise ConfigError("\n".join(problems))
     return kinds
-
-
-def expect_writable(plot: Path | None) -> None:
-    """Raise ConfigError if the plot cannot be written, before anything is measured."""
-    if plot is not None and (plot.is_dir() or not os.access(plot.parent, os.W_OK)):
-        raise ConfigError(f"--plot: expected a file in a folder that can be written, found {plot}.")
-
-
-def _plot(
-    deployment: Deployment,
-    path: Path | None,
-    name: str,
-    title: str,
-    trials: Mapping[str, Sequence[Trial]],
-) -> Path:
-    from rag_assets.pipeline.plot import Point, curves
-
-    points = {
-        kind: [
-            Point(trial.recall, trial.p50, str(next(iter(trial.search.values()), "")), trial.best)
-            for trial in series
-        ]
-        for kind, series in trials.items()
-    }
-    path = path or deployment.settings.home / name
-    drawing = curves(title, "recall@10", "milliseconds a search (median)", points)
-    path.write_text(drawing, encoding="utf-8")
-    return path
 
 
 def _assignments(params: Mapping[str, Any]) -> str:

@@ -43,7 +43,12 @@ def recommend(
     ] = ServerOption.current,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend an index for a number of rows, by the rules of docs/search-indexes.md. Measures and starts nothing."""
+    """Recommend an index for a number of rows, by rules alone. Measures and starts nothing.
+
+    The rules and their sources: docs/explanation/search-indexes.md.
+
+    Example: rag index recommend --rows 1000000 --memory 16GiB
+    """
     from rag_assets.pipeline.index_choice import IndexRequirements, options
 
     needs = IndexRequirements(

@@ -1,29 +1,54 @@
-"""`rag ingest`: brings sources up to date through Dagster, with a progress bar."""
+"""`rag ingest`: brings sources up to date through Dagster, with a progress bar. `preview.py` has its `--dry-run`."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag_assets.cli.output import command, out, print_error, print_json, table
+from rag_assets.cli.exit_codes import ExitCode
+from rag_assets.cli.output import (
+    command,
+    err,
+    is_quiet,
+    out,
+    plural,
+    print_error,
+    print_json,
+    table,
+)
+from rag_assets.cli.preview import preview_sources
 from rag_assets.cli.publication import publish_requested, show_publication
 from rag_assets.cli.stack import JsonOption
 from rag_assets.cli.syncs import Report, Syncs
 from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
 
+if TYPE_CHECKING:
+    from rag_assets.operations.ingest_targets import IngestTarget, NewSourceOptions
+    from resources.postgres.registry.sources import SourceRow
+
+#: Failed documents shown in a table; --json has all.
+_MAX_SHOWN = 20
+
 
 @command
 def ingest(
-    path: Annotated[
-        Path | None,
-        typer.Argument(help="A folder, which is registered if new, or the name of a source."),
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TARGET",
+            help="Folders, files, or names of sources; default: all active sources.",
+        ),
+    ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source", help="Name of a source (repeatable); needed if a folder has the same name."
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the source (default: the folder's name).")
+        str | None, typer.Option(help="Name of the new source (default: the folder's name).")
     ] = None,
     include: Annotated[
         list[str] | None, typer.Option(help="Only files that match this glob (new sources only).")
@@ -40,100 +65,132 @@ def ingest(
             "--accept-deletions", help="Delete the documents that are gone, even if they are many."
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show how many documents are new, changed or gone. Fetches, embeds and writes nothing.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a source (or all active ones) up to date: fetch, parse, chunk, embed and index the changes."""
+    """Bring sources up to date: fetch, parse, chunk, embed and index the changes.
+
+    A folder is registered as a source if no source reads it. A file belongs to the source that reads its folder; if
+    there is none, a source is registered that reads only the named files of that folder. A .jsonl, .csv or .parquet
+    file becomes a source whose rows are documents.
+
+    A source that fails does not stop the others; the exit code is then 1, or 4 if only stores could not be reached.
+
+    Examples: rag ingest; rag ingest docs/ wiki; rag ingest guides/reset.md; rag ingest --dry-run docs/
+    """
+    from rag_assets.operations.ingest_targets import NewSourceOptions
+
+    options = NewSourceOptions(name, include or (), exclude or (), language)
     deployment = Deployment.from_environment()
-    deployment.start(dagster=True)
-    sources = _sources(deployment, path, name, include or [], exclude or [], language)
+    deployment.start(dagster=not dry_run)
+    resolved = _resolve(deployment, targets or [], source or [], options)
+    for target in resolved:
+        if target.remark and not is_quiet():
+            err.print(target.remark, markup=False, soft_wrap=True)
+    if dry_run:
+        preview_sources(deployment, resolved, accept_deletions=accept_deletions, as_json=as_json)
+        return
+    # Before anything is fetched: a model that cannot be loaded would fail each source at its fourth stage.
+    _ = deployment.embedder
+    for target in resolved:
+        if target.config is not None:
+            _register(deployment, target)
     deployment.sync_partitions()
     ops = {"source_documents": {"accept_deletions": True}} if accept_deletions else None
-    reports = Syncs(deployment, ops, quiet=as_json).of(sources)
+    reports = Syncs(deployment, ops, quiet=as_json).of([target.name for target in resolved])
     publication = publish_requested(deployment)
     if as_json:
-        shown = [report.as_json() for report in reports]
-        if publication:
-            shown = [{**report, "publication": publication} for report in shown]
-        print_json(shown[0] if len(shown) == 1 else shown)
+        sources = [report.as_json() for report in reports]
+        print_json({"sources": sources, "publication": publication})
     else:
         for report in reports:
             _show(report)
         if publication:
             show_publication(publication)
-    if any(report.errors for report in reports):
-        raise typer.Exit(1)
+    if failed := [report for report in reports if report.errors]:
+        unreachable = all(report.unreachable for report in failed)
+        raise typer.Exit(ExitCode.UNREACHABLE if unreachable else ExitCode.FAILED)
 
 
-def _sources(
-    deployment: Deployment,
-    path: Path | None,
-    name: str | None,
-    include: list[str],
-    exclude: list[str],
-    language: str | None,
-) -> list[str]:
-    from rag_assets.cli.sources import folder_config, register
+def _resolve(
+    deployment: Deployment, targets: list[str], names: list[str], options: NewSourceOptions
+) -> list[IngestTarget]:
+    from rag_assets.operations.ingest_targets import IngestTarget, resolve_targets
     from resources.postgres.registry.sources import get_source, list_sources
 
-    if path is not None and name is None and not path.expanduser().exists():
-        # Messages suggest `rag ingest NAME`: not a folder, but the name of a source.
-        with deployment.postgres().connect(autocommit=True) as connection:
-            if str(path) in {source.name for source in list_sources(connection)}:
-                return [str(path)]
-    if path is None:
-        with deployment.postgres().connect(autocommit=True) as connection:
-            if name is not None:
-                return [get_source(connection, name).name]
-            active = [source.name for source in list_sources(connection) if source.is_active]
-        if not active:
-            raise ConfigError("There is no active source. Ingest a folder with: rag ingest DIR")
-        return active
-    config = folder_config(path, include, exclude, False, language)
+    if options.name is not None and not targets:
+        # `--name` once named a registered source too.
+        names = [*names, options.name]
     with deployment.postgres().connect(autocommit=True) as connection:
-        sources = {source.name: source for source in list_sources(connection)}
-    of_this_folder = [
-        s.name
-        for s in sources.values()
-        if s.source_type == "folder" and s.config.get("path") == config["path"]
-    ]
-    name = name or (of_this_folder[0] if of_this_folder else default_name(Path(config["path"])))
-    if name in sources:
-        if name not in of_this_folder:
-            raise ConfigError(
-                f"Source {name!r} reads {sources[name].config.get('path')}, not {config['path']}. "
-                f"Choose another name: rag ingest {path} --name NAME"
-            )
-        return [name]
-    try:
-        register(deployment, name, config)
-    except ConfigError:
-        # A concurrent `rag ingest` of this folder may have registered it.
-        with deployment.postgres().connect(autocommit=True) as connection:
-            if get_source(connection, name).config != config:
+        rows = list_sources(connection)
+        chosen = [IngestTarget(get_source(connection, name).name) for name in names]
+    if not targets and not names:
+        chosen = [IngestTarget(row.name) for row in rows if row.is_active]
+        if not chosen:
+            raise ConfigError(_nothing_to_ingest(rows))
+    if not targets and options.config():
+        given = ", ".join(f"--{option}" for option in options.config())
+        raise ConfigError(
+            f"{given}: only for new sources. Change a registered one with: rag sources change NAME"
+        )
+    chosen += resolve_targets(targets, rows, options)
+    return list({target.name: target for target in chosen}.values())
+
+
+def _nothing_to_ingest(rows: list[SourceRow]) -> str:
+    if rows:
+        return (
+            f"{plural(len(rows), 'source')} but no active one. Ingest one by its name: rag ingest {rows[0].name}; "
+            f"or activate it: rag sources change {rows[0].name} --active"
+        )
+    return "There is no source yet. Ingest a folder with: rag ingest DIR"
+
+
+def _register(deployment: Deployment, target: IngestTarget) -> None:
+    """Register a new source, or write the changed settings of a registered one."""
+    from dataclasses import replace
+
+    from rag_assets.cli.sources import register
+    from resources.postgres.registry.sources import get_source, list_sources, update_source
+
+    config = dict(target.config or {})
+    with deployment.postgres().connect(autocommit=True) as connection:
+        if not target.is_new:
+            update_source(connection, replace(get_source(connection, target.name), config=config))
+            return
+        try:
+            register(deployment, target.name, config, kind=target.kind)
+        except ConfigError:
+            # A concurrent `rag ingest` of this folder may have registered it.
+            if not any(
+                row.name == target.name and row.config == config for row in list_sources(connection)
+            ):
                 raise
-    return [name]
-
-
-def default_name(path: Path) -> str:
-    """Return a source name made from the folder's name: characters that it cannot contain become hyphens."""
-    return re.sub(r"[^\w.\-]+", "-", path.resolve().name).strip("-.")[:100] or "root"
 
 
 def _show(report: Report) -> None:
-    table(
-        report.source,
-        ("asset", "inserted", "replaced", "deleted", "kept", "failed", "seconds"),
-        [(asset, *plan.values(), report.seconds[asset]) for asset, plan in report.plan.items()],
-    )
-    if report.failed_documents:
+    if report.plan:
         table(
-            f"{len(report.failed_documents)} documents could not be read; the others are searchable",
-            ("document", "reason"),
-            [(item["key"], item["reason"]) for item in report.failed_documents[:20]],
+            report.source,
+            ("asset", "inserted", "replaced", "deleted", "kept", "failed", "seconds"),
+            [(asset, *plan.values(), report.seconds[asset]) for asset, plan in report.plan.items()],
         )
-        if len(report.failed_documents) > 20:
+    if report.failed_documents:
+        count = len(report.failed_documents)
+        table(
+            f"{plural(count, 'document')} of {report.source} could not be read; the others are searchable",
+            ("document", "reason"),
+            [(item["key"], item["reason"]) for item in report.failed_documents[:_MAX_SHOWN]],
+        )
+        if count > _MAX_SHOWN:
             out.print(
-                f"… and {len(report.failed_documents) - 20} more: rag ingest --name {report.source} --json"
+                f"… and {count - _MAX_SHOWN} more: rag ingest {report.source} --json", markup=False
             )
     for step, message in report.errors:
         print_error(message, f"{step} failed:")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from typing import Annotated
+
 import typer
 
 from rag_assets.cli import (
@@ -19,23 +23,41 @@ from rag_assets.cli import (
     rebuild,
     repair,
     search,
+    settings,
+    source_removal,
     source_views,
     sources,
     stack,
+    status,
+    ui,
 )
+from rag_assets.cli.exit_codes import ExitCode
+from rag_assets.cli.output import (
+    QuietOption,
+    VerboseOption,
+    err,
+    facts,
+    is_quiet,
+    print_error,
+    print_error_json,
+    set_verbosity,
+)
+from resources.waiting import listen
 
 app = typer.Typer(
     name="rag",
     help="Documents into PostgreSQL, Parquet and Milvus, kept equal and searchable.",
+    epilog="Exit codes: 0 done, 1 a check or sync failed, 2 wrong input, 3 undetermined, 4 a store cannot be reached.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command("up")(stack.up)
 app.command("down")(stack.down)
-app.command("status")(stack.status)
-app.command("ui")(stack.ui)
+app.command("status")(status.status)
+app.command("settings")(settings.settings)
+app.command("ui")(ui.ui)
 app.add_typer(sources.app, name="sources")
+sources.app.command("remove")(source_removal.remove)
 sources.app.command("list")(source_views.list_)
 sources.app.command("show")(source_views.show)
 sources.app.command("types")(source_views.types)
@@ -56,5 +78,61 @@ app.command("forget")(forget.forget)
 app.command("demo")(demo.demo)
 
 
+def _print_version(value: bool) -> None:
+    if value:
+        from rag_assets.cli.version import versions
+
+        facts("", list(versions().items()))
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the versions of all parts.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    set_verbosity(verbose=verbose, quiet=quiet)
+
+
+class _Warnings(logging.Handler):
+    """Prints warnings of the settings as the command line prints everything else."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print_error(record.getMessage(), "warning:")
+
+
+def _report_wait(awaited: str, seconds: float) -> None:
+    if not is_quiet():
+        err.print(f"waiting for {awaited} (up to {seconds:g} s)", markup=False, soft_wrap=True)
+
+
 def main() -> None:
-    app()
+    log = logging.getLogger("rag_assets.settings")
+    log.handlers, log.propagate = [_Warnings()], False
+    listen(_report_wait)
+    if "--json" not in sys.argv:
+        app()
+    # A program gets its errors as JSON, also those of the options.
+    try:
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else ExitCode.OK)
+    except typer.Abort:
+        print_error("aborted")
+        sys.exit(ExitCode.FAILED)
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        message = error.format_message()  # pyright: ignore[reportAttributeAccessIssue]
+        print_error_json("UsageError", message, ExitCode.WRONG_INPUT)
+        sys.exit(ExitCode.WRONG_INPUT)

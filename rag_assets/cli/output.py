@@ -1,20 +1,49 @@
-"""The output of commands: tables and messages on a terminal, JSON for programs, one line per error."""
+"""The output of commands: tables and messages on a terminal, JSON for programs, one line per error, the exit code.
+
+Standard output carries results, standard error everything else. With `--quiet` only results and errors are printed.
+"""
 
 from __future__ import annotations
 
+import enum
 import functools
+import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rag_assets.cli.exit_codes import exit_code
+from rag_assets.cli.layout import cell, column_widths, longest_word, plural
+from rag_assets.cli.mishaps import InternalError, as_rag_error, internal_error
 from resources.errors import RagError
+
+__all__ = [
+    "bars",
+    "command",
+    "err",
+    "facts",
+    "is_quiet",
+    "is_verbose",
+    "note",
+    "out",
+    "plural",
+    "print_error",
+    "print_json",
+    "set_verbosity",
+    "step_errors",
+    "table",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,35 +51,125 @@ R = TypeVar("R")
 out = Console(highlight=False, emoji=False)
 err = Console(stderr=True, highlight=False, emoji=False)
 
+#: The version of the JSON documents. It changes when a field is removed, renamed or given another meaning.
+SCHEMA = 1
 
-def print_json(value: Any) -> None:
-    """Write one JSON document to standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n")
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show details.", rich_help_panel="Output")
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only results and errors.", rich_help_panel="Output")
+]
+
+
+class _Verbosity(enum.IntEnum):
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+_verbosity = _Verbosity.NORMAL
+
+
+def set_verbosity(*, verbose: bool, quiet: bool) -> None:
+    global _verbosity
+    if verbose and quiet:
+        raise typer.BadParameter("--verbose and --quiet exclude each other")
+    if verbose or quiet:
+        _verbosity = _Verbosity.VERBOSE if verbose else _Verbosity.QUIET
+
+
+def is_verbose() -> bool:
+    return _verbosity == _Verbosity.VERBOSE
+
+
+def is_quiet() -> bool:
+    return _verbosity == _Verbosity.QUIET
+
+
+# JSON -------------------------------------------------------------------------------------------------------------
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Write one JSON object to standard output: "schema", then the fields of `value`. Times are ISO 8601."""
+    document = {"schema": SCHEMA, **value}
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (datetime, date)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    return str(value)
+
+
+# Text -------------------------------------------------------------------------------------------------------------
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    grid = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
+    """Print rows under columns. Where they do not fit without broken words, print each row as a list of facts."""
+    cells = [[cell(value) for value in row] for row in rows]
+    headers = [Text(column, "bold") for column in columns]
+    # Two spaces between two columns.
+    available = out.width - 2 * (len(columns) - 1)
+    by_column = [[header, *(row[n] for row in cells)] for n, header in enumerate(headers)]
+    widths = column_widths(by_column, available)
+    if title:
+        out.print(Text(title, "bold"))
+    if widths is None:
+        for row in cells:
+            out.print(Text.assemble((row[0].plain, "bold")), soft_wrap=True)
+            _print_facts(list(zip(columns, row))[1:], indent=2)
+        return
+    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for n, (header, width) in enumerate(zip(headers, widths)):
         numeric = bool(rows) and all(
-            isinstance(row[len(grid.columns)], (int, float)) for row in rows
+            isinstance(row[n], (int, float)) and not isinstance(row[n], bool) for row in rows
         )
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(
-            *(
-                value
-                if isinstance(value, Text)
-                else _escaped(str(value if value is not None else ""))
-                for value in row
-            )
-        )
+        grid.add_column(header, justify="right" if numeric else "left", width=width)
+    for row in cells:
+        grid.add_row(*row)
     out.print(grid)
+
+
+def facts(title: str, pairs: Sequence[tuple[str, object]]) -> None:
+    """Print names and values, one pair a line. Empty values are omitted."""
+    if title:
+        out.print(Text(title, "bold"))
+    _print_facts([(name, cell(value)) for name, value in pairs], indent=2 if title else 0)
+
+
+def _print_facts(pairs: Sequence[tuple[str, Text]], indent: int) -> None:
+    pairs = [(name, value) for name, value in pairs if value.plain]
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        first = f"{'':{indent}}{name:{width}}  "
+        # Words are not broken: users copy paths and ids.
+        room = out.width - len(first)
+        lines = value.wrap(out, room) if longest_word(value) <= room else value.split("\n")
+        for n, line in enumerate(lines):
+            out.print(
+                Text.assemble((first, "dim") if n == 0 else " " * len(first), line), soft_wrap=True
+            )
+
+
+def note(text: str) -> None:
+    """Print a hint for people, such as the next command; nothing with --quiet. It is not wrapped, to be copied."""
+    if not is_quiet():
+        out.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[None]:
     """Show a progress bar per source and asset while the block runs, if this is a terminal."""
-    if quiet or not err.is_terminal:
+    if quiet or is_quiet() or not err.is_terminal:
         yield
         return
     from rich.progress import (
@@ -82,26 +201,74 @@ def bars(quiet: bool = False) -> Iterator[None]:
             yield
 
 
+# Errors -----------------------------------------------------------------------------------------------------------
+
+
 def print_error(message: str, label: str = "error:") -> None:
     # Not wrapped: users copy commands from it, and programs search it.
-    err.print(f"[bold red]{_escaped(label)}[/] {_escaped(message)}", soft_wrap=True)
+    err.print(Text.assemble((label, "bold red"), " ", message), soft_wrap=True)
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a command print a RagError as one message with exit code 1, not as a traceback."""
+    """Add --verbose and --quiet to a command, and print an error as one message with the exit code of its class.
+
+    With --json the error is a JSON object on standard output too. The traceback of a bug goes to a file.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        set_verbosity(
+            verbose=bool(kwargs.pop("verbose", False)), quiet=bool(kwargs.pop("quiet", False))
+        )
         try:
             return function(*args, **kwargs)
-        except RagError as error:
-            print_error(str(error))
-            raise typer.Exit(1) from None
+        except (typer.Exit, typer.Abort, BrokenPipeError, EOFError):
+            raise
+        except Exception as error:
+            # Typer formats its own errors: those have this method.
+            if hasattr(error, "format_message"):
+                raise
+            _fail(error, as_json=bool(kwargs.get("as_json")))
 
+    # The help shows the lines of each paragraph but the first as they are broken here.
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    wrapped.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    wrapped.__signature__ = _with_verbosity(function)  # pyright: ignore[reportAttributeAccessIssue]
     return wrapped
 
 
-def _escaped(text: str) -> str:
-    from rich.markup import escape
+def _with_verbosity(function: Callable[..., Any]) -> inspect.Signature:
+    signature = inspect.signature(function, eval_str=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = (("verbose", VerboseOption), ("quiet", QuietOption))
+    added = [
+        inspect.Parameter(name, keyword, default=False, annotation=kind) for name, kind in options
+    ]
+    return signature.replace(parameters=[*signature.parameters.values(), *added])
 
-    return escape(text)
+
+def _fail(error: Exception, *, as_json: bool) -> NoReturn:
+    """Print an error and end the command with the exit code of its class."""
+    shown = error if isinstance(error, RagError) else as_rag_error(error) or _internal_error(error)
+    if is_verbose() and shown is not error:
+        err.print("".join(traceback.format_exception(error)), markup=False, soft_wrap=True)
+    print_error(str(shown))
+    code = exit_code(shown)
+    if as_json:
+        print_error_json(type(shown).__name__, str(shown), code)
+    raise typer.Exit(code) from None
+
+
+def _internal_error(error: Exception) -> InternalError:
+    from rag_assets.settings.load import configured_home
+
+    return internal_error(error, configured_home())
+
+
+def step_errors(errors: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return (step, message) of failed steps as every JSON document has them, under "errors"."""
+    return [{"step": step, "message": message} for step, message in errors]
+
+
+def print_error_json(kind: str, message: str, code: int) -> None:
+    print_json({"error": {"type": kind, "message": message, "exit_code": int(code)}})

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import bars, command, out, print_error, print_json, table
+from rag_assets.cli.exit_codes import run_exit_code
+from rag_assets.cli.output import (
+    bars,
+    command,
+    out,
+    plural,
+    print_error,
+    print_json,
+    step_errors,
+    table,
+)
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 
@@ -45,7 +55,7 @@ def milvus(
         result.output_for_node("rebuild_collections") if result.success else _refused(result)
     ) or {}
     if as_json:
-        print_json({**report, "errors": [message for _, message in errors]})
+        print_json({**report, "errors": step_errors(errors)})
     else:
         verb = "Would be rebuilt" if dry_run else "Not replaced" if errors else "Rebuilt"
         rows = [
@@ -57,7 +67,7 @@ def milvus(
         for _, message in errors:
             print_error(message)
     if errors:
-        raise typer.Exit(1)
+        raise typer.Exit(run_exit_code(result))
 
 
 def _refused(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -95,24 +105,27 @@ def parquet(
     if not yes and not as_json:
         typer.confirm("Embed these texts again?", abort=True, err=True)
     reports: list[dict[str, Any]] = []
-    errors: list[str] = []
+    errors: list[tuple[str, str]] = []
+    results = []
     with bars(as_json):
         for key in work:
             result = deployment.execute("rebuild_parquet", key)
+            results.append(result)
             if result.success:
                 reports += result.output_for_node("embed_what_is_lost")
-            errors += [message for _, message in failures(result)]
+            errors += failures(result)
     if as_json:
-        print_json({"dry_run": False, "rebuilds": reports, "errors": errors})
+        print_json({"dry_run": False, "rebuilds": reports, "errors": step_errors(errors)})
     else:
         for report in reports:
+            embedded = plural(report["embedded"], "text")
             out.print(
-                f"{report['source']}: {report['embedded']} texts embedded, {report['failed']} refused"
+                f"{report['source']}: {embedded} embedded, {report['failed']} refused", markup=False
             )
-        for message in errors:
+        for _, message in errors:
             print_error(message)
     if errors:
-        raise typer.Exit(1)
+        raise typer.Exit(run_exit_code(*results))
 
 
 def _lost(deployment: Deployment, key: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, out, print_error, print_json, table
+from rag_assets.cli.exit_codes import ExitCode, run_exit_code
+from rag_assets.cli.output import command, out, plural, print_error, print_json, step_errors, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment, failures
 
@@ -21,27 +22,29 @@ def repair(
 ) -> None:
     """Repair the faults that the checks find: rows, vectors, files, indexes, aliases, chunks and statuses.
 
-    Exit code 0 if there was no fault or all were repaired (with --dry-run: if there was no fault), else 1.
+    Exit code 0 if there was no fault or all were repaired (with --dry-run: if there was no fault), else 1; 4 if
+    PostgreSQL or Milvus cannot be reached.
     """
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
     keys = deployment.partitions_of(source)
     reports: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []
+    results = []
     for key in keys:
         result = deployment.execute("repair_drift", key, {"repair": {"dry_run": dry_run}})
         if result.success:
             reports += result.output_for_node("repair")
+        results.append(result)
         errors += failures(result)
     clean = not errors and all(report["clean"] for report in reports)
     if as_json:
-        print_json(
-            {"clean": clean, "repairs": reports, "errors": [list(error) for error in errors]}
-        )
+        print_json({"clean": clean, "repairs": reports, "errors": step_errors(errors)})
     else:
         _show(reports, errors, dry_run)
     if not clean:
-        raise typer.Exit(1)
+        found = any(not report["clean"] for report in reports)
+        raise typer.Exit(ExitCode.FAILED if found else run_exit_code(*results))
 
 
 def _show(reports: list[dict[str, Any]], errors: list[tuple[str, str]], dry_run: bool) -> None:
@@ -65,9 +68,11 @@ def _show(reports: list[dict[str, Any]], errors: list[tuple[str, str]], dry_run:
         )
     for report in reports:
         if keys := report["contradicting_documents"]:
+            shown = ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
             out.print(
-                f"{report['source']}: the statuses of {len(keys)} documents contradict each other: "
-                + ", ".join(keys[:5])
+                f"{report['source']}: contradictory statuses of {plural(len(keys), 'document')}: {shown}",
+                markup=False,
+                soft_wrap=True,
             )
         for sentence in report["named"]:
             out.print(f"{report['source']}: {sentence}", markup=False, soft_wrap=True)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import enum
-import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from rag_assets.cli.output import command, out, print_json
+from rag_assets.cli.excerpts import excerpt
+from rag_assets.cli.output import command, note, out, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from rag_assets.pipeline.hits import Hit
-from rag_assets.search.request import AccessScope, Filters, SearchRequest
+from rag_assets.search.passages import best_passage
+from rag_assets.search.request import AccessScope, Filters, Mode, SearchRequest
 
-#: Maximum characters of a chunk that are shown.
-EXCERPT = 300
+if TYPE_CHECKING:
+    from rag_assets.search.searcher import Answer
+
+#: Lines of a passage, and of each neighbour.
+PASSAGE_LINES, NEIGHBOUR_LINES = 4, 3
+INDENT = "   "
 
 
 class ModeOption(enum.StrEnum):
@@ -31,7 +35,7 @@ class ModeOption(enum.StrEnum):
 @command
 def search(
     text: Annotated[str, typer.Argument(help="What to search for.")],
-    k: Annotated[int, typer.Option("-k", help="How many results.")] = 10,
+    k: Annotated[int, typer.Option("--limit", "-k", help="How many results.")] = 10,
     offset: Annotated[int, typer.Option(help="Results to skip.")] = 0,
     mode: Annotated[
         ModeOption | None, typer.Option(help="Default: hybrid where dense and sparse are kept.")
@@ -56,8 +60,13 @@ def search(
             help="source_type, document, created_from, created_before; repeat it for more.",
         ),
     ] = None,
-    radius: Annotated[
-        float | None, typer.Option(help="Only inner products above this (dense, sparse).")
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            "--min-score",
+            "--radius",
+            help="Only chunks whose dense score is above this; in sparse mode, whose sparse score is.",
+        ),
     ] = None,
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Order the candidates by MaxSim (needs multi).")
@@ -66,14 +75,25 @@ def search(
         bool, typer.Option("--by-document", help="Only the best chunk of each document.")
     ] = False,
     neighbours: Annotated[
-        int, typer.Option(help="Chunks before and after each result to show.")
+        int,
+        typer.Option(
+            "--neighbours",
+            "--neighbors",
+            help="Chunks before and after each result to show.",
+        ),
     ] = 0,
     explain: Annotated[
         bool, typer.Option("--explain", help="Each stage's milliseconds, candidates and scores.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search the indexed chunks."""
+    """Search the indexed chunks, and show the passage of each that fits best.
+
+    The score of a hybrid is relative: it orders one answer, and the best hit
+    has nearly always 1, even if nothing fits. Beside it are the dense score,
+    the cosine, and the sparse score, which grows with the query. To cut off
+    what does not fit, choose a --min-score on questions of your own.
+    """
     conditions = _conditions(
         {
             "source": source,
@@ -96,7 +116,7 @@ def search(
         offset=offset,
         mode=mode.value if mode else None,
         filters=filters,
-        radius=radius,
+        radius=min_score,
         rerank=rerank,
         by_document=by_document,
         neighbours=neighbours,
@@ -106,29 +126,15 @@ def search(
     with deployment.searcher() as searcher:
         request.validate(searcher.kinds, searcher.limit, problems)
         answer = searcher.answer(request, AccessScope.owner())
+        used, model = request.mode_among(searcher.kinds), searcher.model
     if as_json:
-        document = answer.as_dict()
-        print_json(document if explain else document["hits"])
+        print_json(_document(answer, request, used, model, explain))
         return
-    if not answer.hits:
-        out.print("Nothing found.")
-    terms = _terms(text)
     for hit in answer.hits:
-        _print(hit, terms)
+        _print(hit, text)
+    note(_summary(answer, used, min_score))
     if explain:
-        table = Table("stage", "ms", "candidates", *(f"#{hit.rank}" for hit in answer.hits))
-        for stage in answer.stages:
-            scores = dict(stage.scores)
-            table.add_row(
-                stage.name,
-                f"{stage.milliseconds:.1f}",
-                str(len(scores)),
-                *(
-                    f"{scores[hit.chunk_id]:.4f}" if hit.chunk_id in scores else ""
-                    for hit in answer.hits
-                ),
-            )
-        out.print(table)
+        _print_stages(answer)
 
 
 def _conditions(
@@ -149,31 +155,96 @@ def _conditions(
     return conditions
 
 
-def _terms(text: str) -> re.Pattern[str]:
-    """Match the words of the query, to highlight them; in scripts without spaces its pairs of characters."""
-    words: set[str] = set()
-    for word in re.findall(r"\w{2,}", text):
-        spaceless = re.search("[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0eff]", word)
-        words |= {word[i : i + 2] for i in range(len(word) - 1)} if spaceless else {word}
-    return re.compile(
-        "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)", re.I
-    )
+def _document(
+    answer: Answer, request: SearchRequest, mode: Mode, model: str, explain: bool
+) -> dict[str, Any]:
+    """Return the answer for --json. `passage_spans`: [start, end) in code points of the passage."""
+    hits: list[dict[str, Any]] = []
+    for hit in answer.hits:
+        passage = best_passage(hit.content, request.text)
+        spans = [list(span) for span in passage.spans]
+        hits.append({**hit.as_dict(), "passage": passage.text, "passage_spans": spans})
+    document: dict[str, Any] = {
+        "query": request.text,
+        "mode": mode,
+        "model": model,
+        "took_ms": round(answer.milliseconds, 3),
+        "exhausted": answer.exhausted,
+        "hits": hits,
+    }
+    if explain:
+        document["stages"] = [stage.as_dict() for stage in answer.stages]
+    return document
 
 
-def _print(hit: Hit, terms: re.Pattern[str]) -> None:
-    line = Text.assemble((f"{hit.rank}. ", "bold"), (f"{hit.score:.4f} ", "cyan"))
-    line.append(" › ".join(part for part in (hit.title, hit.section_title) if part), "bold")
-    page = f" p. {hit.page}" if hit.page else ""
-    line.append(f"  {hit.source}/{hit.key} #{hit.position}{page} {hit.language or ''}", "dim")
-    out.print(line)
-    for passage in (*hit.before, hit.content, *hit.after):
-        shown = " ".join(passage.split())
-        excerpt = Text("   " + (shown[:EXCERPT] + "…" if len(shown) > EXCERPT else shown))
-        excerpt.highlight_regex(terms, "bold yellow")
-        if passage is not hit.content:
-            excerpt.stylize("dim")
-        out.print(excerpt)
+def _print(hit: Hit, query: str) -> None:
+    titles = dict.fromkeys(part for part in (hit.title, hit.section_title) if part)
+    title = " › ".join(titles)
+    for line in Text(f"{hit.rank}. {title}", "bold").wrap(out, out.width):
+        out.print(line)
+    facts = [
+        f"{hit.source}/{hit.key} #{hit.position}",
+        f"p. {hit.page}" if hit.page else "",
+        hit.language or "",
+        *_scores(hit),
+    ]
+    # Not wrapped: users copy the key.
+    out.print(Text(INDENT + " · ".join(filter(None, facts)), "dim"), soft_wrap=True)
+    for text in hit.before:
+        _print_neighbour(text)
+    width = out.width - len(INDENT)
+    _print_indented(excerpt(best_passage(hit.content, query), PASSAGE_LINES * width - width // 4))
+    for text in hit.after:
+        _print_neighbour(text)
     if hit.also_in:
         keys = ", ".join(holder.key for holder in hit.also_in[:3])
         more = f" and {len(hit.also_in) - 3} more" if len(hit.also_in) > 3 else ""
-        out.print(Text(f"   also in {keys}{more}", "dim"))
+        out.print(Text(f"{INDENT}also in {keys}{more}", "dim"))
+
+
+def _scores(hit: Hit) -> list[str]:
+    absolute = {"dense": hit.dense_score, "sparse": hit.sparse_score}
+    shown = [f"{name} {score:.3f}" for name, score in absolute.items() if score is not None]
+    return [f"score {hit.score:.3f}", *shown]
+
+
+def _print_neighbour(text: str) -> None:
+    shown = Text(" ".join(text.split()), "dim")
+    shown.truncate(NEIGHBOUR_LINES * (out.width - len(INDENT)), overflow="ellipsis")
+    _print_indented(shown)
+
+
+def _print_indented(text: Text) -> None:
+    for line in text.wrap(out, out.width - len(INDENT)):
+        out.print(Text.assemble(INDENT, line))
+
+
+def _summary(answer: Answer, mode: Mode, min_score: float | None) -> str:
+    if not answer.hits:
+        return "Nothing found." if min_score is None else f"Nothing found above {min_score:g}."
+    found = "1 result" if len(answer.hits) == 1 else f"{len(answer.hits)} results"
+    summary = f"{found} in {answer.milliseconds:.0f} ms"
+    if mode == "hybrid":
+        summary += "; scores are relative, dense ones compare across searches"
+    return summary
+
+
+def _print_stages(answer: Answer) -> None:
+    table(
+        "Stages",
+        ("stage", "ms", "candidates"),
+        [(stage.name, round(stage.milliseconds, 1), len(stage.scores)) for stage in answer.stages],
+    )
+    scored = [(stage.name, dict(stage.scores)) for stage in answer.stages if stage.scores]
+    table(
+        "Scores of the results in each stage",
+        ("result", *(name for name, _ in scored)),
+        [
+            (hit.rank, *(_number(scores.get(hit.chunk_id)) for _, scores in scored))
+            for hit in answer.hits
+        ],
+    )
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.4f}"

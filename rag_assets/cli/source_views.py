@@ -6,8 +6,16 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from rag_assets.cli.output import command, out, print_json, table
+from rag_assets.cli.output import (
+    command,
+    facts,
+    is_verbose,
+    out,
+    print_json,
+    table,
+)
 from rag_assets.cli.sources import NameArgument
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
@@ -15,7 +23,10 @@ from resources.errors import ConfigError
 from resources.urls import without_secrets
 
 if TYPE_CHECKING:
-    from resources.postgres.registry.sources import SourceRow
+    from resources.postgres.registry.sources import SourceOverview, SourceRow
+
+#: Width of a terminal that has room for the end of each source's address, and of that end.
+WIDE, END = 115, 40
 
 
 def reads(config: Any) -> str:
@@ -26,7 +37,7 @@ def reads(config: Any) -> str:
 
 @command
 def list_(as_json: JsonOption = False) -> None:
-    """List the sources with their last sync."""
+    """List the sources with their last sync; with -v also their schedules and addresses."""
     from resources.postgres.registry.sources import list_overviews
 
     deployment = Deployment.from_environment()
@@ -34,23 +45,39 @@ def list_(as_json: JsonOption = False) -> None:
     with deployment.postgres().connect(autocommit=True) as connection:
         sources = list_overviews(connection)
     if as_json:
-        print_json([source._asdict() for source in sources])
+        print_json({"sources": [source._asdict() for source in sources]})
     elif sources:
-        titles = (
-            "name", "type", "reads", "schedule", "active", "status", "last sync", "documents", "failed", "last error",
-        )  # fmt: skip
-        shown = [
-            source._replace(
-                config=reads(source.config),
-                last_sync_at=f"{source.last_sync_at:%Y-%m-%d %H:%M}"
-                if source.last_sync_at
-                else None,
-            )
-            for source in sources
-        ]
-        table("Sources", titles, shown)
+        _show(sources)
     else:
         out.print("No sources. Register one with: rag sources add NAME --path DIR")
+
+
+def _show(sources: list[SourceOverview]) -> None:
+    columns = {
+        "name": [source.name for source in sources],
+        "type": [source.source_type for source in sources],
+        "status": [
+            source.sync_status if source.is_active else f"{source.sync_status}, paused"
+            for source in sources
+        ],
+        "last sync": [source.last_sync_at for source in sources],
+        "documents": [source.total_documents for source in sources],
+        "failed": [source.failed_documents for source in sources],
+    }
+    if is_verbose():
+        columns["schedule"] = [source.schedule for source in sources]
+        columns["reads"] = [reads(source.config) for source in sources]
+    elif out.width >= WIDE:
+        columns["reads"] = [_end(reads(source.config)) for source in sources]
+    table("", list(columns), list(zip(*columns.values())))
+    for source in sources:
+        if source.last_error:
+            error = Text.assemble((f"{source.name}: ", "bold red"), source.last_error)
+            out.print(error, soft_wrap=True)
+
+
+def _end(text: str) -> str:
+    return text if len(text) <= END else f"…{text[1 - END :]}"
 
 
 @command
@@ -62,7 +89,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:
         row = get_source(connection, name)
-    facts = {
+    shown = {
         "name": row.name,
         "type": row.source_type,
         "config": dict(row.config),
@@ -71,12 +98,23 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         "credentials": credential_names(row),
     }
     if as_json:
-        print_json(facts)
+        print_json(shown)
         return
-    settings = [(key, without_secrets(str(value))) for key, value in row.config.items()]
-    table(f"{name}: {row.source_type}", ("setting", "value"), settings)
-    for key in ("schedule", "active", "credentials"):
-        out.print(f"{key}: {facts[key]}", markup=False, soft_wrap=True)
+    facts(
+        f"{name}: {row.source_type}",
+        [
+            *((key, _without_secrets(value)) for key, value in row.config.items()),
+            ("schedule", row.schedule or "the common one, RAG_SYNC_SCHEDULE"),
+            ("active", row.is_active),
+            ("credentials", list(shown["credentials"]) or "none"),
+        ],
+    )
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def credential_names(row: SourceRow) -> dict[str, str]:
@@ -116,7 +154,7 @@ def types(
         for name in names
     }
     if as_json:
-        print_json(descriptions)
+        print_json({"types": descriptions})
         return
     for kind_name, about in descriptions.items():
         rows = [

@@ -1,15 +1,18 @@
-"""`rag sources add | change | remove`. Other commands: `apply.py`, `credentials.py`, `source_views.py`."""
+"""`rag sources add | change`. Other commands: `source_removal`, `apply`, `credentials`, `source_views`."""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rag_assets.cli.output import command, out
+from rag_assets.cli.output import command, note, out, print_json
+from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
 
@@ -31,22 +34,6 @@ CredentialOption = Annotated[
 ScheduleOption = Annotated[str | None, typer.Option(help="Cron expression of this source's sync.")]
 
 
-def folder_config(
-    path: Path, include: list[str], exclude: list[str], hidden: bool, language: str | None
-) -> dict[str, Any]:
-    """Return the `connection_config` of a folder. Raises ConfigError that lists every problem."""
-    from resources.sources.registry import check_config
-
-    config = {
-        "path": str(path.expanduser().absolute()),
-        **_set_options(include, exclude, hidden, language),
-    }
-    check_config("folder", config)
-    if not path.expanduser().is_dir():
-        raise ConfigError(f"{path} is not a folder.")
-    return config
-
-
 def _set_options(
     include: list[str], exclude: list[str], hidden: bool, language: str | None
 ) -> dict[str, Any]:
@@ -64,14 +51,15 @@ def register(
     credentials: dict[str, str] | None = None,
 ) -> None:
     """Add a source. Raises ConfigError that lists every problem."""
-    from rag_assets.operations.source_specs import check_source
+    from rag_assets.operations.source_specs import check_source, missing_packages
     from resources.credentials import encrypt
     from resources.partition_keys import partition_key
     from resources.postgres.registry.sources import add_source
 
     partition_key(name)
     credentials = credentials or {}
-    if problems := check_source(kind, config, schedule, list(credentials)):
+    problems = check_source(kind, config, schedule, list(credentials))
+    if problems := problems or missing_packages(kind, config):
         raise ConfigError("\n".join(problems))
     with deployment.postgres().connect(autocommit=True) as connection:
         add_source(connection, name, kind, config, schedule, encrypt(credentials))
@@ -138,15 +126,20 @@ def add(
     ] = None,
     schedule: ScheduleOption = None,
     credential: CredentialOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Register a source: a folder, or anything else that TARGET or --type describes."""
-    from rag_assets.operations.source_specs import target_config, with_usual_columns
+    """Register a source: a folder, or anything else that TARGET or --type describes.
+
+    Examples: rag sources add handbook docs/handbook --exclude 'drafts/**'; rag sources add bucket s3://bucket/docs
+    --credential key=@S3_KEY --credential secret=@S3_SECRET
+    """
+    from rag_assets.operations.source_specs import target_config, with_lists, with_usual_columns
 
     options = _set_options(include or [], exclude or [], hidden, language)
     options |= read_settings(settings or [])
     if path is not None:
         kind = kind or "folder"
-        options["path"] = str(path.expanduser().absolute())
+        options["path"] = os.path.abspath(path.expanduser())
         if kind == "folder" and not path.expanduser().is_dir():
             raise ConfigError(f"{path} is not a folder.")
     config: dict[str, Any] = {}
@@ -168,11 +161,16 @@ def add(
         except (ValueError, TypeError) as error:
             raise ConfigError(f"--config-json: expected a JSON object ({error})") from None
     credentials = read_credentials(credential or [])
-    config = with_usual_columns(kind, {**config, **options}, credentials)
+    config = with_lists(kind, {**config, **options})
+    config = with_usual_columns(kind, config, credentials)
     deployment = Deployment.from_environment()
     deployment.start()
     register(deployment, name, config, schedule, kind=kind, credentials=credentials)
-    out.print(f"Source {name} is registered. Ingest it with: rag ingest --name {name}")
+    if as_json:
+        _print_source(deployment, name)
+        return
+    out.print(f"Source {name} is registered.", markup=False)
+    note(f"Ingest it with: rag ingest {shlex.quote(name)}")
 
 
 @app.command()
@@ -183,13 +181,23 @@ def change(
     unset: Annotated[
         list[str] | None, typer.Option(help="A setting to reset to its default (repeatable).")
     ] = None,
+    include: Annotated[
+        list[str] | None, typer.Option(help="One more glob of paths to read (repeatable).")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="One more glob of paths to leave out (repeatable).")
+    ] = None,
     schedule: ScheduleOption = None,
     active: Annotated[
         bool | None, typer.Option("--active/--paused", help="Whether syncs run automatically.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Change a source's settings; its documents stay, and the next sync brings them up to date."""
-    from rag_assets.operations.source_specs import check_source
+    """Change a source's settings; its documents stay, and the next sync brings them up to date.
+
+    Examples: rag sources change docs --exclude 'drafts/**'; rag sources change docs --set language=ja --paused
+    """
+    from rag_assets.operations.source_specs import check_source, with_lists
     from resources.postgres.registry.sources import get_source, update_source
 
     deployment = Deployment.from_environment()
@@ -197,41 +205,44 @@ def change(
     with deployment.postgres().connect(autocommit=True) as connection:
         row = get_source(connection, name)
         kept = {key: value for key, value in row.config.items() if key not in (unset or [])}
+        config = with_lists(row.source_type, kept | read_settings(settings or []))
+        for key, globs in (("include", include), ("exclude", exclude)):
+            if globs:
+                config[key] = list(dict.fromkeys([*config.get(key, ()), *globs]))
         row = replace(
             row,
-            config=kept | read_settings(settings or []),
+            config=config,
             schedule=row.schedule if schedule is None else schedule or None,
             is_active=row.is_active if active is None else active,
         )
         if problems := check_source(row.source_type, row.config, row.schedule, ()):
             raise ConfigError("\n".join(problems))
         update_source(connection, row)
-    out.print(f"Source {name} is changed. Ingest it with: rag ingest --name {name}")
+    if as_json:
+        _print_source(deployment, name)
+        return
+    out.print(f"Source {name} is changed.", markup=False)
+    note(f"Ingest it with: rag ingest {shlex.quote(name)}")
 
 
-@app.command()
-@command
-def remove(name: NameArgument) -> None:
-    """Remove a source with its documents and chunks, and its vectors from Milvus."""
-    deployment = Deployment.from_environment()
-    deployment.start(dagster=True)
-    remove_sources(deployment, [name])
-    out.print(f"Source {name} is removed: documents, chunks and vectors.")
+def _print_source(deployment: Deployment, name: str) -> None:
+    from resources.credentials import decrypt
+    from resources.postgres.registry.sources import get_source
 
-
-def remove_sources(deployment: Deployment, names: list[str]) -> None:
-    from rag_assets.deployment import failures
-    from resources.errors import StoreUnavailable
-    from resources.postgres.registry.sources import remove_source
-
-    for name in names:
-        with deployment.postgres().writer(name) as writer, writer.transaction() as connection:
-            remove_source(connection, name)
-    deployment.sync_partitions()
-    result = deployment.execute("purge_removed_sources")
-    if not result.success:
-        reasons = "; ".join(message for _, message in failures(result))
-        raise StoreUnavailable(
-            f"{', '.join(names)}: removed, but some vectors are not deleted yet: {reasons}. "
-            "Searches no longer return them; the next run of purge_removed_sources deletes them."
-        )
+    with deployment.postgres().connect(autocommit=True) as connection:
+        row = get_source(connection, name)
+    try:
+        credentials = list(decrypt(row.credentials_encrypted))
+    except ConfigError:
+        # Encrypted with a key that this command does not have.
+        credentials = ["?"]
+    print_json(
+        {
+            "name": row.name,
+            "type": row.source_type,
+            "config": dict(row.config),
+            "schedule": row.schedule,
+            "active": row.is_active,
+            "credentials": dict.fromkeys(credentials, "***"),
+        }
+    )

@@ -12,9 +12,11 @@ from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from rag_assets.cli.exit_codes import ExitCode, run_exit_code
 from rag_assets.cli.output import bars, err
 from rag_assets.deployment import Deployment, failures
-from resources.errors import RagError
+from rag_assets.settings.load import load_settings
+from resources.errors import RagError, SourceUnavailable
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -32,6 +34,8 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     failed_documents: list[dict[str, str]] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
+    #: A store or another writer stopped the sync, not the source: the same command may succeed later.
+    unreachable: bool = False
 
     @classmethod
     def of_shards(cls, source: str, keys: list[str], shards: list[Report]) -> Report:
@@ -47,6 +51,7 @@ class Report:
             for shard in shards
             for step, message in shard.errors
         ]
+        total.unreachable = all(shard.unreachable for shard in shards if shard.errors)
         return total
 
     def as_json(self) -> dict[str, Any]:
@@ -72,6 +77,7 @@ class Syncs:
 
     def of(self, sources: Sequence[str]) -> list[Report]:
         """Sync the sources without shards in few runs, since most have nothing to do, and each shard in a process."""
+        from rag_assets.partitions import STEP_RETRIES_TAG
         from resources.partition_keys import sync_keys
         from resources.postgres.documents.documents import failed_documents
         from resources.postgres.registry.sources import get_source
@@ -79,37 +85,42 @@ class Syncs:
         with self.deployment.postgres().connect(autocommit=True) as connection:
             keys = {s: sync_keys(s, get_source(connection, s).shards) for s in sources}
         with bars(self.quiet):
-            reports = self._in_few_runs([s for s in sources if len(keys[s]) == 1])
+            reports, failing = self._in_few_runs([s for s in sources if len(keys[s]) == 1])
             for source in sources:
                 if len(keys[source]) > 1:
                     with self._timed(source):
                         reports[source] = in_shards(source, keys[source], self.ops)
+            # At the end: a server that does not answer must not delay the other sources.
+            for source in failing:
+                with self._timed(f"{source}, which did not answer, again"):
+                    tags = {STEP_RETRIES_TAG: "1"}
+                    reports[source] = run(self.deployment, source, self.ops, tags)
         with self.deployment.postgres().connect(autocommit=True) as connection:
             for source, report in reports.items():
                 failed = failed_documents(connection, get_source(connection, source).id)
                 report.failed_documents = [{"key": key, "reason": why} for key, why in failed]
         return [reports[source] for source in sources]
 
-    def _in_few_runs(self, sources: Sequence[str]) -> dict[str, Report]:
-        """Run once per range of adjacent partitions.
-
-        If a source fails, Dagster skips the later steps of all sources of the run. The failing ones then run alone, and
-        the others together, without them.
-        """
+    def _in_few_runs(self, sources: Sequence[str]) -> tuple[dict[str, Report], list[str]]:
+        """Run once per range of adjacent partitions. Returns the reports, and the sources to run alone at the end."""
         from rag_assets.partitions import SOURCES
 
         partitions = self.deployment.instance.get_dynamic_partitions(SOURCES.name or "")
         reports: dict[str, Report] = {}
+        failing: list[str] = []
         for keys in ranges(partitions, set(sources)):
             with self._timed(keys[0] if len(keys) == 1 else f"{len(keys)} sources"):
-                new_reports, failing = run(self.deployment, keys, self.ops)
-            reports |= new_reports
-            if failing:
-                reports |= self._in_few_runs([key for key in keys if key not in failing])
-                for key in failing:
-                    with self._timed(key):
-                        reports |= run(self.deployment, [key], self.ops)[0]
-        return reports
+                if len(keys) == 1:
+                    reports[keys[0]] = run(self.deployment, keys[0], self.ops)
+                    continue
+                done, alone = run_range(self.deployment, keys, self.ops)
+            reports |= done
+            failing += alone
+            if unfinished := [key for key in keys if key not in done and key not in alone]:
+                others, alone = self._in_few_runs(unfinished)
+                reports |= others
+                failing += alone
+        return reports, failing
 
     @contextmanager
     def _timed(self, label: str) -> Iterator[None]:
@@ -127,25 +138,67 @@ def ranges(partitions: Sequence[str], selected: Collection[str]) -> list[list[st
 
 def run(
     deployment: Deployment,
-    keys: Sequence[str],
+    key: str,
     ops: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
-) -> tuple[dict[str, Report], Sequence[str]]:
-    """Sync the partitions of a range in one run. Returns key -> report.
+) -> Report:
+    """Sync one partition in a run of its own."""
+    result = deployment.execute(JOB, key, ops, tags)
+    report = Report(key, [key], errors=list(failures(result)))
+    report.unreachable = _is_unreachable(result)
+    _read(result, {key: report})
+    return report
 
-    If a run of several partitions fails, returns no reports, but the partitions to run alone.
+
+def _is_unreachable(result: dg.ExecuteInProcessResult) -> bool:
+    """Return whether a store, a server of ours or another writer stopped the run, and not its source."""
+    return (
+        not result.success
+        and run_exit_code(result) == ExitCode.UNREACHABLE
+        and not any(
+            data.metadata["error"].value == SourceUnavailable.__name__
+            for event in result.all_events
+            if event.is_step_failure
+            and (data := event.step_failure_data.user_failure_data) is not None
+            and "error" in data.metadata
+        )
+    )
+
+
+def run_range(
+    deployment: Deployment, keys: Sequence[str], ops: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Report], list[str]]:
+    """Sync adjacent partitions in one run, which leaves out those that fail.
+
+    Returns key -> report of the finished ones, and the ones to run alone: they failed, and a retry may help, or the run
+    does not say why they failed. The others must run again without them.
     """
-    from rag_assets.assets.run_stage import FAILED, is_interrupted
+    from rag_assets.assets.failures import FAILED, errors_of_run
+    from rag_assets.assets.run_stage import is_interrupted
     from rag_assets.partitions import RANGE_END_TAG, RANGE_TAG
 
-    if len(keys) > 1:
-        tags = {**(tags or {}), RANGE_TAG: keys[0], RANGE_END_TAG: keys[-1]}
-    result = deployment.execute(JOB, keys[0] if len(keys) == 1 else None, ops, tags)
-    if len(keys) > 1 and not result.success and not is_interrupted():
-        return {}, _failed_partitions(result, FAILED) or keys
-    reports = {key: Report(key, [key], errors=list(failures(result))) for key in keys}
+    tags = {RANGE_TAG: keys[0], RANGE_END_TAG: keys[-1]}
+    result = deployment.execute(JOB, None, ops, tags)
+    reports = {key: Report(key, [key]) for key in keys}
     _read(result, reports)
-    return reports, ()
+    if result.success:
+        return reports, []
+    if is_interrupted():
+        for report in reports.values():
+            report.errors += failures(result)
+        return reports, []
+    errors = errors_of_run(result.run_id)
+    failing = {*errors, *_failed_partitions(result, FAILED)} or {*keys}
+    alone = []
+    for key in keys:
+        if key in errors and not errors[key].error.transient:
+            reports[key].errors.append((errors[key].step, str(errors[key].error)))
+        elif key in failing:
+            del reports[key]
+            alone.append(key)
+        elif not _is_finished(result, key):
+            del reports[key]
+    return reports, alone
 
 
 def _failed_partitions(result: dg.ExecuteInProcessResult, name: str) -> Sequence[str]:
@@ -156,6 +209,18 @@ def _failed_partitions(result: dg.ExecuteInProcessResult, name: str) -> Sequence
         if data is not None and name in data.metadata:
             keys |= dict.fromkeys(data.metadata[name].value)  # pyright: ignore
     return list(keys)
+
+
+def _is_finished(result: dg.ExecuteInProcessResult, key: str) -> bool:
+    """Return whether each failed step materialized the partition before it failed for others."""
+    failed = {event.step_key for event in result.all_events if event.is_step_failure}
+    materialized = {
+        event.step_key
+        for event in result.all_events
+        if event.is_step_materialization
+        and event.step_materialization_data.materialization.partition == key
+    }
+    return failed <= materialized
 
 
 def _read(result: dg.ExecuteInProcessResult, reports: Mapping[str, Report]) -> None:
@@ -198,17 +263,18 @@ def in_shards(source: str, keys: list[str], ops: Mapping[str, Any] | None) -> Re
     except BrokenProcessPool as error:
         raise RagError(
             f"A process that synced a shard of {source} died. Committed work is kept; the next sync continues from "
-            f"there: rag ingest --name {source}"
+            f"there: rag ingest {source}"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _in_this_process(key: str, ops: Mapping[str, Any] | None, tags: Mapping[str, str]) -> Report:
-    return run(_deployment(), [key], ops, tags)[0][key]
+    return run(_deployment(), key, ops, tags)
 
 
 @cache
 def _deployment() -> Deployment:
     """Return the deployment of this process. Its jobs and its Dagster instance serve all shards that it syncs."""
-    return Deployment.from_environment()
+    # The parent process has warned of unknown variables.
+    return Deployment(load_settings())

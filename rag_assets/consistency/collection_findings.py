@@ -39,6 +39,7 @@ def index_is_as_declared(target: CheckTarget) -> Finding:
             )
             for fact in sorted(facts, key=lambda fact: not fact.differs)
         ],
+        metadata={"facts": len(facts), "differ": len(wrong), "not_reported": unknown},
     )
 
 
@@ -82,4 +83,5 @@ def alias_points_to_current_model(target: CheckTarget) -> Finding:
         inconsistency="index_issues",
         columns=_COLUMNS,
         rows=[(*fact, "yes" if fact[1] == fact[2] else "no") for fact in facts],
+        metadata={"facts": len(facts), "differ": len(wrong)},
     )

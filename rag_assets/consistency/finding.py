@@ -35,7 +35,8 @@ class Finding:
     """The result of a check. "undetermined": a fault is neither proved nor excluded.
 
     `key`: every id or fact found, never cut; two findings with the same key are the same finding. `inconsistency`: the
-    one of the four kinds that the faults belong to, None if none fits. `rows`: evidence under `columns`.
+    one of the four kinds that the faults belong to, None if none fits. `rows`: evidence under `columns`. `applicable`:
+    False if there was nothing to check; such a finding passes, but proves nothing, so reports count it separately.
     """
 
     outcome: Outcome
@@ -47,10 +48,13 @@ class Finding:
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[object]] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    applicable: bool = True
 
     def __post_init__(self) -> None:
         if (self.outcome == "passed") != (self.remedy is None):
             raise ValueError(f"a finding that {self.outcome} has remedy {self.remedy}")
+        if not self.applicable and self.outcome != "passed":
+            raise ValueError(f"a finding that {self.outcome} applies")
 
     @property
     def passed(self) -> bool:
@@ -92,3 +96,8 @@ def conclude(
         inconsistency=inconsistency,
         **evidence,
     )
+
+
+def not_applicable(sentence: str) -> Finding:
+    """Return the finding of a check that has nothing to check. `sentence`: the reason."""
+    return Finding(outcome="passed", sentence=f"not applicable: {sentence}", applicable=False)

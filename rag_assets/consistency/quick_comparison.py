@@ -20,7 +20,7 @@ from rag_assets.consistency.evidence import (
     inconsistency_of_drift,
     remedy_of_drift,
 )
-from rag_assets.consistency.finding import Finding, conclude
+from rag_assets.consistency.finding import Finding, conclude, not_applicable
 from rag_assets.consistency.remediation import age
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Drift
 from rag_assets.pipeline.vectors import Kind
@@ -150,10 +150,21 @@ def _count(
 
 
 def vectors_sample_matches_postgres(
-    connection: Connection, store: MilvusStore, kind: Kind, source: SourceRow, full_check: str
+    connection: Connection,
+    store: MilvusStore,
+    kind: Kind,
+    source: SourceRow,
+    full_check: str,
+    *,
+    kept: bool,
 ) -> Finding:
-    """Compare a sample of the source's rows. `full_check`: the check whose quick form this is."""
+    """Compare a sample of the source's rows. `full_check`: the check whose quick form this is.
+
+    `kept`: whether the kind is among RAG_VECTORS. If it is not, rows of it may still remain.
+    """
     compared = collections(connection, kind=kind)
+    if not compared and not kept:
+        return not_applicable(f"{kind} is not among RAG_VECTORS, and has no collection.")
     comparison = compare_sample(connection, store, compared, source)
     differences = {
         name: f"{counted - claimed:+}" for name, (claimed, counted) in comparison.counts.items()

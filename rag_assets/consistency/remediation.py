@@ -74,7 +74,7 @@ def gave_up_message(result: CheckResult) -> str:
     """Return the message about a check that is no longer repaired, with the commands for a person."""
     return (
         f"{result.source}: {result.check} fails after {result.repairs} repairs, and no more are requested until it "
-        f"passes or finds something else. Its finding: {result.sentence} See docs/operations.md, and run "
+        f"passes or finds something else. Its finding: {result.sentence} See docs/how-to/repair.md, and run "
         f"`{command_for('repair', result.source)} --dry-run`."
     )
 

@@ -23,6 +23,7 @@ def synced_on_schedule(state: SyncState, timetable: Timetable, now: datetime) ->
         "last_sync_at": str(state.last_sync_at or "never"),
         "next_sync_at": str(state.next_sync_at or "not planned yet"),
         "failures_in_a_row": state.error_count,
+        "minutes_late": round(late.total_seconds() / 60) if late else 0,
     }
     if late is None:
         return conclude(
@@ -36,7 +37,7 @@ def synced_on_schedule(state: SyncState, timetable: Timetable, now: datetime) ->
         f"{state.name}: {synced}; a sync was due {age(now - late)} ago and is not done.{reason}",
         source=state.name,
         remedy="person",
-        command=f"rag ingest --name {shlex.quote(state.name)}",
+        command=f"rag ingest {shlex.quote(state.name)}",
         key=[f"{state.name} {state.last_sync_at}"],
-        metadata={**facts, "minutes_late": round(late.total_seconds() / 60)},
+        metadata=facts,
     )

@@ -134,6 +134,7 @@ def deleted_chunks_have_left_milvus(
             (item.source, item.kind, item.waiting, len(item.overdue), item.oldest)
             for item in waiting
         ],
+        metadata={"waiting": sum(item.waiting for item in waiting), "overdue": len(overdue)},
     )
 
 
@@ -202,4 +203,9 @@ def _table_finding(
         inconsistency=inconsistency,
         columns=columns,
         rows=rows,
+        metadata={
+            "exceptions": len(rows),
+            "documents": counts.documents,
+            "chunks": counts.chunks,
+        },
     )

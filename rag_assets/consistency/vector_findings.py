@@ -16,7 +16,13 @@ from rag_assets.consistency.evidence import (
     remedy_of_drift,
     rows_evidence,
 )
-from rag_assets.consistency.finding import EVIDENCE_ROWS, Finding, command_for, conclude
+from rag_assets.consistency.finding import (
+    EVIDENCE_ROWS,
+    Finding,
+    command_for,
+    conclude,
+    not_applicable,
+)
 from rag_assets.consistency.vector_sampling import (
     Findability,
     Soundness,
@@ -29,7 +35,7 @@ from resources.milvus.rows import row_ids
 from resources.postgres.consistency.table_checks import unacknowledged_chunks
 from resources.postgres.vectors.collections import collections
 
-#: An index that leaves no row out, however many equal ones there are (measured: docs/decisions.md).
+#: An index that leaves no row out, however many are equal (measured: docs/explanation/index-reachability.md).
 REACHES_ALL = {"index_type": "IVF_FLAT", "metric_type": "IP", "params": {"nlist": 1024}}
 #: Share of unreached rows above which a graph index (HNSW) is reported.
 UNREACHED_SHARE = 0.01
@@ -40,6 +46,8 @@ def vectors_match_postgres(target: CheckTarget) -> Finding:
     connection, milvus = target.connection, target.stores.milvus
     drift, rows, key = Drift(), [], set[str]()
     compared = collections(connection, kind=target.kind)
+    if not compared and not target.stores.model.keeps(target.kind):
+        return not_applicable(f"{target.kind} is not among RAG_VECTORS, and has no collection.")
     for collection in compared:
         part = compare_collection(connection, milvus, collection, target.source)
         rows += drift_evidence(connection, milvus, collection, part)

@@ -23,7 +23,7 @@ def build_set(connection: Connection, name: str, source_name: str, queries: int)
     items = questions(connection, source, queries)
     if not items:
         raise ConfigError(
-            f"Source {source.name} has no indexed text to build questions from. First: rag ingest --name {source.name}"
+            f"Source {source.name} has no indexed text to build questions from. First: rag ingest {source.name}"
         )
     add_known_items(connection, name, source, items)
     return len(items)

@@ -32,7 +32,7 @@ def measure_set(evaluator: Evaluator, retrieval_set: RetrievalSet, run_id: str) 
     if not results:
         raise ConfigError(
             f"Set {name}: source {source} has none of the answers that its {retrieval_set.queries} queries expect. "
-            f"Update the source: rag ingest --name {source}; or remove the set: rag eval remove {name}"
+            f"Update the source: rag ingest {source}; or remove the set: rag eval remove {name}"
         )
     number = record_evaluation(
         evaluator.connection,

@@ -31,6 +31,7 @@ def retrieval_quality_is_kept(source: str, pairs: Pairs, margin: float) -> Findi
         key=[" ".join(map(str, row)) for row in rows],
         columns=("set", "mode", "measure", "accepted", "now", "queries", "accepted in", "now in"),
         rows=rows,
+        metadata={"sets": len(pairs), "declines": len(rows)},
     )
 
 
@@ -81,6 +82,7 @@ def known_items_are_found(source: str, pairs: Pairs, _: float) -> Finding:
         key=[" ".join(row) for row in rows],
         columns=("set", "mode", "query (its chunk)"),
         rows=rows,
+        metadata={"known": known, "lost": len(rows)},
     )
 
 

@@ -145,7 +145,9 @@ def _undamaged_by_layout(
             log.warning(f"{path}: {reason}; rag repair embeds its texts again")
             continue
         with pq.ParquetFile(files.open(path)) as parquet:
-            groups[parquet.schema_arrow.to_string()].append(candidate)
+            # Without the metadata, which differs between versions of this project.
+            layout = parquet.schema_arrow.remove_metadata().to_string()
+            groups[layout].append(candidate)
     return list(groups.values())
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from rag_assets.ingestion.garbage import sweep
 from rag_assets.ingestion.stage import Outcome, Stage
+from rag_assets.pipeline.identity import model_name
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind, Multi, Sparse
@@ -208,7 +209,7 @@ def _close(
     stage: Stage, files: FileStore, model: Embedder, target: Target, pending: _OpenFile
 ) -> int:
     """Write the file, then record it. Returns its bytes. A file that a crash left unrecorded is swept later."""
-    file = write_tables(files, target.model, pending.tables)
+    file = write_tables(files, target.model, pending.tables, model_name(model.identity))
     fault_point("file-in-place")
     with stage.writer.transaction() as connection:
         record_file(connection, target.model, target.kinds, file, pending.text_hashes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,13 @@ from rag_assets.pipeline.entries import Entry
 from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.limits import DeletionLimits
 from rag_assets.pipeline.plan import Plan
-from resources.errors import DeletionGuard, RagError, SourceError, SourceUnavailable
+from resources.errors import (
+    DeletionGuard,
+    RagError,
+    SourceError,
+    SourceUnavailable,
+    UnreadableFolder,
+)
 from resources.fault_injection import fault_point
 from resources.files import FileStore, raw_name
 from resources.postgres.connection import Connection
@@ -103,7 +110,7 @@ def sync_source_documents(stage: Stage, files: FileStore, limits: DeletionLimits
     mark_syncing(stage.connection, [stage.source.id])
     with closing(open_registered(stage.source)) as source:
         plan, batches = stage_listing(
-            stage.writer, stage.source.id, _with_checked_keys(source.list())
+            stage.connection, stage.source.id, listed_entries(stage.source.name, source)
         )
         listed = plan.kept
         if limits is not None:
@@ -141,11 +148,18 @@ def check_deletions(
         )
 
 
-def _with_checked_keys(entries: Iterable[Entry]) -> Iterator[Entry]:
-    for entry in entries:
-        if len(entry.key.encode("utf-8", "replace")) > MAX_KEY:
-            raise SourceError(f"A key is longer than {MAX_KEY} bytes: {entry.key[:100]!r}…")
-        yield entry
+def listed_entries(name: str, source: Source) -> Iterator[Entry]:
+    """Yield what the source lists. Raises SourceError for an incomplete listing, and for a key that is too long."""
+    try:
+        for entry in source.list():
+            if len(entry.key.encode("utf-8", "replace")) > MAX_KEY:
+                raise SourceError(f"A key is longer than {MAX_KEY} bytes: {entry.key[:100]!r}…")
+            yield entry
+    except UnreadableFolder as error:
+        raise SourceError(
+            f"{error}. Nothing was deleted or changed. Make the folder readable, or leave it out: "
+            f"rag sources change {shlex.quote(name)} --exclude {shlex.quote(error.glob)}"
+        ) from error
 
 
 @dataclass

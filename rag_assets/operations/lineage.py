@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rag_assets.pipeline.access import AccessScope
-from rag_assets.pipeline.vectors import KINDS
+from rag_assets.pipeline.vectors import KINDS, Kind
 from resources.errors import ConfigError, RagError
 from resources.files import FileStore, raw_name
 from resources.milvus.rows import row_ids
@@ -59,6 +59,8 @@ _NO_RECORD: Mapping[str, Any] = {
 class LineageContext:
     """The stores that contain a document's life, and the settings that tell whether it is current.
 
+    `kinds`: the kinds of vectors that are kept.
+
     The functions are called only if needed: an embedding server or Milvus may be down.
     `parse_seconds`, `parse_memory_mib`: the parser's limits.
     """
@@ -67,6 +69,7 @@ class LineageContext:
     open_files: Callable[[], FileStore]
     open_milvus: Callable[[], MilvusStore]
     model_fingerprint: Callable[[], str]
+    kinds: Collection[Kind]
     parse_seconds: float
     parse_memory_mib: int
     run_records: RunRecords
@@ -80,8 +83,9 @@ def explain(
         ref = find_document(connection, name, source, scope)
         document = read_document(connection, ref.document_id, scope)
         entry = read_entry(connection, ref.document_id, scope)
-        chunks = read_chunks(connection, ref.document_id, context.model_fingerprint(), scope)
-        vectors = _vectors(context, connection, ref, scope) if chunks else {}
+        model = context.model_fingerprint()
+        chunks = read_chunks(connection, ref.document_id, model, scope)
+        vectors = _vectors(context, connection, ref, chunks, model, scope) if chunks else {}
         versions = read_versions(connection, ref.document_id, scope)
         similar = similar_documents(connection, ref.document_id, scope)
         erased_at = read_erasure_time(connection, ref.document_id, scope)
@@ -172,8 +176,9 @@ def _state(
     if entry["content_hash"] != document["raw_hash"]:
         return "its source has another content; the next sync takes it up"
     if document["indexing_status"] == "completed":
-        served = [facts for facts in vectors.values() if facts["state"] == "serving"]
-        if all(facts.get("right") == facts["wanted"] for facts in served):
+        if any("error" in facts for facts in vectors.values()):
+            return "indexed; whether Milvus has its rows could not be read"
+        if all(facts["right"] == facts["wanted"] for facts in vectors.values()):
             return "current and searchable"
         return "indexed, but rows in Milvus differ from PostgreSQL; compare them with: rag check"
     return f"processing {document['processing_status']}, indexing {document['indexing_status']}"
@@ -207,10 +212,20 @@ def _reading(context: LineageContext, document: Row) -> dict[str, Any] | None:
 
 
 def _vectors(
-    context: LineageContext, connection: Connection, ref: DocumentRef, scope: AccessScope
+    context: LineageContext,
+    connection: Connection,
+    ref: DocumentRef,
+    chunks: Iterable[Row],
+    model: str,
+    scope: AccessScope,
 ) -> dict[str, dict[str, Any]]:
     """Return for each collection the counts of chunks and acknowledged chunks, and of rows in Milvus: expected
-    (`wanted`), present (`rows`), and equal to PostgreSQL (`right`)."""
+    (`wanted`), present (`rows`), and equal to PostgreSQL (`right`).
+
+    As in the checks, a collection of the current model and of a kept kind (`declared`) must have every embedded chunk,
+    another one only what it acknowledged: no sync writes a kind that is not kept any more.
+    """
+    embedded = {chunk["id"] for chunk in chunks if chunk["embedding_status"] == "completed"}
     by_collection: dict[str, dict[str, Any]] = {}
     store = None
     for kind in KINDS:
@@ -218,8 +233,10 @@ def _vectors(
             rows = read_vectors(
                 connection, ref.document_id, collection.name, collection.model, scope
             )
+            declared = kind in context.kinds and collection.model == model
             facts: dict[str, Any] = {
                 "state": collection.state,
+                "declared": declared,
                 "chunks": len(rows),
                 "acknowledged": sum(row["acknowledged"] is not None for row in rows),
                 "acknowledged_at": max(
@@ -229,7 +246,10 @@ def _vectors(
             expected = {
                 row_id: row["wanted"]
                 for row in rows
-                for row_id in row_ids(row["id"], kind, row["row_count"] or 1)
+                if row["acknowledged"] is not None or (declared and row["id"] in embedded)
+                for row_id in row_ids(
+                    row["id"], kind, 1 if row["row_count"] is None else row["row_count"]
+                )
             }
             facts["wanted"] = len(expected)
             try:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -60,7 +60,7 @@ def target_config(target: str) -> tuple[str, dict[str, Any]]:
         return "web", {"urls": [target]}
     if scheme not in ("", "file"):
         return (rows, {"path": target}) if rows else ("files", {"url": target})
-    local = Path(path).expanduser().absolute()
+    local = Path(os.path.abspath(Path(path).expanduser()))
     if local.is_dir():
         bare = (local / "HEAD").is_file() and (local / "objects").is_dir()
         return ("git", {"url": str(local)}) if bare else ("folder", {"path": str(local)})
@@ -97,6 +97,16 @@ def with_usual_columns(
     return completed
 
 
+def with_lists(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with a list of one text where a person wrote the text alone: `exclude=drafts/**`."""
+    fields = source_type(kind).config.model_fields
+    lists = {name for name, info in fields.items() if get_origin(info.annotation) is list}
+    return {
+        name: [value] if name in lists and isinstance(value, str) else value
+        for name, value in config.items()
+    }
+
+
 def check_source(
     kind: str, config: Mapping[str, Any], schedule: str | None, credentials: Sequence[str]
 ) -> list[str]:
@@ -119,6 +129,15 @@ def check_source(
                 f"found {schedule!r}"
             )
     return problems
+
+
+def missing_packages(kind: str, config: Mapping[str, Any]) -> list[str]:
+    """Return the problem of a new source whose type needs a package that is not installed, with the command for it."""
+    try:
+        source_type(kind).expect_installed(check_config(kind, config))
+    except ConfigError as error:
+        return [str(error)]
+    return []
 
 
 def resolve_credential(value: str) -> str:
@@ -219,6 +238,8 @@ def plan_changes(
             except ConfigError as error:
                 problems.append(f"credentials.{name}: {error}")
         row = registered.get(spec.name)
+        if row is None and not problems:
+            problems += missing_packages(spec.type, spec.config)
         if row is not None and row.source_type != spec.type:
             problems.append(
                 f"it is of type {row.source_type}; to make it {spec.type}, first: rag sources remove {spec.name}"

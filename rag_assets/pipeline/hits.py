@@ -25,6 +25,11 @@ class Hit:
     `page`: the page on which the chunk begins, if its document has pages. `also_in`: other documents with the same text
     that meet the search's conditions, ordered by source and key. `before`, `after`, `section`: the neighbouring chunks
     and the chunk that opens the section, if the request has `neighbours`.
+
+    `score` orders the hits of one answer; that of a hybrid is relative, and the best hit's nearly always 1.
+    `dense_score`, `sparse_score`: the inner products with the query. The dense one is the cosine, which compares across
+    searches with one model; the sparse one grows with the query. None if the mode does not use the kind, or the chunk
+    was not among its candidates.
     """
 
     rank: int
@@ -45,8 +50,11 @@ class Hit:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     section: str | None = None
+    dense_score: float | None = None
+    sparse_score: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the hit as data for JSON."""
         return asdict(self)
 
 

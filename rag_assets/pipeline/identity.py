@@ -45,6 +45,11 @@ def model_fingerprint(identity: Mapping[str, str]) -> str:
     return fingerprint(*parts, digits=MODEL_FINGERPRINT_DIGITS)
 
 
+def model_name(identity: Mapping[str, str]) -> str:
+    """Return the name of a model for people; empty for a user's embedder that does not state one."""
+    return identity.get("model") or identity.get("backend", "")
+
+
 def document_id(source_id: uuid.UUID, key: str) -> uuid.UUID:
     """UUIDv5 of the document's key within its source."""
     return uuid.uuid5(source_id, key)

@@ -1,6 +1,6 @@
 """Choice of an index and of its search parameters, by measurements and a few rules. Pure numbers.
 
-The rules and their sources: docs/search-indexes.md.
+The rules and their sources: docs/explanation/search-indexes.md.
 """
 
 from __future__ import annotations
@@ -51,6 +51,17 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
+#: Rows below which comparing every vector takes a few milliseconds, so that recall would be given up for nothing.
+EXACT_ROWS = 10_000
+
+
+def advice_against_tuning(rows: int) -> str | None:
+    """Return why the search parameters of so few rows are best left alone; None for more rows."""
+    if rows >= EXACT_ROWS:
+        return None
+    return f"exact search is fast enough at {rows:,} rows: leave the parameters as they are"
+
+
 def choose(trials: Sequence[Trial], recall: float) -> Trial:
     """Return the first trial that reaches `recall`, else the one with the highest. `trials`: the cheapest first."""
     enough = (trial for trial in trials if trial.recall >= recall)
@@ -63,7 +74,8 @@ def choose(trials: Sequence[Trial], recall: float) -> Trial:
 #: index exist twice.
 USABLE = 0.7
 #: Milliseconds of a search that reads nothing; bytes of vectors read in a further millisecond, sequentially or at
-#: random. Fits the figures of Milvus 2.3.5 on two cores in docs/decisions.md to a millisecond (20,473 rows of 1,024).
+#: random. Fits the figures of Milvus 2.3.5 on two cores in docs/explanation/index-reachability.md to a millisecond
+#: (20,473 rows of 1,024).
 REQUEST_MS, SCANNED, VISITED = 3.0, 15e6, 10e6
 #: recall@10 -> ef, and -> the share of the lists to read. Measured there: ef 128 found 0.98, 1,024 all, a sixteenth of
 #: the lists 0.976; the other values are estimates, which `rag index tune` replaces.

@@ -1,7 +1,8 @@
 """The kinds of index for dense vectors, as data: parameters and their limits, memory, and servers.
 
 The limits are those of knowhere, Milvus's index library (`src/index/*/*_config.h`), tried on 2.3.5; the memory formulas
-are those of faiss and Milvus. Sources, and when to choose which: docs/search-indexes.md. No server is called here.
+are those of faiss and Milvus. Sources, and when to choose which:
+docs/explanation/search-indexes.md. No server is called here.
 """
 
 from __future__ import annotations

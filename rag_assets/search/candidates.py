@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,9 @@ class Candidates:
         `weights`: of the scores of a hybrid; None ranks by reciprocal ranks.
         """
         kinds = needed_kinds(mode)
-        firsts = self._first_stages(kinds, wanted)
+        # The radius of a hybrid must not change the scores that are fused: it is applied to the result.
+        unlimited = replace(self, radius=None) if mode == "hybrid" else self
+        firsts = unlimited._first_stages(kinds, wanted)
         stages = [stage for stage, _ in firsts]
         complete = all(whole for _, whole in firsts)
         if mode == "hybrid":
@@ -97,6 +99,9 @@ class Candidates:
                     if weights is None
                     else weighted_fusion(scores, [weights[kind] for kind in kinds])
                 )
+                if self.radius is not None:
+                    stage.scores, within = _above(self.radius, scores[0], stage.scores)
+                    complete = complete or within
             stages.append(stage)
         if rerank or mode == "multi":
             chunks = [chunk for chunk, _ in stages[-1].scores]
@@ -186,6 +191,13 @@ class Candidates:
         rows = self.milvus.token_vectors(self.names["multi"], chunks) if chunks else {}
         documents = {chunk: rows[chunk] for chunk in chunks if chunk in rows}
         return rank_by_maxsim(np.asarray(self.query.multi.vectors), documents)
+
+
+def _above(radius: float, dense: Scored, fused: Scored) -> tuple[Scored, bool]:
+    """Return the fused chunks whose dense score is above the radius, and whether `dense` contains all such chunks."""
+    scores = dict(dense)
+    kept = [(chunk, score) for chunk, score in fused if scores.get(chunk, radius) > radius]
+    return kept, any(score <= radius for score in scores.values())
 
 
 def _ranked(scores: Mapping[str, float]) -> Scored:

@@ -31,9 +31,10 @@ class SearchRequest:
     """The k best chunks after the first `offset`. Equal texts are one hit that names every document with that text.
 
     `mode`: None is hybrid if dense and sparse vectors are kept, else the first kind that is. `radius`: only rows whose
-    inner product with the query is above it (dense or sparse). `rerank`: order the candidates by MaxSim (multi-vectors
-    must be kept). `by_document`: only the best chunk of each document. `neighbours`: the number of chunks before and
-    after each hit, and the opening of its section, for a context window.
+    inner product with the query is above it; in a hybrid that of the dense vectors, since its own scores are relative.
+    `rerank`: order the candidates by MaxSim (multi-vectors must be kept). `by_document`: only the best chunk of each
+    document. `neighbours`: the number of chunks before and after each hit, and the opening of its section, for a
+    context window.
     """
 
     text: str
@@ -59,8 +60,8 @@ class SearchRequest:
         problems = [*problems, *self._value_problems(limit)]
         if mode not in MODES:
             problems.append(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
-        if self.radius is not None and mode not in ("dense", "sparse"):
-            problems.append(f"radius: expected with mode dense or sparse, found with {mode}")
+        if self.radius is not None and mode == "multi":
+            problems.append("radius: expected with mode dense, sparse or hybrid, found with multi")
         for kind in needed_kinds(mode, self.rerank):
             if kind not in kinds and mode in MODES:
                 problems.append(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.hits import ChunkText, Hit, assemble
@@ -23,12 +23,17 @@ from rag_assets.search.query_vectors import MemoryQueryVectorCache, QueryVectorC
 from rag_assets.search.request import MAX_OFFSET, Mode, SearchRequest, needed_kinds
 from rag_assets.search.served_collections import ServedCollections
 from resources.errors import ConfigError, StoreUnavailable
+from resources.frames import Records
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.registry.visible_sources import require_sources
 from resources.postgres.search.connections import SearchConnections
 from resources.postgres.search.hydration import hydrate, surroundings, with_holders
 from resources.postgres.search.search_counts import SearchCounts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 #: Minimum number of candidates of a first stage: fusion needs them, and they replace hits that are dropped.
 CANDIDATES = 50
@@ -57,12 +62,21 @@ class Answer:
     milliseconds: float
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the answer as data for JSON."""
         return {
             "hits": [hit.as_dict() for hit in self.hits],
             "stages": [stage.as_dict() for stage in self.stages],
             "exhausted": self.exhausted,
             "milliseconds": round(self.milliseconds, 3),
         }
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the hits as a pandas DataFrame: one row a hit, one column a field of Hit."""
+        return Records(Hit, self.hits).to_pandas()
+
+    def to_arrow(self) -> pa.Table:
+        """Return the hits as a pyarrow Table: one row a hit, one column a field of Hit."""
+        return Records(Hit, self.hits).to_arrow()
 
 
 @dataclass(frozen=True)
@@ -201,7 +215,7 @@ class Searcher:
                 # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates.
                 last = ranking.complete or wanted >= MAX_CANDIDATES
                 if last or len(hits) >= end:
-                    page = hits[request.offset : end]
+                    page = _with_scores(hits[request.offset : end], ranking.stages)
                     page = with_holders(connection, page, request.filters, scope)
                     if request.neighbours:
                         page = surroundings(connection, page, request.neighbours, scope)
@@ -264,6 +278,16 @@ class Searcher:
 
 def _as_request(request: SearchRequest | str) -> SearchRequest:
     return SearchRequest(request) if isinstance(request, str) else request
+
+
+def _with_scores(hits: Sequence[Hit], stages: Sequence[Stage]) -> list[Hit]:
+    """Return the hits with their scores of the dense and sparse stages."""
+    scores = {stage.name: dict(stage.scores) for stage in stages}
+    dense, sparse = scores.get("dense", {}), scores.get("sparse", {})
+    return [
+        replace(hit, dense_score=dense.get(hit.chunk_id), sparse_score=sparse.get(hit.chunk_id))
+        for hit in hits
+    ]
 
 
 def _within(

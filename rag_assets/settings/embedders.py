@@ -12,7 +12,7 @@ from rag_assets.pipeline.vectors import KINDS, Kind
 
 
 class EmbedderSettings(BaseModel):
-    """The embedder. `bge_m3_*` and `openai_*` apply to the embedder of that name alone."""
+    """The embedder. `RAG_BGE_M3_*` and `RAG_OPENAI_*` apply to the embedder of that name alone."""
 
     embedder: str = Field(
         default="lexical", description="lexical, bge-m3, openai or your own: module:Class."
@@ -27,11 +27,16 @@ class EmbedderSettings(BaseModel):
         default="", description="Model revision; empty: the default branch."
     )
     bge_m3_max_length: int = Field(
-        default=8192, ge=16, le=8192, description="Maximum tokens per text."
+        default=8192,
+        ge=16,
+        le=8192,
+        json_schema_extra={"unit": "tokens"},
+        description="Maximum tokens per text.",
     )
     bge_m3_batch_tokens: int | None = Field(
         default=None,
         ge=16,
+        json_schema_extra={"unit": "tokens"},
         description="Padded tokens in a batch (bounds the memory); empty: depends on the device.",
     )
     bge_m3_device: str = Field(
@@ -46,7 +51,9 @@ class EmbedderSettings(BaseModel):
         description="Server's URL up to the part before /embeddings, such as https://api.openai.com/v1.",
         validate_default=True,
     )
-    openai_api_key: str = Field(default="", description="API key of that server, if it needs one.")
+    openai_api_key: str = Field(
+        default="", description="API key of that server; empty: it needs none."
+    )
     openai_model: str = Field(
         default="", description="The model's name at that server.", validate_default=True
     )
@@ -54,30 +61,46 @@ class EmbedderSettings(BaseModel):
         default=None,
         ge=1,
         le=32768,
+        json_schema_extra={"unit": "dimensions"},
         description="Dimensions of its vectors; empty: ask the server.",
     )
     openai_document_prefix: str = Field(
-        default="", description="Prefix of documents, such as 'passage: ' for E5."
+        default="", description="Text put before each document, such as 'passage: ' for E5."
     )
     openai_query_prefix: str = Field(
-        default="", description="Prefix of queries, such as 'query: ' for E5."
+        default="", description="Text put before each query, such as 'query: ' for E5."
     )
     openai_batch_texts: int = Field(
-        default=32, ge=1, le=2048, description="Maximum texts per request (32: TEI's default)."
+        default=32,
+        ge=1,
+        le=2048,
+        json_schema_extra={"unit": "texts"},
+        description="Maximum texts per request. The default is that of Text Embeddings Inference.",
     )
     openai_batch_chars: int = Field(
         default=100_000,
         ge=1,
+        json_schema_extra={"unit": "characters"},
         description="Maximum characters per request; a single longer text is sent alone.",
     )
     openai_requests: int = Field(
-        default=4, ge=1, le=256, description="Maximum concurrent requests."
+        default=4,
+        ge=1,
+        le=256,
+        json_schema_extra={"unit": "requests"},
+        description="Maximum concurrent requests.",
     )
     openai_timeout: float = Field(
-        default=60.0, gt=0, description="Seconds that a request for documents may take."
+        default=60.0,
+        gt=0,
+        json_schema_extra={"unit": "seconds"},
+        description="Seconds that a request for documents may take.",
     )
     openai_query_timeout: float = Field(
-        default=10.0, gt=0, description="Seconds that a request for a search may take."
+        default=10.0,
+        gt=0,
+        json_schema_extra={"unit": "seconds"},
+        description="Seconds that a request for a search may take.",
     )
 
     @field_validator("vectors", mode="before")

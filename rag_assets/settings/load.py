@@ -15,9 +15,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rag_assets.settings.embedders import EmbedderSettings
 from rag_assets.settings.ingestion import IngestionSettings
+from rag_assets.settings.messages import sentence
+from rag_assets.settings.ownership import OwnershipSettings
 from rag_assets.settings.schedules import ScheduleSettings
 from rag_assets.settings.search import SearchSettings
-from rag_assets.settings.stores import PROJECT_ROOT, StoreSettings
+from rag_assets.settings.stores import StoreSettings, default_home
 from resources.errors import ConfigError
 from resources.urls import without_secrets
 
@@ -25,6 +27,7 @@ from resources.urls import without_secrets
 # Pydantic validates the fields of the LAST base first, and a validator sees only the fields before its own: the default
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
+    OwnershipSettings,
     ScheduleSettings,
     SearchSettings,
     IngestionSettings,
@@ -37,6 +40,10 @@ class Settings(
     model_config = SettingsConfigDict(
         env_prefix="RAG_", extra="ignore", frozen=True, env_ignore_empty=True
     )
+
+
+#: Settings whose whole value is a secret. URLs may contain one; `without_secrets` masks it.
+SECRETS = frozenset({"milvus_token", "openai_api_key"})
 
 
 def settings_file(home: Path) -> Path:
@@ -53,18 +60,24 @@ def write_setting(home: Path, name: str, value: str) -> None:
     temporary.replace(file)
 
 
+def configured_home() -> Path:
+    """Return the home folder of the environment, which also tells where the settings file is."""
+    return Path(os.environ.get("RAG_HOME") or default_home()).expanduser().absolute()
+
+
 def load_settings() -> Settings:
     """Read the environment, then, for variables that are not in it, `settings.env` in the home folder.
 
     `rag index tune` writes that file. Raises ConfigError that lists every problem: what was expected, what was found.
     """
-    file = settings_file(Path(os.environ.get("RAG_HOME") or PROJECT_ROOT / ".rag").expanduser())
+    file = settings_file(configured_home())
     try:
         return Settings(_env_file=file)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
         lines = [
-            f"  RAG_{str(problem['loc'][0]).upper()}={_shown(problem['input'])}: {problem['msg']}"
+            f"  RAG_{name.upper()}={shown_value(name, problem['input'])}: {sentence(problem)}"
             for problem in error.errors()
+            for name in [str(problem["loc"][0])]
         ]
         raise ConfigError(
             "The configuration has problems:\n"
@@ -74,5 +87,10 @@ def load_settings() -> Settings:
         ) from error
 
 
-def _shown(value: object) -> str:
-    return json.dumps(without_secrets(value) if isinstance(value, str) else value, default=str)
+def shown_value(name: str, value: object) -> str:
+    """Return the value of a setting as JSON, without secrets."""
+    if name in SECRETS and value:
+        return '"***"'
+    return json.dumps(
+        without_secrets(value) if isinstance(value, str) else value, ensure_ascii=False, default=str
+    )

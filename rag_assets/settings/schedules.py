@@ -9,9 +9,6 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from rag_assets.pipeline.cron import Timetable, comes_due
 
-#: Five fields. Macros such as @daily are for the schedules of sources.
-_CRON = r"^\S+( \S+){4}$"
-
 
 class ScheduleSettings(BaseModel):
     """Cron expressions in one time zone, and what the schedules and sensors may do."""
@@ -21,46 +18,45 @@ class ScheduleSettings(BaseModel):
     )
     sync_schedule: str = Field(
         default="0 2 * * *",
-        pattern=_CRON,
         description="When a source without its own schedule is synced (cron).",
     )
     sync_grace_minutes: int = Field(
         default=60,
         ge=0,
+        json_schema_extra={"unit": "minutes"},
         description="Minutes after its due time at which an unfinished sync counts as late.",
     )
     nightly_check_schedule: str = Field(
         default="0 5 * * *",
-        pattern=_CRON,
         description="When every active source is compared with Milvus in full (cron).",
     )
     nightly_evaluation_schedule: str = Field(
         default="0 6 * * *",
-        pattern=_CRON,
         description="When retrieval is measured for sources that have a retrieval set (cron).",
     )
     quick_check_schedule: str = Field(
         default="*/15 * * * *",
-        pattern=_CRON,
         description="When a sample of every active source is checked (cron).",
     )
     history_schedule: str = Field(
         default="30 3 * * *",
-        pattern=_CRON,
         description="When old versions of documents and unused raw files are deleted (cron).",
     )
     compaction_schedule: str = Field(
         default="0 4 * * 0",
-        pattern=_CRON,
         description="When small embedding files are merged (cron).",
     )
     history_days: int = Field(
         default=365,
         ge=1,
+        json_schema_extra={"unit": "days"},
         description="Days for which replaced and deleted versions of documents are kept.",
     )
     repair_attempts: int = Field(
-        default=3, ge=0, description="Automatic repairs per finding; 0: no automatic repair."
+        default=3,
+        ge=0,
+        json_schema_extra={"unit": "repairs"},
+        description="Automatic repairs per finding; 0: no automatic repair.",
     )
 
     @field_validator(
@@ -77,8 +73,9 @@ class ScheduleSettings(BaseModel):
         # Defaults are validated too; importing croniter for them would take 50 ms of every command.
         if value == cls.model_fields[info.field_name or ""].default:
             return value
-        if not comes_due(value):
-            raise ValueError("expected a cron expression such as '0 2 * * *'")
+        # Macros such as @daily are for the schedules of sources.
+        if len(value.split()) != 5 or not comes_due(value):
+            raise ValueError("expected a cron expression of five fields, such as '0 2 * * *'")
         return value
 
     @field_validator("timezone", mode="after")

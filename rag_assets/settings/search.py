@@ -20,7 +20,7 @@ REFERENCE_INDEX: dict[str, Any] = {
     "params": {"M": 16, "efConstruction": 256},
 }
 #: Milvus Lite builds HNSW for minutes at 100,000 rows, and answers nobody while it does so after a crash; its graph
-#: also loses most among equal vectors (docs/decisions.md). It has 128 lists, whatever nlist is.
+#: also loses most among equal vectors (docs/explanation/index-reachability.md). It has 128 lists, whatever nlist is.
 EMBEDDED_INDEX: dict[str, Any] = {
     "index_type": "IVF_FLAT",
     "metric_type": "IP",
@@ -29,16 +29,17 @@ EMBEDDED_INDEX: dict[str, Any] = {
 
 
 class SearchSettings(BaseModel):
-    """Indexes and searches. The default index depends on `milvus_uri` of the stores."""
+    """Indexes and searches. The default index depends on `RAG_MILVUS_URI`."""
 
     dense_index: Json = Field(
         default={},
-        description="index_type, metric_type, params; empty: HNSW, or IVF_FLAT on Milvus Lite.",
+        description="Index of dense and multi-vectors: index_type, metric_type and params; empty: HNSW, or "
+        "IVF_FLAT on Milvus Lite.",
         validate_default=True,
     )
     dense_search: Json = Field(
         default={},
-        description="Search parameters of that index; empty: the defaults of its type.",
+        description='Search parameters of that index, such as {"nprobe": 64}; empty: the defaults of its type.',
         validate_default=True,
     )
     sparse_index: Json = Field(
@@ -47,14 +48,18 @@ class SearchSettings(BaseModel):
             "metric_type": "IP",
             "params": {"drop_ratio_build": 0.2},
         },
-        description="index_type, metric_type and params of the sparse index.",
+        description="Index of sparse vectors: index_type, metric_type and params.",
     )
     fusion: Literal["weighted", "rrf"] = Field(
         default="weighted",
         description="How hybrid search joins its lists: scores by the embedder's weights, or reciprocal ranks.",
     )
     search_limit: int = Field(
-        default=100, ge=1, le=16384, description="Maximum results per search."
+        default=100,
+        ge=1,
+        le=16384,
+        json_schema_extra={"unit": "results"},
+        description="Maximum results per search.",
     )
     search_consistency: Literal["Strong", "Session", "Bounded", "Eventually"] = Field(
         default="Bounded",
@@ -64,6 +69,7 @@ class SearchSettings(BaseModel):
         default=0.03,
         ge=0,
         le=1,
+        json_schema_extra={"unit": "share"},
         description="How far nDCG@10 and the share of answered queries may fall below the accepted evaluation.",
     )
 

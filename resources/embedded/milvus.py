@@ -20,6 +20,7 @@ import psutil
 from resources.embedded import milvus_server
 from resources.embedded.process import POLL, ended, find, locked, prepare, spawn, tail
 from resources.errors import StackError
+from resources.extras import require_extra
 
 _HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 
@@ -81,7 +82,8 @@ def start_milvus(home: Path, *, timeout: float = 60) -> MilvusEndpoint:
                 if started:
                     process.kill()
                 raise StackError(
-                    f"milvus: pid {pid} does not answer after {timeout:g} s; log {log}:\n{tail(log)}"
+                    f"milvus: pid {pid} does not answer after {timeout:g} s; log {log}:\n{tail(log)}\n"
+                    "Restart it with: rag down; rag up"
                 )
             time.sleep(POLL)
         return MilvusEndpoint(server.uri, pid, started)
@@ -119,6 +121,7 @@ def find_milvus(home: Path) -> Server | None:
 
 def _launch(home: Path, log: Path) -> int:
     """Start the server process and return its pid. It takes its previous port if that is free."""
+    require_extra("embedded", "The embedded Milvus", "Or set RAG_MILVUS_URI to your own Milvus.")
     record_path = home / "run" / "milvus.json"
     # Below the ports that systems give to outgoing connections, and spread by home: a URI that somebody kept must not
     # lead to another project's data.

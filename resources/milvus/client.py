@@ -14,7 +14,8 @@ from pymilvus.exceptions import MilvusException
 
 from resources.errors import RagError, StoreUnavailable
 from resources.milvus.collections import Client
-from resources.urls import redact
+from resources.urls import redact, without_secrets
+from resources.waiting import waiting
 
 # pymilvus logs a traceback for every error that it raises; our messages state the same in a sentence.
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
@@ -39,7 +40,8 @@ class MilvusConnection:
 
     @cached_property
     def client(self) -> Client:
-        with self._errors("connect"):
+        awaited = f"Milvus at {without_secrets(self.uri)}"
+        with self._errors("connect"), waiting(awaited, self.timeout):
             return MilvusClient(self.uri, token=self.token, timeout=self.timeout)
 
     def close(self) -> None:
@@ -66,6 +68,11 @@ class MilvusConnection:
 
     def _unavailable(self, action: str, reason: object) -> StoreUnavailable:
         message = f"Milvus at {self.uri} could not {action}: {reason}"
+        if action == "connect":
+            message = (
+                f"Milvus at {self.uri} does not answer: {reason}. Check RAG_MILVUS_URI; restart the embedded one with: "
+                "rag down; rag up"
+            )
         return StoreUnavailable(redact(message, self.uri))
 
     def _call(self, action: str, method: str, name: str, *args: Any, **options: Any) -> Any:

@@ -28,7 +28,7 @@ from resources.parsing.structured import json_text, subtitles_text, table_text, 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
 #: Increase this when a change here changes a document's output. The libraries' versions are added: they change it too.
-_REVISION = 3
+_REVISION = 4
 PARSER_VERSION: str = ";".join(
     [
         f"parsing={_REVISION}",

@@ -69,20 +69,21 @@ _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".adoc", ".asciidoc"), Format("AsciiDoc", "text/asciidoc", "text")),
     ".tex": Format("LaTeX", "application/x-tex", "text"),
 }
-#: Suffixes whose content must begin with a signature. Plain text under such a name is read as text.
-_SIGNED = (
-    ".pdf",
-    ".docx",
-    ".pptx",
-    ".xlsx",
-    ".odt",
-    ".ods",
-    ".epub",
-    ".doc",
-    ".ppt",
-    ".xls",
-    ".msg",
-)
+#: Suffix -> the container that such a file must be. Without its signature only content that identifies itself is read:
+#: web pages, XML, saved mails, and the tab-separated tables that programs export as .xls.
+_CONTAINERS: dict[str, str] = {
+    ".pdf": "a PDF header",
+    **dict.fromkeys(
+        (
+            *(".docx", ".docm", ".dotx", ".dotm", ".pptx", ".pptm", ".ppsx", ".ppsm", ".potx"),
+            *(".xlsx", ".xlsm", ".xltx", ".xltm", ".xlsb", ".vsdx", ".hwpx", ".epub"),
+            *(".odt", ".ott", ".ods", ".ots", ".odp", ".otp", ".odg", ".pages", ".numbers"),
+        ),
+        "a ZIP container",
+    ),
+    # Not .dot and .pot, which are text files of Graphviz and gettext too.
+    **dict.fromkeys((".doc", ".ppt", ".pps", ".xls", ".xlt", ".msg", ".hwp"), "an OLE container"),
+}
 
 #: Reason -> the signatures of unsupported formats. No signature begins with another one.
 _UNSUPPORTED: dict[str, tuple[bytes, ...]] = {
@@ -172,11 +173,24 @@ def detect_format(data: bytes, key: str) -> Format:
         return HTML
     if by_suffix is None and data[:100].lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<?xml"):
         return XML
-    if suffix in _SIGNED and b"\0" in data[:4096]:
-        raise ParseError(
-            f"the file is named {suffix} but lacks the signature of this format: damaged, or older than 1997"
-        )
+    if container := _CONTAINERS.get(suffix):
+        return _format_without_container(data, suffix, container)
     return by_suffix or TEXT._replace(mime_type=_text_mime(key))
+
+
+def _format_without_container(data: bytes, suffix: str, container: str) -> Format:
+    """Return the format of a file that lacks the container of its suffix, if the content identifies itself."""
+    if data[:100].lower().startswith(b"mime-version:"):
+        return MAIL
+    is_binary = b"\0" in data[:4096]
+    if suffix == ".xls" and b"\t" in data[:4096].split(b"\n", 1)[0] and not is_binary:
+        return _BY_SUFFIX[".tsv"]
+    reason = f"the file is named {suffix} but lacks the signature of this format ({container}): "
+    if not is_binary:
+        raise ParseError(reason + "damaged, or plain text, which is read if it is named .txt")
+    raise ParseError(
+        reason + ("damaged, or older than 1997" if container == "an OLE container" else "damaged")
+    )
 
 
 def _text_mime(key: str) -> str:

@@ -22,8 +22,12 @@ from psycopg.rows import TupleRow
 
 from resources.errors import ConfigError, Fenced, StoreUnavailable
 from resources.postgres.queries import fetch_first, fetch_one, scalar
+from resources.waiting import waiting
 
 Connection = psycopg.Connection[TupleRow]
+
+#: Seconds that the server has to accept a connection.
+CONNECT_SECONDS = 10
 
 
 def is_written(partition: LiteralString) -> LiteralString:
@@ -45,9 +49,13 @@ class Postgres:
     def connect(self, *, autocommit: bool = False) -> Connection:
         """Raises StoreUnavailable if the server does not answer, ConfigError if the URL cannot be parsed."""
         try:
-            return psycopg.connect(
-                self.url, autocommit=autocommit, connect_timeout=10, application_name="rag-assets"
-            )
+            with waiting("PostgreSQL", CONNECT_SECONDS):
+                return psycopg.connect(
+                    self.url,
+                    autocommit=autocommit,
+                    connect_timeout=CONNECT_SECONDS,
+                    application_name="rag-assets",
+                )
         except psycopg.OperationalError as error:
             raise StoreUnavailable(f"PostgreSQL does not answer: {error}".strip()) from error
         except psycopg.ProgrammingError as error:
@@ -75,10 +83,10 @@ class Postgres:
         While another writer has one of them, this session locks none: it blocks no writer while it waits. `patience`:
         seconds to wait for all of them; by default `lock_timeout`.
         """
+        patience = self.lock_timeout if patience is None else patience
         with self.connect(autocommit=True) as connection, _as_store_unavailable():
-            _lock(
-                connection, sorted(partitions), self.lock_timeout if patience is None else patience
-            )
+            with waiting(f"another writer of {', '.join(partitions[:3])}", patience):
+                _lock(connection, sorted(partitions), patience)
             # The epoch of the whole rises with that of a part, and those of all parts with that of the whole: the new
             # writer takes over from each of these writers.
             rows = connection.execute(

@@ -18,10 +18,10 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from pydantic import AfterValidator, Field
 
 from rag_assets.pipeline.entries import Content, Entry
-from resources.errors import SourceError
+from resources.errors import SourceError, UnreadableFolder
 from resources.sources.base import Source
 from resources.sources.config import MIB, SourceConfig
-from resources.sources.globs import Exclude, Include, KeyFilter
+from resources.sources.globs import Exclude, Include, KeyFilter, folder_glob
 
 
 def _check_path(path: str) -> str:
@@ -95,7 +95,11 @@ class FolderSource(Source):
             try:
                 entries = sorted(os.scandir(current), key=lambda entry: entry.name)
             except OSError as error:
-                raise SourceError(f"{current} cannot be listed: {error.strerror}") from error
+                message = f"{current} cannot be listed: {error.strerror}"
+                if current == root:
+                    raise SourceError(message) from error
+                glob = folder_glob(_key(os.path.relpath(current, root)))
+                raise UnreadableFolder(message, glob) from error
             for entry in entries:
                 if entry.name.startswith(".") and not self.config.hidden:
                     continue
@@ -106,7 +110,10 @@ class FolderSource(Source):
                         continue
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        stack.append(entry.path)
+                        if not self._key_filter.excludes_folder(
+                            _key(os.path.relpath(entry.path, root))
+                        ):
+                            stack.append(entry.path)
                     elif entry.is_file():
                         yield entry.path, entry.stat()
                 except FileNotFoundError:

@@ -24,11 +24,35 @@ class KeyFilter:
     def __init__(self, include: Sequence[str], exclude: Sequence[str]) -> None:
         self._included = compile_globs(include)
         self._excluded = compile_globs(exclude)
+        whole = [glob for glob in exclude if glob.endswith(("/", "/**"))]
+        folders = [glob.removesuffix("**").removesuffix("/").removeprefix("/") for glob in whole]
+        # With a slash in front, a name alone does not match at any depth.
+        self._excluded_folders = compile_globs(["/" + folder for folder in folders])
 
     def __call__(self, key: str) -> bool:
         return (self._included is None or self._included.fullmatch(key) is not None) and (
             self._excluded is None or self._excluded.fullmatch(key) is None
         )
+
+    def excludes_folder(self, key: str) -> bool:
+        """Return whether a glob such as `drafts/**` excludes everything below the folder: it need not be listed."""
+        return self._excluded_folders is not None and bool(self._excluded_folders.fullmatch(key))
+
+
+def exact_glob(key: str) -> str:
+    """Return the glob that matches this key alone."""
+    return "/" + re.sub(r"[*?\[]", r"[\g<0>]", key)
+
+
+def folder_glob(key: str) -> str:
+    """Return the glob that matches everything below the folder."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", key) + "/**"
+
+
+def exact_key(glob: str) -> str | None:
+    """Return the key that a glob made by `exact_glob` matches; None for any other glob."""
+    key = re.sub(r"\[([*?\[])\]", r"\1", glob.removeprefix("/"))
+    return key if glob.startswith("/") and exact_glob(key) == glob else None
 
 
 def _check_glob(glob: str) -> str:

@@ -13,19 +13,24 @@ from resources.sources.files import FilesConfig, FilesSource
 from resources.sources.folder import FolderConfig, FolderSource
 from resources.sources.git import GitConfig, GitSource
 from resources.sources.rows import CsvConfig, JsonlConfig, ParquetConfig, RowsSource
-from resources.sources.sql import SqlConfig, SqlSource
+from resources.sources.sql import SqlConfig, SqlSource, expect_driver
+from resources.sources.stores import expect_backend
 from resources.sources.web import WebConfig, WebSource
 
 
 @dataclass(frozen=True)
 class SourceType:
-    """`credentials`: the accepted names; None accepts any. `watched`: a sensor may list it, since that is cheap."""
+    """`credentials`: the accepted names; None accepts any. `watched`: a sensor may list it, since that is cheap.
+
+    `expect_installed` raises ConfigError if a package that a configuration needs is not installed.
+    """
 
     summary: str
     config: type[SourceConfig]
     make: Callable[[Any, Mapping[str, str]], Source]
     credentials: tuple[str, ...] | None = ()
     watched: bool = False
+    expect_installed: Callable[[Any], None] = lambda config: None
 
 
 SOURCE_TYPES: Mapping[str, SourceType] = {
@@ -36,7 +41,11 @@ SOURCE_TYPES: Mapping[str, SourceType] = {
         watched=True,
     ),
     "files": SourceType(
-        "objects below a URL: S3, Google, Azure, HTTP, …", FilesConfig, FilesSource, None
+        "objects below a URL: S3, Google, Azure, HTTP, …",
+        FilesConfig,
+        FilesSource,
+        None,
+        expect_installed=lambda config: expect_backend(config.url),
     ),
     "git": SourceType(
         "files of a git repository at a branch",
@@ -56,13 +65,28 @@ SOURCE_TYPES: Mapping[str, SourceType] = {
         SqlConfig,
         SqlSource,
         ("username", "password"),
+        expect_installed=lambda config: expect_driver(config.url),
     ),
     "jsonl": SourceType(
-        "lines of a JSON Lines file, one document each", JsonlConfig, RowsSource, None
+        "lines of a JSON Lines file, one document each",
+        JsonlConfig,
+        RowsSource,
+        None,
+        expect_installed=lambda config: expect_backend(config.path),
     ),
-    "csv": SourceType("rows of a CSV file, one document each", CsvConfig, RowsSource, None),
+    "csv": SourceType(
+        "rows of a CSV file, one document each",
+        CsvConfig,
+        RowsSource,
+        None,
+        expect_installed=lambda config: expect_backend(config.path),
+    ),
     "parquet": SourceType(
-        "rows of a Parquet file, one document each", ParquetConfig, RowsSource, None
+        "rows of a Parquet file, one document each",
+        ParquetConfig,
+        RowsSource,
+        None,
+        expect_installed=lambda config: expect_backend(config.path),
     ),
 }
 

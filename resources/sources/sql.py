@@ -27,6 +27,23 @@ from resources.urls import without_secrets
 #: Rows in memory during a stream, and keys per query.
 ROWS, KEYS = 500, 500
 
+#: Module of a database driver -> its package. Other modules need not be in a package of their name.
+DRIVER_PACKAGES = {
+    "MySQLdb": "mysqlclient",
+    "asyncpg": "asyncpg",
+    "mariadb": "mariadb",
+    "oracledb": "oracledb",
+    "psycopg2": "psycopg2-binary",
+    "pymysql": "pymysql",
+    "pyodbc": "pyodbc",
+}
+
+
+def _driver_command(module: str) -> str:
+    if package := DRIVER_PACKAGES.get(module):
+        return f"pip install {package}"
+    return f"install the package that contains the module {module}"
+
 
 def _check_url(url: str) -> str:
     from sqlalchemy.engine import make_url
@@ -61,6 +78,28 @@ class SqlConfig(ColumnsConfig):
     )
 
 
+def expect_driver(url: str) -> None:
+    """Raise ConfigError if the Python driver of the database is not installed."""
+    from sqlalchemy.engine import make_url
+
+    parts = _with_driver(make_url(url))
+    try:
+        parts.get_dialect().import_dbapi()
+    except ImportError as error:
+        raise ConfigError(_missing_driver(parts.drivername, error)) from None
+
+
+def _with_driver(url: Any) -> Any:
+    """Return the URL with psycopg for PostgreSQL: the default of SQLAlchemy is another driver, which is older."""
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    return url
+
+
+def _missing_driver(name: str, error: ImportError) -> str:
+    return f"{name} needs a driver: {_driver_command(error.name or '')}"
+
+
 class SqlSource(Source):
     batched = True
 
@@ -74,9 +113,7 @@ class SqlSource(Source):
     def _engine(self) -> Any:
         import sqlalchemy as sa
 
-        url = sa.make_url(self.config.url)
-        if url.drivername in ("postgresql", "postgres"):
-            url = url.set(drivername="postgresql+psycopg")
+        url = _with_driver(sa.make_url(self.config.url))
         if password := self._credentials.get("password"):
             url = url.set(password=password)
         if username := self._credentials.get("username"):
@@ -88,9 +125,7 @@ class SqlSource(Source):
                 url, connect_args=arguments, poolclass=sa.NullPool, hide_parameters=True
             )
         except ImportError as error:
-            raise ConfigError(
-                f"{url.drivername} needs a driver: pip install {error.name}"
-            ) from None
+            raise ConfigError(_missing_driver(url.drivername, error)) from None
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -109,10 +144,11 @@ class SqlSource(Source):
             denied = any(
                 w in str(error.orig).lower() for w in ("password", "authentication", "no such")
             )
-            kind = SourceUnavailable if lost and not denied else SourceError
-            problem = kind(_database_message(error))
+            away = lost and not denied
+            kind = SourceUnavailable if away else SourceError
+            problem = kind(_database_message(error, "does not answer" if away else "reports"))
         except exc.SQLAlchemyError as error:
-            problem = SourceError(_database_message(error))
+            problem = SourceError(_database_message(error, "reports"))
         raise problem from None
 
     @cached_property
@@ -214,7 +250,7 @@ class SqlSource(Source):
             self._engine.dispose()
 
 
-def _database_message(error: Any) -> str:
+def _database_message(error: Any, verb: str) -> str:
     """Return the message of the database itself; SQLAlchemy's contains the statement too."""
     message = str(getattr(error, "orig", None) or error).strip()
-    return "The database answers: " + without_secrets(" ".join(message.split())[:400])
+    return f"The database {verb}: " + without_secrets(" ".join(message.split())[:400])

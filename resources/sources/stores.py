@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from resources.errors import ConfigError, SourceError, SourceUnavailable
+from resources.extras import install_command
 from resources.sources.addresses import check_address
 from resources.sources.config import PlainUrl
 from resources.sources.http import basic_authorization
@@ -71,6 +72,25 @@ StoreOptions = Annotated[
 ]
 
 
+def expect_backend(url: str) -> None:
+    """Raise ConfigError if fsspec's backend for this URL is not installed. A path needs none."""
+    from fsspec import get_filesystem_class
+
+    protocol, is_url, _ = url.partition("://")
+    if not is_url:
+        return
+    try:
+        get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(_missing_backend(protocol, error)) from None
+
+
+def _missing_backend(protocol: str, error: Exception) -> str:
+    # fsspec's own message names the package of the other backends.
+    command = install_command(EXTRAS[protocol]) if protocol in EXTRAS else str(error)
+    return f"{protocol}:// needs a backend that is not installed: {command}"
+
+
 def open_store(
     url: str, options: Mapping[str, Any], credentials: Mapping[str, str], allow_private: bool
 ) -> tuple[Any, str]:
@@ -87,10 +107,8 @@ def open_store(
         arguments["config_kwargs"] = {**timeouts, **arguments.get("config_kwargs", {})}
     try:
         return url_to_fs(url, **arguments, use_listings_cache=False, skip_instance_cache=True)
-    except ImportError:
-        extra = EXTRAS.get(protocol)
-        command = f"pip install 'rag-assets[{extra}]'" if extra else f"install fsspec's {protocol}"
-        reason = f"{protocol}:// needs a backend that is not installed: {command}"
+    except ImportError as error:
+        reason = _missing_backend(protocol, error)
     except (ValueError, TypeError) as error:
         reason = f"{without_secrets(url)} cannot be opened: {without_secrets(str(error))}"
     raise ConfigError(reason)

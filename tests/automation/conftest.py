@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,12 +14,23 @@ from tests.support.folders import servers_folder
 from tests.support.world import World
 
 
+def overrides(folder: Path) -> dict[str, Any]:
+    """Events of all runs in one database, as in PostgreSQL. By default each run has its own, created in 2 s."""
+    return {
+        "telemetry": {"enabled": False},
+        "event_log_storage": {
+            "module": "dagster._core.storage.event_log",
+            "class": "ConsolidatedSqliteEventLogStorage",
+            "config": {"base_dir": str(folder / "events")},
+        },
+    }
+
+
 @pytest.fixture
 def daemon(world: World) -> Iterator[DaemonWorld]:
     world = world.configured(vectors=("dense",))
-    quiet = {"telemetry": {"enabled": False}}
     with (
         servers_folder("rag-dagster-") as folder,
-        dg.DagsterInstance.local_temp(str(folder), quiet) as instance,
+        dg.DagsterInstance.local_temp(str(folder), overrides(folder)) as instance,
     ):
         yield DaemonWorld(world.settings, world.folder, instance, world.connection)

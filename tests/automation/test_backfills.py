@@ -15,7 +15,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from rag_assets.definitions import build_definitions
 from resources.postgres.idle_sources import listable_sources
 from resources.postgres.registry.sources import get_source
 from tests.faults import driver
@@ -31,19 +30,11 @@ STAGES = ("source_documents", "documents", "document_chunks", *VECTORS)
 
 def run_range(world: World, job: str, first: str, last: str) -> dg.ExecuteInProcessResult:
     """Run a job over a range, by Dagster's tags. Sources are in the order in which they were added."""
-    return (
-        build_definitions(world.resources)
-        .resolve_job_def(job)
-        .execute_in_process(
-            instance=world.instance,
-            tags={
-                "dagster/asset_partition_range_start": first,
-                "dagster/asset_partition_range_end": last,
-            },
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
-    )
+    tags = {
+        "dagster/asset_partition_range_start": first,
+        "dagster/asset_partition_range_end": last,
+    }
+    return world.run(job, None, tags=tags, raise_on_error=False)
 
 
 @pytest.fixture
@@ -92,20 +83,63 @@ def test_a_source_that_fails_does_not_stop_the_others(sources: World) -> None:
     shutil.rmtree(sources.folder / "a")
     result = run_range(sources, "sync_source", "a", "b")
     assert not result.success
-    message = "".join(
-        event.step_failure_data.user_failure_data.description or ""
+    # One step fails, the last one, after all stages brought the other source up to date.
+    failures = {
+        event.step_key: event.step_failure_data.user_failure_data
         for event in result.all_events
-        if event.is_step_failure and event.step_failure_data.user_failure_data
+        if event.is_step_failure
+    }
+    assert len(failures) == 1
+    assert failures.keys() < {"dense_vectors", "sparse_vectors", "multi_vectors"}
+    for failure in failures.values():
+        assert failure is not None
+        reason, others = (failure.description or "").split("\n")
+        assert reason.startswith("a: ")
+        assert others == "Partitions of this run that are up to date: 1."
+        metadata = {name: value.value for name, value in failure.metadata.items()}
+        assert (metadata["failed"], metadata["source"]) == (["a"], "a")
+        assert (metadata["stage"], metadata["error"]) == ("source_documents", "SourceError")
+        assert metadata["address"] == str(sources.folder / "a")
+        assert "rag ingest a" in str(metadata["what to do"])
+    materialized = Counter(
+        event.partition for event in result.all_events if event.is_step_materialization
     )
-    assert message.startswith("a: ")
-    assert "\nb: " not in message
+    assert materialized == {"b": 7}
     statuses = sources.connection.execute(
-        "SELECT name, sync_status FROM sources ORDER BY name"
+        "SELECT name, sync_status, error_count FROM sources ORDER BY name"
     ).fetchall()
-    # The run ended before b was indexed.
-    assert statuses == [("a", "failed"), ("b", "pending")]
-    assert sources.one("SELECT string_agg(key, ' ') FROM source_entries") == "b.md"
-    assert sources.sync("b")["dense_vectors"]["inserted"] == 1
+    assert statuses == [("a", "failed", 1), ("b", "completed", 0)]
+    assert disagreements(sources.settings.postgres_url, sources.settings.milvus_uri) == []
+
+
+def test_a_run_whose_sources_all_fail_ends_at_once(sources: World) -> None:
+    sources = sources.configured(retry_delay=0)
+    for name in ("a", "b"):
+        shutil.rmtree(sources.folder / name)
+    result = run_range(sources, "sync_source", "a", "b")
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert failure.step_key == "source_documents"
+    data = failure.step_failure_data
+    # Not "Exceeded max_retries of 3", whose reason is far below.
+    assert data.error is not None
+    assert "Exceeded" not in data.error.message
+    assert data.user_failure_data is not None
+    table = data.user_failure_data.metadata["what to do"].value
+    assert [record.data["source"] for record in table.records] == ["a", "b"]  # pyright: ignore
+
+
+def test_the_overview_of_an_asset_counts_all_sources(sources: World) -> None:
+    result = run_range(sources, "sync_source", "a", "b")
+    counts = {
+        (event.step_key, event.partition): (
+            event.step_materialization_data.materialization.metadata["dagster/partition_row_count"],
+            event.step_materialization_data.materialization.metadata["dagster/row_count"],
+        )
+        for event in result.all_events
+        if event.is_step_materialization and event.step_key != "multi_vectors"
+    }
+    one_of_two = (dg.MetadataValue.int(1), dg.MetadataValue.int(2))
+    assert set(counts.values()) == {one_of_two}, counts
 
 
 class Pair:
@@ -155,7 +189,10 @@ class Pair:
         assert self.world.one(states) == "completed completed"
         for asset, plan in driver.sync(self.world.settings).items():
             values = self.metadata["docs", asset]
-            assert (values["plan"], values["dagster/row_count"]) == (plan, plan["kept"]), asset
+            assert (values["plan"], values["dagster/partition_row_count"]) == (
+                plan,
+                plan["kept"],
+            ), asset
         urls = (self.world.settings.postgres_url, self.world.settings.milvus_uri)
         assert disagreements(*urls, ("dense",)) == []
 

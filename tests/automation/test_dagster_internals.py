@@ -1,6 +1,7 @@
 """The private parts of Dagster that `dagster_internals.py` uses. An upgrade that changes one fails here first."""
 
 import inspect
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,8 @@ from rag_assets.dagster_internals import (
     DagsterExecutionInterruptedError,
     add_partition_metadata,
     default_freshness_policy,
+    last_assets,
+    materialize_only,
 )
 from rag_assets.dagster_storage import StackPostgresStorage
 
@@ -68,6 +71,53 @@ def test_metadata_of_partitions_is_as_if_dagster_had_added_it() -> None:
     assert _materialized_metadata(ours) == _materialized_metadata(theirs) == metadata
 
 
+def test_a_run_goes_on_without_the_partitions_that_failed() -> None:
+    """Only "b" fails, in the first asset; the last one fails the run, and "a" is materialized everywhere."""
+
+    @dg.asset(partitions_def=KEYS, backfill_policy=dg.BackfillPolicy.single_run())
+    def first(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        assert last_assets(context) == {"last", "also_last"}
+        materialize_only(context, ["a"])
+        add_partition_metadata(context, {"a": {"rows": 1}})
+        yield dg.MaterializeResult(metadata={"total": 3})
+
+    @dg.asset(partitions_def=KEYS, deps=[first], backfill_policy=dg.BackfillPolicy.single_run())
+    def last(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        assert last_assets(context) == {"last", "also_last"}
+        materialize_only(context, ["a"])
+        yield dg.MaterializeResult()
+        raise dg.Failure("b")
+
+    @dg.asset(partitions_def=KEYS, deps=[first], backfill_policy=dg.BackfillPolicy.single_run())
+    def also_last(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        materialize_only(context, ["a"])
+        yield dg.MaterializeResult()
+
+    @dg.asset_check(asset=first, partitions_def=KEYS, blocking=True)
+    def a_check_is_no_asset() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    result = dg.materialize(
+        [first, last, also_last, a_check_is_no_asset],
+        tags={partitions.RANGE_TAG: "a", partitions.RANGE_END_TAG: "b"},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    assert not result.success
+    materialized = [
+        (item.asset_key.to_user_string(), item.partition, item.metadata.get("total"))
+        for event in result.all_events
+        if event.is_step_materialization
+        for item in [event.step_materialization_data.materialization]
+    ]
+    total = dg.MetadataValue.int(3)
+    assert sorted(materialized, key=str) == [
+        ("also_last", "a", None),
+        ("first", "a", total),
+        ("last", "a", None),
+    ]
+
+
 def test_a_freshness_policy_allows_one_interval_of_the_schedule() -> None:
     policy = default_freshness_policy("0 2 * * *", "Asia/Tokyo")
     assert isinstance(policy, CronFreshnessPolicy)
@@ -90,6 +140,9 @@ def test_the_names_of_dagsters_tags() -> None:
     assert partitions.RANGE_END_TAG == tags.ASSET_PARTITION_RANGE_END_TAG
     assert tags.MAX_RUNTIME_SECONDS_TAG == "dagster/max_runtime"
     assert tags.MAX_RETRIES_TAG == "dagster/max_retries"
+    assert tags.RETRY_ON_ASSET_OR_OP_FAILURE_TAG == "dagster/retry_on_asset_or_op_failure"
+    # The UI hides tags with this prefix.
+    assert tags.HIDDEN_TAG_PREFIX == ".dagster/"
 
 
 def test_the_storage_overrides_methods_that_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,13 +11,17 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
 from rag_assets.dagster_internals import default_freshness_policy
-from rag_assets.definitions import build_definitions, build_resources, defs, without_secrets
+from rag_assets.definitions import build_definitions, build_resources, defs
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.vectors import KINDS
-from rag_assets.settings.load import Settings, load_settings, settings_file
+from rag_assets.settings.load import Settings
+
+ROOT = Path(__file__).parents[2]
 
 #: asset -> the assets that it is made from. Section 2 of the design.
 GRAPH = {
@@ -68,34 +73,40 @@ def test_dagster_finds_the_definitions_in_the_module() -> None:
     assert target.target_definition is defs
 
 
-def test_importing_the_module_sets_no_secret(tmp_path: Path) -> None:
-    settings_file(tmp_path).write_text("RAG_MILVUS_TOKEN=root:secret\n")
-    code = (
-        "import os, rag_assets.definitions as d; print('RAG_MILVUS_TOKEN' in os.environ);"
-        "d.defs(); print(os.environ['RAG_MILVUS_TOKEN'])"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "RAG_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert process.stdout.split() == ["False", "root:secret"]
+def test_dagsters_own_commands_accept_the_project(tmp_path: Path) -> None:
+    """The commands that a CI of Dagster projects runs first."""
+    dg_program = str(Path(sys.executable).with_name("dg"))
+    processes = [
+        subprocess.Popen(
+            [dg_program, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "RAG_HOME": str(tmp_path), "DAGSTER_HOME": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for arguments in (["check", "defs"], ["list", "defs", "--json"])
+    ]
+    outputs = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    listed = json.loads(outputs[1][0])
+    assert {asset["asset_key"] for asset in listed["assets"]} == set(GRAPH)
 
 
-def test_dagster_finds_secrets_of_the_settings_file(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("RAG_HOME", str(tmp_path))
-    # Set and deleted, so that monkeypatch also removes the value that without_secrets sets.
-    monkeypatch.setenv("RAG_MILVUS_TOKEN", "x")
-    monkeypatch.delenv("RAG_MILVUS_TOKEN")
-    settings_file(tmp_path).write_text("RAG_MILVUS_TOKEN=root:secret\n")
-    settings = load_settings()
-    milvus = without_secrets(build_resources(settings), settings)["milvus"]
-    assert dict(milvus)["token"].get_value() == "root:secret"
-    assert "root:secret" not in str(milvus)
+def test_the_launchpad_shows_the_configuration_of_ops_alone() -> None:
+    """Neither the settings nor secrets: a run reads them itself, and Dagster stores none."""
+    settings = Settings(milvus_token="root:secret", openai_api_key="secret")
+    definitions = build_definitions(settings=settings)
+    expected = {
+        "repair_drift": {"ops": {"repair": {"config": {"dry_run": False}}}},
+        "keep_history": {},
+    }
+    for name, config in expected.items():
+        snapshot = definitions.resolve_job_def(name).get_job_snapshot()
+        root = snapshot.mode_def_snaps[0].root_config_key
+        schema = snapshot.config_schema_snapshot
+        launchpad = default_values_yaml_from_type_snap(schema, schema.get_config_snap(root or ""))
+        assert yaml.safe_load(launchpad) == config
 
 
 def test_schedules_and_the_freshness_policy_follow_the_settings() -> None:
@@ -147,12 +158,53 @@ def test_the_graph_is_that_of_the_design(specs: dict[str, dg.AssetSpec]) -> None
 def test_an_asset_is_described(specs: dict[str, dg.AssetSpec], name: str) -> None:
     spec = specs[name]
     assert spec.kinds
-    assert spec.owners
     assert spec.group_name == GROUPS.get(name, "ingestion")
     assert spec.code_version
     assert len(spec.description or "") > 40
     # An embedding file contains texts of any source.
     assert spec.partitions_def == (None if name == "compacted_embeddings" else SOURCES)
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_an_asset_names_its_store_its_page_and_its_source(
+    specs: dict[str, dg.AssetSpec], name: str
+) -> None:
+    metadata = specs[name].metadata
+    assert {"dagster/table_name", "dagster/uri"} & metadata.keys()
+    assert Path(metadata["docs"].value).is_file()
+    (reference,) = metadata["dagster/code_references"].code_references
+    assert Path(reference.file_path).is_relative_to(ROOT / "rag_assets" / "assets")
+
+
+def test_column_lineage_names_columns_of_upstream_assets(specs: dict[str, dg.AssetSpec]) -> None:
+    columns = {
+        name: {column.name for column in spec.metadata["dagster/column_schema"].columns}
+        for name, spec in specs.items()
+        if "dagster/column_schema" in spec.metadata
+    }
+    for name, spec in specs.items():
+        if name not in columns or name == "source_documents":
+            continue
+        lineage = spec.metadata["dagster/column_lineage"].deps_by_column
+        assert lineage.keys() <= columns[name]
+        for sources in lineage.values():
+            for source in sources:
+                upstream = source.asset_key.to_user_string()
+                assert source.column_name in columns[upstream]
+                assert upstream in _upstream(name)
+
+
+def _upstream(name: str) -> set[str]:
+    return GRAPH[name].union(*map(_upstream, GRAPH[name]))
+
+
+def test_owners_are_a_setting(definitions: dg.Definitions) -> None:
+    settings = Settings(owners=("team:search", "someone@example.com"))
+    for spec in build_definitions(settings=settings).resolve_all_asset_specs():
+        assert list(spec.owners) == ["team:search", "someone@example.com"]
+    assert not any(spec.owners for spec in definitions.resolve_all_asset_specs())
+    with pytest.raises(ValueError, match="search-team"):
+        Settings(owners="search-team")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("name", GRAPH)
@@ -217,7 +269,14 @@ def test_each_form_of_checking_has_its_own_job(definitions: dg.Definitions) -> N
 def test_jobs_schedules_and_sensors_are_described_and_bounded(definitions: dg.Definitions) -> None:
     repository = definitions.get_repository_def()
     jobs = {job.name: job for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert all(job.description and "dagster/max_runtime" in job.tags for job in jobs.values())
+    assert all(job.description for job in jobs.values())
+    hours = {name: int(job.tags["dagster/max_runtime"]) / 3600 for name, job in jobs.items()}
+    assert {name for name, limit in hours.items() if limit == 1} == {
+        "check_source_quickly",
+        "keep_history",
+        "purge_removed_sources",
+    }
+    assert max(hours.values()) == 24
     assert jobs["sync_source"].partitions_def == SOURCES
     schedules = {schedule.name: schedule.job_name for schedule in repository.schedule_defs}
     assert schedules == {

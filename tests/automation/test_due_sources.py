@@ -29,7 +29,7 @@ def source(daemon: DaemonWorld) -> DaemonWorld:
     """One source, `a`, synced."""
     daemon.write({"a.md": TEXT}, "a")
     daemon.add("a")
-    daemon.sync("a")
+    daemon.fill("a")
     return daemon
 
 
@@ -259,7 +259,7 @@ def test_a_late_source_fails_its_check_and_requests_no_repair(source: DaemonWorl
     )
     late = check(partition="a")
     assert (late.passed, late.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert late.metadata["command"].value == "rag ingest --name a"
+    assert late.metadata["command"].value == "rag ingest a"
     update(source, "error_count = 2, last_error = 'the disk is gone'")
     late = check(**everyone)
     assert (late.passed, late.severity) == (False, dg.AssetCheckSeverity.ERROR)

@@ -155,7 +155,7 @@ def test_after_three_useless_repairs_the_sensor_gives_up_and_says_so(daemon: Dae
         assert "a: chunk_positions_are_contiguous fails after 3 repairs" in (
             stopped.skip_message or ""
         )
-        assert "docs/operations.md" in (stopped.skip_message or "")
+        assert "docs/how-to/repair.md" in (stopped.skip_message or "")
         age(daemon, 7 * 86_400)
         assert requested(daemon.tick(SENSOR, stopped.cursor)) == []
         # Another finding is another failure.

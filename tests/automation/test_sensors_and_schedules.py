@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import time
 from datetime import UTC, datetime
 
@@ -37,6 +38,9 @@ def test_a_run_whose_process_died_with_its_code_server_is_failed(daemon: DaemonW
     daemon.instance.add_run_tags(lives.run_id, own_run_tags(lives.run_id))
     retry = in_progress(daemon, "sync_source", {**own_run_tags("x"), PID_TAG: f"{2**22}:1:x"})
     elsewhere = in_progress(daemon, "sync_source", {HOST_TAG: "another-host", PID_TAG: "1:1"})
+    earlier_version = in_progress(daemon, "sync_source", {})
+    old_tags = {"rag/host": socket.gethostname(), "rag/pid": f"{2**22}:1:{earlier_version.run_id}"}
+    daemon.instance.add_run_tags(earlier_version.run_id, old_tags)
     died = in_progress(daemon, "sync_source", {})
     dead_process = {PID_TAG: f"{2**22}:1700000000:{died.run_id}"}
     daemon.instance.add_run_tags(died.run_id, own_run_tags(died.run_id) | dead_process)
@@ -49,6 +53,7 @@ def test_a_run_whose_process_died_with_its_code_server_is_failed(daemon: DaemonW
         retry.run_id: "STARTED",
         elsewhere.run_id: "STARTED",
         died.run_id: "FAILURE",
+        earlier_version.run_id: "FAILURE",
     }
 
 
@@ -65,6 +70,7 @@ def test_partitions_follow_the_table_of_sources(daemon: DaemonWorld) -> None:
     again = daemon.tick(TABLE)
     assert not again.dynamic_partitions_requests
     assert not again.run_requests
+    assert again.skip_message == "The 1 partitions equal the table of sources."
 
 
 def test_a_removed_source_with_vectors_is_purged_once(daemon: DaemonWorld) -> None:

@@ -15,7 +15,7 @@ from rag_assets.automation.sensors import failed_checks
 from rag_assets.dagster_storage import StackPostgresStorage
 from rag_assets.definitions import build_definitions, build_resources
 from rag_assets.settings.load import Settings
-from rag_assets.settings.stores import PROJECT_ROOT
+from rag_assets.settings.stores import data_file
 from resources import run_processes
 
 KINDS = ("dense", "sparse", "multi")
@@ -144,12 +144,14 @@ def test_resources(definitions: dg.Definitions) -> None:
 def test_the_partitions_and_the_tags_of_runs() -> None:
     assert partitions.SOURCES.name == "sources"
     assert partitions.SYNC_TAG == "rag/sync"
-    assert (run_processes.HOST_TAG, run_processes.PID_TAG) == ("rag/host", "rag/pid")
+    process_tags = (run_processes.HOST_TAG, run_processes.PID_TAG)
+    assert process_tags == (".dagster/rag_host", ".dagster/rag_pid")
+    assert run_processes.COMMAND_TAG == "rag/command"
     assert failed_checks.ATTEMPT_TAG == "rag/repair_attempt"
     assert failed_checks.CHECK_TAG == "rag/check"
 
 
 def test_copies_of_dagster_yaml_find_the_storage() -> None:
-    config = yaml.safe_load((PROJECT_ROOT / "dagster.yaml").read_text())["storage"]["custom"]
+    config = yaml.safe_load(data_file("dagster.yaml").read_text())["storage"]["custom"]
     assert config["module"] == "rag_assets.dagster_storage"
     assert config["class"] == StackPostgresStorage.__name__ == "StackPostgresStorage"

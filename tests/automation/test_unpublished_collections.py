@@ -32,11 +32,11 @@ def changed(daemon: DaemonWorld) -> DaemonWorld:
 def test_a_publication_is_requested_once_when_every_source_is_synced(changed: DaemonWorld) -> None:
     before = changed.store.alias_target("dense")
     assert requests(changed.tick(SENSOR)) == 0
-    changed.sync("a")
+    changed.fill("a")
     incomplete = changed.tick(SENSOR)
     assert requests(incomplete) == 0
     assert incomplete.skip_message == "No collection waits for its publication."
-    changed.sync("b")
+    changed.fill("b")
     first = changed.tick(SENSOR, incomplete.cursor)
     assert requests(first) == 1
     assert requests(changed.tick(SENSOR, first.cursor)) == 0
@@ -48,7 +48,7 @@ def test_a_publication_is_requested_once_when_every_source_is_synced(changed: Da
 
 def test_nothing_is_requested_while_a_publication_runs(changed: DaemonWorld) -> None:
     for name in ("a", "b"):
-        changed.sync(name)
+        changed.fill(name)
     run = in_progress(changed, JOB, {})
     waiting = changed.tick(SENSOR)
     assert requests(waiting) == 0
@@ -61,7 +61,7 @@ def test_a_refused_publication_is_requested_again_at_growing_intervals(
     changed: DaemonWorld,
 ) -> None:
     for name in ("a", "b"):
-        changed.sync(name)
+        changed.fill(name)
     (new,) = (name for name, state in collection_states(changed).items() if state == "building")
     (lost, *_) = changed.store.client.query(new, filter='id >= ""', output_fields=["*"], limit=1)
     changed.store.client.delete(new, ids=[lost["id"]])

@@ -1,8 +1,8 @@
 """Measures the claims and prints one table: `python -m tests.benchmarks [--rounds 5] [--only ROW ...]`.
 
 Each module measures its rows in a separate process. The measurements are stored in `.benchmarks.json`, so `--only`
-renews single rows of the table, which is also written to docs/benchmarks.md. `--quick` tests the benchmarks on small
-corpora and stores nothing.
+renews single rows of the table, which is also written to docs/explanation/benchmarks.md. `--quick` tests the
+benchmarks on small corpora and stores nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.benchmarks.rag_command import ROOT
 from tests.benchmarks.report import machine, markdown, say, show
 
 RESULTS = ROOT / ".benchmarks.json"
-PAGE = ROOT / "docs" / "benchmarks.md"
+PAGE = ROOT / "docs" / "explanation" / "benchmarks.md"
 
 #: Sizes that only test whether a module works.
 QUICK = {

@@ -34,7 +34,7 @@ def ingestion(files: int, model: Path) -> tuple[float, list[str]]:
         report = rag(
             home, "ingest", str(home / "corpus"), "--json", vectors="dense,sparse", embedder="bge-m3",
             bge_m3_model=str(model), bge_m3_device="cpu", bge_m3_max_length=str(MAX_LENGTH),
-        ).json()  # fmt: skip
+        ).report()  # fmt: skip
         with psycopg.connect(running(home)["postgres"]) as connection:
             texts = connection.execute("SELECT DISTINCT content FROM document_chunks").fetchall()
     return sum(report["seconds"].values()), [text for (text,) in texts]

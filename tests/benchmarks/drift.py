@@ -54,7 +54,7 @@ def prove(home: Path, documents: int, others: int, each: int) -> Proof:
     folder = home / SOURCE
     write_corpus(folder, documents)
     rag(home, "up")
-    plan = rag(home, "ingest", str(folder), "--json", vectors=VECTORS).json()["plan"]
+    plan = rag(home, "ingest", str(folder), "--json", vectors=VECTORS).report()["plan"]
     ids = {kind: _ids(home, kind, each * 3) for kind in KINDS}
     duplicate(home, {kind: kind_ids[:each] for kind, kind_ids in ids.items()})
     for kind, kind_ids in ids.items():

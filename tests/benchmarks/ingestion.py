@@ -85,7 +85,7 @@ def ours(corpus: Path, files: int | None, *, safe: bool) -> Figures:
                 edits = edit_one_percent(folder)
             figures["quiet"] = until_quiet() and figures["quiet"]
             finished = rag(home, "ingest", str(folder), "--json", program=program)
-            report = finished.json()
+            report = finished.report()
             verify(phase, report["plan"], edits)
             figures[phase] = sum(report["seconds"].values())
             figures |= {f"{phase} {asset}": value for asset, value in report["seconds"].items()}

@@ -56,7 +56,7 @@ def measure(documents: int) -> dict[str, float]:
         size = write_corpus(home / "corpus", documents)
         rag(home, "up")
         ingested = rag(home, "ingest", str(home / "corpus"), "--json")
-        plan = ingested.json()["plan"]
+        plan = ingested.report()["plan"]
         if plan["documents"]["inserted"] != documents:
             raise SystemExit(f"expected {documents} documents inserted, found {plan}")
         return {

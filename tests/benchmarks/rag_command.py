@@ -33,6 +33,11 @@ class Finished:
     def json(self) -> Any:
         return json.loads(self.output)
 
+    def report(self) -> Any:
+        """Return the report of the source that `rag ingest` synced. Other programs print it alone."""
+        document = self.json()
+        return document["sources"][0] if "sources" in document else document
+
 
 @contextmanager
 def fresh_home() -> Iterator[Path]:

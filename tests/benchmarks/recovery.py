@@ -70,7 +70,7 @@ def main() -> None:
         write_corpus(folder, options.documents)
         rag(home, "up")
         loaded = rag(home, "ingest", str(folder), "--json")
-        chunks = loaded.json()["plan"]["dense_vectors"]["inserted"]
+        chunks = loaded.report()["plan"]["dense_vectors"]["inserted"]
         print(f"{chunks:,} chunks loaded in {loaded.seconds:.0f} s", flush=True)
         # Milvus Lite builds its index of all rows for minutes after the load.
         until_quiet(900)
@@ -86,7 +86,7 @@ def main() -> None:
             differences = disagreements(urls["postgres"], urls["milvus"], ("dense",))
             if differences:
                 raise SystemExit(f"kill {number}: {differences[:5]}")
-            stages = recovery.json()["seconds"]
+            stages = recovery.report()["seconds"]
             rounds.append(recovery.seconds)
             figures = {
                 "victim": victim,

@@ -26,7 +26,7 @@ def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
 
 def test_a_set_built_from_the_corpus_is_measured_listed_compared_and_accepted(rag: Rag) -> None:
     done = rag("eval")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "rag eval build NAME --source SOURCE" in done.stderr
     built = rag.ok("eval", "build", "known", "--source", "docs", "--queries", "50")
     assert "known: 50 queries of docs" in built
@@ -42,18 +42,19 @@ def test_a_set_built_from_the_corpus_is_measured_listed_compared_and_accepted(ra
     assert set(evaluation["modes"]["hybrid"]["nDCG@10"]) == {"value", "lower", "upper"}
     output = rag.ok("eval", "run", "--set", "known")
     assert "hybrid" in output and "docs: 1 sets, no measure is more than 0.03 below" in output
-    (listed,) = rag.json("eval", "list")
-    second, *_ = (item["id"] for item in rag.json("eval", "list", "known")[0]["evaluations"])
+    (listed,) = rag.json("eval", "list")["sets"]
+    (known,) = rag.json("eval", "list", "known")["sets"]
+    second, *_ = (item["id"] for item in known["evaluations"])
     assert listed["set"] == "known" and listed["evaluations"][0]["id"] == second
     compared = rag.json("eval", "compare", str(evaluation["id"]), str(second))
     assert {item["difference"] for item in compared["differences"]} == {0}
     assert {item["p"] for item in compared["differences"]} == {1}
     assert f"Evaluation {second} of known is accepted" in rag.ok("eval", "accept", "known")
     done = rag("eval", "accept", "known", "999")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"Set known has no evaluation 999; it has: {second}, {evaluation['id']}" in done.stderr
     done = rag("eval", "compare", str(second), "999")
-    assert done.returncode == 1 and "There is no evaluation 999" in done.stderr
+    assert done.returncode == 2 and "There is no evaluation 999" in done.stderr
 
 
 def test_lost_rows_fail_the_evaluation_which_names_a_command(rag: Rag) -> None:
@@ -71,7 +72,13 @@ def test_lost_rows_fail_the_evaluation_which_names_a_command(rag: Rag) -> None:
     assert "failed docs: " in done.stdout
     assert "rag check --source docs" in done.stdout
     rag.ok("eval", "--set", "watched")
-    rag.ok("eval", "remove", "watched")
+    # Nobody can answer a question here.
+    done = rag("eval", "remove", "watched")
+    assert done.returncode == 2
+    assert "60 queries, 3 evaluations" in done.stderr
+    assert "rag eval remove watched --yes" in done.stderr
+    assert rag.json("eval", "remove", "watched", "--dry-run")["removed"] is False
+    assert rag.json("eval", "remove", "watched", "--yes")["removed"] is True
 
 
 def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> None:
@@ -95,7 +102,7 @@ def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> Non
     ]
     for arguments, expected in mistakes:
         done = rag(*arguments)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert expected in done.stderr
         assert "Traceback" not in done.stderr
 
@@ -105,7 +112,11 @@ def test_an_index_is_tuned_the_choice_is_written_and_others_are_compared(
 ) -> None:
     plot = tmp_path / "plot.svg"
     tune = ("index", "tune", "--source", "docs", "--queries", "10")
-    tuned = rag.json(*tune, "--write", "--plot", str(plot))
+    # 120 rows: exact search is fast enough, and a gain is noise.
+    advised = rag.json(*tune, "--write")
+    assert "exact search is fast enough at 120 rows" in advised["advice"]
+    assert advised["written"] is False and not (rag.home / "settings.env").exists()
+    tuned = rag.json(*tune, "--write", "--force", "--plot", str(plot))
     # The last trial searches every list.
     assert tuned["trials"][-1]["search"]["nprobe"] == 128
     assert tuned["trials"][-1]["recall@10"] == 1
@@ -113,7 +124,7 @@ def test_an_index_is_tuned_the_choice_is_written_and_others_are_compared(
     written = (rag.home / "settings.env").read_text()
     assert written == f"RAG_DENSE_SEARCH='{json.dumps(tuned['chosen']['search'])}'\n"
     done = rag("index", "tune", "--write", RAG_DENSE_SEARCH='{"nprobe": 8}')
-    assert done.returncode == 1 and "Unset it there first" in done.stderr
+    assert done.returncode == 2 and "Unset it there first" in done.stderr
     (rag.home / "settings.env").unlink()
     compared = rag.json("index", "compare", "--types", "FLAT", "--queries", "10", "--rows", "100")
     (flat,) = compared["indexes"]
@@ -122,10 +133,10 @@ def test_an_index_is_tuned_the_choice_is_written_and_others_are_compared(
         names: Any = client.list_collections()
         assert not [name for name in names if "trial" in name]
     done = rag("index", "compare", "--types", "SCANN")
-    assert done.returncode == 1 and "Milvus Lite has FLAT" in done.stderr
+    assert done.returncode == 2 and "Milvus Lite has FLAT" in done.stderr
     recommend = ("index", "recommend", "--rows", "1000000", "--memory")
     found = rag.json(*recommend, "16GiB", "--latency-ms", "50")
     assert found["recommended"]["index_type"] == "HNSW"
     done = rag(*recommend, "1GiB")
-    assert done.returncode == 1 and "DISKANN" in done.stdout and "No index" in done.stderr
+    assert done.returncode == 2 and "DISKANN" in done.stdout and "No index" in done.stderr
     assert "such as 16GiB, found 'much'" in rag(*recommend, "much").stderr

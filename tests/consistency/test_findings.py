@@ -10,7 +10,13 @@ import pytest
 
 from rag_assets.checks.results import check_result
 from rag_assets.consistency.evidence import inconsistency_of_drift
-from rag_assets.consistency.finding import EVIDENCE_ROWS, Finding, command_for, conclude
+from rag_assets.consistency.finding import (
+    EVIDENCE_ROWS,
+    Finding,
+    command_for,
+    conclude,
+    not_applicable,
+)
 from rag_assets.consistency.remediation import gave_up_message, next_steps
 from rag_assets.pipeline.drift import Drift
 from resources.postgres.consistency.check_results import CheckResult, Remedy
@@ -84,14 +90,31 @@ def test_a_finding_that_passed_has_no_remedy_and_no_key() -> None:
         set(),
         None,
     )
-    assert {name: value.value for name, value in check_result(passed).metadata.items()} == {
+    metadata = check_result(passed, 0.5).metadata
+    # Dagster charts numbers, also the zeros.
+    assert {name: value.value for name, value in metadata.items()} == {
         "n": 1,
         "outcome": "passed",
+        "found": 0,
+        "seconds": 0.5,
     }
     with pytest.raises(ValueError):
         Finding(outcome="passed", sentence="Fine.", remedy="repair")
     with pytest.raises(ValueError):
         Finding(outcome="failed", sentence="Not fine.")
+
+
+def test_a_check_with_nothing_to_check_is_not_applicable() -> None:
+    finding = not_applicable("multi is not among RAG_VECTORS=dense.")
+    result = check_result(finding)
+    assert result.passed
+    assert result.description == "not applicable: multi is not among RAG_VECTORS=dense."
+    assert {name: value.value for name, value in result.metadata.items()} == {
+        "outcome": "passed",
+        "applicable": False,
+    }
+    with pytest.raises(ValueError):
+        Finding(outcome="failed", sentence="Not fine.", remedy="repair", applicable=False)
 
 
 def test_commands_quote_the_source() -> None:

@@ -12,7 +12,6 @@ import resource
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,17 +23,11 @@ from pymilvus.exceptions import MilvusException
 from rag_assets.definitions import build_resources
 from rag_assets.ingestion import embed, index
 from rag_assets.ingestion.compaction import compact as compact_files
-from rag_assets.ingestion.embed import embed_texts
-from rag_assets.ingestion.fetch import sync_source_documents
-from rag_assets.ingestion.index import sync_vectors
-from rag_assets.ingestion.parse import sync_documents
 from rag_assets.ingestion.publishing import publish_collections
-from rag_assets.ingestion.split import sync_chunks
-from rag_assets.ingestion.stage import Outcome, Stage
+from rag_assets.ingestion.stage import Stage
 from rag_assets.operations.erasure import forget as forget_document
 from rag_assets.operations.rebuild import Rebuilder
 from rag_assets.operations.repair import RepairContext, repair_source
-from rag_assets.pipeline.vectors import Kind
 from rag_assets.settings.load import Settings
 from resources import fault_injection
 from resources.dagster_resources import vector_stores
@@ -53,6 +46,7 @@ from resources.postgres.registry.sources import get_source
 from resources.postgres.vectors import outbox
 from resources.vector_stores import VectorStores
 from tests.support.oracle import traces
+from tests.support.stages import run_stages
 
 SOURCE = "docs"
 LOG = logging.getLogger("sweep")
@@ -72,35 +66,10 @@ def shrink_batches() -> None:
 def sync(settings: Settings) -> dict[str, dict[str, int]]:
     """Run all stages of one source, each with its own writer, as a run of `sync_source` does. asset -> plan."""
     resources, stores = open_stores(settings)
-    postgres, model = resources["postgres"].open(), stores.model
-
-    def vectors(kind: Kind) -> Callable[[Stage], Outcome]:
-        return lambda stage: sync_vectors(stage, kind, stores)
-
-    stages: dict[str, Callable[[Stage], Outcome]] = {
-        "source_documents": lambda stage: sync_source_documents(
-            stage, stores.files, resources["guard"].limits()
-        ),
-        "documents": lambda stage: sync_documents(
-            stage, stores.files, resources["parsing"].limits()
-        ),
-        "document_chunks": lambda stage: sync_chunks(stage, resources["chunking"].config()),
-        "chunk_embeddings": lambda stage: embed_texts(
-            stage, stores.files, model.embedder, model.target(stage.scope), "float32"
-        ),
-        "dense_vectors": vectors("dense"),
-        "sparse_vectors": vectors("sparse"),
-        "multi_vectors": vectors("multi"),
-    }
-    done = {}
     try:
-        for asset, work in stages.items():
-            with postgres.writer(SOURCE) as writer:
-                source = get_source(writer.connection, SOURCE)
-                done[asset] = work(Stage(asset, source, writer, LOG)).plan.as_dict()
+        return run_stages(resources, stores, SOURCE)
     finally:
         stores.milvus.close()
-    return done
 
 
 def repair(settings: Settings) -> dict[str, Any]:

@@ -7,14 +7,15 @@ the servers are two test modules, so that they run in parallel.
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import dataclass
+from typing import Any
 
 from resources.embedded.process import ended
 from resources.embedded.stack import start_milvus
 from tests.faults.deployed import SIGNALS, Deployed, Ended, finish, wait_for_end
 from tests.faults.points import POINTS, Point
+from tests.support.extent import selected
 
 VICTIMS = ("step", "milvus", "postgres")
 PASSAGES = {"once": ("first",), "twice": ("first", "last"), "many": ("first", "middle", "last")}
@@ -28,11 +29,41 @@ LEFT_OUT = {
 #: Work outside the sweep: inside the process of Milvus (test_milvus_steps.py), and compaction (test_other_faults.py).
 ELSEWHERE = ("milvus", "compact")
 
-#: With RAG_SWEEP=whole (as in `make soak`) each passage has its cells. Otherwise some later passages are left out, as
-#: every transaction there is like the first and the last: in the steps before the vectors, where Milvus takes no part,
-#: all middle passages, and the last ones for Milvus; in the other steps, the middle passages for PostgreSQL.
-WHOLE = os.environ.get("RAG_SWEEP") == "whole"
-BEFORE_VECTORS = range(1, 11)
+#: Point -> the passages at which the step, Milvus and PostgreSQL die in `make test`; other cells have the mark `soak`.
+#: The step dies at each point, and twice where Milvus and PostgreSQL both take part. Milvus dies once before the
+#: vectors, where it takes no part, and twice where it does: it restarts at once (first) or stays down (middle).
+#: PostgreSQL dies at each point between two of its statements; from the embedding of texts to the finished file it has
+#: none.
+SELECTED = {
+    "entry-read": ("last", "first", "first"),
+    "documents-written": ("last", "", "last"),
+    "chunks-written": ("last", "", "last"),
+    "chunks-committed": ("last", "", "last"),
+    "texts-embedded": ("last", "", ""),
+    "file-written": ("last", "", ""),
+    "file-synced": ("last", "", ""),
+    "file-renamed": ("last", "", ""),
+    "file-in-place": ("last", "", "last"),
+    "file-recorded": ("last", "", "last"),
+    "deletions-claimed": ("first last", "first middle", "last"),
+    "upsert-answered": ("first last", "first middle", "last"),
+    "batch-upserted": ("first last", "first middle", "last"),
+    "upsert-sent": ("", "first middle last", ""),
+    "batch-recorded": ("last", "middle", "last"),
+    "deletions-done": ("first last", "first middle", "last"),
+    "collection-loaded": ("first last", "first", "last"),
+    "alias-moved": ("first last", "first", "last"),
+    "collection-dropping": ("first last", "first", "last"),
+    "rebuild-batch": ("last", "middle", "last"),
+    "forget-vectors": ("first", "first", "first"),
+    "forget-drained": ("first", "first", "first"),
+    "forget-rewritten": ("last", "", "last"),
+    "forget-parquet": ("first", "", "first"),
+    "deletions-allowed": ("first", "", "first"),
+    "repair-planned": ("first", "first", "first"),
+    "repair-half-done": ("first", "first", "first"),
+    "repair-done": ("first", "", "first"),
+}
 
 #: Milliseconds from sending an upsert to the death of the server.
 INSIDE_AN_UPSERT = 2
@@ -48,26 +79,25 @@ class Cell:
         return f"{self.point.number}-{self.point.name}-{self.passage}-{self.victim}"
 
 
-def _is_distinct(point: Point, passage: str, victim: str) -> bool:
-    """Whether a passage after the first differs from the passages that are always tested."""
-    if point.number in BEFORE_VECTORS:
-        return passage == "last" and victim != "milvus"
-    return passage == "last" or victim != "postgres"
-
-
-CELLS = [
+SWEPT = [point for point in POINTS if point.work not in ELSEWHERE]
+WHOLE_SWEEP = [
     Cell(point, passage, victim)
-    for point in POINTS
-    if point.work not in ELSEWHERE
+    for point in SWEPT
     for passage in PASSAGES[point.passages]
     for victim in VICTIMS
     if (point.name, victim) not in LEFT_OUT
-    if WHOLE or passage == "first" or _is_distinct(point, passage, victim)
+]
+SELECTION = [
+    Cell(point, passage, victim)
+    for point in SWEPT
+    for victim, passages in zip(VICTIMS, SELECTED[point.name])
+    for passage in passages.split()
 ]
 
 
-def cells_of(victim: str) -> list[Cell]:
-    return [cell for cell in CELLS if cell.victim == victim]
+def cells_of(victim: str) -> list[Any]:
+    """Return the cells of a victim as parameters; those outside the selection have the mark `soak`."""
+    return selected([cell for cell in WHOLE_SWEEP if cell.victim == victim], SELECTION)
 
 
 def assert_recovery_from_a_crash(

@@ -12,18 +12,26 @@ from resources.embedded.milvus import stop_milvus
 from resources.embedded.process import ended
 from resources.embedded.stack import start_milvus
 from tests.faults.deployed import Deployed, deployed
+from tests.support.extent import only_in_soak
 
 #: Maximum flushes: a compaction is due after four files of one size, so this is more than enough.
 ROUNDS = 12
 
 FAULTS = [
-    *(f"flush:{when} write_data_file" for when in ("before", "after")),
-    *(f"flush:{when} save" for when in ("before", "after")),
+    "flush:after write_data_file",
     "flush:after close_and_delete",
-    *(f"maintenance:{when} write_data_file" for when in ("before", "after")),
-    *(f"maintenance:{when} save" for when in ("before", "after")),
+    "maintenance:before save",
     "maintenance:after remove",
-    *(f"maintenance:{when} _build_or_load_segment_index" for when in ("before", "after")),
+    "maintenance:after _build_or_load_segment_index",
+    *only_in_soak(
+        "flush:before write_data_file",
+        "flush:before save",
+        "flush:after save",
+        "maintenance:before write_data_file",
+        "maintenance:after write_data_file",
+        "maintenance:after save",
+        "maintenance:before _build_or_load_segment_index",
+    ),
 ]
 
 

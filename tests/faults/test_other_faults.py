@@ -16,6 +16,7 @@ import pytest
 from resources.embedded.process import ended
 from tests.faults.deployed import Deployed, deployed, finish
 from tests.support import invariants, oracle
+from tests.support.extent import only_in_soak
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,15 @@ def stopped_at(deployment: Deployed, point: str, nth: int = 1, work: str = "one 
 
 
 #: Points at which a stopped writer wakes up, before it sends its next request to Milvus.
-AWAKE_AT = ["entry-read", "chunks-written", "texts-embedded", "file-in-place", "deletions-claimed", "deletions-done",
-            "upsert-sent", "upsert-answered", "batch-upserted", "batch-recorded"]  # fmt: skip
+AWAKE_AT = [
+    "chunks-written",
+    "file-in-place",
+    "deletions-claimed",
+    "upsert-sent",
+    "batch-upserted",
+    "batch-recorded",
+    *only_in_soak("entry-read", "texts-embedded", "deletions-done", "upsert-answered"),
+]
 
 
 @pytest.mark.parametrize("point", AWAKE_AT)

@@ -7,21 +7,19 @@ import pytest
 from tests.faults.deployed import Deployed
 from tests.faults.points import POINTS
 from tests.faults.sweep import (
-    CELLS,
     ELSEWHERE,
+    SELECTED,
+    SELECTION,
+    SWEPT,
     VICTIMS,
-    WHOLE,
+    WHOLE_SWEEP,
     Cell,
     assert_recovery_from_a_crash,
     cells_of,
 )
 
 #: Victim -> number of its cells at the first, middle and last passage.
-NUMBER_OF_CELLS = (
-    {"step": (27, 17, 20), "milvus": (28, 18, 21), "postgres": (27, 17, 20)}
-    if WHOLE
-    else {"step": (27, 7, 20), "milvus": (28, 8, 11), "postgres": (27, 0, 20)}
-)
+NUMBER_OF_CELLS = {"step": (27, 17, 20), "milvus": (28, 18, 21), "postgres": (27, 17, 20)}
 
 
 def test_each_point_is_passed_as_often_as_listed(passages: dict[str, int]) -> None:
@@ -30,11 +28,11 @@ def test_each_point_is_passed_as_often_as_listed(passages: dict[str, int]) -> No
     assert {name: words.get(count, "many") for name, count in passages.items()} == listed
 
 
-def test_the_sweep_has_all_its_cells() -> None:
-    assert len(set(map(str, CELLS))) == len(CELLS)
+def test_the_whole_sweep_has_all_its_cells() -> None:
+    assert len(set(map(str, WHOLE_SWEEP))) == len(WHOLE_SWEEP)
     numbers = {
         victim: tuple(
-            sum(cell.passage == passage for cell in cells_of(victim))
+            sum((cell.victim, cell.passage) == (victim, passage) for cell in WHOLE_SWEEP)
             for passage in ("first", "middle", "last")
         )
         for victim in VICTIMS
@@ -42,7 +40,12 @@ def test_the_sweep_has_all_its_cells() -> None:
     assert numbers == NUMBER_OF_CELLS
 
 
-@pytest.mark.parametrize("cell", cells_of("step"), ids=str)
+def test_the_selection_has_every_point_and_only_cells_of_the_whole_sweep() -> None:
+    assert list(SELECTED) == [point.name for point in SWEPT]
+    assert set(SELECTION) <= set(WHOLE_SWEEP)
+
+
+@pytest.mark.parametrize("cell", cells_of("step"))
 def test_the_next_sync_recovers_from_a_crash(
     deployment: Deployed, passages: dict[str, int], cell: Cell
 ) -> None:

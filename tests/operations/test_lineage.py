@@ -100,6 +100,29 @@ def test_a_row_that_milvus_lost_is_reported(registered: World) -> None:
     assert "rows in Milvus differ from PostgreSQL" in life["state"]
 
 
+def test_a_kind_that_is_no_longer_kept_is_judged_as_the_checks_judge_it(world: World) -> None:
+    root = world.write({"a.md": ENGLISH})
+    world.add()
+    world.configured(vectors=("dense", "sparse", "multi")).sync()
+    (root / "b.md").write_text(ENGLISH.replace("nine", "eight"))
+    world.sync()
+    old, new = explained(world, "a.md"), explained(world, "b.md")
+    assert old["state"] == new["state"] == "current and searchable"
+    assert world.failed_checks() == {}
+    name = world.one("SELECT name FROM vector_collections WHERE kind = 'multi'")
+    assert not old["vectors"][name]["declared"] and new["vectors"][name]["wanted"] == 0
+    assert old["vectors"][name]["wanted"] == old["vectors"][name]["right"] > 0
+    # The rows that remain of it must still be right.
+    chunk = world.one(
+        "SELECT c.id::text FROM document_chunks c JOIN documents d ON d.id = c.document_id "
+        "WHERE d.source_key = 'a.md'"
+    )
+    world.store.delete_ids(name, [f"{chunk}_multi_00000"])
+    assert "differ" in explained(world, "a.md")["state"]
+    world.connection.execute("UPDATE vector_rows SET acknowledged_at = now() - interval '1 minute'")
+    assert list(world.failed_checks()) == ["multi_vectors_match_postgres"]
+
+
 def test_states_are_named(registered: World) -> None:
     root = registered.write({"pic.png": b"\x89PNG\r\n\x1a\n"})
     registered.sync()

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg.rows
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_assets.pipeline.hits import Hit
@@ -208,7 +208,6 @@ CONDITIONS = st.fixed_dictionaries(
 
 
 @given(CONDITIONS)
-@settings(max_examples=30)
 @example({"tags": ["7" + "😀" * 99]})  # cut
 @example({"tags": ["63" + "😀" * 98]})  # the 65th or a later one
 def test_a_filter_finds_the_rows_that_meet_it_in_postgres(
@@ -255,6 +254,23 @@ def test_a_radius_leaves_out_distant_rows(indexed: World) -> None:
     near, far = indexed.search(text, k=2, mode="dense")
     between = (near.score + far.score) / 2
     assert keys(indexed.search(text, mode="dense", radius=between)) == [near.key]
+
+
+def test_a_hybrid_has_absolute_scores_and_its_radius_is_of_the_dense_one(indexed: World) -> None:
+    text = "rings of the planet Saturn"
+    dense = {hit.chunk_id: hit.score for hit in indexed.search(text, k=100, mode="dense")}
+    sparse = {hit.chunk_id: hit.score for hit in indexed.search(text, k=100, mode="sparse")}
+    hits = indexed.search(text, k=100)
+    assert {hit.chunk_id: hit.dense_score for hit in hits if hit.dense_score is not None} == dense
+    assert {
+        hit.chunk_id: hit.sparse_score for hit in hits if hit.sparse_score is not None
+    } == sparse
+    between = sorted(dense.values())[-2]
+    (near,) = indexed.search(text, k=100, radius=between)
+    # The threshold does not change the scores of the hits that it leaves.
+    assert near.score == next(hit.score for hit in hits if hit.chunk_id == near.chunk_id)
+    assert near.dense_score is not None and near.dense_score > between
+    assert indexed.search(text, radius=1.1) == []
 
 
 def test_by_document_returns_one_hit_for_each_document(indexed: World) -> None:
@@ -327,7 +343,7 @@ def test_a_mistake_is_answered_with_the_expected_value(indexed: World) -> None:
         ({"mode": "psychic"}, "mode: expected one of dense, sparse, hybrid, multi"),
         ({"mode": "multi"}, "multi vectors are not kept; set RAG_VECTORS=dense,sparse,multi"),
         ({"rerank": True}, "multi vectors are not kept"),
-        ({"radius": 0.5}, "radius: expected with mode dense or sparse, found with hybrid"),
+        ({"radius": 0.5, "mode": "multi"}, "radius: expected with mode dense, sparse or hybrid"),
         ({"filters": {"source": "old"}}, "filters: expected Filters, found {'source': 'old'}"),
         ({"filters": Filters(source="old")}, "source: expected a tuple of texts, found 'old'"),  # pyright: ignore[reportArgumentType]
         ({"filters": Filters(tags=("",))}, "tags: expected text, found an empty one"),

@@ -23,12 +23,15 @@ PROGRAM = """
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from rag_assets.pipeline.hits import Hit, Holder
+from rag_assets import (
+    AccessScope, Answer, ConfigError, Deployment, Evaluations, Filters, Hit, Holder, RagError, Records, Searcher,
+    SearchRequest, Settings, StoreUnavailable, load_settings,
+)
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from rag_assets.search.candidates import Stage
 from rag_assets.search.query_vectors import MemoryQueryVectorCache, QueryKey, QueryVectorCache
 from rag_assets.search.request import MODES, Mode
-from rag_assets.search.searcher import Answer, Fusion, Searcher
+from rag_assets.search.searcher import Fusion
 
 
 class Cache:
@@ -50,6 +53,21 @@ def use(searcher: Searcher, mode: Mode, fusion: Fusion) -> None:
     kinds: tuple[Kind, ...] = searcher.kinds
     caches: list[QueryVectorCache] = [Cache(), MemoryQueryVectorCache()]
     print(holders, stages, answers, kinds, caches, hits[0].score + 1, answer.as_dict()["hits"])
+    settings: Settings = load_settings()
+    deployment: Deployment = Deployment(settings)
+    try:
+        evaluations: Evaluations = deployment.evaluations("faq", limit=2)
+    except (ConfigError, StoreUnavailable) as error:
+        base: RagError = error
+        raise SystemExit(str(base))
+    rows = deployment.check_results("handbook")
+    checks: list[str] = [row.check for row in rows if row.outcome == "failed"]
+    again: Records[Hit] = Records(Hit, hits)
+    print(len(answer.to_pandas()), len(evaluations.to_pandas()), checks, again[0].title, evaluations[0].queries)
+    Deployment(settings).searcher().search("text")  # reportCallIssue
+    deployment.evaluations(7)  # reportArgumentType
+    rows[0].checked  # reportAttributeAccessIssue
+    answer.to_frame()  # reportAttributeAccessIssue
     SearchRequest("text", k="ten")  # reportArgumentType
     SearchRequest("text", mode="psychic")  # reportArgumentType
     SearchRequest("text", filters={"tags": "a"})  # reportArgumentType
@@ -66,8 +84,8 @@ def use(searcher: Searcher, mode: Mode, fusion: Fusion) -> None:
 
 
 def readme_example() -> str:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Search from a program")[1]
-    block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
     assert block is not None
     return block[1]
 
@@ -89,6 +107,12 @@ def check(folder: Path) -> list[tuple[int, str, str]]:
         (finding["range"]["start"]["line"], finding.get("rule", ""), finding["message"])
         for finding in json.loads(answer.stdout)["generalDiagnostics"]
     ]
+
+
+def test_a_misspelt_public_name_is_an_error(tmp_path: Path) -> None:
+    """The lazy imports must not make every name look valid."""
+    (tmp_path / "program.py").write_text("from rag_assets import Sercher\nprint(Sercher)\n")
+    assert "reportAttributeAccessIssue" in {rule for _, rule, _ in check(tmp_path)}
 
 
 def test_a_users_program_is_fully_typed(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rag_assets.pipeline.vectors import Embeddings, Multi, Sparse
@@ -17,6 +19,7 @@ from resources.embedding_files import (
     EmbeddingReader,
     dense_rows,
     multi_rows,
+    read_rows,
     sparse_rows,
     to_table,
     write_tables,
@@ -206,6 +209,43 @@ def test_a_kind_without_vectors_has_no_column() -> None:
     assert to_table(hashes(2), Embeddings(sparse=vectors.sparse)).column_names == [
         "text_hash", "sparse_indices", "sparse_values",
     ]  # fmt: skip
+
+
+def metadata(files: FileStore, path: str) -> dict[str, str]:
+    with pq.ParquetFile(files.open(path)) as parquet:
+        stored = parquet.schema_arrow.metadata or {}
+    return {key.decode(): value.decode() for key, value in stored.items()}
+
+
+def test_a_file_names_its_model_and_the_version_that_wrote_it(files: FileStore) -> None:
+    table = to_table(hashes(3), embeddings(3, 0))
+    first = write_tables(files, "0123456789ab", [table], "BAAI/bge-m3").path
+    expected = {
+        "rag_assets.model_fingerprint": "0123456789ab",
+        "rag_assets.model": "BAAI/bge-m3",
+        "rag_assets.kinds": "dense,sparse,multi",
+        "rag_assets.version": version("rag-assets"),
+    }
+    assert metadata(files, first) == expected
+    # A copy of its rows, as a compaction or an erasure writes it, keeps the name.
+    copied = read_rows(files, first, np.array([0, 2]))
+    assert metadata(files, write_tables(files, "0123456789ab", copied).path) == expected
+
+
+def test_files_without_metadata_are_read_and_copied_together_with_others(files: FileStore) -> None:
+    vectors = embeddings(4, 0)
+    assert vectors.dense is not None
+    table = to_table(hashes(4), vectors)
+    with files.replace("embeddings/model/old.parquet") as file:
+        pq.write_table(table, file)
+    old, new = "embeddings/model/old.parquet", write_tables(files, "model", [table], "name").path
+    assert metadata(files, old) == {}
+    np.testing.assert_array_equal(
+        dense_rows(EmbeddingReader(files, "dense").read(old, [3])), vectors.dense[3:]
+    )
+    rows = [part for path in (old, new) for part in read_rows(files, path, np.arange(4))]
+    copy = write_tables(files, "model", rows).path
+    assert len(EmbeddingReader(files, "dense").read(copy, list(range(8)))) == 8
 
 
 def test_a_failed_write_leaves_no_file(files: FileStore) -> None:

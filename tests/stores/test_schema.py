@@ -15,7 +15,7 @@ from resources import open_stores
 from resources.errors import ConfigError, StoreUnavailable
 from resources.partition_keys import partition_key
 from resources.postgres.connection import Connection
-from resources.postgres.schema import HEAD, migrate, table_exists
+from resources.postgres.schema import HEAD, _upgrade, migrate, table_exists
 from resources.postgres.vectors.collections import register_collection
 from tests.support.rows import (
     chunks_of,
@@ -208,6 +208,60 @@ def test_an_edit_of_a_field_in_milvus_makes_the_document_pending(
     new_document(connection, new_source(connection), "a", ["one"])
     connection.execute(f"UPDATE documents SET {column} = %s", [value])  # pyright: ignore[reportArgumentType, reportCallIssue]
     assert connection.execute("SELECT indexing_status FROM documents").fetchall() == [(status,)]
+
+
+#: Long ago: a statement that does not set updated_at keeps it, unless a trigger does.
+BEFORE = "2020-01-01 00:00:00+00"
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "touched"),
+    [
+        ("sources", "sync_schedule = '0 3 * * *'", True),
+        ("sources", "is_active = is_active", False),
+        ("documents", "error_message = 'edited'", True),
+        # Other triggers update the row again.
+        ("documents", "content = 'one two', category = 'news'", True),
+        ("documents", "title = title, content = content", False),
+        ("document_chunks", "section_title = 'edited'", True),
+        ("document_chunks", "section_title = section_title", False),
+        ("document_chunks", "search_count = search_count + 1, last_search_score = 0.5", False),
+        ("documents", "category = 'news', updated_at = '2021-01-01 00:00:00+00'", False),
+    ],
+)
+def test_updated_at_changes_when_plain_sql_changes_a_row_and_else_not(
+    connection: Connection, table: str, change: str, touched: bool
+) -> None:
+    new_document(connection, new_source(connection), "a", ["one"])
+    connection.execute(f"UPDATE {table} SET updated_at = %s", [BEFORE])  # pyright: ignore[reportArgumentType, reportCallIssue]
+    with connection.transaction():
+        connection.execute(f"UPDATE {table} SET {change}")  # pyright: ignore[reportArgumentType, reportCallIssue]
+        rows = connection.execute(f"SELECT updated_at = now() FROM {table}").fetchall()  # pyright: ignore[reportArgumentType, reportCallIssue]
+    assert rows == [(touched,)]
+    if "updated_at" in change:
+        assert connection.execute(
+            "SELECT updated_at = '2021-01-01 00:00:00+00' FROM documents"
+        ).fetchall() == [(True,)]
+
+
+def test_a_database_of_the_last_version_is_upgraded_with_its_rows(empty_url: str) -> None:
+    """Its rows stay as they are; from then on updated_at changes with them, and every column has a comment."""
+    _upgrade(empty_url, "0018")
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        new_document(connection, new_source(connection), "a", ["one"])
+        connection.execute("UPDATE documents SET updated_at = %s", [BEFORE])
+        connection.execute("UPDATE documents SET category = 'old'")
+        times = "SELECT updated_at = %s FROM documents"
+        assert connection.execute(times, [BEFORE]).fetchall() == [(True,)]
+        assert migrate(empty_url) is True
+        assert connection.execute(times, [BEFORE]).fetchall() == [(True,)]
+        connection.execute("UPDATE documents SET category = 'new'")
+        assert connection.execute(times, [BEFORE]).fetchall() == [(False,)]
+        without_comment = connection.execute(
+            """SELECT count(*) FROM pg_attribute WHERE attrelid = 'documents'::regclass AND attnum > 0
+               AND col_description(attrelid, attnum) IS NULL"""
+        ).fetchall()
+        assert without_comment == [(0,)]
 
 
 def test_an_edit_does_not_hide_a_failure(connection: Connection) -> None:

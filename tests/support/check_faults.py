@@ -301,3 +301,22 @@ FAULTS: dict[str, Fault] = {
         sql(enqueue("gen_random_uuid()", "1 hour")), {OUTBOX: ORPHANED}, "1 of them longer than 900 s"
     ),
 }  # fmt: skip
+
+#: Faults that differ from another one only by the kind, the value or the place: these are in `make soak` only.
+REPEATED = {
+    "sparse row missing",
+    "multi row missing",
+    "document indexing_status indexing",
+    "document processing_status pending",
+    "document indexing_status pending",
+    "chunk embedding_status = 'pending'",
+    "chunk embedding_status = 'failed'",
+    "chunk dense_vector_id = 'of_another'",
+    "file truncated",
+    "multi vector not a number",
+    "multi vector too long",
+    "sparse vectors swapped",
+    "multi vectors swapped",
+    "index of another metric",
+}
+assert FAULTS.keys() >= REPEATED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import dagster as dg
 from dagster import DagsterRun, DagsterRunStatus
@@ -30,7 +31,7 @@ _ORIGIN = RegisteredCodeLocationOrigin("rag-assets")
 class DaemonWorld(World):
     """A world in which tests act as the daemon."""
 
-    @property
+    @cached_property
     def repository(self) -> dg.RepositoryDefinition:
         return build_definitions(self.resources).get_repository_def()
 
@@ -64,24 +65,18 @@ class DaemonWorld(World):
         assert isinstance(data, ScheduleExecutionData), data.error
         return data
 
-    def sync(self, source: str = "docs") -> dict[str, dict[str, int]]:
-        """Sync under an instance in memory: the one on disk takes 2 s per run."""
+    def sync(
+        self, source: str = "docs", tags: dict[str, str] | None = None
+    ) -> dict[str, dict[str, int]]:
+        """Sync under another instance, as this one shows runs to the sensors."""
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(SOURCES.name or "", [source])
-            return World(self.settings, self.folder, instance, self.connection).sync(source)
+            world = World(self.settings, self.folder, instance, self.connection)
+            return world.sync(source, tags)
 
     def launch(self, job: str, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
         """Execute a request as the daemon launches it: by its tags alone."""
-        return (
-            build_definitions(self.resources)
-            .resolve_job_def(job)
-            .execute_in_process(
-                instance=self.instance,
-                tags=tags,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-                raise_on_error=False,
-            )
-        )
+        return self.run(job, None, tags=tags, raise_on_error=False)
 
     def partitions(self) -> set[str]:
         return set(self.instance.get_dynamic_partitions(SOURCES.name or ""))
@@ -107,4 +102,4 @@ def two_synced_sources(daemon: DaemonWorld) -> None:
     for name in ("a", "b"):
         daemon.write({f"{name}.md": TEXT + name}, name)
         daemon.add(name)
-        daemon.sync(name)
+        daemon.fill(name)

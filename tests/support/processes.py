@@ -29,12 +29,20 @@ context.set_forkserver_preload(
 
 
 def run_rag(
-    arguments: Sequence[str], environment: dict[str, str], timeout: float = 120
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    timeout: float = 120,
+    folder: str | None = None,
 ) -> CompletedProcess[str]:
-    """Run `rag` as its executable does: in a separate process, with this environment and captured output."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, name) for name in ("out", "err")]
-        process = context.Process(target=_rag, args=(list(arguments), environment, files))
+    """Run `rag` as its executable does: in a separate process, with this environment and captured output.
+
+    `folder`: the working folder; None: that of this process.
+    """
+    with tempfile.TemporaryDirectory() as outputs:
+        files = [Path(outputs, name) for name in ("out", "err")]
+        process = context.Process(
+            target=_rag, args=(list(arguments), environment, files, folder or os.getcwd())
+        )
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -44,13 +52,14 @@ def run_rag(
     return CompletedProcess(["rag", *arguments], process.exitcode, out, err)
 
 
-def _rag(arguments: list[str], environment: dict[str, str], files: list[Path]) -> None:
+def _rag(arguments: list[str], environment: dict[str, str], files: list[Path], folder: str) -> None:
     for number, file in enumerate(files, 1):
         opened = os.open(file, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)
         os.close(opened)
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(folder)
     sys.argv = ["rag", *arguments]
     from rag_assets.cli.main import main
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,18 @@ from resources.postgres.connection import Connection, Postgres
 from resources.postgres.registry.sources import SourceRow, add_source
 from resources.sources.registry import check_config
 from resources.vector_stores import VectorStores
+from tests.support.stages import run_stages
+
+
+@cache
+def job_named(name: str) -> dg.JobDefinition:
+    """Return a job of the product. Definitions are built once a process, as each world passes its own resources."""
+    return _definitions().resolve_job_def(name)
+
+
+@cache
+def _definitions() -> dg.Definitions:
+    return build_definitions(build_resources(Settings()), Settings())
 
 
 @dataclass
@@ -88,9 +101,9 @@ class World:
         raise_on_error: bool = True,
         tags: dict[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        definition = build_definitions(self.resources).resolve_job_def(job)
-        return definition.execute_in_process(
+        return job_named(job).execute_in_process(
             instance=self.instance,
+            resources=self.resources,
             tags={**({PARTITION_TAG: partition} if partition else {}), **(tags or {})},
             run_config={
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
@@ -111,6 +124,10 @@ class World:
             for event in result.all_events
             if event.is_step_materialization
         }
+
+    def fill(self, source: str = "docs") -> None:
+        """Sync a source without Dagster, as a preparation: a third of the time."""
+        run_stages(self.resources, self.stores, source)
 
     def publish(self) -> dict[str, Any]:
         """Run the publication of a new model's collections. Returns its report."""

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_assets.pipeline.drift import DRIFT_CLASSES, Claim, Drift, judge, suspects
+from tests.support.extent import times
 
 IDS = ["a", "b", "c"]
 
@@ -154,7 +155,7 @@ def compare(
 STEPS = st.lists(st.tuples(st.sampled_from(IDS), st.integers(0, 11)), min_size=20, max_size=40)
 
 
-@settings(max_examples=300, deadline=None)
+@times(3)
 @given(STEPS, st.integers(0, 20), st.data())
 def test_active_writers_never_cause_drift(
     steps: list[tuple[str, int]], before: int, data: st.DataObject
@@ -165,7 +166,7 @@ def test_active_writers_never_cause_drift(
     assert drift.verdict == "consistent", drift
 
 
-@settings(max_examples=300, deadline=None)
+@times(3)
 @given(STEPS, st.integers(0, 20), st.data())
 def test_a_misreading_scan_never_causes_drift(
     steps: list[tuple[str, int]], before: int, data: st.DataObject
@@ -185,7 +186,7 @@ def finish(stores: Stores) -> None:
     stores.now += 1
 
 
-@settings(max_examples=300, deadline=None)
+@times(3)
 @given(
     STEPS,
     st.dictionaries(st.sampled_from(IDS), st.sampled_from(["lose", "alter", "double", "orphan"])),

@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag_assets.ingestion.fetch import listed_entries
 from rag_assets.pipeline.entries import Entry
-from resources.errors import ConfigError, SourceError
+from resources.errors import ConfigError, SourceError, UnreadableFolder
 from resources.sources.folder import FolderConfig, FolderSource
+from resources.sources.globs import KeyFilter, exact_glob, exact_key
 from resources.sources.registry import open_source
 
 
@@ -236,6 +238,32 @@ def test_a_folder_that_cannot_be_read_fails_the_listing(open_folder: Path) -> No
     finally:
         os.chmod(open_folder / "docs", 0o755)
     assert keys(open_folder) == ["a.md", "docs/b.md", "zoo/c.md"]
+
+
+def test_the_glob_of_an_unreadable_folder_excludes_it(open_folder: Path) -> None:
+    """A folder that a glob excludes as a whole is not listed, so it need not be readable."""
+    make(open_folder, "a.md", "docs/[x]?/b.md", "docs/c.md")
+    os.chmod(open_folder / "docs" / "[x]?", 0)
+    try:
+        with unprivileged():
+            with pytest.raises(UnreadableFolder) as unreadable:
+                keys(open_folder)
+            with pytest.raises(SourceError, match="rag sources change 'my docs' --exclude '"):
+                list(listed_entries("my docs", folder(open_folder)))
+            assert keys(open_folder, exclude=[unreadable.value.glob]) == ["a.md", "docs/c.md"]
+            assert keys(open_folder, exclude=["docs/"]) == ["a.md"]
+            # This glob leaves other files of the folder in the source.
+            with pytest.raises(UnreadableFolder):
+                keys(open_folder, exclude=["docs/*/*.txt"])
+    finally:
+        os.chmod(open_folder / "docs" / "[x]?", 0o755)
+
+
+@given(st.text(st.sampled_from("a*?[]!-."), min_size=1, max_size=6))
+def test_the_glob_of_a_key_matches_it_alone(name: str) -> None:
+    accepts = KeyFilter([exact_glob(name)], [])
+    assert accepts(name) and exact_key(exact_glob(name)) == name
+    assert not accepts(f"sub/{name}") and not accepts(f"{name}x")
 
 
 def test_only_the_file_that_cannot_be_read_fails(open_folder: Path) -> None:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_assets.pipeline.nearest import Recall, dense_scores, sparse_scores
@@ -24,7 +24,6 @@ JUDGED = st.dictionaries(DOCUMENTS, st.integers(1, 3), min_size=1, max_size=6)
 RANKED = st.lists(DOCUMENTS, unique=True, max_size=12)
 
 
-@settings(deadline=None, max_examples=150)
 @given(queries=st.lists(st.tuples(JUDGED, RANKED), min_size=1, max_size=4))
 def test_measures_equal_the_formulas(
     queries: list[tuple[dict[str, int], list[str]]],
@@ -101,7 +100,6 @@ def _sparse(rows: list[dict[int, float]]) -> Sparse:
 VECTOR = st.dictionaries(st.integers(0, 20), st.floats(0.125, 4, width=32), max_size=6)
 
 
-@settings(deadline=None)
 @given(st.lists(VECTOR, min_size=1, max_size=4), st.lists(VECTOR, min_size=1, max_size=6))
 def test_sparse_products_are_sums_over_common_terms(
     queries: list[dict[int, float]], rows: list[dict[int, float]]

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import pytest
 
-from rag_assets.settings.load import Settings, load_settings, settings_file, write_setting
+from rag_assets.settings.listing import list_settings
+from rag_assets.settings.load import (
+    SECRETS,
+    Settings,
+    load_settings,
+    settings_file,
+    write_setting,
+)
+from rag_assets.settings.unknown_variables import unknown_variables
 from resources.errors import ConfigError
 
 
@@ -72,6 +79,9 @@ def test_every_problem_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         "RAG_DENSE_SEARCH": "[1]",
         "RAG_SPARSE_INDEX": '{"params": {}}',
         "RAG_SYNC_SCHEDULE": "99 99 99 99 99",
+        "RAG_HISTORY_SCHEDULE": "nonsense",
+        "RAG_MILVUS_URI": "milvus-lite.db",
+        "RAG_HOME": __file__,
     }
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
@@ -82,6 +92,13 @@ def test_every_problem_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     # RAG_CHUNK_MAX_CHARS itself is valid; the message about the minimum names it.
     assert message.count("\n  RAG_") == len(wrong) - 1
     assert "dance" in message and "few" in message and "index_type" in message
+    assert 'RAG_BGE_M3_MAX_LENGTH="few": expected a whole number' in message
+    assert 'RAG_MILVUS_TIMEOUT="0": expected more than 0' in message
+    assert "RAG_DENSE_SEARCH=[1]: expected a JSON object" in message
+    assert 'RAG_HISTORY_SCHEDULE="nonsense": expected a cron expression of five fields' in message
+    assert 'RAG_MILVUS_URI="milvus-lite.db": expected the address of a server' in message
+    assert "this is a file, not a folder" in message
+    assert not re.search(r"Value error|Input should|should match|valid integer", message)
 
 
 def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -90,9 +107,8 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("RAG_HOME", "~/rag")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAG_EMBEDDER", "bge-m3")
-    # An empty value counts as not set, and unknown variables are ignored.
+    # An empty value counts as not set.
     monkeypatch.setenv("RAG_BGE_M3_BATCH_TOKENS", "")
-    monkeypatch.setenv("RAG_UNKNOWN", "x")
     settings = load_settings()
     # Each kind once, in a fixed order.
     assert settings.vectors == ("dense", "multi")
@@ -159,25 +175,46 @@ def test_the_environment_overrides_the_settings_file(
         load_settings()
 
 
-def test_settings_are_read_without_dagster() -> None:
-    """Its import would take most of the time of a command like `rag status`."""
-    code = (
-        "import sys; from rag_assets.settings.load import load_settings; load_settings();"
-        "print({'dagster', 'croniter'} & sys.modules.keys())"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert process.stdout.strip() == "set()"
+def test_unknown_variables_are_named_with_the_setting_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = settings_file(tmp_path)
+    file.write_text("# RAG_COMMENT=1\nexport RAG_SEARCH_LIMITS=5\nRAG_VECTORS='dense'\nOTHER=1\n")
+    monkeypatch.setattr("sys.argv", ["rag", "sources", "add", "x", "password=@RAG_WIKI"])
+    environment = {
+        "RAG_POSTGRES_URI": "postgresql://me:hush@host/x",
+        "RAG_TYPO": "1",
+        "RAG_HOME": str(tmp_path),
+        "RAG_CREDENTIALS_KEY": "read by resources/credentials.py",
+        "RAG_WIKI": "referenced by the command line",
+        "RAG_SWEEP": "of the tests",
+        "STORAGE_URL": "not ours",
+    }
+    assert [(v.name, v.place, v.nearest) for v in unknown_variables(environment, file)] == [
+        ("RAG_POSTGRES_URI", "the environment", "RAG_POSTGRES_URL"),
+        ("RAG_TYPO", "the environment", ""),
+        ("RAG_SEARCH_LIMITS", str(file), "RAG_SEARCH_LIMIT"),
+    ]
+    assert "hush" not in "".join(map(str, unknown_variables(environment, file)))
 
 
-def test_a_schedule_is_read_without_dagster() -> None:
-    code = (
-        "import os, sys; os.environ['RAG_SYNC_SCHEDULE'] = '0 3 * * *';"
-        "from rag_assets.settings.load import load_settings; load_settings();"
-        "print('dagster' in sys.modules)"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert process.stdout.strip() == "False"
+def test_the_settings_are_listed_with_their_origin_and_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAG_HOME", str(tmp_path))
+    monkeypatch.setenv("RAG_MILVUS_TOKEN", "hush-1")
+    monkeypatch.setenv("RAG_POSTGRES_URL", "postgresql://me:hush-2@host/x")
+    settings_file(tmp_path).write_text("RAG_SEARCH_LIMIT=50\n")
+    entries = {entry.name: entry for entry in list_settings(load_settings())}
+    assert list(entries) == [f"RAG_{name.upper()}" for name in Settings.model_fields]
+    assert entries["RAG_SEARCH_LIMIT"][1:4] == (50, 100, "settings.env")
+    assert entries["RAG_MILVUS_TOKEN"][1:4] == ("***", "", "environment")
+    assert entries["RAG_VECTORS"][1:4] == (["dense", "sparse"], ["dense", "sparse"], "default")
+    assert "hush" not in repr(entries)
+    assert all(entry.meaning for entry in entries.values())
+    # A new setting that sounds like a secret must be listed as one, or not be a text.
+    assert {
+        name
+        for name, field in Settings.model_fields.items()
+        if field.annotation is str and re.search("token|key|password|secret", name)
+    } == SECRETS

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rag_assets.cli.index import expect_writable
+from rag_assets.cli.plots import expect_writable
 from rag_assets.operations.source_specs import check_source, target_config
 from resources.errors import ConfigError
 

@@ -21,8 +21,9 @@ from resources.postgres.vectors.outbox import abandoned_deletions
 )
 def sources_table_sensor(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
-) -> dg.SensorResult:
-    for run in fail_dead_runs(context.instance):
+) -> dg.SensorResult | dg.SkipReason:
+    dead = fail_dead_runs(context.instance)
+    for run in dead:
         context.log.warning(f"The process of run {run} is gone; the run is failed.")
     with postgres.open().connect(autocommit=True) as connection:
         keys = {key for s in list_sources(connection) for key in partition_keys(s.name, s.shards)}
@@ -36,4 +37,15 @@ def sources_table_sensor(
     requests = []
     if abandoned and not is_running(context.instance, purge_removed_sources.name, {}):
         requests.append(dg.RunRequest())
+    if not changes and not requests:
+        return dg.SkipReason(_reason(len(keys), len(dead), waiting=bool(abandoned)))
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=changes)
+
+
+def _reason(partitions: int, dead: int, *, waiting: bool) -> str:
+    reasons = [f"The {partitions} partitions equal the table of sources."]
+    if dead:
+        reasons.append(f"Failed {dead} runs whose process is gone.")
+    if waiting:
+        reasons.append("A run that deletes the vectors of removed sources is in progress.")
+    return " ".join(reasons)

@@ -107,7 +107,7 @@ def void_rows(connection: Connection, collection: str, chunks: Sequence[uuid.UUI
         [collection, list(chunks)],
     )
     connection.execute(
-        """UPDATE documents SET indexing_status = 'pending' WHERE id IN (
+        """UPDATE documents SET indexing_status = 'pending', updated_at = now() WHERE id IN (
              SELECT document_id FROM document_chunks WHERE id = ANY(%s))""",
         [list(chunks)],
     )

@@ -146,10 +146,19 @@ def record_evaluation(
 
 
 def evaluations(
-    connection: Connection, set_name: str, *, limit: int | None = None
+    connection: Connection,
+    set_name: str | None,
+    *,
+    limit: int | None = None,
+    with_queries: bool = False,
 ) -> list[Evaluation]:
-    """Return the evaluations of a set, the newest first, without the results of single queries."""
-    return _evaluations(connection, "r.name = %s ORDER BY e.id DESC LIMIT %s", [set_name, limit])
+    """Return the evaluations of a set, or of all, the newest first. `with_queries`: with the results of single queries."""
+    found = _evaluations(
+        connection,
+        "(r.name = %(set)s OR %(set)s::text IS NULL) ORDER BY e.id DESC LIMIT %(limit)s",
+        {"set": set_name, "limit": limit},
+    )
+    return _with_queries(connection, found) if with_queries else found
 
 
 def latest_and_accepted(

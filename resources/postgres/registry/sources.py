@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import psycopg
@@ -16,14 +19,17 @@ from rag_assets.pipeline.identity import document_id
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.shards import shards_in
 from resources.errors import ConfigError, SourceError
+from resources.partition_keys import NAME
 from resources.postgres.bulk_copy import copy_rows
-from resources.postgres.connection import Connection, Writer, partition_lock
+from resources.postgres.connection import Connection, partition_lock
 from resources.postgres.queries import fetch_all, fetch_first, fetch_one, scalar
 from resources.postgres.work_table import fill_work_table
 
 #: Bytes fetched and recorded at a time. Each entry counts 32 KiB more, so a batch has at most 2,048 entries.
 BATCH_BYTES = 64 * 1024 * 1024
 _ENTRY_BYTES = 32 * 1024
+#: Maximum names in an error message.
+_MAX_NAMES = 20
 #: Seconds that a change of the number of shards waits for running syncs.
 RESHARDING_SECONDS = 60
 
@@ -74,12 +80,21 @@ def get_source(connection: Connection, name: str) -> SourceRow:
         connection, SourceRow, f"SELECT {_COLUMNS} FROM sources WHERE name = %s", [name]
     )
     if source is None:
-        names = [other.name for other in list_sources(connection)]
-        raise ConfigError(
-            f"There is no source {name!r}; known: {', '.join(names) or 'none'}. "
-            f"Register it with: rag sources add {name} --path DIR"
-        )
+        raise ConfigError(unknown_source(name, [row.name for row in list_sources(connection)]))
     return source
+
+
+def unknown_source(name: str, known: Sequence[str]) -> str:
+    """Return the message about a name that no source has: the known names, and the nearest one."""
+    shown = ", ".join(known[:_MAX_NAMES]) or "none"
+    if len(known) > _MAX_NAMES:
+        shown += f" and {len(known) - _MAX_NAMES} more"
+    if guesses := get_close_matches(name, known, 1):
+        advice = f"Perhaps: {shlex.quote(guesses[0])}"
+    else:
+        new = shlex.quote(name) if re.fullmatch(NAME, name) else "NAME"
+        advice = f"Register a folder with: rag sources add {new} --path DIR"
+    return f"There is no source {name!r}; known: {shown}. {advice}"
 
 
 def list_sources(connection: Connection) -> list[SourceRow]:
@@ -173,14 +188,13 @@ def remove_source(connection: Connection, name: str) -> None:
 
 
 def stage_listing(
-    writer: Writer, source_id: uuid.UUID, entries: Iterable[Entry]
+    connection: Connection, source_id: uuid.UUID, entries: Iterable[Entry]
 ) -> tuple[Plan, int]:
     """Compare a complete listing with the recorded entries. Returns the plan so far and the number of batches to fetch.
 
     The work table gets the entries that differ or failed before. Entries that are gone are not deleted yet. Raises
-    SourceError if the listing has a key twice.
+    SourceError if the listing has a key twice. Writes only to temporary tables of the session.
     """
-    connection = writer.connection
     copy_rows(
         connection,
         "listing",
@@ -227,6 +241,16 @@ def stage_listing(
         [source_id],
     )
     return plan, batches
+
+
+def count_staged(connection: Connection) -> tuple[int, int, int]:
+    """Return the numbers of new and of changed entries after `stage_listing`, and the bytes of both."""
+    row = connection.execute(
+        """SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new), coalesce(sum(size), 0)::bigint
+           FROM pg_temp.todo"""
+    ).fetchone()
+    assert row is not None
+    return row
 
 
 def listed_batch(connection: Connection, batch: int) -> list[Listed]:

@@ -80,7 +80,8 @@ def register_collection(connection: Connection, collection: Collection) -> None:
         return
     if recorded_id is not None:
         connection.execute(
-            """UPDATE documents SET indexing_status = 'pending' WHERE indexing_status = 'completed' AND id IN (
+            """UPDATE documents SET indexing_status = 'pending', updated_at = now()
+               WHERE indexing_status = 'completed' AND id IN (
                  SELECT c.document_id FROM vector_rows r JOIN document_chunks c ON c.id = r.chunk_id
                  WHERE r.collection = %s)""",
             [collection.name],
@@ -182,6 +183,7 @@ def void_source(connection: Connection, source_id: uuid.UUID, names: Sequence[st
         [list(names), source_id],
     )
     connection.execute(
-        "UPDATE documents SET indexing_status = 'pending' WHERE source_uuid = %s AND indexing_status = 'completed'",
+        """UPDATE documents SET indexing_status = 'pending', updated_at = now()
+           WHERE source_uuid = %s AND indexing_status = 'completed'""",
         [source_id],
     )

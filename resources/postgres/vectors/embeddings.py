@@ -216,7 +216,8 @@ def embedded_chunks(
 def forget_file(connection: Connection, file_id: uuid.UUID) -> None:
     """Delete the record of a file that is gone or damaged: its texts, of any source, are embedded again."""
     connection.execute(
-        """UPDATE documents SET indexing_status = 'pending' WHERE indexing_status = 'completed' AND id IN (
+        """UPDATE documents SET indexing_status = 'pending', updated_at = now()
+           WHERE indexing_status = 'completed' AND id IN (
              SELECT c.document_id FROM embeddings e JOIN document_chunks c USING (text_hash) WHERE e.file_id = %s)""",
         [file_id],
     )

@@ -1,4 +1,4 @@
--- Sources, documents and chunks as other services read them (docs/schema.md), and the records that keep Parquet and
+-- Sources, documents and chunks as other services read them (docs/explanation/schema.md), and the records that keep Parquet and
 -- Milvus equal to them.
 
 -- Text search ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,178 @@
+"""How the errors of a step become a failed step: the reasons, and beside them what a person needs to act.
+
+Which partitions of a run failed in an earlier step is remembered here too: the later steps leave them out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from rag_assets.assets.documentation import documentation
+from rag_assets.dagster_internals import last_assets
+from rag_assets.partitions import STEP_RETRIES_TAG
+from rag_assets.settings.load import load_settings
+from resources.errors import (
+    ConfigError,
+    DeletionGuard,
+    EmbedderDied,
+    EmbedderUnavailable,
+    Fenced,
+    RagError,
+    SourceError,
+    SourceUnavailable,
+    StoreUnavailable,
+)
+from resources.urls import without_secrets
+
+#: A store that restarts is back within seconds; a fault that lasts half a minute needs a person.
+RETRY = dg.RetryPolicy(
+    max_retries=3, delay=load_settings().retry_delay, backoff=dg.Backoff.EXPONENTIAL
+)
+
+#: In the metadata of a failed step: the partitions for which it failed.
+FAILED = "failed"
+
+#: Error -> the next step; the first class that fits.
+_NEXT_STEPS: Mapping[type[RagError], str] = {
+    SourceUnavailable: "Check that its server answers this machine. The source is tried again automatically, after 1, "
+    "2, 4 … minutes; by hand: rag ingest {source}",
+    DeletionGuard: "Check the source. If the deletions are intended: rag ingest {source} --accept-deletions",
+    SourceError: "Fix the source, or its configuration (rag sources show {source}), then: rag ingest {source}",
+    EmbedderUnavailable: "Check the embedding server, then run again; texts embedded so far are kept.",
+    EmbedderDied: "Look for a lack of memory in the run's log; RAG_BGE_M3_BATCH_TOKENS lowers it.",
+    StoreUnavailable: "Check the stores (rag status; the embedded ones start with rag up), then run again.",
+    Fenced: "Nothing: the other writer does the remaining work.",
+    ConfigError: "Change the setting or the command that the message names, then run again.",
+    RagError: "Run again; committed work is kept.",
+}
+
+
+@dataclass(frozen=True)
+class StepError:
+    """The error of one partition in one step. `config`: the configuration of its source, if it is known."""
+
+    partition: str
+    step: str
+    error: RagError
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def next_step(self) -> str:
+        fitting = (text for kind, text in _NEXT_STEPS.items() if isinstance(self.error, kind))
+        return next(fitting).format(source=self.partition)
+
+    @property
+    def address(self) -> str:
+        """The address of the source, without secrets; empty if it is not known."""
+        names = ("url", "sitemap", "urls", "path")
+        value = next((self.config[name] for name in names if self.config.get(name)), "")
+        return without_secrets(str(value[0] if isinstance(value, list) else value))
+
+
+def step_failure(errors: Sequence[StepError], *, retry: bool, others: int = 0) -> dg.Failure:
+    """Return the failure of a step. `retry`: the step may run again now. `others`: partitions that are done."""
+    lines = [f"{item.partition}: {item.error}" for item in errors]
+    if others:
+        lines.append(f"Partitions of this run that are up to date: {others}.")
+    first = errors[0]
+    if len(errors) == 1:
+        metadata: dict[str, Any] = {
+            "source": first.partition,
+            "stage": first.step,
+            **({"address": first.address} if first.address else {}),
+            "error": type(first.error).__name__,
+            "what to do": first.next_step,
+        }
+    else:
+        columns = ("source", "stage", "error", "address", "what to do")
+        table = dg.MetadataValue.table(
+            [dg.TableRecord(dict(zip(columns, _row(item)))) for item in errors],
+            schema=dg.TableSchema([dg.TableColumn(name, "string") for name in columns]),
+        )
+        metadata = {"what to do": table}
+    metadata["docs"] = documentation("how-to/troubleshoot.md")
+    metadata[FAILED] = dg.MetadataValue.json([item.partition for item in errors])
+    return dg.Failure("\n".join(lines), metadata=metadata, allow_retries=retry)
+
+
+def _row(item: StepError) -> tuple[str, ...]:
+    return (
+        item.partition,
+        item.step,
+        f"{type(item.error).__name__}: {item.error}",
+        item.address,
+        item.next_step,
+    )
+
+
+def may_retry(context: dg.AssetExecutionContext | dg.OpExecutionContext, error: RagError) -> bool:
+    """Return whether the step may run again now.
+
+    The last attempt is no longer one: Dagster would put "Exceeded max_retries" above the reason.
+    """
+    most = int(context.run.tags.get(STEP_RETRIES_TAG, RETRY.max_retries))
+    return error.transient and context.retry_number < most
+
+
+@contextmanager
+def errors_as_failures(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, source: str = ""
+) -> Iterator[None]:
+    """Turn a RagError into a failed step with its message, retried only if the error is transient."""
+    try:
+        yield
+    except RagError as error:
+        step = StepError(source, context.op.name, error)
+        metadata: dict[str, Any] = {
+            "what to do": step.next_step,
+            "error": type(error).__name__,
+            "docs": documentation("how-to/troubleshoot.md"),
+        }
+        if source:
+            metadata["source"] = source
+        retry = may_retry(context, error)
+        raise dg.Failure(str(error), metadata=metadata, allow_retries=retry) from error
+
+
+# Partitions that failed in an earlier step ---------------------------------------------------------------------------
+
+#: Run -> partition -> its error. All steps of a run are executed in one process; a process executes few runs.
+_errors_of_run: dict[str, dict[str, StepError]] = {}
+#: Run -> the last assets that are done.
+_done_of_run: dict[str, set[str]] = {}
+_RUNS = 100
+
+
+def earlier_errors(context: dg.AssetExecutionContext) -> Mapping[str, StepError]:
+    """Return the partitions that failed in an earlier step of this run, and why."""
+    return errors_of_run(context.run.run_id)
+
+
+def errors_of_run(run_id: str) -> Mapping[str, StepError]:
+    """Return the partitions that a run in this process left out, and why."""
+    return _errors_of_run.get(run_id, {})
+
+
+def leave_out(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> None:
+    """Make the later steps of this run leave these partitions out."""
+    if not errors:
+        return
+    while len(_errors_of_run) >= _RUNS and context.run.run_id not in _errors_of_run:
+        oldest = next(iter(_errors_of_run))
+        del _errors_of_run[oldest]
+        _done_of_run.pop(oldest, None)
+    of_run = _errors_of_run.setdefault(context.run.run_id, {})
+    of_run |= {item.partition: item for item in errors}
+
+
+def is_last_step(context: dg.AssetExecutionContext) -> bool:
+    """Return whether no asset of this run is left. Only this step fails: the checks of its asset do not run then."""
+    last, asset = last_assets(context), context.asset_key.to_user_string()
+    done = _done_of_run.setdefault(context.run.run_id, set())
+    done |= {asset} & last
+    return done == last

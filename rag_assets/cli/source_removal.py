@@ -1,0 +1,83 @@
+"""`rag sources remove`: counts what goes with a source, asks, and removes it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rag_assets.cli.confirmation import YesOption, confirm
+from rag_assets.cli.output import command, note, out, plural, print_json
+from rag_assets.cli.sources import NameArgument
+from rag_assets.cli.stack import JsonOption
+from rag_assets.deployment import Deployment
+
+
+@command
+def remove(
+    name: NameArgument,
+    yes: YesOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count what would go, remove nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a source with its documents and chunks, and its vectors from Milvus. Asks first.
+
+    Example: rag sources remove docs --dry-run
+    """
+    from resources.postgres.registry.sources import get_source
+    from resources.postgres.vectors.removals import count_rows_of_source, count_vectors_of_source
+
+    deployment = Deployment.from_environment()
+    deployment.start(dagster=not dry_run)
+    with deployment.postgres().connect(autocommit=True) as connection:
+        row = get_source(connection, name)
+        counts = count_rows_of_source(connection, row)
+        vectors = count_vectors_of_source(connection, row)
+    report = {
+        "source": name,
+        "removed": False,
+        **counts._asdict(),
+        "vectors": vectors,
+    }
+    parts = [
+        plural(counts.documents, "document"),
+        plural(counts.chunks, "chunk"),
+        *(plural(number, f"{kind} vector") for kind, number in vectors.items()),
+        *([plural(counts.sets, "retrieval set")] if counts.sets else []),
+    ]
+    rest = (
+        f"{plural(counts.embeddings, 'embedding')} in Parquet that no other source uses: "
+        "a later `rag compact` drops them."
+    )
+    if not dry_run:
+        question = f"Remove source {name} for good: {', '.join(parts)}?"
+        confirm(question, ("sources", "remove", name), yes=yes, as_json=as_json)
+        remove_sources(deployment, [name])
+        report["removed"] = True
+    if as_json:
+        print_json(report)
+        return
+    verb = "would be removed" if dry_run else "is removed"
+    out.print(f"Source {name} {verb}: {', '.join(parts)}.", markup=False, soft_wrap=True)
+    if counts.embeddings:
+        note(rest)
+
+
+def remove_sources(deployment: Deployment, names: list[str]) -> None:
+    from rag_assets.deployment import failures
+    from resources.errors import StoreUnavailable
+    from resources.postgres.registry.sources import remove_source
+
+    for name in names:
+        with deployment.postgres().writer(name) as writer, writer.transaction() as connection:
+            remove_source(connection, name)
+    deployment.sync_partitions()
+    result = deployment.execute("purge_removed_sources")
+    if not result.success:
+        reasons = "; ".join(message for _, message in failures(result))
+        raise StoreUnavailable(
+            f"{', '.join(names)}: removed, but some vectors are not deleted yet: {reasons}. "
+            "Searches no longer return them; the next run of purge_removed_sources deletes them."
+        )

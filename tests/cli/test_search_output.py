@@ -1,0 +1,79 @@
+"""The output of `rag search` on a terminal of 80 columns: the passage, marked and cut around its marks. No servers."""
+
+from __future__ import annotations
+
+import pytest
+from rich.cells import cell_len
+
+from rag_assets.cli import search
+from rag_assets.cli.excerpts import excerpt
+from rag_assets.cli.output import out
+from rag_assets.pipeline.hits import Hit
+from rag_assets.search.passages import Passage, best_passage
+
+WORDS = " ".join(f"word{n}" for n in range(100))
+TEXTS = {
+    "en": f"# Power\n\n{WORDS}. {WORDS}, so a full tank lasts a little over 17 days, {WORDS}. {WORDS}.",
+    "ja": "山の天気の話です。" * 5
+    + "長い前置きで" * 40
+    + "静粛時間は午前七時からで、"
+    + "続きます" * 80
+    + "。",
+}
+QUERIES = {"en": "how long does a full tank last", "ja": "静粛時間は何時からですか"}
+MARKED = {"en": ["full", "tank", "lasts"], "ja": ["静粛時間"]}
+
+
+def hit(content: str) -> Hit:
+    return Hit(
+        rank=1,
+        score=1.0,
+        chunk_id="6c4ab0b2-0000-5000-8000-000000000000",
+        document_id="document",
+        title="Power supply and generators, a title that is far too long for one line of a terminal",
+        section_title="What takes over",
+        position=3,
+        source="demo",
+        key="en/a-key-that-must-not-be-broken-because-people-copy-it-from-the-screen-into-commands.md",
+        language="en",
+        content=content,
+        page=2,
+        dense_score=0.4123,
+        sparse_score=8.3,
+    )
+
+
+@pytest.mark.parametrize("language", TEXTS)
+@pytest.mark.parametrize("columns", [30, 77, 290])
+def test_a_passage_is_cut_to_its_width_around_the_marks(language: str, columns: int) -> None:
+    passage = best_passage(TEXTS[language], QUERIES[language])
+    text = excerpt(passage, columns)
+    assert cell_len(text.plain) <= columns
+    marked = [text.plain[span.start : span.end] for span in text.spans if span.end > span.start]
+    assert marked == MARKED[language]
+    assert text.plain.startswith("…") and text.plain.endswith("…")
+
+
+def test_a_short_passage_is_whole_and_other_marks_replace_its_own() -> None:
+    passage = Passage("A tank lasts 17 days.", ((2, 6),))
+    text = excerpt(passage, 77, [(13, 20)])
+    assert text.plain == passage.text
+    assert [(span.start, span.end) for span in text.spans] == [(13, 20)]
+    # Without marks a long text is shown from its beginning.
+    assert excerpt(Passage(WORDS), 20).plain == "word0 word1 word2…"
+
+
+@pytest.mark.parametrize("language", TEXTS)
+def test_a_hit_reads_well_at_80_columns(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(out, "width", 80)
+    shown = hit(TEXTS[language])
+    with out.capture() as capture:
+        search._print(shown, QUERIES[language])
+    lines = capture.get().splitlines()
+    (location,) = [line for line in lines if shown.key in line]
+    assert location.strip().startswith(f"demo/{shown.key} #3 · p. 2 · en")
+    assert "score 1.000 · dense 0.412 · sparse 8.300" in location
+    assert all(cell_len(line) <= 80 for line in lines if line != location)
+    # The marked words are shown without colour too.
+    assert all(word in capture.get() for word in MARKED[language])
+    assert len(lines) <= 3 + search.PASSAGE_LINES

@@ -1,0 +1,128 @@
+"""An installation of the wheel in an environment of its own, as a user has it: no checkout is on its path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+#: A module that Python imports at start: every package that the distribution without extras does not need is hidden.
+#: RAG_TEST_VISIBLE: the modules of the packages that it needs.
+WITHOUT_EXTRAS = """
+import os, sys
+from importlib.abc import MetaPathFinder
+
+class Hidden(MetaPathFinder):
+    visible = set(os.environ["RAG_TEST_VISIBLE"].split()) | sys.stdlib_module_names | {"rag_assets", "resources"}
+
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in self.visible and not top.startswith("_"):
+            sys.modules[top] = None
+            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """`python` and `rag` of an environment; `folder` is where commands run, `env` their environment."""
+
+    programs: Path
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.programs / "rag", *arguments],
+            cwd=self.folder,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+
+    def ok(self, *arguments: str, **env: str) -> str:
+        """Return the standard output of a command that must succeed."""
+        process = self.run(*arguments, **env)
+        assert process.returncode == 0, f"{arguments}\n{process.stdout}\n{process.stderr}"
+        return process.stdout
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the wheel from a copy: a build leaves folders in the tree."""
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in ("rag_assets", "resources"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, tree],
+        check=True,
+        capture_output=True,
+    )
+    return next(folder.glob("*.whl"))
+
+
+def install(wheel: Path, environment: Path) -> Path:
+    """Install the wheel into a new environment, which shares the packages of this one; return its programs' folder.
+
+    A path file does not process the path files of the folder that it names, so the editable installation of the
+    checkout is not visible there.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    programs = environment / "bin"
+    pip = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "--quiet"]
+    command = [*pip, "install", "--disable-pip-version-check", "--no-deps", "--no-index", wheel]
+    subprocess.run(command, check=True)
+    packages = next((environment / "lib").glob("python*/site-packages"))
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    return programs
+
+
+def user_environment(home: Path) -> dict[str, str]:
+    """Return the environment of a user whose home folder this is, without settings of this process."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RAG_", "DAGSTER_", "PYTHON", "XDG_", "VIRTUAL_ENV"))
+    }
+    return inherited | {"HOME": str(home)}
+
+
+def modules_without_extras() -> str:
+    """Return the modules of the packages that the distribution without extras requires, directly or not."""
+    from importlib import metadata
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    needed: set[tuple[str, str]] = set()
+
+    def add(requirement: Requirement) -> None:
+        for extra in {"", *requirement.extras}:
+            if (key := (canonicalize_name(requirement.name), extra)) in needed:
+                continue
+            needed.add(key)
+            for line in metadata.requires(requirement.name) or []:
+                other = Requirement(line)
+                if other.marker is None or other.marker.evaluate({"extra": extra}):
+                    add(other)
+
+    for line in metadata.requires("rag-assets") or []:
+        if "extra ==" not in line:
+            add(Requirement(line))
+    names = {name for name, _ in needed}
+    return " ".join(
+        module
+        for module, packages in metadata.packages_distributions().items()
+        if any(canonicalize_name(package) in names for package in packages)
+    )

@@ -1,0 +1,94 @@
+"""What all commands of `rag` have in common: their options, the version, errors of options, warnings. No servers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from rag_assets.cli.main import app, main
+from rag_assets.settings import unknown_variables
+from rag_assets.settings.load import Settings
+from resources import waiting
+
+#: These show pages and answers to people.
+WITHOUT_JSON = {"ui", "demo"}
+
+
+def commands(command: Any, path: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Yield each command with its options."""
+    subcommands = getattr(command, "commands", {})
+    for name, subcommand in subcommands.items():
+        yield from commands(subcommand, f"{path} {name}".strip())
+    if not subcommands:
+        yield path, {option for parameter in command.params for option in parameter.opts}
+
+
+@pytest.fixture
+def rag(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Any]:
+    """Run a command in this process. Returns its exit code, its output and its errors."""
+    monkeypatch.setenv("RAG_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
+    unknown_variables._warn.cache_clear()
+    log = logging.getLogger("rag_assets.settings")
+    handlers, propagate = log.handlers, log.propagate
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["rag", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    yield run
+    log.handlers, log.propagate = handlers, propagate
+    waiting.listen(None)
+
+
+def test_every_command_takes_the_common_options() -> None:
+    options = dict(commands(typer.main.get_command(app)))
+    assert len(options) > 30
+    assert {name for name in options if not {"-v", "-q"} <= options[name]} == set()
+    assert {name for name in options if "--json" not in options[name]} == WITHOUT_JSON
+
+
+def test_the_version_names_what_a_bug_report_needs(rag: Any) -> None:
+    code, output, _ = rag("--version")
+    assert code == 0
+    parts = {line.split()[0]: line.split(maxsplit=1)[1] for line in output.splitlines()}
+    assert set(parts) >= {"rag-assets", "python", "platform", "dagster", "pymilvus", "milvus-lite"}
+
+
+def test_a_wrong_option_is_an_object_with_json(rag: Any) -> None:
+    code, output, errors = rag("check", "--sauce", "x", "--json")
+    assert code == 2
+    assert json.loads(output)["error"]["exit_code"] == 2
+    assert "No such option: --sauce" in json.loads(output)["error"]["message"]
+    assert "No such option: --sauce" in errors
+    code, output, errors = rag("check", "--sauce", "x")
+    assert (code, output) == (2, "") and "--sauce" in errors
+
+
+def test_settings_are_shown_and_unknown_variables_are_named_once(
+    rag: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAG_MILVUS_TOKEN", "hush")
+    monkeypatch.setenv("RAG_POSTGRES_URI", "postgresql://hush@host/x")
+    code, output, errors = rag("settings", "milvus")
+    assert code == 0 and "hush" not in output + errors
+    assert "RAG_MILVUS_TOKEN = ***  environment; default: empty" in output
+    meaning = Settings.model_fields["milvus_timeout"].description or ""
+    assert meaning in " ".join(output.split())
+    assert str(tmp_path / "settings.env") in output
+    assert errors.count("RAG_POSTGRES_URI") == 1 and "Did you mean RAG_POSTGRES_URL?" in errors
+    code, output, _ = rag("-q", "settings", "milvus_token", "--json")
+    (entry,) = json.loads(output)["settings"]
+    assert (entry["name"], entry["value"]) == ("RAG_MILVUS_TOKEN", "***")
+    assert rag("settings", "nothing")[0] == 2
