@@ -115,9 +115,9 @@ def _run_partitions(
         seconds = time.monotonic() - started
         context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")
         metadata[key] = stage_metadata(asset, outcome, seconds)
-    if errors and (not metadata or _is_of_all(context, errors)):
+    if errors and (not metadata or _is_store_fault(context, errors)):
         _record_end(database, context, failed_sources)
-        raise _failure(context, errors, others=0)
+        raise _failure(context, errors)
     if errors:
         _record_end(database, context, failed_sources, others_wait=False)
     yield from materialize(context, metadata, errors, _total(context, database))
@@ -133,34 +133,33 @@ def materialize(
 
     `common`: metadata of every partition.
     """
+    if errors and not metadata:
+        raise _failure(context, errors)
     for item in errors:
         context.log.error(f"{item.partition}: {item.error}")
     leave_out(context, errors)
     failed = list(earlier_errors(context).values())
-    if failed and not metadata:
-        raise _failure(context, failed, others=0)
     if failed:
         materialize_only(context, list(metadata))
     add_partition_metadata(context, metadata)
     yield dg.MaterializeResult(metadata=common)
     if failed and is_last_step(context):
-        raise _failure(context, failed, others=len(metadata))
+        # Not tried again: the sensor of due sources syncs the failed ones again, and the others are done.
+        raise step_failure(failed, retry=False, others=len(metadata))
 
 
-def _is_of_all(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> bool:
-    """Return whether the step is to run again at once: a store failed, which all sources need."""
+def _is_store_fault(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> bool:
+    """Return whether a store failed, which all sources need, and the step may run again."""
     return any(
         may_retry(context, item.error) and not isinstance(item.error, SourceError)
         for item in errors
     )
 
 
-def _failure(
-    context: dg.AssetExecutionContext, errors: Sequence[StepError], others: int
-) -> dg.Failure:
-    # The sensor of due sources syncs a failed source again; the others are done.
-    retry = not others and any(may_retry(context, item.error) for item in errors)
-    return step_failure(errors, retry=retry, others=others)
+def _failure(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> dg.Failure:
+    """Return the failure of a step that materializes nothing."""
+    retry = any(may_retry(context, item.error) for item in errors)
+    return step_failure([*earlier_errors(context).values(), *errors], retry=retry)
 
 
 def _source(context: dg.AssetExecutionContext, connection: Connection, key: str) -> SourceRow:

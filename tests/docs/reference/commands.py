@@ -21,7 +21,8 @@ COMMON = {"--help", "--verbose", "--quiet"}
 #: Command -> exit code -> its meaning there. Every command may also end with 0, 2 and 4, and with 1 for another error.
 OUTCOMES: Mapping[str, Mapping[int, str]] = {
     "rag check": {1: "a check failed", 3: "no check failed, but one could not decide"},
-    "rag ingest": {1: "a sync failed"},
+    "rag ingest": {1: "a sync failed; with --dry-run, a source cannot be listed"},
+    "rag ui": {1: "Dagster ended unexpectedly"},
     "rag demo": {1: "the demo found a wrong answer or a failed check"},
     "rag repair": {1: "a repair failed, or drift remains"},
     "rag rebuild milvus": {1: "a collection could not be rebuilt"},

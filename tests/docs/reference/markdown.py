@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+#: Longest line of text.
+WIDTH = 120
 
 NOTE = (
     "<!-- Made from the code by `python -m tests.docs.generate`. Edit the code, not this page. -->"
@@ -11,7 +15,19 @@ NOTE = (
 
 def page(title: str, *parts: str) -> str:
     """Return a page. Empty parts are left out."""
-    return "\n\n".join([f"# {title}", NOTE, *(part.strip("\n") for part in parts if part)]) + "\n"
+    text = "\n\n".join([f"# {title}", NOTE, *(part.strip("\n") for part in parts if part)])
+    return "\n".join(_wrapped(text)) + "\n"
+
+
+def _wrapped(text: str) -> Iterator[str]:
+    """Yield the lines, long ones wrapped: except tables, code, and links, which would break."""
+    in_code = False
+    for line in text.splitlines():
+        in_code ^= line.startswith("```")
+        if in_code or len(line) <= WIDTH or line.startswith("|") or "](" in line:
+            yield line
+        else:
+            yield from textwrap.wrap(line, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
+from typing import get_type_hints as type_hints
 
 import rag_assets
 from rag_assets.evaluation.frames import MeasureRow, QueryRow
@@ -89,7 +90,7 @@ def _doc(value: type) -> str:
 
 
 def _fields(value: Any) -> str:
-    rows = []
+    rows, hints = [], type_hints(value)
     for field in fields(value):
         if field.default is not MISSING:
             default = code(repr(field.default))
@@ -99,8 +100,17 @@ def _fields(value: Any) -> str:
                 if field.default_factory is MISSING
                 else code(f"{_name(field.default_factory)}()")
             )
-        rows.append((code(field.name), code(str(field.type)), default))
+        rows.append((code(field.name), _field_type(str(field.type), hints[field.name]), default))
     return table(("field", "type", "default"), rows)
+
+
+def _field_type(text: str, hint: Any) -> str:
+    """Return the type as the code has it, or the values of a Literal."""
+    literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+    if not literals:
+        return code(text)
+    values = " or ".join(code(str(item)) for item in get_args(literals[0]))
+    return values + (" or `None`" if text.endswith("None") else "")
 
 
 def members(value: Any, public: Sequence[str] | None) -> Iterator[tuple[str, str]]:

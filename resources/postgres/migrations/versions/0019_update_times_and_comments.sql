@@ -12,7 +12,7 @@ CREATE TRIGGER sources_touched BEFORE UPDATE ON sources FOR EACH ROW
   WHEN (NEW.updated_at = OLD.updated_at AND NEW.* IS DISTINCT FROM OLD.*) EXECUTE FUNCTION rag_source_touched();
 
 -- After the update, because of the generated search vectors (see 0017). `<> now()`: other triggers update the same row
--- again, in the same transaction.
+-- again, in the same transaction. A time that a statement sets itself stays, unless one of these triggers follows.
 CREATE FUNCTION rag_document_touched() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   UPDATE documents SET updated_at = now() WHERE id = NEW.id AND updated_at <> now();
