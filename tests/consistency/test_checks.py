@@ -53,7 +53,7 @@ def clean(
         world.write({f"{n}.md": long_text(f"town {n}", 12) for n in range(5)})
         world.add("empty")
         world.add()
-        world.sync()
+        world.fill()
         yield world
 
 
@@ -61,7 +61,7 @@ def clean(
 def world(clean: World, request: pytest.FixtureRequest) -> Iterator[World]:
     # A repair does not read the source.
     if clean.one("SELECT count(*) FROM documents") < 5:
-        clean.sync()
+        clean.fill()
     age_acknowledgements(clean)
     failed = request.session.testsfailed
     yield clean

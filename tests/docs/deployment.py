@@ -26,7 +26,7 @@ _TUTORIAL = ROOT / "docs" / "tutorial.md"
 _STATE = (
     "SELECT name, source_type, connection_config, is_active FROM sources ORDER BY name",
     "SELECT source_id, content, category, tags FROM documents ORDER BY source_id",
-    "SELECT name, state FROM vector_collections ORDER BY name",
+    "SELECT model_fingerprint, kind, state FROM vector_collections ORDER BY 1, 2",
     "SELECT name FROM retrieval_sets ORDER BY name",
     "SELECT count(*) FROM forgotten",
     "SELECT count(*) FROM document_versions",

@@ -5,6 +5,7 @@ After a change of the output of commands: `python -m tests.docs.update` writes t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -88,3 +89,17 @@ def test_pages_are_easy_to_read_as_text() -> None:
         if len(line) > MAX_LINE and not line.startswith("|") and "](" not in line
     ]
     assert not long, "\n".join(long)
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "how-to" / "troubleshoot.md").read_text(encoding="utf-8")
+    messages = re.findall(r"\*\*`([^`]+)`\*\*", page)
+    messages += re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.*?) \|", page, re.M)))
+    files = [path for room in ("rag_assets", "resources") for path in (ROOT / room).rglob("*.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in files)
+    # A message that fills several lines of code is one text; the place of a value is `…` on the page.
+    code = re.sub(r"{[^{}]*}", "…", re.sub(r'"\s*f?"', "", code))
+    parts = [part.strip() for message in messages for part in message.split("…")]
+    unknown = [part for part in parts if len(part) > 3 and part not in code]
+    assert len(parts) > 50
+    assert not unknown, unknown

@@ -61,7 +61,7 @@ def whole(
         patch.setattr(MilvusStore, "wait_for_flush", flush)
         world.write({f"{n:03}.md": page(n) for n in range(CHUNKS)})
         world.add()
-        world.sync()
+        world.fill()
         yield world
 
 
@@ -156,7 +156,7 @@ def test_a_passage_is_found_by_the_chunks_that_overlap_it(world: World) -> None:
     paragraphs = [f"{page(n + 1000)[12:]}{page(n + 2000)[12:]}" for n in range(6)]
     text = "# Long\n\n" + "\n\n".join(paragraphs)
     world.write({"long.md": text, "copy.md": page(5)})
-    world.sync()
+    world.fill()
     start = text.index(paragraphs[3])
     spans = {"q3": (start, start + 150), "gone": (text.index(paragraphs[5]), len(text) - 1)}
     add_set(
@@ -169,21 +169,21 @@ def test_a_passage_is_found_by_the_chunks_that_overlap_it(world: World) -> None:
     evaluate(world, "passages")
     assert last(world, "passages").modes["sparse"].measures["recall@1"].value == 1
     world.write({"long.md": "# Long\n\nA new opening.\n\n" + "\n\n".join(paragraphs[1:5])})
-    world.sync()
+    world.fill()
     evaluate(world, "passages")
     evaluation = last(world, "passages")
     assert (evaluation.queries, evaluation.outdated) == (1, 1)
     assert evaluation.modes["sparse"].measures["recall@1"].value == 1
     for name in ("long.md", "copy.md"):
         (world.folder / "docs" / name).unlink()
-    world.sync()
+    world.fill()
     with pytest.raises(dg.Failure, match="has none of the answers that its 2 queries expect"):
         evaluate(world, "passages")
 
 
 def test_an_equal_text_in_another_document_counts_as_relevant(world: World) -> None:
     world.write({"copies/005.md": page(5)})
-    world.sync()
+    world.fill()
     question = " ".join(page(5).split()[4:12])
     source = get_source(world.connection, "docs")
     for n, key in enumerate(("005.md", "copies/005.md")):
@@ -191,7 +191,7 @@ def test_an_equal_text_in_another_document_counts_as_relevant(world: World) -> N
         evaluate(world, f"copy{n}")
         assert last(world, f"copy{n}").modes["sparse"].measures["recall@1"].value == 1
     (world.folder / "docs" / "copies/005.md").unlink()
-    world.sync()
+    world.fill()
 
 
 def test_building_a_set_twice_yields_the_same_questions(world: World) -> None:
@@ -234,7 +234,7 @@ def test_a_set_that_does_not_match_its_source_is_rejected(world: World) -> None:
 
 def test_all_checks_pass_on_a_clean_system(world: World) -> None:
     for _ in range(2):
-        world.sync()
+        world.fill()
         assert failed(world) == set()
     first, *_ = reversed(evaluations(world.connection, "known"))
     pairs = latest_and_accepted(world.connection, "docs")
@@ -357,13 +357,13 @@ def test_a_new_model_with_worse_retrieval_does_not_serve(world: World) -> None:
     """The new model's vectors are consistent but random, so no query finds its document."""
     before = serving_collections(world)
     other = world.configured(embedder="tests.support.embedders:CountingEmbedder")
-    other.sync()
+    other.fill()
     assert "known items that were found before" in blocked_publication(other)
     assert serving_collections(world) == before
     assert failed(world) == set()
     remove_set(world.connection, "known")
     other.publish()
     assert all(after != before[kind] for kind, after in serving_collections(world).items())
-    world.sync()
+    world.fill()
     world.publish()
     assert serving_collections(world).keys() == before.keys()

@@ -50,13 +50,13 @@ def indexed(world: World) -> World:
         }
     )
     world.add()
-    world.sync()
+    world.fill()
     world.write(
         {
             "secret.md": secret("Second"),
         }
     )
-    world.sync()
+    world.fill()
     return world
 
 
@@ -115,14 +115,14 @@ def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
 def test_no_sync_reads_it_again_until_the_request_is_withdrawn(indexed: World) -> None:
     request_to_forget(indexed, "secret.md")
     finish_forgetting(indexed, "secret.md")
-    indexed.sync()
+    indexed.fill()
     indexed.write({"secret.md": f"Third version. {SECRET}"})
-    indexed.sync()
+    indexed.fill()
     assert not indexed.one("SELECT count(*) FROM documents WHERE source_key = 'secret.md'")
     assert not indexed.one("SELECT count(*) FROM source_entries WHERE key = 'secret.md'")
     with indexed.postgres.writer("docs") as writer, writer.transaction() as connection:
         withdraw_erasure(connection, "docs", key_hash("secret.md"))
-    indexed.sync()
+    indexed.fill()
     assert indexed.search("treasure", k=1)[0].key == "secret.md"
 
 
@@ -139,7 +139,7 @@ def test_a_second_request_finishes_an_interrupted_erasure_and_a_third_finds_noth
 ) -> None:
     # The process died after the request; the sync drains what it can, and reads nothing again.
     request_to_forget(indexed, "secret.md")
-    indexed.sync()
+    indexed.fill()
     assert finish_forgetting(indexed, "secret.md")["verified"]
     again = finish_forgetting(indexed, "secret.md")
     assert again["verified"] and all(place["left"] == 0 for place in again["places"].values())
@@ -149,7 +149,7 @@ def test_a_second_request_finishes_an_interrupted_erasure_and_a_third_finds_noth
 def test_a_second_request_for_a_document_without_chunks_finishes_its_erasure(world: World) -> None:
     world.write({"broken.pdf": b"%PDF-1.7 nothing more", "good.md": filler("oaks")})
     world.add()
-    world.sync()
+    world.fill()
     document = world.one("SELECT id FROM documents WHERE source_key = 'broken.pdf'")
     # The process died after the first request.
     for _ in range(2):
@@ -209,7 +209,7 @@ def test_its_versions_are_deleted_from_every_month(indexed: World) -> None:
     assert (history["removed"], history["left"]) == (3, 0)
     assert "document_versions" in history["looked_for"]
     assert (count_versions(world, "secret.md"), count_versions(world, "other.md")) == (0, 1)
-    world.sync()
+    world.fill()
     assert count_versions(world, "secret.md") == 0
 
 
@@ -234,7 +234,7 @@ def test_a_document_that_has_only_versions_can_be_forgotten(indexed: World) -> N
     document = world.one("SELECT id FROM documents WHERE source_key = 'secret.md'")
     source = get_source(world.connection, "docs").id
     (world.folder / "docs" / "secret.md").unlink()
-    world.sync()
+    world.fill()
     world.connection.execute("DELETE FROM former_texts")
     world.connection.execute("DELETE FROM former_raw")
     assert find_document_id(world.connection, source, "secret.md") == document

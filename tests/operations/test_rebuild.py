@@ -43,8 +43,8 @@ def counted(world: World) -> World:
     counted.write({"b.md": ENGLISH}, "more")
     counted.add()
     counted.add("more")
-    counted.sync()
-    counted.sync("more")
+    counted.fill()
+    counted.fill("more")
     return counted
 
 
@@ -72,7 +72,7 @@ def test_a_collection_of_an_earlier_version_is_reported_and_only_a_rebuild_repai
     world.write({"a.md": "---\ntags: [news]\n---\n" + ENGLISH, "b.md": long_text("town", 3)})
     source = world.add()
     with earlier_version():
-        world.sync()
+        world.fill()
     age_acknowledgements(world)
     old = world.store.alias_target("dense") or ""
     row = world.store.client.query(old, "id != ''", output_fields=["*"], limit=1)[0]
@@ -158,19 +158,19 @@ def test_rows_that_a_sync_writes_during_a_rebuild_are_in_the_new_collection(
     def sync_first(self: operation.Rebuilder, *arguments: Any) -> None:
         """Between the first pass and the last: edits, a deletion in SQL that waits in the outbox, a new source."""
         counted.write({"0.md": long_text("town 0", 8), "new.md": ENGLISH.replace("nine", "ten")})
-        counted.sync()
+        counted.fill()
         counted.write(
             {"c.md": "# Late\n\nThis source is new while the collections are rebuilt.\n"}, "late"
         )
         counted.add("late")
-        counted.sync("late")
+        counted.fill("late")
         counted.connection.execute("DELETE FROM documents WHERE source_key = '3.md'")
         finish(self, *arguments)
 
     monkeypatch.setattr(operation.Rebuilder, "_finish", sync_first)
     rebuild(counted)
     # Drains the outbox.
-    counted.sync()
+    counted.fill()
     assert_consistent(counted)
     assert counted.failed_checks("late") == {}
 
@@ -316,9 +316,9 @@ def test_the_next_sync_drops_a_half_built_collection_unless_a_rebuild_runs(
     before = serving_collections(counted)
     leave_half_built(counted, monkeypatch, 1)
     with counted.postgres.writer(REBUILD):
-        counted.sync()
+        counted.fill()
         assert "rebuilding" in collection_states(counted).values()
-    counted.sync()
+    counted.fill()
     assert set(collection_states(counted).values()) == {"serving"}
     assert set(counted.store.client.list_collections()) == set(before.values())
     assert_consistent(counted)

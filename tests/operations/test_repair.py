@@ -23,7 +23,7 @@ def counts(report: dict[str, Any], alias: str) -> dict[str, int]:
 def test_each_class_of_drift_is_repaired_and_the_second_repair_finds_nothing(world: World) -> None:
     world.write({f"{n}.md": long_text(f"town {n}", 6) for n in range(4)})
     world.add()
-    world.sync()
+    world.fill()
     age_acknowledgements(world)
     client = world.store.client
     ids = [
@@ -64,7 +64,7 @@ def test_each_class_of_drift_is_repaired_and_the_second_repair_finds_nothing(wor
 def test_contradicting_statuses_are_computed_again(world: World) -> None:
     world.write({f"{n}.md": long_text(f"town {n}", 6) for n in range(6)})
     world.add()
-    world.sync()
+    world.fill()
     change = world.connection.execute
     change("UPDATE documents SET processing_status = 'processing' WHERE source_key = '0.md'")
     change("UPDATE documents SET indexing_status = 'indexing' WHERE source_key = '1.md'")
@@ -93,7 +93,7 @@ def test_nothing_is_changed_where_reads_disagree(
 ) -> None:
     world.write({"a.md": long_text("town", 6)})
     world.add()
-    world.sync()
+    world.fill()
     age_acknowledgements(world)
     scan = MilvusStore.scan
 

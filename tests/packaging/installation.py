@@ -8,27 +8,13 @@ import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).parents[2]
-
-#: A module that Python imports at start: every package that the distribution without extras does not need is hidden.
-#: RAG_TEST_VISIBLE: the modules of the packages that it needs.
-WITHOUT_EXTRAS = """
-import os, sys
-from importlib.abc import MetaPathFinder
-
-class Hidden(MetaPathFinder):
-    visible = set(os.environ["RAG_TEST_VISIBLE"].split()) | sys.stdlib_module_names | {"rag_assets", "resources"}
-
-    def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top not in self.visible and not top.startswith("_"):
-            sys.modules[top] = None
-            raise ModuleNotFoundError(f"No module named {top!r}", name=top)
-
-sys.meta_path.insert(0, Hidden())
-"""
 
 
 @dataclass(frozen=True)
@@ -83,8 +69,7 @@ def install(wheel: Path, environment: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", str(programs / "python"), "--quiet"]
     command = [*pip, "install", "--disable-pip-version-check", "--no-deps", "--no-index", wheel]
     subprocess.run(command, check=True)
-    packages = next((environment / "lib").glob("python*/site-packages"))
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")
+    _path_file(environment).write_text(sysconfig.get_path("purelib"), encoding="utf-8")
     return programs
 
 
@@ -98,13 +83,26 @@ def user_environment(home: Path) -> dict[str, str]:
     return inherited | {"HOME": str(home)}
 
 
-def modules_without_extras() -> str:
-    """Return the modules of the packages that the distribution without extras requires, directly or not."""
-    from importlib import metadata
+def remove_extras(environment: Path, folder: Path) -> None:
+    """Leave an environment only the packages that the distribution without extras requires, directly or not.
 
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
+    `folder`: a new folder, which gets links to these packages.
+    """
+    folder.mkdir()
+    for name in _required_packages():
+        distribution = metadata.distribution(name)
+        for top in {file.parts[0] for file in distribution.files or ()} - {".."}:
+            link = folder / top
+            if not link.exists():
+                link.symlink_to(str(distribution.locate_file(top)))
+    _path_file(environment).write_text(str(folder), encoding="utf-8")
 
+
+def _path_file(environment: Path) -> Path:
+    return next((environment / "lib").glob("python*/site-packages")) / "dependencies.pth"
+
+
+def _required_packages() -> set[str]:
     needed: set[tuple[str, str]] = set()
 
     def add(requirement: Requirement) -> None:
@@ -120,9 +118,4 @@ def modules_without_extras() -> str:
     for line in metadata.requires("rag-assets") or []:
         if "extra ==" not in line:
             add(Requirement(line))
-    names = {name for name, _ in needed}
-    return " ".join(
-        module
-        for module, packages in metadata.packages_distributions().items()
-        if any(canonicalize_name(package) in names for package in packages)
-    )
+    return {name for name, _ in needed}

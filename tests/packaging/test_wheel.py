@@ -16,11 +16,10 @@ from urllib.error import URLError
 import pytest
 
 from tests.packaging.installation import (
-    WITHOUT_EXTRAS,
     Installation,
     build_wheel,
     install,
-    modules_without_extras,
+    remove_extras,
     user_environment,
 )
 from tests.support.folders import servers_folder
@@ -80,21 +79,17 @@ def test_the_wheel_works_in_an_empty_environment(installed: Installation) -> Non
     counts = json.loads(installed.ok("status", "--json", **second))["counts"]
     assert counts["documents"] == 0
 
-    _search_without_extras(installed, status)
     _look_at_the_ui(installed)
+    _search_without_extras(installed, status)
 
 
 def _search_without_extras(installed: Installation, servers: dict[str, str]) -> None:
     """A process on servers that run elsewhere searches without Dagster, parsers or embedded servers."""
-    start = installed.folder / "without extras"
-    start.mkdir()
-    (start / "sitecustomize.py").write_text(WITHOUT_EXTRAS)
+    remove_extras(installed.programs.parent, installed.folder / "packages")
     base = {
-        "PYTHONPATH": str(start),
-        "RAG_TEST_VISIBLE": modules_without_extras(),
         "RAG_POSTGRES_URL": servers["postgres"],
         "RAG_MILVUS_URI": servers["milvus"],
-        "RAG_HOME": str(start / "home"),
+        "RAG_HOME": str(installed.folder / "home"),
     }
     hits = json.loads(installed.ok("search", "when does it open", "--json", **base))["hits"]
     assert [hit["key"] for hit in hits] == ["hours.md"]

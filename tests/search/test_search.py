@@ -55,7 +55,7 @@ def add(world: World, source: str, pages: dict[str, str]) -> Filters:
     """Register and index a source. Returns the filter for it."""
     world.write(pages, source)
     world.add(source)
-    world.sync(source)
+    world.fill(source)
     return Filters(source=(source,))
 
 
@@ -176,7 +176,7 @@ def labelled(indexed: World) -> list[dict[str, Any]]:
             "UPDATE documents SET author = %s, category = %s, tags = %s WHERE source_key = %s",
             [chance.choice([*HOSTILE, None]), chance.choice([*HOSTILE, None]), tags, f"{n}.md"],
         )
-    indexed.sync("labels")
+    indexed.fill("labels")
     with indexed.connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
         rows = cursor.execute(
             """SELECT c.id::text, c.chunk_type, d.author, d.category, d.tags, s.name AS source
@@ -240,7 +240,7 @@ def test_an_edited_document_is_filtered_by_its_new_values_before_milvus_has_them
     add(indexed, "notices", pages)
     edit = "UPDATE documents SET category = %s WHERE source_id = ANY(%s)"
     indexed.connection.execute(edit, ["public", ["notices/a.md", "notices/b.md"]])
-    indexed.sync("notices")
+    indexed.fill("notices")
     public = {"source": "notices", "category": "public"}
     (hit,) = indexed.search("notice", filters=public)
     assert len(hit.also_in) == 1

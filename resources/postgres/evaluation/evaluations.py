@@ -152,13 +152,13 @@ def evaluations(
     limit: int | None = None,
     with_queries: bool = False,
 ) -> list[Evaluation]:
-    """Return the evaluations of a set, or of all, the newest first. `with_queries`: with the results of single queries."""
-    found = _evaluations(
+    """Return the evaluations of a set, or of all, the newest first. `with_queries`: with single queries."""
+    matching = _evaluations(
         connection,
         "(r.name = %(set)s OR %(set)s::text IS NULL) ORDER BY e.id DESC LIMIT %(limit)s",
         {"set": set_name, "limit": limit},
     )
-    return _with_queries(connection, found) if with_queries else found
+    return _with_queries(connection, matching) if with_queries else matching
 
 
 def latest_and_accepted(
