@@ -108,7 +108,7 @@ def sync_vectors(stage: Stage, kind: Kind, stores: VectorStores) -> Outcome:
             complete_documents(connection, target, names)
     _mark_synced(stage)
     total = count_chunks(stage.connection, stage.scope)
-    plan.failed = count_failed_chunks(stage.connection, stage.scope)
+    plan.failed = count_failed_chunks(stage.connection, stage.scope, name)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed
     return _outcome(stage, plan, kind, name, total, requested)
 

@@ -333,6 +333,14 @@ def test_a_text_that_cannot_be_embedded_fails_alone(world: World) -> None:
         world.one("SELECT indexing_status FROM documents WHERE source_key = 'good.md'")
         == "completed"
     )
+    # Another model embeds the text. The chunk is not complete before its last kind, but nothing of it failed.
+    world = world.configured(embedder="tests.support.embedders:OtherEmbedder")
+    plan = world.sync()
+    assert plan["dense_vectors"]["inserted"] == plan["sparse_vectors"]["inserted"] > 1
+    for asset in ("dense_vectors", "sparse_vectors"):
+        assert plan[asset]["failed"] == plan[asset]["kept"] == 0
+    world.publish()
+    assert_consistent(world)
 
 
 def test_milvus_has_the_language_of_a_chunk_that_differs_from_its_document(world: World) -> None:

@@ -297,11 +297,12 @@ def count_texts(connection: Connection, scope: SyncScope) -> int:
     )
 
 
-def count_failed_chunks(connection: Connection, scope: SyncScope) -> int:
-    """Count the chunks of a scope that have no embedding because it failed."""
+def count_failed_chunks(connection: Connection, scope: SyncScope, collection: str) -> int:
+    """Count the chunks of a scope whose embedding failed, without those that a collection has, of another model."""
     return scalar(
         connection,
         f"""SELECT count(*) FROM documents d JOIN document_chunks c ON c.document_id = d.id
-           WHERE {is_in_scope("d")} AND d.indexing_status = 'failed' AND c.embedding_status = 'failed'""",
-        scope.parameters(),
+           WHERE {is_in_scope("d")} AND d.indexing_status = 'failed' AND c.embedding_status = 'failed'
+             AND NOT EXISTS (SELECT FROM vector_rows r WHERE r.collection = %(collection)s AND r.chunk_id = c.id)""",
+        {**scope.parameters(), "collection": collection},
     )
