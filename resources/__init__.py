@@ -1,1 +1,1 @@
-"""The world: what is configured, connected to, and can fail."""
+"""The outside world: stores, models and sources, their configuration and their failures."""

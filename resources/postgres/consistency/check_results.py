@@ -33,7 +33,7 @@ INCONSISTENCIES: tuple[Inconsistency, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class CheckRecord:
-    """A result to store. `finding`: the digest of what was found. `seconds`: time since the check began to look."""
+    """A result to store. `finding`: the digest of the findings' keys. `seconds`: time since the check began to look."""
 
     source: str
     asset: str
