@@ -72,9 +72,14 @@ def materialize_only(context: dg.AssetExecutionContext, partitions: Sequence[str
 
 
 def last_assets(context: dg.AssetExecutionContext) -> set[str]:
-    """Return the assets of this run that have no other asset of it downstream."""
+    """Return the assets with this one's partitions that have no other such asset of this run downstream."""
     step = context.get_step_execution_context()
-    assets = {key.to_user_string() for key in step.job_def.asset_layer.executable_asset_keys}
+    layer, partitions = step.job_def.asset_layer, context.assets_def.partitions_def
+    assets = {
+        key.to_user_string()
+        for key in layer.executable_asset_keys
+        if layer.get(key).partitions_def == partitions
+    }
     # Steps of assets are named for them. A check between two assets connects them.
     needs = step.execution_plan.get_executable_step_deps()
     upstream: set[str] = set()

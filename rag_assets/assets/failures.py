@@ -75,10 +75,10 @@ class StepError:
 
 
 def step_failure(errors: Sequence[StepError], *, retry: bool, others: int = 0) -> dg.Failure:
-    """Return the failure of a step. `retry`: the step may run again now. `others`: partitions that are done."""
+    """Return the failure of a step. `retry`: the step may run again now. `others`: partitions that it finished."""
     lines = [f"{item.partition}: {item.error}" for item in errors]
     if others:
-        lines.append(f"Partitions of this run that are up to date: {others}.")
+        lines.append(f"Partitions that this step brought up to date: {others}.")
     first = errors[0]
     if len(errors) == 1:
         metadata: dict[str, Any] = {
@@ -141,10 +141,17 @@ def errors_as_failures(
 
 # Partitions that failed in an earlier step ---------------------------------------------------------------------------
 
-#: Run -> partition -> its error. All steps of a run are executed in one process; a process executes few runs.
-_errors_of_run: dict[str, dict[str, StepError]] = {}
-#: Run -> the last assets that are done.
-_done_of_run: dict[str, set[str]] = {}
+
+@dataclass
+class _LeftOut:
+    """What a run leaves out: partition -> error. `reported`: the partitions for which a step has failed for good."""
+
+    errors: dict[str, StepError] = field(default_factory=dict)
+    reported: set[str] = field(default_factory=set)
+
+
+#: By run. All steps of a run are executed in one process; a process executes few runs.
+_left_out: dict[str, _LeftOut] = {}
 _RUNS = 100
 
 
@@ -155,24 +162,28 @@ def earlier_errors(context: dg.AssetExecutionContext) -> Mapping[str, StepError]
 
 def errors_of_run(run_id: str) -> Mapping[str, StepError]:
     """Return the partitions that a run in this process left out, and why."""
-    return _errors_of_run.get(run_id, {})
+    return _left_out[run_id].errors if run_id in _left_out else {}
 
 
 def leave_out(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> None:
     """Make the later steps of this run leave these partitions out."""
     if not errors:
         return
-    while len(_errors_of_run) >= _RUNS and context.run.run_id not in _errors_of_run:
-        oldest = next(iter(_errors_of_run))
-        del _errors_of_run[oldest]
-        _done_of_run.pop(oldest, None)
-    of_run = _errors_of_run.setdefault(context.run.run_id, {})
-    of_run |= {item.partition: item for item in errors}
+    while len(_left_out) >= _RUNS and context.run.run_id not in _left_out:
+        del _left_out[next(iter(_left_out))]
+    of_run = _left_out.setdefault(context.run.run_id, _LeftOut())
+    of_run.errors |= {item.partition: item for item in errors}
 
 
-def is_last_step(context: dg.AssetExecutionContext) -> bool:
-    """Return whether no asset of this run is left. Only this step fails: the checks of its asset do not run then."""
-    last, asset = last_assets(context), context.asset_key.to_user_string()
-    done = _done_of_run.setdefault(context.run.run_id, set())
-    done |= {asset} & last
-    return done == last
+def errors_to_report(context: dg.AssetExecutionContext) -> list[StepError]:
+    """Return the errors for which this step must fail, for good, at its end. Each is returned once.
+
+    None if a later step will fail for them: in a step that fails, the checks of its asset and the steps below do not
+    run.
+    """
+    of_run = _left_out.get(context.run.run_id)
+    if of_run is None or context.asset_key.to_user_string() not in last_assets(context):
+        return []
+    due = [item for key, item in of_run.errors.items() if key not in of_run.reported]
+    of_run.reported |= {item.partition for item in due}
+    return due

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.assets.failures import StepError, earlier_errors
+from rag_assets.assets.failures import StepError, earlier_errors, errors_as_failures
 from rag_assets.assets.run_stage import COMMON, materialize
 from rag_assets.assets.vectors import dense_vectors, multi_vectors, sparse_vectors
 from rag_assets.evaluation.evaluator import Evaluator, measuring_searcher
@@ -58,6 +58,7 @@ def retrieval_evaluation(
     errors: list[StepError] = []
     metadata: dict[str, dict[str, Any]] = {}
     with (
+        errors_as_failures(context),
         closing(milvus.open(milvus.search_consistency)) as store,
         measuring_searcher(
             database, vector_stores(store, storage, milvus, embedder), fusion=retrieval.fusion

@@ -3,7 +3,7 @@
 The stages themselves are in `rag_assets/ingestion`.
 
 A run over several partitions goes on if some of them fail: they are left out from then on, the others are brought up to
-date in every stage, and the last step fails the run. So Dagster marks the failed partitions, and only them.
+date in every stage, and one of the last steps fails the run. So Dagster marks the failed partitions, and only them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rag_assets.assets.failures import (
     RETRY,
     StepError,
     earlier_errors,
-    is_last_step,
+    errors_to_report,
     leave_out,
     may_retry,
     step_failure,
@@ -39,7 +39,12 @@ from resources.errors import ConfigError, Fenced, RagError, SourceError, StoreUn
 from resources.partition_keys import shard_of, source_name
 from resources.postgres.connection import Connection, Postgres, set_run, set_sync
 from resources.postgres.registry.sources import SourceRow, get_source, list_sources
-from resources.postgres.registry.syncs import mark_failed, mark_running_again, mark_waiting
+from resources.postgres.registry.syncs import (
+    is_listed,
+    mark_failed,
+    mark_running_again,
+    mark_waiting,
+)
 
 #: Seconds that a shard waits while another one works for all of them: as long as a run may take.
 TURN_SECONDS = 24 * 3600
@@ -103,7 +108,9 @@ def _run_partitions(
         try:
             with database.writers([lock], patience=patience, run=context.run.run_id) as (writer,):
                 source = _source(context, writer.connection, key)
-                mark_running_again(writer.connection, [source.id])
+                # A shard whose source this sync has not listed ends no sync, so it does not begin one again.
+                if shard is None or is_listed(writer.connection, source.id):
+                    mark_running_again(writer.connection, [source.id])
                 outcome = work(Stage(asset, source, writer, context.log, shard))
         except (RagError, psycopg.Error) as error:
             if isinstance(error, psycopg.Error):
@@ -115,7 +122,7 @@ def _run_partitions(
         seconds = time.monotonic() - started
         context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")
         metadata[key] = stage_metadata(asset, outcome, seconds)
-    if errors and (not metadata or _is_store_fault(context, errors)):
+    if errors and _ends_now(context, metadata, errors):
         _record_end(database, context, failed_sources)
         raise _failure(context, errors)
     if errors:
@@ -129,28 +136,34 @@ def materialize(
     errors: Sequence[StepError],
     common: Mapping[str, Any],
 ) -> Iterator[dg.MaterializeResult]:
-    """Materialize the partitions of `metadata`; the last step of the run then fails for those of `errors`.
+    """Materialize the partitions of `metadata`; one of the run's last steps then fails for those of `errors`.
 
     `common`: metadata of every partition.
     """
-    if errors and not metadata:
+    if _ends_now(context, metadata, errors):
         raise _failure(context, errors)
     for item in errors:
         context.log.error(f"{item.partition}: {item.error}")
     leave_out(context, errors)
-    failed = list(earlier_errors(context).values())
-    if failed:
+    if earlier_errors(context):
         materialize_only(context, list(metadata))
     add_partition_metadata(context, metadata)
     yield dg.MaterializeResult(metadata=common)
-    if failed and is_last_step(context):
+    if failed := errors_to_report(context):
         # Not tried again: the sensor of due sources syncs the failed ones again, and the others are done.
         raise step_failure(failed, retry=False, others=len(metadata))
 
 
-def _is_store_fault(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> bool:
-    """Return whether a store failed, which all sources need, and the step may run again."""
-    return any(
+def _ends_now(
+    context: dg.AssetExecutionContext,
+    metadata: Mapping[str, Mapping[str, Any]],
+    errors: Sequence[StepError],
+) -> bool:
+    """Return whether the step fails without a materialization.
+
+    No partition is done, or a store failed, which all sources need, and the step may run again.
+    """
+    return not metadata or any(
         may_retry(context, item.error) and not isinstance(item.error, SourceError)
         for item in errors
     )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rag_assets.cli.confirmation import YesOption, confirm
 from rag_assets.cli.output import command, note, print_json, table
-from rag_assets.cli.source_removal import remove_sources
+from rag_assets.cli.source_removal import contents, count_contents, remove_sources
 from rag_assets.cli.sources import register
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
@@ -27,9 +28,13 @@ def apply(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove sources that the file does not name.")
     ] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make the sources match a YAML file. Changes nothing if any part of the file is invalid."""
+    """Make the sources match a YAML file. Changes nothing if any part of the file is invalid.
+
+    With --prune it counts what goes with each source that it would remove, and asks.
+    """
     from rag_assets.operations.source_specs import plan_changes, read_specs
     from resources.postgres.registry.sources import list_sources
 
@@ -42,6 +47,10 @@ def apply(
         rows = [(c.action, c.name, c.type, ", ".join(c.fields)) for c in changes]
         table(str(file), ("plan", "source", "type", "differences"), rows)
     if not dry_run:
+        if removed := [change.name for change in changes if change.action == "remove"]:
+            parts = [f"{name} ({contents(*count_contents(deployment, name))})" for name in removed]
+            question = f"Remove {', '.join(parts)} for good?"
+            confirm(question, ("sources", "apply", str(file), "--prune"), yes=yes, as_json=as_json)
         _apply(deployment, changes)
     if as_json:
         print_json(

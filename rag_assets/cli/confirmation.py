@@ -1,4 +1,4 @@
-"""How a command asks before it deletes: a question on a terminal, `--yes` everywhere else."""
+"""How a command asks: a question on a terminal; elsewhere an error that names the option to use instead."""
 
 from __future__ import annotations
 
@@ -21,9 +21,14 @@ def confirm(question: str, command: tuple[str, ...], *, yes: bool, as_json: bool
     """
     if yes:
         return
-    if as_json or not sys.stdin.isatty():
+    if as_json or not has_terminal():
         reason = "--json asks no questions" if as_json else "There is no terminal to answer on"
         raise ConfigError(
             f"{question} {reason}; to confirm: rag {shlex.join(command)} --yes{' --json' if as_json else ''}"
         )
     typer.confirm(question, abort=True, err=True)
+
+
+def has_terminal() -> bool:
+    """Return whether a person can answer. Standard input is None where the parent process closed it."""
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from rag_assets.cli.output import command, out, print_json, table
+from rag_assets.cli.exit_codes import ExitCode
+from rag_assets.cli.output import command, out, print_error, print_json, table
 from rag_assets.cli.stack import JsonOption
 from resources.errors import ConfigError
 
@@ -75,9 +76,12 @@ def recommend(
         ]
         table(f"{rows:,} rows of {dim}", ("index", "GiB", "about ms", ""), lines)
     if best is None:
-        raise ConfigError(
-            "No index meets all requirements. The table shows why: allow more memory, more time or less recall."
+        # Not an exception: with --json it would be a second document.
+        reasons = "options show" if as_json else "table shows"
+        print_error(
+            f"No index meets all requirements. The {reasons} why: allow more memory, more time or less recall."
         )
+        raise typer.Exit(ExitCode.WRONG_INPUT)
     if not as_json:
         out.print(f"{best.kind.name}: {best.reason}. Also: {best.kind.note}.", markup=False)
         variables = {"RAG_DENSE_INDEX": best.index, "RAG_DENSE_SEARCH": dict(best.search)}

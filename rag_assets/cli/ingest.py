@@ -134,7 +134,7 @@ def _resolve(
         chosen = [IngestTarget(row.name) for row in rows if row.is_active]
         if not chosen:
             raise ConfigError(_nothing_to_ingest(rows))
-    if not targets and options.config():
+    if options.config() and (names or not targets):
         given = ", ".join(f"--{option}" for option in options.config())
         raise ConfigError(
             f"{given}: only for new sources. Change a registered one with: rag sources change NAME"

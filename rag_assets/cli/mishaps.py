@@ -15,8 +15,8 @@ from resources.urls import without_secrets
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-#: PostgreSQL's code for a full disk.
-_DISK_FULL = "53100"
+#: Codes of PostgreSQL.
+_DISK_FULL, _NO_PRIVILEGE, _READ_ONLY = "53100", "42501", "25006"
 
 
 class InternalError(Exception):
@@ -38,6 +38,19 @@ def as_rag_error(error: Exception) -> RagError | None:
         return StoreUnavailable(
             f"PostgreSQL's disk is full: {message}. Free some space and run the command again; "
             "committed work is kept."
+        )
+    if code == _NO_PRIVILEGE:
+        # Without the statement below it.
+        denied = message.partition(" LINE ")[0]
+        return ConfigError(
+            f"PostgreSQL denies this to the role in RAG_POSTGRES_URL: {denied}. The role needs CREATE on the database "
+            "and on schema public, and owns the tables: GRANT CREATE ON DATABASE <database> TO <role>; "
+            "GRANT USAGE, CREATE ON SCHEMA public TO <role>;"
+        )
+    if code == _READ_ONLY:
+        return ConfigError(
+            f"PostgreSQL accepts no changes: {message}. Expected the primary server and a role that may write: "
+            "RAG_POSTGRES_URL names a replica, or default_transaction_read_only is on for the role or the database."
         )
     names = {kind.__name__ for kind in type(original).__mro__}
     if names & {"OperationalError", "InterfaceError"}:

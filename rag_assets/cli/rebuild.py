@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rag_assets.cli.confirmation import YesOption, confirm
 from rag_assets.cli.exit_codes import run_exit_code
 from rag_assets.cli.output import (
     bars,
@@ -87,7 +88,7 @@ def _refused(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
 def parquet(
     source: SourceOption = None,
     dry_run: DryRunOption = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Embed again the texts whose embeddings are missing or whose file was damaged. Lists them first, and asks."""
@@ -102,8 +103,9 @@ def parquet(
         if as_json:
             print_json({"dry_run": dry_run, "rebuilds": planned, "errors": []})
         return
-    if not yes and not as_json:
-        typer.confirm("Embed these texts again?", abort=True, err=True)
+    texts = plural(sum(item["texts"] for item in planned), "text")
+    arguments = ("rebuild", "parquet", *(("--source", source) if source else ()))
+    confirm(f"Embed {texts} again?", arguments, yes=yes, as_json=as_json)
     reports: list[dict[str, Any]] = []
     errors: list[tuple[str, str]] = []
     results = []

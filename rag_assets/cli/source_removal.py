@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from rag_assets.cli.output import command, note, out, plural, print_json
 from rag_assets.cli.sources import NameArgument
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
+
+if TYPE_CHECKING:
+    from resources.postgres.vectors.removals import RowsOfSource
 
 
 @command
@@ -26,33 +29,22 @@ def remove(
 
     Example: rag sources remove docs --dry-run
     """
-    from resources.postgres.registry.sources import get_source
-    from resources.postgres.vectors.removals import count_rows_of_source, count_vectors_of_source
-
     deployment = Deployment.from_environment()
     deployment.start(dagster=not dry_run)
-    with deployment.postgres().connect(autocommit=True) as connection:
-        row = get_source(connection, name)
-        counts = count_rows_of_source(connection, row)
-        vectors = count_vectors_of_source(connection, row)
+    counts, vectors = count_contents(deployment, name)
     report = {
         "source": name,
         "removed": False,
         **counts._asdict(),
         "vectors": vectors,
     }
-    parts = [
-        plural(counts.documents, "document"),
-        plural(counts.chunks, "chunk"),
-        *(plural(number, f"{kind} vector") for kind, number in vectors.items()),
-        *([plural(counts.sets, "retrieval set")] if counts.sets else []),
-    ]
+    parts = contents(counts, vectors)
     rest = (
         f"{plural(counts.embeddings, 'embedding')} in Parquet that no other source uses: "
         "a later `rag compact` drops them."
     )
     if not dry_run:
-        question = f"Remove source {name} for good: {', '.join(parts)}?"
+        question = f"Remove source {name} for good: {parts}?"
         confirm(question, ("sources", "remove", name), yes=yes, as_json=as_json)
         remove_sources(deployment, [name])
         report["removed"] = True
@@ -60,9 +52,30 @@ def remove(
         print_json(report)
         return
     verb = "would be removed" if dry_run else "is removed"
-    out.print(f"Source {name} {verb}: {', '.join(parts)}.", markup=False, soft_wrap=True)
+    out.print(f"Source {name} {verb}: {parts}.", markup=False, soft_wrap=True)
     if counts.embeddings:
         note(rest)
+
+
+def count_contents(deployment: Deployment, name: str) -> tuple[RowsOfSource, dict[str, int]]:
+    """Return the rows that go with a source, and its vectors by kind."""
+    from resources.postgres.registry.sources import get_source
+    from resources.postgres.vectors.removals import count_rows_of_source, count_vectors_of_source
+
+    with deployment.postgres().connect(autocommit=True) as connection:
+        row = get_source(connection, name)
+        return count_rows_of_source(connection, row), count_vectors_of_source(connection, row)
+
+
+def contents(counts: RowsOfSource, vectors: dict[str, int]) -> str:
+    """Return what goes with a source, as part of a sentence."""
+    parts = [
+        plural(counts.documents, "document"),
+        plural(counts.chunks, "chunk"),
+        *(plural(number, f"{kind} vector") for kind, number in vectors.items()),
+        *([plural(counts.sets, "retrieval set")] if counts.sets else []),
+    ]
+    return ", ".join(parts)
 
 
 def remove_sources(deployment: Deployment, names: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rag_assets.cli.confirmation import has_terminal
 from rag_assets.cli.output import command, note, out, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
@@ -90,14 +91,19 @@ def read_credentials(options: list[str]) -> dict[str, str]:
     for option in options:
         name, equals, value = option.partition("=")
         try:
-            credentials[name] = (
-                resolve_credential(value)
-                if equals
-                else typer.prompt(name, hide_input=True, err=True)
-            )
+            credentials[name] = resolve_credential(value) if equals else _typed(name)
         except ConfigError as error:
             raise ConfigError(f"--credential {name}: {error}") from None
     return credentials
+
+
+def _typed(name: str) -> str:
+    if not has_terminal():
+        raise ConfigError(
+            "there is no terminal to type it on; put it into an environment variable: "
+            f"--credential {name}=@VARIABLE"
+        )
+    return typer.prompt(name, hide_input=True, err=True)
 
 
 @app.command()

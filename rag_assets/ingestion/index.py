@@ -34,7 +34,7 @@ from resources.postgres.connection import Connection
 from resources.postgres.documents.chunks import count_chunks
 from resources.postgres.idle_sources import idle_vectors
 from resources.postgres.registry.sources import SourceRow
-from resources.postgres.registry.syncs import mark_shard_synced, mark_synced
+from resources.postgres.registry.syncs import is_listed, mark_shard_synced, mark_synced
 from resources.postgres.scope import SyncScope
 from resources.postgres.vectors.collections import Collection, register_collection
 from resources.postgres.vectors.embeddings import count_failed_chunks
@@ -125,9 +125,15 @@ def _ensure_collection(stage: Stage, kind: Kind, name: str, stores: VectorStores
 
 
 def _mark_synced(stage: Stage) -> None:
-    """End the sync if nothing of the source waits; the last of its shards does so for all."""
-    if stage.shard is None or mark_shard_synced(stage.connection, stage.source.id, stage.shard):
-        mark_synced(stage.connection, [stage.source.id])
+    """End the sync if nothing of the source waits; the last of its shards does so for all.
+
+    A run that Dagster executes again from the failure has the same sync, and no listing if that is what failed.
+    """
+    connection, source = stage.connection, stage.source.id
+    if stage.shard is None or (
+        is_listed(connection, source) and mark_shard_synced(connection, source, stage.shard)
+    ):
+        mark_synced(connection, [source])
 
 
 def write_rows(

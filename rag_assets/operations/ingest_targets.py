@@ -1,7 +1,8 @@
 """The meaning of the arguments of `rag ingest`: folders, files and names of sources, resolved to sources.
 
-A folder or file that a registered folder source already reads belongs to that source. Files of a folder that no source
-reads become one source, which includes only them. Nothing is written here: the command registers new sources.
+A folder or file that a folder source reads, registered or new in the same call, belongs to that source. Files of a
+folder that no source reads become one source, which includes only them. Nothing is written here: the command registers
+new sources.
 """
 
 from __future__ import annotations
@@ -9,22 +10,33 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rag_assets.operations.folder_rows import (
+    exact_files,
+    is_below,
+    key_in,
+    lists_below,
+    reads_file,
+)
+from rag_assets.operations.ingest_messages import (
+    change_arguments,
+    name_is_taken,
+    reads_only,
+    shown_names,
+)
 from rag_assets.operations.source_specs import check_source, target_config, with_usual_columns
-from resources.errors import ConfigError, SourceError
+from resources.errors import ConfigError
 from resources.partition_keys import partition_key, valid_name
 from resources.postgres.registry.sources import SourceRow, unknown_source
-from resources.sources.globs import KeyFilter, exact_glob, exact_key
-from resources.sources.registry import open_source
+from resources.sources.globs import exact_glob
 
 #: Suffixes of files whose rows are documents.
 _ROWS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
-#: Maximum names of files in a message.
-_MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ def resolve_targets(
 ) -> list[IngestTarget]:
     """Return the sources that the arguments name, each once. Raises ConfigError that lists every problem."""
     resolution = _Resolution({row.name: row for row in rows}, options)
-    for target in targets:
+    for target in sorted(targets, key=_depth):
         resolution.add(target)
     resolution.add_files()
     if resolution.problems:
@@ -70,12 +82,24 @@ def default_name(path: Path) -> str:
     return valid_name(Path(os.path.realpath(path)).name) or "root"
 
 
+def _depth(target: str) -> float:
+    """Sort outer folders before inner ones, and folders before files: a part then finds the source of its folder."""
+    path = _absolute(target)
+    return len(Path(os.path.realpath(path)).parts) if os.path.isdir(path) else float("inf")
+
+
+def _absolute(target: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(target)))
+
+
 @dataclass
 class _Resolution:
     rows: Mapping[str, SourceRow]
     options: NewSourceOptions
     resolved: dict[str, IngestTarget] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    #: Sources that this call registers.
+    new: dict[str, SourceRow] = field(default_factory=dict)
     #: Files that no source reads yet, by folder.
     files: dict[Path, list[Path]] = field(default_factory=dict)
 
@@ -88,14 +112,14 @@ class _Resolution:
                 self.problems.append(f"--name: {error}")
 
     def add(self, target: str) -> None:
-        path = Path(os.path.abspath(os.path.expanduser(target)))
+        path = _absolute(target)
         if os.path.isdir(path):
             self._add_folder(target, path)
         elif os.path.isfile(path):
             # A folder source does not follow a link out of its folder.
             self._add_file(target, Path(os.path.realpath(path)))
         elif target in self.rows:
-            self._resolve(IngestTarget(target))
+            self._add_named(self.rows[target])
         elif "://" in target or re.match(r"[\w.-]+@[\w.-]+:", target):
             self.problems.append(
                 f"{target.split('@')[-1]} is a URL. Register it, then ingest it by its name: rag sources add NAME URL"
@@ -105,19 +129,29 @@ class _Resolution:
                 f"{target} is not a folder or a file. {unknown_source(target, list(self.rows))}"
             )
 
+    def _add_named(self, row: SourceRow) -> None:
+        if self._may_be(row):
+            self._use(row.name, row)
+        else:
+            self.problems.append(
+                f"--name: only for new sources. {row.name} is a registered source; ingest it with: "
+                f"rag ingest {shlex.quote(row.name)}"
+            )
+
     # Folders --------------------------------------------------------------------------------------------------------
 
     def _add_folder(self, target: str, path: Path) -> None:
-        same = self._reading(path)
-        if same and (self.options.name is None or self.options.name in same):
-            self._add_registered(target, self.rows[self.options.name or next(iter(same))])
+        # A source of single files reads less than the folder.
+        same = sorted(self._reading(path).values(), key=lambda row: exact_files(row) is not None)
+        if row := next(filter(self._may_be, same), None):
+            names = exact_files(row)
+            self._use(target, row, reads_only(row.name, names, target) if names else "")
             return
-        if self.options.name is None:
-            for row in self._above(path):
-                if _lists_below(row, path):
-                    self._add_part(target, row)
-                    return
-        overlapping = [row.name for row in self._folders() if _is_below(row.config["path"], path)]
+        for row in filter(self._may_be, self._above(path)):
+            if lists_below(row, path):
+                self._add_part(target, row)
+                return
+        overlapping = [row.name for row in self._folders() if is_below(row.config["path"], path)]
         remark = (
             f"{target} contains the folders of {', '.join(overlapping)}, whose documents are then found twice. "
             "To leave a folder out: --exclude 'FOLDER/**'"
@@ -126,29 +160,10 @@ class _Resolution:
         )
         self._add_new(target, "folder", {"path": str(path)}, default_name(path), remark)
 
-    def _add_registered(self, target: str, row: SourceRow) -> None:
-        changed = [
-            name for name, value in self.options.config().items() if row.config.get(name) != value
-        ]
-        if changed:
-            self.problems.append(
-                f"{target} is registered as source {row.name} with other settings. Change its {', '.join(changed)} "
-                f"with: rag sources change {shlex.quote(row.name)}"
-            )
-            return
-        names = _exact_files(row)
-        remark = (
-            f"Source {row.name} reads only {_shown(names)} of {target}. To read the whole folder: "
-            f"rag sources change {shlex.quote(row.name)} --unset include"
-            if names
-            else ""
-        )
-        self._resolve(IngestTarget(row.name, remark=remark))
-
     def _add_part(self, target: str, row: SourceRow) -> None:
-        """Add the registered source that the target is a part of."""
+        """Add the source that the target is a part of."""
         own = f"rag ingest {shlex.quote(target)} --name NAME"
-        if self.options.config():
+        if self._changed(row):
             self.problems.append(
                 f"{target} is read by source {row.name} already. To register it by itself too: {own}"
             )
@@ -157,23 +172,22 @@ class _Resolution:
             f"{target} is a part of source {row.name} ({row.config['path']}), which is ingested. "
             f"To register it by itself too: {own}"
         )
-        self._resolve(IngestTarget(row.name, remark=remark))
+        self._use(target, row, remark)
 
     # Files ----------------------------------------------------------------------------------------------------------
 
     def _add_file(self, target: str, path: Path) -> None:
-        if self.options.name is None:
-            for row in self.rows.values():
-                if row.source_type != "folder" and row.config.get("path") == str(path):
-                    self._resolve(IngestTarget(row.name))
-                    return
-            for row in self._above(path):
-                if _reads_file(row, path):
-                    if _exact_files(row):
-                        self._resolve(IngestTarget(row.name))
-                    else:
-                        self._add_part(target, row)
-                    return
+        for row in filter(self._may_be, self._all()):
+            if row.source_type != "folder" and row.config.get("path") == str(path):
+                self._use(target, row)
+                return
+        for row in filter(self._may_be, self._above(path)):
+            if reads_file(row, path):
+                if exact_files(row):
+                    self._use(target, row)
+                else:
+                    self._add_part(target, row)
+                return
         if path.suffix.lower() in _ROWS:
             self._add_rows(target, path)
         else:
@@ -192,38 +206,50 @@ class _Resolution:
 
     def add_files(self) -> None:
         """Add a source for the files of each folder, or extend the one that reads single files of it."""
-        for folder, paths in self.files.items():
-            globs = [exact_glob(_key(path, folder)) for path in paths]
+        for folder, found in self.files.items():
+            paths = list(dict.fromkeys(found))
             same = self._reading(folder)
             name = self.options.name or next(
-                (row.name for row in same.values() if _exact_files(row)), default_name(folder)
+                (row.name for row in same.values() if exact_files(row)), default_name(folder)
             )
-            row = self.rows.get(name)
-            shown = _shown([path.name for path in paths])
-            if row is None:
-                hidden = {"hidden": True} if any(p.name.startswith(".") for p in paths) else {}
-                if self.options.include or self.options.exclude:
-                    self.problems.append(
-                        f"{shown}: --include and --exclude select files of a folder"
-                    )
-                    continue
-                remark = (
-                    f"Source {name} reads only {shown} of {folder}. To read the whole folder: "
-                    f"rag sources change {shlex.quote(name)} --unset include"
-                )
-                config = {"path": str(folder), "include": globs, **hidden}
-                self._add_new(shown, "folder", config, name, remark)
-            elif name in same and _exact_files(row):
-                include = list(dict.fromkeys([*row.config["include"], *globs]))
-                self._resolve(IngestTarget(name, config={**row.config, "include": include}))
-            elif name in same:
+            row = same.get(name) or self.rows.get(name)
+            shown = shown_names([path.name for path in paths])
+            if row is None and (self.options.include or self.options.exclude):
+                self.problems.append(f"{shown}: --include and --exclude select files of a folder")
+            elif row is None:
+                config = _with_files({"path": str(folder)}, paths)
+                self._add_new(shown, "folder", config, name, reads_only(name, [shown], folder))
+            elif name not in same:
                 self.problems.append(
-                    f"{shown}: left out by the settings of source {name}, which reads {folder}. "
-                    f"See them: rag sources show {shlex.quote(name)}. To register the file by itself: "
-                    f"rag ingest {shlex.quote(str(paths[0]))} --name NAME"
+                    name_is_taken(row, str(folder), f"rag ingest {shlex.quote(shown)}")
                 )
+            elif exact_files(row):
+                self._extend(row, paths)
             else:
-                self.problems.append(_taken(row, str(folder), f"rag ingest {shlex.quote(shown)}"))
+                self._report_left_out(row, paths)
+
+    def _extend(self, row: SourceRow, paths: Sequence[Path]) -> None:
+        """Let a source of single files read more of them."""
+        extended = replace(row, config=_with_files(row.config, paths))
+        if left_out := [path for path in paths if not reads_file(extended, path)]:
+            self._report_left_out(row, left_out)
+        elif self._use(str(paths[0]), row):
+            # The folder may be a target too, whose remark then names all files.
+            names = exact_files(extended) if self.resolved[row.name].remark else None
+            remark = reads_only(row.name, names, row.config["path"]) if names else ""
+            self.resolved[row.name] = replace(
+                self.resolved[row.name], config=extended.config, remark=remark
+            )
+
+    def _report_left_out(self, row: SourceRow, paths: Sequence[Path]) -> None:
+        shown = shown_names([path.name for path in paths])
+        see = (
+            f" See them: rag sources show {shlex.quote(row.name)}." if row.name in self.rows else ""
+        )
+        self.problems.append(
+            f"{shown}: left out by the settings of source {row.name}, which reads {row.config['path']}.{see} "
+            f"To register the file by itself: rag ingest {shlex.quote(str(paths[0]))} --name NAME"
+        )
 
     # Shared ---------------------------------------------------------------------------------------------------------
 
@@ -234,7 +260,9 @@ class _Resolution:
         config = {**config, **self.options.config()}
         taken = self.rows.get(name)
         if taken is not None:
-            self.problems.append(_taken(taken, config["path"], f"rag ingest {shlex.quote(target)}"))
+            self.problems.append(
+                name_is_taken(taken, config["path"], f"rag ingest {shlex.quote(target)}")
+            )
         elif name in self.resolved:
             self.problems.append(
                 f"{target}: two new sources would have the name {name!r}. Ingest them one by one, with --name."
@@ -242,15 +270,39 @@ class _Resolution:
         elif problems := check_source(kind, config, None, ()):
             self.problems += [f"{target}: {problem}" for problem in problems]
         else:
-            self._resolve(IngestTarget(name, kind, config, is_new=True, remark=remark))
+            self.new[name] = SourceRow(uuid.uuid4(), kind, name, config, None, True)
+            self.resolved[name] = IngestTarget(name, kind, config, is_new=True, remark=remark)
 
-    def _resolve(self, target: IngestTarget) -> None:
-        earlier = self.resolved.get(target.name)
-        if earlier is None or target.config is not None:
-            self.resolved[target.name] = target
+    def _use(self, target: str, row: SourceRow, remark: str = "") -> bool:
+        """Resolve the target to the source. Return False if the options ask for other settings than it has."""
+        if changed := self._changed(row):
+            given = ", ".join(f"--{option}" for option in changed)
+            source = "" if target == row.name else f" as source {row.name}"
+            arguments = " ".join(change_arguments(changed))
+            self.problems.append(
+                f"{given}: only for new sources. {target} is registered{source}; change it with: "
+                f"rag sources change {shlex.quote(row.name)} {arguments}"
+            )
+            return False
+        earlier = self.resolved.setdefault(row.name, IngestTarget(row.name))
+        # One remark a source: each of many files could cause one.
+        self.resolved[row.name] = replace(earlier, remark=earlier.remark or remark)
+        return True
+
+    def _changed(self, row: SourceRow) -> dict[str, Any]:
+        """Return the options that the source does not have as its settings."""
+        options = self.options.config()
+        return {name: value for name, value in options.items() if row.config.get(name) != value}
+
+    def _may_be(self, row: SourceRow) -> bool:
+        """Return whether the target may be this source: `--name` names another one otherwise."""
+        return self.options.name in (None, row.name)
+
+    def _all(self) -> list[SourceRow]:
+        return [*self.rows.values(), *self.new.values()]
 
     def _folders(self) -> list[SourceRow]:
-        return [row for row in self.rows.values() if row.source_type == "folder"]
+        return [row for row in self._all() if row.source_type == "folder"]
 
     def _reading(self, folder: Path) -> dict[str, SourceRow]:
         """Return the sources that read exactly this folder."""
@@ -260,52 +312,13 @@ class _Resolution:
 
     def _above(self, path: Path) -> list[SourceRow]:
         """Return the sources of the folders that contain the path, the nearest first."""
-        rows = [row for row in self._folders() if _is_below(path, row.config["path"])]
+        rows = [row for row in self._folders() if is_below(path, row.config["path"])]
         return sorted(rows, key=lambda row: -len(os.path.realpath(row.config["path"])))
 
 
-def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more
-
-
-def _taken(row: SourceRow, path: str, command: str) -> str:
-    reads = row.config.get("path") or row.config.get("url") or f"a source of type {row.source_type}"
-    return (
-        f"Source {row.name!r} reads {reads}, not {path}. Choose another name: {command} --name NAME; "
-        f"or ingest that source: rag ingest --source {shlex.quote(row.name)}"
-    )
-
-
-def _is_below(path: str | Path, folder: str | Path) -> bool:
-    return os.path.realpath(path).startswith(os.path.realpath(folder).rstrip(os.sep) + os.sep)
-
-
-def _key(path: Path, folder: str | Path) -> str:
-    return os.path.relpath(os.path.realpath(path), os.path.realpath(folder)).replace(os.sep, "/")
-
-
-def _exact_files(row: SourceRow) -> list[str] | None:
-    """Return the names of the files if the source includes single files only, else None."""
-    keys = [exact_key(glob) for glob in row.config.get("include") or ()]
-    names = [key for key in keys if key is not None]
-    return names if names and len(names) == len(keys) else None
-
-
-def _reads_file(row: SourceRow, path: Path) -> bool:
-    key = _key(path, row.config["path"])
-    if not row.config.get("hidden") and any(part.startswith(".") for part in key.split("/")):
-        return False
-    return KeyFilter(row.config.get("include") or (), row.config.get("exclude") or ())(key)
-
-
-def _lists_below(row: SourceRow, folder: Path) -> bool:
-    """Return whether the source lists a file below the folder. True if it cannot be listed: its sync tells why."""
-    prefix = _key(folder, row.config["path"]) + "/"
-    try:
-        return any(
-            entry.key.startswith(prefix)
-            for entry in open_source(row.source_type, row.config).list()
-        )
-    except SourceError:
-        return True
+def _with_files(config: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the configuration of a folder source that reads these single files too."""
+    globs = [exact_glob(key_in(path, config["path"])) for path in paths]
+    include = list(dict.fromkeys([*(config.get("include") or ()), *globs]))
+    hidden = {"hidden": True} if any(path.name.startswith(".") for path in paths) else {}
+    return {**config, "include": include, **hidden}

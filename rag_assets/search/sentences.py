@@ -14,15 +14,19 @@ _CLOSING = "\"'”’»)\\]」』】〉》）"
 _ENDS = re.compile(f"[。！？｡][{_CLOSING}]*(?=.)|[.!?…؟۔।॥።᙮།။។][{_CLOSING}]*(?=\\s)")
 #: A full stop behind these ends no sentence: an initial, "Dr.", "No.", "16. Februar".
 _ABBREVIATION = re.compile(r"(?:^|[\s(.])(?:[^\W\d_]|[A-ZÄÖÜ][a-zäöü]{1,2}|\d{1,2})\.$")
+#: One more than the longest of them has, with what is before it.
+_ABBREVIATION_CHARACTERS = 6
+_INK = re.compile(r"\S")
 
+_TABLE_RULE = frozenset("|:- \t")
 _HEADING = re.compile(r"^#{1,6}\s+")
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+")
 _RULE = re.compile(r"\s*(?:```|~~~|[-*_=]{3,}\s*$)")
-_TABLE_RULE = re.compile(r"\s*\|?[\s:|-]*-[\s:|-]*\|?\s*$")
-_EMPHASIS = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
+# The time of each of these is linear in the text: none reads past the next mark of its own kind.
+_EMPHASIS = re.compile(r"(\*\*|__)(?=\S)((?:(?!\1).)+)(?<=\S)\1")
 _LIGHT_EMPHASIS = re.compile(r"(?<![\w*])\*(?=\S)([^*]+?)(?<=\S)\*(?![\w*])")
 _CODE = re.compile(r"`([^`]+)`")
-_LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*(?:\([^()\s]*\)[^()\s]*)?\)")
 _ESCAPE = re.compile(r"\\([\\`*_{}\[\]()#+\-.!|>])")
 _QUESTION = re.compile(f"[?？؟;？][{_CLOSING}]*$|か。[{_CLOSING}]*$")
 # Lines of these scripts are joined without a space.
@@ -68,9 +72,7 @@ def split_sentences(text: str) -> list[Sentence]:
 def _of_block(text: str) -> Iterator[str]:
     start = 0
     for end in _ENDS.finditer(text):
-        if text[end.start()] == "." and _continues(
-            text[start : end.start() + 1], text[end.end() :]
-        ):
+        if text[end.start()] == "." and _continues(text, start, end):
             continue
         if sentence := text[start : end.end()].strip():
             yield sentence
@@ -79,9 +81,19 @@ def _of_block(text: str) -> Iterator[str]:
         yield sentence
 
 
-def _continues(before: str, following: str) -> bool:
+def _continues(text: str, start: int, end: re.Match[str]) -> bool:
     """Return whether the sentence continues behind a full stop: "approx. five", "Dr. Ammann"."""
-    return following.lstrip()[:1].islower() or bool(_ABBREVIATION.search(before))
+    following = _INK.search(text, end.end())
+    if following and following[0].islower():
+        return True
+    # Not the whole sentence: a list of a thousand abbreviations is one.
+    stop = end.start() + 1
+    return bool(_ABBREVIATION.search(text[max(start, stop - _ABBREVIATION_CHARACTERS) : stop]))
+
+
+def _is_table_rule(line: str) -> bool:
+    """Return whether the line separates the head of a table from its rows: `|---|:-:|`."""
+    return "-" in line and set(line) <= _TABLE_RULE
 
 
 def _blocks(text: str) -> Iterator[_Block]:
@@ -98,10 +110,10 @@ def _blocks(text: str) -> Iterator[_Block]:
             lines = []
         if not is_row:
             head, in_table = "", False
-        if not stripped or _RULE.match(line) or (is_row and _TABLE_RULE.match(line)):
+        if not stripped or _RULE.match(line) or (is_row and _is_table_rule(stripped)):
             continue
         if is_row:
-            ruled = number + 1 < len(rows) and bool(_TABLE_RULE.match(rows[number + 1]))
+            ruled = number + 1 < len(rows) and _is_table_rule(rows[number + 1].strip())
             cells = _row(stripped)
             is_head = ruled and not in_table
             if cells:
@@ -133,7 +145,8 @@ def _joined(lines: list[str]) -> str:
 
 def _plain(text: str) -> str:
     """Return the text without Markdown's marks, white space joined."""
-    text = _LINK.sub(r"\1", text)
+    # Twice: an image may be the label of a link.
+    text = _LINK.sub(r"\1", _LINK.sub(r"\1", text))
     text = _EMPHASIS.sub(r"\2", text)
     text = _LIGHT_EMPHASIS.sub(r"\1", text)
     text = _CODE.sub(r"\1", text)

@@ -53,10 +53,10 @@ def settings_file(home: Path) -> Path:
 def write_setting(home: Path, name: str, value: str) -> None:
     """Write a variable to the settings file, in place of an earlier value."""
     file = settings_file(home)
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
     kept = [line for line in lines if not line.startswith(f"{name}=")]
     temporary = file.with_suffix(".tmp")
-    temporary.write_text("\n".join([*kept, f"{name}='{value}'", ""]))
+    temporary.write_text("\n".join([*kept, f"{name}='{value}'", ""]), "utf-8")
     temporary.replace(file)
 
 
@@ -73,6 +73,11 @@ def load_settings() -> Settings:
     file = settings_file(configured_home())
     try:
         return Settings(_env_file=file)  # pyright: ignore[reportCallIssue]
+    except UnicodeDecodeError:
+        # Without the line: it may be a secret.
+        raise ConfigError(
+            f"{file} is not UTF-8. Save it as UTF-8 and run the command again."
+        ) from None
     except ValidationError as error:
         lines = [
             f"  RAG_{name.upper()}={shown_value(name, problem['input'])}: {sentence(problem)}"

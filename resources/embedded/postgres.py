@@ -26,6 +26,7 @@ from resources.embedded.postgres_data import (
     environment,
     initialise,
     reason_of_end,
+    require_data_folder,
     server_credentials,
     socket_folder,
     take_over,
@@ -181,6 +182,9 @@ def postmaster(data: Path) -> Postmaster | None:
 def _launch(home: Path, data: Path, log: Path) -> int:
     """Start the server on a data folder that no server uses; return its pid."""
     programs = binaries()
+    if data.exists():
+        # First: server_credentials may change the permissions of the folders above.
+        require_data_folder(data)
     credentials = server_credentials(home, data)
     uid = credentials.get("user", os.geteuid())
     if not data.exists():

@@ -63,15 +63,31 @@ def initialise(home: Path, data: Path, credentials: dict[str, Any]) -> None:
     fresh.rename(data)
 
 
+def require_data_folder(data: Path) -> None:
+    """Raise StackError if an existing folder is not a data folder of PostgreSQL."""
+    try:
+        (data / "PG_VERSION").stat()
+    except PermissionError:
+        # Another user's folder: `take_over` states its owner.
+        return
+    except OSError:
+        raise StackError(
+            f"postgres: {data} is not a data folder of PostgreSQL, which contains PG_VERSION: "
+            "move it away, or set RAG_HOME to another folder"
+        ) from None
+
+
 def take_over(data: Path, uid: int, credentials: dict[str, Any]) -> None:
     """Give an existing data folder the owner and the permissions that PostgreSQL requires.
 
     A copy of the home folder has other permissions, and belongs to root if root made it.
     """
+    require_data_folder(data)
     owner = data.stat().st_uid
     if owner == 0 and credentials:
-        for folder, _, files in os.walk(data):
-            for path in (folder, *(os.path.join(folder, name) for name in files)):
+        # The data folder last: while it belongs to root, the next start continues a change that was killed.
+        for folder, _, files in os.walk(data, topdown=False):
+            for path in (*(os.path.join(folder, name) for name in files), folder):
                 os.chown(path, uid, credentials["group"], follow_symlinks=False)
     elif owner != uid:
         raise StackError(

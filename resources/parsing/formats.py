@@ -69,8 +69,10 @@ _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".adoc", ".asciidoc"), Format("AsciiDoc", "text/asciidoc", "text")),
     ".tex": Format("LaTeX", "application/x-tex", "text"),
 }
-#: Suffix -> the container that such a file must be. Without its signature only content that identifies itself is read:
-#: web pages, XML, saved mails, and the tab-separated tables that programs export as .xls.
+_OLE_CONTAINER = "an OLE container"
+#: Suffix -> the container of such files. Without its signature only content that identifies itself is read: web pages,
+#: XML, saved mails. The suffixes of OLE containers are also those of text files: .msg of ROS messages and Tcl catalogs,
+#: .doc of plain documentation, .xls of the tables that programs export.
 _CONTAINERS: dict[str, str] = {
     ".pdf": "a PDF header",
     **dict.fromkeys(
@@ -82,7 +84,7 @@ _CONTAINERS: dict[str, str] = {
         "a ZIP container",
     ),
     # Not .dot and .pot, which are text files of Graphviz and gettext too.
-    **dict.fromkeys((".doc", ".ppt", ".pps", ".xls", ".xlt", ".msg", ".hwp"), "an OLE container"),
+    **dict.fromkeys((".doc", ".ppt", ".pps", ".xls", ".xlt", ".msg", ".hwp"), _OLE_CONTAINER),
 }
 
 #: Reason -> the signatures of unsupported formats. No signature begins with another one.
@@ -179,17 +181,19 @@ def detect_format(data: bytes, key: str) -> Format:
 
 
 def _format_without_container(data: bytes, suffix: str, container: str) -> Format:
-    """Return the format of a file that lacks the container of its suffix, if the content identifies itself."""
+    """Return the format of a file that lacks the container of its suffix. Raises ParseError if it must have it."""
     if data[:100].lower().startswith(b"mime-version:"):
         return MAIL
     is_binary = b"\0" in data[:4096]
-    if suffix == ".xls" and b"\t" in data[:4096].split(b"\n", 1)[0] and not is_binary:
-        return _BY_SUFFIX[".tsv"]
+    if container == _OLE_CONTAINER and not is_binary:
+        # Below a title the first line does not name the columns: such a table is text.
+        is_table = suffix == ".xls" and b"\t" in data[:4096].split(b"\n", 1)[0]
+        return _BY_SUFFIX[".tsv"] if is_table else TEXT
     reason = f"the file is named {suffix} but lacks the signature of this format ({container}): "
     if not is_binary:
         raise ParseError(reason + "damaged, or plain text, which is read if it is named .txt")
     raise ParseError(
-        reason + ("damaged, or older than 1997" if container == "an OLE container" else "damaged")
+        reason + ("damaged, or older than 1997" if container == _OLE_CONTAINER else "damaged")
     )
 
 

@@ -61,5 +61,9 @@ def _upgrade(url: str, revision: str = HEAD) -> None:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
-    except sqlalchemy.exc.OperationalError as error:
-        raise StoreUnavailable(f"PostgreSQL did not finish the migration: {error.orig}") from error
+    # Migrations also execute statements on the driver's own connection, whose errors SQLAlchemy does not wrap.
+    except (sqlalchemy.exc.OperationalError, psycopg.OperationalError) as error:
+        reason = " ".join(str(getattr(error, "orig", error)).split())
+        raise StoreUnavailable(
+            f"PostgreSQL did not finish the migration, try again: {reason}"
+        ) from error

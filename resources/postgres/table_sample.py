@@ -8,6 +8,9 @@ from typing import Any, LiteralString
 from resources.postgres.connection import Connection
 from resources.postgres.queries import fetch_all, scalar
 
+#: Rows. Counting that many takes 10 ms.
+COUNTED = 100_000
+
 
 def table_columns(connection: Connection, table: LiteralString) -> list[tuple[str, str]]:
     """Return (name, type) of a table's columns."""
@@ -36,19 +39,22 @@ def sample_rows(
 
 
 def total_rows(connection: Connection, table: LiteralString) -> int:
-    """Return the number of rows of a table: exact up to 100,000 (10 ms), above from PostgreSQL's statistics."""
+    """Return the number of rows of a table: exact up to `COUNTED`, above from PostgreSQL's statistics."""
     counted = scalar(
         connection, "SELECT n_live_tup FROM pg_stat_user_tables WHERE relid = %s::regclass", [table]
     )
-    if counted and counted > 100_000:
+    if counted and counted > COUNTED:
         return counted
     return scalar(connection, f"SELECT count(*) FROM {table}")
 
 
-def total_rows_in_milvus(connection: Connection, kind: str) -> int:
-    """Return the number of chunks with vectors of a kind in the collection that serves, counted like `total_rows`."""
-    if total_rows(connection, "vector_rows") > 100_000:
-        return total_rows(connection, "document_chunks")
+def total_rows_in_milvus(connection: Connection, kind: str) -> int | None:
+    """Return the number of chunks with vectors of a kind in the collection that serves.
+
+    None if all collections have more than `COUNTED`: the statistics do not know the share of each one.
+    """
+    if total_rows(connection, "vector_rows") > COUNTED:
+        return None
     return scalar(
         connection,
         """SELECT count(*) FROM vector_rows WHERE collection =

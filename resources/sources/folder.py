@@ -57,7 +57,7 @@ class FolderSource(Source):
             raise SourceError(f"{self.path} is not a readable folder; is it mounted?")
         seen: dict[str, str] = {}
         for path, info in self._walk(root, root):
-            key = _key(os.path.relpath(path, root))
+            key = entry_key(os.path.relpath(path, root))
             if not self._key_filter(key):
                 continue
             if key in seen:
@@ -98,7 +98,7 @@ class FolderSource(Source):
                 message = f"{current} cannot be listed: {error.strerror}"
                 if current == root:
                     raise SourceError(message) from error
-                glob = folder_glob(_key(os.path.relpath(current, root)))
+                glob = folder_glob(entry_key(os.path.relpath(current, root)))
                 raise UnreadableFolder(message, glob) from error
             for entry in entries:
                 if entry.name.startswith(".") and not self.config.hidden:
@@ -111,7 +111,7 @@ class FolderSource(Source):
                 try:
                     if entry.is_dir(follow_symlinks=False):
                         if not self._key_filter.excludes_folder(
-                            _key(os.path.relpath(entry.path, root))
+                            entry_key(os.path.relpath(entry.path, root))
                         ):
                             stack.append(entry.path)
                     elif entry.is_file():
@@ -141,7 +141,7 @@ def _is_inside(path: str | bytes, root: str | bytes) -> bool:
     return path == root or path.startswith(root + separator)  # pyright: ignore[reportOperatorIssue, reportArgumentType]
 
 
-def _key(relative: str) -> str:
+def entry_key(relative: str) -> str:
     """Return the key of a path. Bytes of the name that are not UTF-8 are written as \\xNN."""
     text = os.fsencode(relative).decode("utf-8", "backslashreplace")
     return unicodedata.normalize("NFC", text.replace(os.sep, "/"))

@@ -15,8 +15,19 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from rag_assets.assets import retrieval_evaluation, vectors
+from rag_assets.assets.stage_metadata import total_metadata
+from rag_assets.evaluation.known_items import build_set
+from rag_assets.evaluation.measurement import Measurement, measure_set
+from rag_assets.ingestion import index
+from rag_assets.ingestion.stage import Outcome, Stage
+from rag_assets.pipeline.vectors import KINDS, Kind
+from resources.errors import StoreUnavailable, VectorError
+from resources.milvus.store import MilvusStore
+from resources.postgres import table_sample
 from resources.postgres.idle_sources import listable_sources
 from resources.postgres.registry.sources import get_source
+from resources.vector_stores import VectorStores
 from tests.faults import driver
 from tests.support.oracle import disagreements
 from tests.support.world import World
@@ -95,7 +106,7 @@ def test_a_source_that_fails_does_not_stop_the_others(sources: World) -> None:
         assert failure is not None
         reason, others = (failure.description or "").split("\n")
         assert reason.startswith("a: ")
-        assert others == "Partitions of this run that are up to date: 1."
+        assert others == "Partitions that this step brought up to date: 1."
         metadata = {name: value.value for name, value in failure.metadata.items()}
         assert (metadata["failed"], metadata["source"]) == (["a"], "a")
         assert (metadata["stage"], metadata["error"]) == ("source_documents", "SourceError")
@@ -139,10 +150,59 @@ def test_a_repair_of_several_sources_goes_on_after_one_that_fails(sources: World
     assert failure is not None
     reason, others = (failure.description or "").split("\n")
     assert reason.startswith("a: There is no source 'a'")
-    assert others == "Partitions of this run that are up to date: 1."
+    assert others == "Partitions that this step brought up to date: 1."
 
 
-def test_the_overview_of_an_asset_counts_all_sources(sources: World) -> None:
+def test_a_source_that_fails_only_in_one_of_the_last_steps_fails_the_run(
+    sources: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(failing: Kind, stage: Stage, kind: Kind, stores: VectorStores) -> Outcome:
+        if (stage.source.name, kind) == ("a", failing):
+            raise VectorError("The vector is all zeros.")
+        return index.sync_vectors(stage, kind, stores)
+
+    # Otherwise a source with nothing to do does not get that far.
+    monkeypatch.setattr(vectors, "find_idle_vectors", lambda *_: {})
+    for failing in KINDS:
+        monkeypatch.setattr(vectors, "sync_vectors", partial(refuse, failing))
+        result = run_range(sources, "sync_source", "a", "b")
+        assert not result.success, failing
+        (failed,) = [event.step_key for event in result.all_events if event.is_step_failure]
+        assert failed == f"{failing}_vectors"
+        materialized = [
+            (event.partition, event.step_key)
+            for event in result.all_events
+            if event.is_step_materialization
+        ]
+        assert ("a", failed) not in materialized
+        assert Counter(partition for partition, _ in materialized)["b"] == 7
+
+
+def test_an_evaluation_of_several_sources_is_tried_again_if_a_store_fails(
+    sources: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        sources.fill(name)
+        build_set(sources.connection, name, name, 1)
+    faults = [StoreUnavailable("Milvus does not answer.")]
+
+    def measure(*arguments: Any) -> Measurement:
+        if faults:
+            raise faults.pop()
+        return measure_set(*arguments)
+
+    monkeypatch.setattr(retrieval_evaluation, "measure_set", measure)
+    # The original waits 2 s before each measurement.
+    monkeypatch.setattr(MilvusStore, "wait_for_flush", lambda self: None)
+    result = run_range(sources, "evaluate_retrieval", "a", "b")
+    materialized = {event.partition for event in result.all_events if event.is_step_materialization}
+    assert materialized == {"a", "b"}
+    assert not [event for event in result.all_events if event.is_step_failure]
+
+
+def test_the_overview_of_an_asset_counts_all_sources(
+    sources: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = run_range(sources, "sync_source", "a", "b")
     counts = {
         (event.step_key, event.partition): (
@@ -154,6 +214,10 @@ def test_the_overview_of_an_asset_counts_all_sources(sources: World) -> None:
     }
     one_of_two = (dg.MetadataValue.int(1), dg.MetadataValue.int(2))
     assert set(counts.values()) == {one_of_two}, counts
+    # Statistics know the rows of all collections together. No number is better than that of another table.
+    monkeypatch.setattr(table_sample, "COUNTED", 1)
+    assert total_metadata(sources.connection, "dense_vectors") == {}
+    assert total_metadata(sources.connection, "document_chunks") == {"dagster/row_count": 2}
 
 
 class Pair:

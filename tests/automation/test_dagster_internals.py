@@ -93,12 +93,15 @@ def test_a_run_goes_on_without_the_partitions_that_failed() -> None:
         materialize_only(context, ["a"])
         yield dg.MaterializeResult()
 
+    @dg.asset(deps=[also_last])
+    def of_no_partition() -> None: ...
+
     @dg.asset_check(asset=first, partitions_def=KEYS, blocking=True)
     def a_check_is_no_asset() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=True)
 
     result = dg.materialize(
-        [first, last, also_last, a_check_is_no_asset],
+        [first, last, also_last, of_no_partition, a_check_is_no_asset],
         tags={partitions.RANGE_TAG: "a", partitions.RANGE_END_TAG: "b"},
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
@@ -115,6 +118,7 @@ def test_a_run_goes_on_without_the_partitions_that_failed() -> None:
         ("also_last", "a", None),
         ("first", "a", total),
         ("last", "a", None),
+        ("of_no_partition", None, None),
     ]
 
 

@@ -48,6 +48,10 @@ def test_a_dry_run_counts_documents_and_writes_nothing(rag: Rag, tmp_path: Path)
     write(tides, c="# Spring tide\n\nAfter a new moon.\n")
     changed = counts(inserted=1, replaced=1, deleted=1)
     assert plan(rag) == {"tides": changed, "notes": counts(kept=1)}
+    write(notes, **{".hidden": "# Hidden\n\nA note.\n"})
+    assert plan(rag, str(notes / ".hidden.md")) == {"notes": counts(inserted=1, kept=1)}
+    done = rag("ingest", "--dry-run", str(tmp_path), "--source", "notes", "--exclude", "x")
+    assert done.returncode == 2 and "--exclude: only for new sources" in done.stderr
     (tides / "sub").mkdir()
     (tides / "c.md").rename(tides / "sub" / "c.md")
     # A part of a source is ingested with it.

@@ -225,6 +225,17 @@ def test_near_duplicates_are_listed_and_explained(rag: Rag, tmp_path: Path) -> N
         rag.ok("sources", "remove", "twins", "--yes")
 
 
+def test_texts_are_embedded_again_only_with_consent(rag: Rag, report: dict[str, Any]) -> None:
+    for file in (rag.home / "storage").rglob("*.parquet"):
+        file.unlink()
+    done = rag("rebuild", "parquet", "--source", "docs", "--json")
+    assert done.returncode == 2, done.stdout
+    assert "2 texts again?" in done.stderr
+    assert "rag rebuild parquet --source docs --yes --json" in done.stderr
+    rebuilds = rag.json("rebuild", "parquet", "--yes")["rebuilds"]
+    assert {entry["source"]: entry["embedded"] for entry in rebuilds}["docs"] == 2
+
+
 def test_two_concurrent_ingests_of_one_source_both_succeed(rag: Rag, docs: Path) -> None:
     root = docs.parent / "twice"
     root.mkdir()

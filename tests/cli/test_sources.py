@@ -256,7 +256,13 @@ sources:
     }
     shown = rag.ok("sources", "apply", str(file), "--dry-run")
     assert "config.include" in shown and "hush" not in shown
-    assert actions("--prune") == {**changed, "other": ("remove", [])}
+    # Nothing is applied before the answer.
+    for options in ((), ("--json",)):
+        message = refused(rag("sources", "apply", str(file), "--prune", *options))
+        assert "Remove other (0 documents, 0 chunks" in message and "--prune --yes" in message
+    assert actions("--dry-run", "--prune") == {**changed, "other": ("remove", [])}
+    assert set(registered(rag)) == {"handbook", "wiki", "other"}
+    assert actions("--prune", "--yes") == {**changed, "other": ("remove", [])}
     assert set(registered(rag)) == {"handbook", "wiki"}
     assert json.loads(Fernet(OLD).decrypt(stored_of(rag, "wiki"))) == {"token": "hush-new"}
 

@@ -23,6 +23,7 @@ from tests.packaging.installation import (
     user_environment,
 )
 from tests.support.folders import servers_folder
+from tests.support.rag import enable_ctrl_c
 
 QUESTION = (
     b'{"query": "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"}'
@@ -120,6 +121,7 @@ def _look_at_the_ui(installed: Installation) -> None:
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=enable_ctrl_c,
         )
     try:
         assert "__repository__" in _answer(port, process), log.read_text()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import psycopg
 import pytest
 
+from rag_assets.checks.results import check_each_source
 from rag_assets.consistency.finding import Finding, conclude
+from rag_assets.partitions import SOURCES
+from resources.dagster_resources import PostgresResource
 from resources.postgres import schema
 from resources.postgres.connection import Connection
 from resources.postgres.consistency.check_results import (
@@ -166,6 +172,53 @@ def test_the_quick_form_is_stored_beside_the_full_one(
     record(connection, FAILED)
     record(connection, PASSED, form="quick")
     assert results(connection)["full"].outcome == "failed"
+
+
+def test_a_result_of_a_run_over_several_sources_is_dated_by_the_start_of_its_own_check(
+    connection: Connection, postgres_url: str, tmp_path: Path
+) -> None:
+    """Another run finds a fault in the first source while this run, which passed it, examines the second one."""
+    new_source(connection, "a")
+    new_source(connection, "b")
+    examined: list[str] = []
+
+    def check(_: Connection, source: str) -> Finding:
+        examined.append(source)
+        if len(examined) == 2:
+            time.sleep(0.2)
+            record(connection, FAILED, source=examined[0], check="probe")
+            time.sleep(0.2)
+        return conclude("passed", "All is well.", source=source, key=[], columns=(), rows=[])
+
+    # Dagster does not evaluate annotations that are strings, as those of this module are.
+    @dg.asset_check(
+        asset="dense_vectors", partitions_def=SOURCES, required_resource_keys={"postgres"}
+    )
+    def probe(context) -> dg.AssetCheckResult:
+        return check_each_source(context, context.resources.postgres, check)
+
+    definitions = dg.Definitions(
+        asset_checks=[probe],
+        jobs=[dg.define_asset_job("check", dg.AssetSelection.checks(probe))],
+        resources={
+            "postgres": PostgresResource(url=postgres_url, home=str(tmp_path), lock_timeout=1)
+        },
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(SOURCES.name or "", ["a", "b"])
+        run = definitions.resolve_job_def("check").execute_in_process(
+            instance=instance,
+            tags={
+                "dagster/asset_partition_range_start": "a",
+                "dagster/asset_partition_range_end": "b",
+            },
+        )
+    outcomes = {result.source: result.outcome for result in last_results(connection)}
+    first, second = examined
+    assert outcomes == {first: "failed", second: "passed"}
+    # The metadata states the duration of each check.
+    (evaluation,) = run.get_asset_check_evaluations()
+    assert float(str(evaluation.metadata[f"{first}/seconds"].value)) < 0.2
 
 
 @pytest.fixture

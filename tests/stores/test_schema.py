@@ -264,6 +264,18 @@ def test_a_database_of_the_last_version_is_upgraded_with_its_rows(empty_url: str
         assert without_comment == [(0,)]
 
 
+def test_a_migration_that_waits_too_long_for_a_lock_is_an_error_of_the_store(
+    empty_url: str,
+) -> None:
+    _upgrade(empty_url, "0018")
+    with psycopg.connect(empty_url) as connection:
+        connection.execute("LOCK TABLE documents")
+        with pytest.raises(StoreUnavailable, match=r"try again: .*lock timeout") as caught:
+            migrate(f"{empty_url}&options=-c%20lock_timeout%3D100ms")
+    assert "\n" not in str(caught.value)
+    assert migrate(empty_url) is True
+
+
 def test_an_edit_does_not_hide_a_failure(connection: Connection) -> None:
     new_document(connection, new_source(connection), "a", ["one"])
     connection.execute("UPDATE documents SET indexing_status = 'failed'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,11 @@ from tests.support.oracle import disagreements
 from tests.support.processes import run_rag
 
 EXECUTABLE = Path(sys.executable).with_name("rag")
+
+
+def enable_ctrl_c() -> None:
+    """Undo an inherited setting: what a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Rag:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=enable_ctrl_c,
         )
 
     @property

@@ -141,7 +141,8 @@ def s3_server() -> Iterator[S3]:
             use_listings_cache=False,
             skip_instance_cache=True,
         )
-        files.mkdir("bucket")
+        # moto's servers of one process have the same buckets.
+        files.makedirs("bucket", exist_ok=True)
         yield S3(endpoint, files, {"endpoint_url": endpoint}, credentials)
     finally:
         server.stop()

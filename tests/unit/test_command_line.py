@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 import typer.main
 
+from rag_assets.cli.confirmation import confirm
 from rag_assets.cli.main import app, main
 from rag_assets.settings import unknown_variables
 from rag_assets.settings.load import Settings
 from resources import waiting
+from resources.errors import ConfigError
 
 #: These show pages and answers to people.
 WITHOUT_JSON = {"ui", "demo"}
@@ -92,3 +95,27 @@ def test_settings_are_shown_and_unknown_variables_are_named_once(
     (entry,) = json.loads(output)["settings"]
     assert (entry["name"], entry["value"]) == ("RAG_MILVUS_TOKEN", "***")
     assert rag("settings", "nothing")[0] == 2
+
+
+def test_a_recommendation_that_fails_is_one_document_with_json(rag: Any) -> None:
+    needs = ("index", "recommend", "--rows", "1000000000", "--memory", "1GiB")
+    code, output, errors = rag(*needs, "--json")
+    assert code == 2 and "No index meets all requirements" in errors
+    document = json.loads(output)
+    assert document["recommended"] is None and document["options"]
+    code, output, errors = rag(*needs)
+    assert code == 2 and "table shows why" in errors
+
+
+@pytest.mark.parametrize("stdin", [None, io.StringIO("y\n")])
+def test_without_a_terminal_a_question_is_an_error_with_the_command(
+    rag: Any, monkeypatch: pytest.MonkeyPatch, stdin: io.StringIO | None
+) -> None:
+    monkeypatch.setattr("sys.stdin", stdin)
+    with pytest.raises(ConfigError, match=r"rag forget 'a b' --yes$"):
+        confirm("Sure?", ("forget", "a b"), yes=False, as_json=False)
+    with pytest.raises(ConfigError, match=r"rag forget x --yes --json$"):
+        confirm("Sure?", ("forget", "x"), yes=False, as_json=True)
+    confirm("Sure?", ("forget", "x"), yes=True, as_json=True)
+    code, _, errors = rag("sources", "add", "w", "https://ex.org/", "--credential", "token")
+    assert code == 2 and "--credential token=@VARIABLE" in errors

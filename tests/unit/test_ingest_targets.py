@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from rag_assets.operations.ingest_targets import NewSourceOptions, resolve_targets
 from resources.errors import ConfigError
 from resources.postgres.registry.sources import SourceRow
+from resources.sources.registry import open_source
 
 
 @pytest.fixture
@@ -87,6 +89,77 @@ def test_files_of_a_folder_become_one_source_that_includes_them(tree: Path) -> N
     assert "--unset include" in resolved([single], guides)["guides"][2]
     left_out = row("guides", guides, exclude=["x.md"])
     assert "left out by the settings" in refused([left_out], guides / "x.md")
+
+
+def test_a_file_that_is_added_to_a_source_of_single_files_is_read(tree: Path) -> None:
+    guides = tree / "guides"
+    hidden, accent = guides / ".hid.md", guides / unicodedata.normalize("NFD", "café.md")
+    for path in (hidden, accent):
+        path.write_text("text")
+    single = row("guides", guides, include=["/reset.md"])
+    for path in (hidden, accent):
+        ((_, config, _),) = resolved([single], path).values()
+        listed = {entry.key for entry in open_source("folder", config).list()}
+        assert listed == {"reset.md", unicodedata.normalize("NFC", path.name)}
+    excluding = row("guides", guides, include=["/reset.md"], exclude=["x.md"])
+    message = refused([excluding], guides / "x.md", hidden)
+    assert "x.md: left out by the settings of source guides" in message
+    assert ".hid.md" not in message
+    # The remark about the folder names the file that the same call adds.
+    remark = resolved([single], guides, guides / "x.md")["guides"][2]
+    assert "reads only reset.md, x.md" in remark
+
+
+def test_options_for_new_sources_are_refused_for_registered_ones(tree: Path) -> None:
+    guides, faq = tree / "guides", tree / "faq.jsonl"
+    handbook = row("handbook", tree / "docs", language="en")
+    single = row("guides", guides, include=["/reset.md"])
+    rows = SourceRow(uuid.uuid4(), "jsonl", "faq", {"path": str(faq)}, None, True)
+    registered = {
+        "handbook": "handbook",
+        tree / "docs": "handbook",
+        faq: "faq",
+        guides / "reset.md": "guides",
+        guides / "x.md": "guides",
+    }
+    for target, name in registered.items():
+        message = refused([handbook, single, rows], target, exclude=["*.tmp"], language="ja")
+        assert "--exclude, --language: only for new sources" in message
+        command = f"rag sources change {name} --exclude '*.tmp' --set language=ja"
+        assert message.endswith(command)
+    # Nothing is ignored if the source has these settings.
+    assert resolved([handbook], "handbook", language="en") == {"handbook": (False, None, "")}
+    assert "--name: only for new sources" in refused([handbook], "handbook", name="other")
+    assert resolved([handbook], "handbook", name="handbook") == {"handbook": (False, None, "")}
+    assert resolved([rows], faq, name="faq") == {"faq": (False, None, "")}
+
+
+def test_the_source_of_a_whole_folder_comes_before_sources_of_single_files(tree: Path) -> None:
+    guides = tree / "guides"
+    single = row("a", guides, include=["/reset.md"])
+    whole = row("whole", guides)
+    assert resolved([single, whole], guides) == {"whole": (False, None, "")}
+    assert "reads only reset.md" in resolved([single, whole], guides, name="a")["a"][2]
+    (item,) = resolved([whole], guides / "x.md", name="whole").items()
+    assert item[0] == "whole" and "is a part of source whole" in item[1][2]
+
+
+def test_targets_of_one_call_that_overlap_become_one_source(tree: Path) -> None:
+    docs, sub, file = tree / "docs", tree / "docs" / "sub", tree / "docs" / "a.md"
+    for targets in ((docs, sub), (sub, docs), (docs, file), (file, docs)):
+        for options in ({}, {"name": "one"}, {"language": "en"}):
+            ((name, (is_new, config, remark)),) = resolved([], *targets, **options).items()
+            assert (name, is_new, config["path"]) == (options.get("name", "docs"), True, str(docs))
+            part = next(target for target in targets if target != docs)
+            assert f"{part} is a part of source {name}" in remark
+    assert resolved([], docs, sub / "..")["docs"] == (True, {"path": str(docs)}, "")
+    assert list(resolved([], tree / "faq.jsonl", tree / "docs" / ".." / "faq.jsonl")) == ["faq"]
+    # What the new source leaves out is no part of it.
+    both = resolved([], sub, docs, exclude=["sub/**"])
+    assert {name: found[2] for name, found in both.items()} == {"docs": "", "sub": ""}
+    assert "a.md: left out by the settings" in refused([], docs, file, exclude=["a.md"])
+    more = resolved([], docs, file, include=["/b.md"])["docs"]
+    assert more[:2] == (True, {"path": str(docs), "include": ["/b.md", "/a.md"]})
 
 
 def test_all_problems_are_reported_with_commands_that_work(tree: Path) -> None:

@@ -141,5 +141,15 @@ def test_mishaps_of_the_system_are_no_bugs() -> None:
     away = as_rag_error(wrapped)
     assert away is not None and exit_code(away) == 4
     assert "PostgreSQL went away: server closed" in str(away) and "INSERT" not in str(away)
+    # As a role without rights meets them: at a migration, and at any statement.
+    denied = psycopg.errors.InsufficientPrivilege("permission denied for schema public")
+    for error in (denied, sqlalchemy.exc.ProgrammingError("CREATE TABLE x", {}, denied)):
+        shown = as_rag_error(error)
+        assert shown is not None and exit_code(shown) == 2
+        assert "permission denied for schema public" in str(shown)
+        assert "GRANT CREATE ON DATABASE" in str(shown) and "CREATE TABLE" not in str(shown)
+    read_only = psycopg.errors.ReadOnlySqlTransaction("cannot execute CREATE TABLE")
+    shown = as_rag_error(sqlalchemy.exc.InternalError("CREATE TABLE x", {}, read_only))
+    assert shown is not None and exit_code(shown) == 2 and "replica" in str(shown)
     assert as_rag_error(psycopg.errors.UndefinedTable("no table")) is None
     assert as_rag_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None

@@ -363,17 +363,38 @@ def test_the_error_of_an_unreadable_file_states_the_reason(
     assert "\n" not in str(caught.value) and "Error:" not in str(caught.value)
 
 
+OLE_SUFFIXES = ("doc", "ppt", "xls", "msg")
+
+
 @pytest.mark.parametrize(
     "suffix",
     (
         *("pdf", "docx", "docm", "pptx", "xlsx", "xlsb", "odt", "ods", "odp", "epub", "hwpx"),
-        *("doc", "ppt", "xls", "msg"),
+        *OLE_SUFFIXES,
     ),
 )
 def test_a_damaged_container_is_not_read_as_text(suffix: str) -> None:
-    for data in (b"not a container at all", b"\x01\x02 nor \0 this"):
+    text = () if suffix in OLE_SUFFIXES else (b"not a container at all",)
+    for data in (*text, b"\x01\x02 nor \0 this"):
         with pytest.raises(ParseError, match=rf"named \.{suffix} but lacks the signature"):
             parse_document(data, f"broken.{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("Pose.msg", "# Position and orientation of the robot arm.\nPoint position\n"),
+        ("de.msg", '::msgcat::mcset de "Open the file" "Die Datei öffnen"\n'),
+        ("readme.doc", ENGLISH),
+        ("slides.ppt", ENGLISH),
+        ("export.xls", "name;price\nlamp;12\n"),
+        ("export.xls", "name,price\nlamp,12\n"),
+        ("export.xls", "Prices in May\nname\tprice\nlamp\t12\n"),
+    ],
+)
+def test_text_under_the_suffix_of_an_ole_container_is_read(key: str, text: str) -> None:
+    document = parse(text, key)
+    assert (document.text, document.mime_type) == (text.strip(), "text/plain")
 
 
 def test_content_that_identifies_itself_is_read_under_the_name_of_a_container() -> None:

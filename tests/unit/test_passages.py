@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +131,42 @@ def test_sentences_end_where_a_reader_ends_them() -> None:
         "改行された文です。",
         "終わり」。",
     ]
+
+
+HOSTILE = [
+    "|- ",
+    "| :-",
+    "-",
+    "[",
+    "[a](",
+    "[a](b(",
+    "**a ",
+    "__a ",
+    "*a ",
+    "`",
+    "1. ",
+    "a. ",
+    '!"',
+]
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+def test_no_line_of_a_document_takes_long(part: str) -> None:
+    # The letter at the end prevents a match, and a rule of a table must fail, too.
+    line = "| a |\n|" + (part * (20_000 // len(part))) + "z|"
+    started = time.process_time()
+    split_sentences(line)
+    split_sentences(line.replace("|", "").strip())
+    assert time.process_time() - started < 1
+
+
+def test_marks_in_marks_are_removed() -> None:
+    text = "See [![the plan](p.png)](https://ex.org/Plan_(map)) and ***all* of it** at __5__."
+    assert [sentence.text for sentence in split_sentences(text)] == [
+        "See the plan and all of it at 5."
+    ]
+    table = "| a | b |\n| :-- | --: |\n| 1 | 2 |"
+    assert [(s.text, s.context) for s in split_sentences(table)] == [("a | b", ""), ("1 | 2", "a | b")]  # fmt: skip
 
 
 def test_without_a_common_term_the_first_sentence_is_shown_unmarked() -> None:

@@ -175,6 +175,16 @@ def test_the_environment_overrides_the_settings_file(
         load_settings()
 
 
+def test_a_settings_file_in_another_encoding_is_named_without_its_lines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAG_HOME", str(tmp_path))
+    settings_file(tmp_path).write_bytes("RAG_OPENAI_API_KEY=clé\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"settings\.env is not UTF-8") as caught:
+        load_settings()
+    assert "cl" not in str(caught.value).replace(str(tmp_path), "")
+
+
 def test_unknown_variables_are_named_with_the_setting_that_was_meant(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

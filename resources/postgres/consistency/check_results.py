@@ -33,7 +33,10 @@ INCONSISTENCIES: tuple[Inconsistency, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class CheckRecord:
-    """A result to store. `finding`: the digest of the findings' keys. `seconds`: time since the check began to look."""
+    """A result to store. `finding`: the digest of the findings' keys.
+
+    `seconds`: the time between the start of the check and the call of `record_results`, which dates the result by it.
+    """
 
     source: str
     asset: str

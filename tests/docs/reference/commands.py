@@ -30,6 +30,7 @@ OUTCOMES: Mapping[str, Mapping[int, str]] = {
     "rag compact": {1: "the compaction failed"},
     "rag forget": {1: "the erasure is not finished"},
     "rag eval run": {1: "an evaluation or one of its checks failed"},
+    "rag index recommend": {2: "no index meets all requirements"},
 }
 _NOTE = re.compile(r"\s*\[((?:default|required|env var)[^\]]*)\]$")
 
