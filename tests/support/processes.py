@@ -62,7 +62,10 @@ def _rag(arguments: list[str], environment: dict[str, str], files: list[Path], f
     os.chdir(folder)
     sys.argv = ["rag", *arguments]
     from rag_assets.cli.main import main
+    from rag_assets.cli.output import err, out
 
+    # The server of the forks created the consoles, and its own COLUMNS would count.
+    out.width = err.width = int(environment.get("COLUMNS", 80))
     try:
         main()
     except Exception:
