@@ -1,4 +1,4 @@
-"""Asset document_chunks: documents split along their structure, one row a chunk."""
+"""Asset document_chunks: documents split along their structure, one row per chunk."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ from resources.dagster_resources import ChunkingResource, PostgresResource
 def document_chunks(
     context: dg.AssetExecutionContext, postgres: PostgresResource, chunking: ChunkingResource
 ) -> Iterator[dg.MaterializeResult]:
-    """One row a chunk, with section, page and language. Table `document_chunks`. Unchanged text keeps its id."""
+    """One row per chunk, with section, page and language. Table `document_chunks`. Unchanged text keeps its id."""
     config = chunking.config()
     yield from run_stage(
         context,

@@ -1,4 +1,4 @@
-"""Asset documents: the raw bytes as text with a title and a language, one row a document."""
+"""Asset documents: the raw bytes as text with a title and a language, one row per document."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def documents(
     storage: StorageResource,
     parsing: ParsingResource,
 ) -> Iterator[dg.MaterializeResult]:
-    """One row a document: its text decoded, parsed and repaired, its title, language and author. Table `documents`.
+    """One row per document: its text decoded, parsed and repaired, its title, language and author. Table `documents`.
 
     A document that cannot be read is recorded as failed with the reason; its last good text is kept.
     Near-duplicates are marked (view `near_duplicates`), not dropped.

@@ -56,7 +56,7 @@ def _vector_asset(kind: Kind, description: str) -> dg.AssetsDefinition:
 
 dense_vectors = _vector_asset(
     "dense",
-    "One dense vector a chunk in Milvus `dense_collection`: upserts what differs from PostgreSQL, deletes old rows.",
+    "One dense vector per chunk in Milvus `dense_collection`: upserts what differs from PostgreSQL, deletes old rows.",
 )
 sparse_vectors = _vector_asset(
     "sparse",
@@ -64,5 +64,5 @@ sparse_vectors = _vector_asset(
 )
 multi_vectors = _vector_asset(
     "multi",
-    "One vector a token in Milvus `multi_collection`, for late interaction (MaxSim). Only if RAG_VECTORS has multi.",
+    "One vector per token in Milvus `multi_collection`, for late interaction (MaxSim). Only if RAG_VECTORS has multi.",
 )

@@ -1,4 +1,4 @@
-"""Stage documents: raw bytes decoded and parsed into one row a document, with title, language and signature."""
+"""Stage documents: raw bytes decoded and parsed into one row per document, with title, language and signature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage document_chunks: documents split along their structure into one row a chunk."""
+"""Stage document_chunks: documents split along their structure into one row per chunk."""
 
 from __future__ import annotations
 
