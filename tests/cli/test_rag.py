@@ -234,6 +234,8 @@ def test_texts_are_embedded_again_only_with_consent(rag: Rag, report: dict[str, 
     assert "rag rebuild parquet --source docs --yes --json" in done.stderr
     rebuilds = rag.json("rebuild", "parquet", "--yes")["rebuilds"]
     assert {entry["source"]: entry["embedded"] for entry in rebuilds}["docs"] == 2
+    # The documents are complete again after a sync.
+    rag.ok("ingest", "--source", "docs")
 
 
 def test_two_concurrent_ingests_of_one_source_both_succeed(rag: Rag, docs: Path) -> None:
