@@ -11,6 +11,9 @@ import typer
 from resources.errors import ConfigError
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+RemovalDryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Count what would go, remove nothing.")
+]
 
 
 def confirm(question: str, command: tuple[str, ...], *, yes: bool, as_json: bool) -> None:

@@ -129,6 +129,7 @@ def main() -> None:
         print_error("aborted")
         sys.exit(ExitCode.FAILED)
     except Exception as error:
+        # Broad, since Typer's usage errors have no public class here; all others are raised again.
         show = getattr(error, "show", None)
         if show is None:
             raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rag_assets.cli.confirmation import YesOption, confirm
+from rag_assets.cli.confirmation import RemovalDryRunOption, YesOption, confirm
 from rag_assets.cli.output import command, note, out, plural, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
@@ -146,9 +146,7 @@ def list_(
 def remove(
     name: NameArgument,
     yes: YesOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what would go, remove nothing.")
-    ] = False,
+    dry_run: RemovalDryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove a retrieval set and its evaluations. Asks first.

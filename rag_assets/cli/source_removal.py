@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from rag_assets.cli.confirmation import YesOption, confirm
+from rag_assets.cli.confirmation import RemovalDryRunOption, YesOption, confirm
 from rag_assets.cli.output import command, note, out, plural, print_json
 from rag_assets.cli.sources import NameArgument
 from rag_assets.cli.stack import JsonOption
@@ -20,9 +18,7 @@ if TYPE_CHECKING:
 def remove(
     name: NameArgument,
     yes: YesOption = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count what would go, remove nothing.")
-    ] = False,
+    dry_run: RemovalDryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove a source with its documents and chunks, and its vectors from Milvus. Asks first.
