@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -15,29 +16,44 @@ import dagster as dg
 import psycopg
 from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import DagsterEvent
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.schedules import get_smallest_cron_interval
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
+from dagster_postgres.run_storage import PostgresRunStorage
 from sqlalchemy import create_engine
 
+from rag_assets.partitions import PARTITION_TAG
 from rag_assets.settings.load import load_settings
 from resources.embedded.stack import start_postgres
 
 __all__ = [
     "BACKFILL_ID_TAG",
     "DagsterExecutionInterruptedError",
+    "RunInterrupted",
     "StackPostgresStorage",
     "add_partition_metadata",
     "dagster_url",
     "default_freshness_policy",
+    "failed_checks_of_others",
     "last_assets",
     "materialize_only",
+    "syncs",
 ]
 
 #: Events per INSERT. There is one event per partition and asset; each takes 14 ms if it is stored alone.
 BATCH_SIZE = 250
+
+
+class RunInterrupted(DagsterExecutionInterruptedError, dg.DagsterError):
+    """The end of a run that a person or its process ended: no other step begins.
+
+    Dagster's own interruption is retried by a step with a retry policy. An error of Dagster is not, and the run then
+    ends as an interrupted one: canceled if a person ended it.
+    """
 
 
 def add_partition_metadata(
@@ -69,6 +85,33 @@ def materialize_only(context: dg.AssetExecutionContext, partitions: Sequence[str
         return output
 
     step.get_output_context = get_output_context
+
+
+def failed_checks_of_others(
+    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey], partitions: Collection[str]
+) -> dict[dg.AssetCheckKey, str]:
+    """Return the checks whose last execution failed for a partition that is not one of these, and that partition.
+
+    The UI shows the last execution of a check, so it stays red after its partition is gone.
+    """
+    failed = ("FAILED", "EXECUTION_FAILED")
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
+    red = {key: record for key, record in latest.items() if record.status.value in failed}
+    runs = {run_id: instance.get_run_by_id(run_id) for run_id in {r.run_id for r in red.values()}}
+    found = {}
+    for key, record in red.items():
+        run = runs[record.run_id]
+        partition = record.partition or (run.tags.get(PARTITION_TAG) if run else None)
+        if partition is not None and partition not in partitions:
+            found[key] = partition
+    return found
+
+
+def syncs(context: dg.AssetCheckExecutionContext) -> bool:
+    """Return whether the run of a check also materializes assets."""
+    step = context.op_execution_context.get_step_execution_context()
+    assets = {key.to_user_string() for key in step.job_def.asset_layer.executable_asset_keys}
+    return not assets.isdisjoint(step.execution_plan.step_keys_to_execute)
 
 
 def last_assets(context: dg.AssetExecutionContext) -> set[str]:
@@ -123,6 +166,40 @@ class BatchedEventLog(PostgresEventLogStorage):
                     self._store_asset_event(connection, event, 0)
         super().store_event_batch([event for event in events if event.dagster_event_type != kind])
 
+    def _store_runless_asset_check_evaluation(
+        self, event: dg.EventLogEntry, event_id: int | None
+    ) -> None:
+        """Replace the last evaluation of the same check and partition that no run made.
+
+        Dagster only inserts, into a table where each run, here none, has one evaluation of a check and partition: the
+        second one that a sensor reports fails, and so does each later tick of this sensor.
+        """
+        evaluation = event.get_dagster_event().asset_check_evaluation_data
+        columns = AssetCheckExecutionsTable.c
+        with self.index_connection() as connection:
+            connection.execute(
+                AssetCheckExecutionsTable.delete().where(
+                    columns.asset_key == evaluation.asset_key.to_string(),
+                    columns.check_name == evaluation.check_name,
+                    columns.run_id == event.run_id,
+                    columns.partition.is_not_distinct_from(evaluation.partition),
+                )
+            )
+        super()._store_runless_asset_check_evaluation(event, event_id)
+
+
+class EndedRunStorage(PostgresRunStorage):
+    """Keeps a canceled run canceled: a process that learns of it late would record its own end over it."""
+
+    def handle_run_event(
+        self, run_id: str, event: DagsterEvent, update_timestamp: datetime | None = None
+    ) -> None:
+        if event.is_job_event:
+            run = self._get_run_by_id(run_id)
+            if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
+                return
+        super().handle_run_event(run_id, event, update_timestamp)
+
 
 class StackPostgresStorage(DagsterPostgresStorage):
     """dagster-postgres in the schema `dagster` of the project's database. It has no configuration.
@@ -135,6 +212,7 @@ class StackPostgresStorage(DagsterPostgresStorage):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._event_log_storage = BatchedEventLog(self.postgres_url, False)
+        self._run_storage = EndedRunStorage(self.postgres_url, False)
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
         # Dagster opens a connection per statement: 273 in a sync that has nothing to do, 1 s of its 2.3 s. This engine
         # keeps one per process, and replaces it before the next use if the server was restarted.

@@ -25,10 +25,11 @@ from rag_assets.automation.sensors.due_sources import due_sources_sensor
 from rag_assets.automation.sensors.failed_checks import failed_checks_sensor
 from rag_assets.automation.sensors.sources_table import sources_table_sensor
 from rag_assets.automation.sensors.unpublished_collections import unpublished_collections_sensor
-from rag_assets.checks.embeddings import chunk_embeddings_are_in_parquet
+from rag_assets.checks.embeddings import EMBEDDING_CHECKS
 from rag_assets.checks.retrieval import RETRIEVAL_CHECKS
 from rag_assets.checks.sample_checks import QUICK_CHECKS
 from rag_assets.checks.schedule import synced_on_schedule
+from rag_assets.checks.sources import files_are_as_read_check
 from rag_assets.checks.tables import TABLE_CHECKS
 from rag_assets.checks.vectors import VECTOR_CHECKS
 from rag_assets.dagster_internals import default_freshness_policy
@@ -59,8 +60,9 @@ ASSETS = [
     compacted_embeddings,
 ]
 CHECKS = [
+    files_are_as_read_check,
     *TABLE_CHECKS,
-    chunk_embeddings_are_in_parquet,
+    *EMBEDDING_CHECKS,
     *VECTOR_CHECKS,
     *QUICK_CHECKS,
     *RETRIEVAL_CHECKS,

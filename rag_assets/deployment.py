@@ -6,22 +6,23 @@ Only assembly. Everything that changes data goes through a Dagster job, so that 
 from __future__ import annotations
 
 import gc
+import logging
 import os
-import re
 import shutil
-import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import closing
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rag_assets.job_runs import execute_job, run_records, set_partitions
 from rag_assets.settings.load import Settings, load_settings
 from rag_assets.settings.stores import data_file
 from rag_assets.settings.unknown_variables import warn_of_unknown_variables
 from resources.embedded.stack import running
+from resources.errors import StoreUnavailable
 from resources.extras import require_extra
 from resources.home_folder import create_home
 from resources.open_stores import (
@@ -48,6 +49,12 @@ if TYPE_CHECKING:
     from resources.vector_stores import ModelTarget
 
 
+#: Seconds that Milvus may take for each request before the work of a command.
+PREPARE_SECONDS = 5.0
+
+log = logging.getLogger("rag_assets.deployment")
+
+
 @dataclass
 class Deployment:
     """The stores and the Dagster instance of one set of settings.
@@ -68,10 +75,18 @@ class Deployment:
     def dagster_home(self) -> Path:
         return self.settings.home / "dagster"
 
-    def start(self, *, dagster: bool = False) -> dict[str, str]:
+    @property
+    def trial_owner(self) -> str:
+        """The part of the names of index trials that stands for this deployment."""
+        from rag_assets.evaluation.abandoned_trials import trial_owner
+
+        return trial_owner(self.settings.postgres_url or str(self.settings.home))
+
+    def start(self, *, dagster: bool = False, indexes: bool = False) -> dict[str, str]:
         """Start the embedded servers that are not running, and migrate the schema. Returns name -> URL.
 
-        `dagster`: the command will run jobs; their modules are imported while the servers start.
+        `dagster`: the command will run jobs; their modules are imported while the servers start. ConfigError is raised
+        if Milvus does not accept the settings. `indexes`: also if it cannot index the kinds that are kept.
         """
         if dagster:
             require_extra("ingest", "A command that runs a Dagster job")
@@ -84,11 +99,33 @@ class Deployment:
             if dagster:
                 self._load_definitions()
         migrate(postgres.result())
+        if dagster:
+            self._prepare_milvus(indexes=indexes)
         self.dagster_home.mkdir(exist_ok=True)
         template, copy = data_file("dagster.yaml"), self.dagster_home / "dagster.yaml"
         if not copy.exists() or copy.read_bytes() != template.read_bytes():
             shutil.copyfile(template, copy)
         return {"postgres": postgres.result(), "milvus": milvus.result()}
+
+    def _prepare_milvus(self, *, indexes: bool) -> None:
+        """Drop collections that nothing uses, and ask for what the server can do, before any work is done.
+
+        A server that does not answer is not waited for: the run's steps try it again.
+        """
+        from rag_assets.evaluation.abandoned_trials import drop_abandoned_trial
+
+        store = replace(self.milvus(), timeout=min(PREPARE_SECONDS, self.settings.milvus_timeout))
+        try:
+            with closing(store):
+                dropped = drop_abandoned_trial(store, self.postgres(), self.trial_owner)
+                # The embedded server can index every kind.
+                dropped += store.drop_unusable() if self.settings.milvus_uri else []
+                if dropped:
+                    log.warning(f"Milvus: dropped {', '.join(dropped)}, which nothing uses")
+                if indexes and self.settings.milvus_uri:
+                    store.capabilities.require_kinds(self.settings.vectors)
+        except StoreUnavailable as error:
+            log.debug(str(error))
 
     def endpoints(self) -> dict[str, str]:
         """Return the URLs of the user's servers and of the running embedded ones. Starts nothing."""
@@ -229,7 +266,6 @@ class Deployment:
 
     def sync_partitions(self) -> list[str]:
         """Make Dagster's partitions equal to the table of sources. Returns the partitions of whole sources."""
-        from rag_assets.partitions import SOURCES
         from resources.partition_keys import partition_keys, shard_of
         from resources.postgres.registry.sources import list_sources
 
@@ -237,12 +273,7 @@ class Deployment:
             keys = [
                 key for s in list_sources(connection) for key in partition_keys(s.name, s.shards)
             ]
-        name = SOURCES.name or ""
-        existing = set(self.instance.get_dynamic_partitions(name))
-        if missing := [key for key in keys if key not in existing]:
-            self.instance.add_dynamic_partitions(name, missing)
-        for key in existing - set(keys):
-            self.instance.delete_dynamic_partition(name, key)
+        set_partitions(self.instance, keys)
         return [key for key in keys if shard_of(key) is None]
 
     def partitions_of(self, source: str | None) -> list[str]:
@@ -258,22 +289,7 @@ class Deployment:
 
     def run_records(self, run_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         """Return run id -> job, status, started_at and url (a path of Dagster's UI). Deleted runs are absent."""
-        if not run_ids:
-            return {}
-        import dagster as dg
-
-        records = self.instance.get_run_records(dg.RunsFilter(run_ids=list(run_ids)))
-        return {
-            record.dagster_run.run_id: {
-                "job": record.dagster_run.job_name,
-                "status": record.dagster_run.status.value,
-                "started_at": datetime.fromtimestamp(record.start_time, UTC)
-                if record.start_time
-                else record.create_timestamp,
-                "url": f"/runs/{record.dagster_run.run_id}",
-            }
-            for record in records
-        }
+        return run_records(self.instance, run_ids) if run_ids else {}
 
     def execute(
         self,
@@ -283,53 +299,5 @@ class Deployment:
         tags: Mapping[str, str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Execute a job in this process. `ops`: op -> its configuration. A failed run is in the result, not raised."""
-        from dagster_postgres.utils import DagsterPostgresException
-        from sqlalchemy.exc import DBAPIError
-
-        from rag_assets.partitions import MAX_RETRIES_TAG, PARTITION_TAG
-        from resources.errors import StoreUnavailable
-        from resources.run_processes import own_command_tags, own_run_tags
-
-        job, run_id = self.definitions.resolve_job_def(job_name), str(uuid.uuid4())
-        try:
-            return job.execute_in_process(
-                instance=self.instance,
-                # A tag, not partition_key: Dagster refuses the parameter for a job of checks alone.
-                tags={
-                    **own_run_tags(run_id),
-                    **own_command_tags(),
-                    # Dagster's daemon cannot start the run of another process again, and would report that it failed.
-                    MAX_RETRIES_TAG: "0",
-                    **({PARTITION_TAG: partition} if partition else {}),
-                    **(tags or {}),
-                },
-                run_config={
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                    "ops": {name: {"config": config} for name, config in (ops or {}).items()},
-                },
-                run_id=run_id,
-                raise_on_error=False,
-            )
-        except (DBAPIError, DagsterPostgresException) as error:
-            # Dagster keeps its events in PostgreSQL too: without it, the failure of the run cannot be recorded.
-            # The driver's own words: SQLAlchemy adds the statement, its parameters and a link.
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
-            raise StoreUnavailable(
-                f"PostgreSQL could not record the run of {job_name}: {reason}. Committed work is kept; run it again."
-            ) from error
-
-
-def failures(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str]]:
-    """Return (step, message) of the failed steps, without tracebacks."""
-    messages = []
-    for event in result.all_events:
-        if event.is_step_failure:
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                messages.append((event.step_key or "", data.user_failure_data.description))
-            elif data.error is not None:
-                error = data.error.cause or data.error
-                # Without the class of our own errors, whose messages are sentences.
-                message = re.sub(r"^resources\.errors\.\w+: ", "", error.message.strip())
-                messages.append((event.step_key or "", message))
-    return messages
+        job = self.definitions.resolve_job_def(job_name)
+        return execute_job(job, self.instance, partition, ops or {}, tags or {})

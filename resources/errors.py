@@ -17,6 +17,14 @@ class ConfigError(RagError):
     """The configuration cannot work; the message lists every problem."""
 
 
+class SourceRemoved(ConfigError):
+    """The source of a run was removed, or its shards were renumbered, after the run was requested."""
+
+
+class UnexpectedError(RagError):
+    """An error of one source that no stage expects: a bug, or a library's error. The run's log has its traceback."""
+
+
 class StackError(RagError):
     """The embedded PostgreSQL or Milvus could not be started or stopped."""
 
@@ -39,6 +47,10 @@ class EmbedderUnavailable(RagError):
     transient = True
 
 
+class OtherModel(ConfigError):
+    """Another model answers under the name of the one that made the stored vectors."""
+
+
 class ParseError(RagError):
     """A document that cannot be read; the message is recorded with it as the reason."""
 
@@ -47,12 +59,21 @@ class SourceError(RagError):
     """A source that cannot be listed or fetched."""
 
 
-class UnreadableFolder(SourceError):
-    """A folder inside a source cannot be listed. `glob` excludes it from the source."""
+class UnreadablePart(SourceError):
+    """A part of a source, such as a folder or a nested sitemap, cannot be listed. `glob` excludes it from the source.
 
-    def __init__(self, message: str, glob: str = "") -> None:
+    `remedy`: the beginning of the advice, in the imperative.
+    """
+
+    def __init__(
+        self, message: str, glob: str = "", remedy: str = "Make the folder readable"
+    ) -> None:
         super().__init__(message)
-        self.glob = glob
+        self.glob, self.remedy = glob, remedy
+
+
+class SourceChanging(SourceError):
+    """A document whose content changed or is being written while it is read: the next sync reads it."""
 
 
 class SourceUnavailable(SourceError):
@@ -63,6 +84,10 @@ class SourceUnavailable(SourceError):
 
 class DeletionGuard(SourceError):
     """A source lists so much less than before that nothing is deleted until a person confirms the deletion."""
+
+
+class ContentGuard(SourceError):
+    """So many documents of a source turned into one and the same content that it waits until a person confirms it."""
 
 
 class VectorError(RagError):

@@ -25,6 +25,7 @@ from pyarrow import fs
 
 from resources.errors import ConfigError, StoreUnavailable
 from resources.fault_injection import fault_point
+from resources.storage_errors import storage_errors
 from resources.urls import redact
 
 #: Bytes of an object that are kept in memory until it is whole; a larger object is written to a local disk first.
@@ -53,7 +54,7 @@ class FileStore:
         if self.is_local:
             return fs.LocalFileSystem(), str(Path(self.url.removeprefix("file://")).absolute())
         try:
-            return fs.FileSystem.from_uri(self.url)
+            return fs.FileSystem.from_uri(_with_single_put(self.url))
         except (pa.ArrowInvalid, ValueError, OSError) as error:
             try:
                 from fsspec.core import url_to_fs
@@ -84,7 +85,10 @@ class FileStore:
             with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
                 yield spool  # pyright: ignore[reportReturnType]
                 spool.seek(0)
-                with self._root[0].open_output_stream(path) as stream:
+                with (
+                    storage_errors(self.url, f"write {name}", writes=True),
+                    self._root[0].open_output_stream(path) as stream,
+                ):
                     shutil.copyfileobj(spool, stream, 1 << 20)
             return
         folder = os.path.dirname(path)
@@ -120,24 +124,27 @@ class FileStore:
             file.write(data)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes. Raises FileNotFoundError, or StoreUnavailable when the storage does not answer."""
-        try:
-            if self.is_local:
-                with open(self._path(name), "rb") as file:
-                    return file.read()
-            with self._root[0].open_input_stream(self._path(name), compression=None) as stream:
+        """Return the bytes. Raises FileNotFoundError; StoreUnavailable or ConfigError if the storage fails."""
+        if not self.is_local:
+            with (
+                self._errors(f"read {name}"),
+                self._root[0].open_input_stream(self._path(name), compression=None) as stream,
+            ):
                 return stream.read()
+        try:
+            with open(self._path(name), "rb") as file:
+                return file.read()
         except FileNotFoundError:
             raise
         except OSError as error:
-            message = redact(f"{self.url}/{name} cannot be read: {error}", self.url)
-            raise StoreUnavailable(message) from error
+            raise StoreUnavailable(f"{self._path(name)} cannot be read: {error}") from error
 
     def open(self, name: str) -> pa.NativeFile:
         """Return a file for random access, memory-mapped if it is local. Raises FileNotFoundError."""
         if self.is_local:
             return pa.memory_map(self._path(name))
-        return self._root[0].open_input_file(self._path(name))
+        with self._errors(f"open {name}"):
+            return self._root[0].open_input_file(self._path(name))
 
     def size(self, name: str) -> int | None:
         """Return the bytes of the file, or None if it does not exist."""
@@ -147,19 +154,25 @@ class FileStore:
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return info.st_size if stat.S_ISREG(info.st_mode) else None
-        info = self._root[0].get_file_info(self._path(name))
+        with self._errors(f"look for {name}"):
+            info = self._root[0].get_file_info(self._path(name))
+            if info.type == fs.FileType.NotFound:
+                self._require_bucket()
         return info.size if info.type == fs.FileType.File else None
 
     def checksum(self, name: str) -> WrittenFile:
         digest, count = hashlib.sha256(), 0
-        with self._root[0].open_input_stream(self._path(name), compression=None) as stream:
+        with (
+            self._errors(f"read {name}"),
+            self._root[0].open_input_stream(self._path(name), compression=None) as stream,
+        ):
             while block := stream.read(1 << 20):
                 digest.update(block)
                 count += len(block)
         return WrittenFile(name, count, digest.hexdigest())
 
     def delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._errors(f"delete {name}"):
             self._root[0].delete_file(self._path(name))
 
     def ages(self, folder: str) -> Iterator[tuple[str, float]]:
@@ -173,9 +186,53 @@ class FileStore:
     def list(self, folder: str) -> Iterator[fs.FileInfo]:
         """Return the files below a folder, at any depth; `path` is absolute. Empty if the folder does not exist."""
         selector = fs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
-        return (
-            info for info in self._root[0].get_file_info(selector) if info.type == fs.FileType.File
-        )
+        with self._errors(f"list {folder}"):
+            listing = self._root[0].get_file_info(selector)
+            if not listing and not self.is_local:
+                self._require_bucket()
+        return (info for info in listing if info.type == fs.FileType.File)
+
+    @contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        """Raise errors of object storage as errors of ours. A local file's errors tell of that file alone."""
+        if self.is_local:
+            yield
+            return
+        with storage_errors(self.url, action):
+            try:
+                yield
+            except FileNotFoundError:
+                self._require_bucket()
+                raise
+
+    def _require_bucket(self) -> None:
+        """Raise OSError if the bucket does not exist (asked once, of S3).
+
+        pyarrow finds no file in such a bucket, and reports nothing: every file would count as lost.
+        """
+        if not self._has_bucket:
+            raise OSError(f"NoSuchBucket: {self._bucket}")
+
+    @property
+    def _bucket(self) -> str:
+        return self._root[1].partition("/")[0]
+
+    @cached_property
+    def _has_bucket(self) -> bool:
+        if not isinstance(self._root[0], fs.S3FileSystem):
+            return True
+        try:
+            return self._root[0].get_file_info(self._bucket).type != fs.FileType.NotFound
+        except OSError:
+            # Keys that may use files need not be allowed to look at the bucket.
+            return True
+
+
+def _with_single_put(url: str) -> str:
+    """Return the URL by which pyarrow writes an object below 10 MB in one request; its default are three, in parts."""
+    if not url.startswith("s3://") or "allow_delayed_open=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}allow_delayed_open=true"
 
 
 def raw_name(content_hash: str) -> str:

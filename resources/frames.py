@@ -1,4 +1,4 @@
-"""Records as data frames: one row a record, one column a field, with the types that the fields declare.
+"""Records as data frames: one row per record, one column per field, with the types that the fields declare.
 
 pandas and pyarrow are imported when a frame is made (0.6 s and 0.1 s of CPU time).
 """
@@ -51,7 +51,7 @@ class Records(Sequence[T]):
         return f"Records({list(self._records)!r})"
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a pandas DataFrame: one row a record. It has all its columns, with their types, also without rows."""
+        """Return a pandas DataFrame: one row per record. Also without rows it has all columns, with their types."""
         import pandas as pd
 
         columns = {}
@@ -67,7 +67,7 @@ class Records(Sequence[T]):
         return pd.DataFrame(columns)
 
     def to_arrow(self) -> pa.Table:
-        """Return a pyarrow Table: one row a record. Raises ConfigError if pyarrow is not installed."""
+        """Return a pyarrow Table: one row per record. Raises ConfigError if pyarrow is not installed."""
         try:
             import pyarrow as pa
         except ModuleNotFoundError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from rag_assets.pipeline.plain_text import nfc
 from rag_assets.pipeline.shards import Shard
 from resources.errors import ConfigError
 
@@ -30,7 +31,7 @@ def partition_key(source_name: str) -> str:
 
 def valid_name(text: str) -> str:
     """Return the text as the name of a source: other characters become hyphens. Empty if none can stay."""
-    return re.sub(rf"[^{_LETTER}.-]+", "-", text).strip("-.")[:100].rstrip("-.")
+    return re.sub(rf"[^{_LETTER}.-]+", "-", nfc(text)).strip("-.")[:100].rstrip("-.")
 
 
 def shard_keys(source_name: str, shards: int) -> list[str]:

@@ -67,10 +67,12 @@ def own_run_tags(run_id: str) -> dict[str, str]:
 
     They contain the run's id: a retry inherits the tags of the dead run, and gets its own when it starts.
     """
-    return {
-        HOST_TAG: socket.gethostname(),
-        PID_TAG: f"{os.getpid()}:{psutil.Process().create_time():.0f}:{run_id}",
-    }
+    return {HOST_TAG: socket.gethostname(), PID_TAG: process_tag(run_id)}
+
+
+def process_tag(purpose: str) -> str:
+    """Return the text by which `is_alive` finds this process again."""
+    return f"{os.getpid()}:{psutil.Process().create_time():.0f}:{purpose}"
 
 
 def own_command_tags() -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""Waits that a person should know of: a store that does not answer, another writer. Reported to a listener.
+"""Waits: those that a person should know of, and how long one may be while other work waits for it.
 
-A wait is reported after three seconds. Nobody listens unless the command line does.
+A wait for a store or another writer is reported to a listener after three seconds. Nobody listens unless the command
+line does.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 #: Seconds after which a wait is reported.
 NOTICE = 3.0
@@ -16,6 +18,22 @@ NOTICE = 3.0
 Listener = Callable[[str, float], None]
 
 _listener: Listener | None = None
+_others_wait: ContextVar[bool] = ContextVar("others_wait", default=False)
+
+
+@contextmanager
+def while_others_wait(value: bool) -> Iterator[None]:
+    """Say whether other work, such as that of other sources, waits for the work of this thread."""
+    token = _others_wait.set(value)
+    try:
+        yield
+    finally:
+        _others_wait.reset(token)
+
+
+def others_wait() -> bool:
+    """Return whether other work waits for this thread, so that a server that gave no answer yet gets little time."""
+    return _others_wait.get()
 
 
 def listen(listener: Listener | None) -> None:

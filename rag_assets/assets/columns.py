@@ -103,7 +103,11 @@ _DOCUMENT_CHUNKS: Columns = {
         "character varying(20)",
         "pending, processing, completed or failed.",
     ),
-    "embedding_error": ("text", "Why the model refused the text."),
+    "embedding_error": ("text", "Why the text could not be embedded."),
+    "rejected_as": (
+        "text",
+        "The model and the kinds for which the text could not be embedded: not tried again for these.",
+    ),
     "last_search_score": ("double precision", "The score of its last hit."),
     "search_count": ("integer", "How often a search returned it; written in batches."),
     "created_at": ("timestamp with time zone", "When the chunk was first written."),
@@ -112,7 +116,10 @@ _DOCUMENT_CHUNKS: Columns = {
     "source_uuid": ("uuid", "The source of its document."),
     "text_hash": ("character(32)", "Hash of the content: equal texts are embedded once."),
     "search_vector": ("tsvector", "Full text of the content: rag_tsquery() searches it."),
-    "page": ("integer", "The page of a PDF on which the chunk begins."),
+    "page": (
+        "integer",
+        "The page of a PDF, or the slide of a presentation, on which the chunk begins.",
+    ),
     "language": ("character(2)", "If it differs from the document's."),
 }
 

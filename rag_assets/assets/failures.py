@@ -11,22 +11,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+import psycopg
 
 from rag_assets.assets.documentation import documentation
+from rag_assets.assets.interruptions import Context, ending_when_interrupted
 from rag_assets.dagster_internals import last_assets
-from rag_assets.partitions import STEP_RETRIES_TAG
+from rag_assets.partitions import MAX_RETRIES_TAG, STEP_RETRIES_TAG
 from rag_assets.settings.load import load_settings
 from resources.errors import (
     ConfigError,
+    ContentGuard,
     DeletionGuard,
     EmbedderDied,
     EmbedderUnavailable,
     Fenced,
     RagError,
     SourceError,
+    SourceRemoved,
     SourceUnavailable,
     StoreUnavailable,
+    UnexpectedError,
 )
+from resources.library_errors import as_rag_error
 from resources.urls import without_secrets
 
 #: A store that restarts is back within seconds; a fault that lasts half a minute needs a person.
@@ -37,16 +43,29 @@ RETRY = dg.RetryPolicy(
 #: In the metadata of a failed step: the partitions for which it failed.
 FAILED = "failed"
 
+#: Unexpected errors that occur again if the same code meets the same data. Any other may come from outside.
+_REPEATED = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, NameError, RecursionError),
+    *(TypeError, ValueError, psycopg.DatabaseError),
+)
+
+#: Characters of an unexpected error's text in a message.
+_MAX_REASON = 300
+
 #: Error -> the next step; the first class that fits.
 _NEXT_STEPS: Mapping[type[RagError], str] = {
     SourceUnavailable: "Check that its server answers this machine. The source is tried again automatically, after 1, "
     "2, 4 … minutes; by hand: rag ingest {source}",
     DeletionGuard: "Check the source. If the deletions are intended: rag ingest {source} --accept-deletions",
+    ContentGuard: "Check the source. If the new content is right: rag ingest {source} --accept-replacements",
     SourceError: "Fix the source, or its configuration (rag sources show {source}), then: rag ingest {source}",
     EmbedderUnavailable: "Check the embedding server, then run again; texts embedded so far are kept.",
     EmbedderDied: "Look for a lack of memory in the run's log; RAG_BGE_M3_BATCH_TOKENS lowers it.",
     StoreUnavailable: "Check the stores (rag status; the embedded ones start with rag up), then run again.",
     Fenced: "Nothing: the other writer does the remaining work.",
+    SourceRemoved: "Nothing: the syncs of the present sources are requested by themselves.",
+    UnexpectedError: "Please report it with its traceback, which is in the run's log. The source is tried again "
+    "automatically, after 1, 2, 4 … minutes.",
     ConfigError: "Change the setting or the command that the message names, then run again.",
     RagError: "Run again; committed work is kept.",
 }
@@ -72,6 +91,20 @@ class StepError:
         names = ("url", "sitemap", "urls", "path")
         value = next((self.config[name] for name in names if self.config.get(name)), "")
         return without_secrets(str(value[0] if isinstance(value, list) else value))
+
+
+def as_stage_error(error: Exception) -> RagError:
+    """Return the error of one source as one of ours, so that it does not end the work on the others."""
+    if isinstance(error, RagError):
+        return error
+    if (known := as_rag_error(error)) is not None:
+        return known
+    reason = " ".join(str(error).split())[:_MAX_REASON]
+    unexpected = UnexpectedError(
+        f"unexpected {type(error).__name__}: {reason}. Please report it; the run's log has its traceback."
+    )
+    unexpected.transient = not isinstance(error, _REPEATED)
+    return unexpected
 
 
 def step_failure(errors: Sequence[StepError], *, retry: bool, others: int = 0) -> dg.Failure:
@@ -110,7 +143,7 @@ def _row(item: StepError) -> tuple[str, ...]:
     )
 
 
-def may_retry(context: dg.AssetExecutionContext | dg.OpExecutionContext, error: RagError) -> bool:
+def may_retry(context: Context, error: RagError) -> bool:
     """Return whether the step may run again now.
 
     The last attempt is no longer one: Dagster would put "Exceeded max_retries" above the reason.
@@ -119,15 +152,30 @@ def may_retry(context: dg.AssetExecutionContext | dg.OpExecutionContext, error: 
     return error.transient and context.retry_number < most
 
 
+def forbid_retries(context: Context) -> None:
+    """Make Dagster's daemon start this run no second time: it would fail until a person changes something."""
+    context.instance.add_run_tags(context.run.run_id, {MAX_RETRIES_TAG: "0"})
+
+
 @contextmanager
-def errors_as_failures(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext, source: str = ""
-) -> Iterator[None]:
-    """Turn a RagError into a failed step with its message, retried only if the error is transient."""
+def errors_as_failures(context: Context, source: str = "") -> Iterator[None]:
+    """Turn an error that is no bug into a failed step with its message, retried only if the error is transient.
+
+    An interruption ends the run.
+    """
     try:
-        yield
-    except RagError as error:
-        step = StepError(source, context.op.name, error)
+        with ending_when_interrupted(context):
+            yield
+    except (dg.Failure, dg.RetryRequested):
+        raise
+    except Exception as raised:
+        # Broad, since errors of drivers and of the system have no common base class; a bug keeps its traceback.
+        error = raised if isinstance(raised, RagError) else as_rag_error(raised)
+        if error is None:
+            raise
+        if not error.transient:
+            forbid_retries(context)
+        step = StepError(source, context.op_execution_context.op.name, error)
         metadata: dict[str, Any] = {
             "what to do": step.next_step,
             "error": type(error).__name__,
@@ -136,7 +184,7 @@ def errors_as_failures(
         if source:
             metadata["source"] = source
         retry = may_retry(context, error)
-        raise dg.Failure(str(error), metadata=metadata, allow_retries=retry) from error
+        raise dg.Failure(str(error), metadata=metadata, allow_retries=retry) from raised
 
 
 # Partitions that failed in an earlier step ---------------------------------------------------------------------------
@@ -165,7 +213,7 @@ def errors_of_run(run_id: str) -> Mapping[str, StepError]:
     return _left_out[run_id].errors if run_id in _left_out else {}
 
 
-def leave_out(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> None:
+def leave_out(context: Context, errors: Sequence[StepError]) -> None:
     """Make the later steps of this run leave these partitions out."""
     if not errors:
         return

@@ -8,8 +8,8 @@ date in every stage, and one of the last steps fails the run. So Dagster marks t
 
 from __future__ import annotations
 
-import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,38 +19,42 @@ import psycopg
 from rag_assets.assets.failures import (
     RETRY,
     StepError,
+    as_stage_error,
     earlier_errors,
+    errors_as_failures,
     errors_to_report,
     leave_out,
     may_retry,
     step_failure,
 )
+from rag_assets.assets.interruptions import end_if_canceled, is_canceled
+from rag_assets.assets.run_partitions import join_sync, partitions_of_run, source_of
 from rag_assets.assets.stage_metadata import stage_metadata, total_metadata
 from rag_assets.dagster_internals import (
-    BACKFILL_ID_TAG,
-    DagsterExecutionInterruptedError,
+    RunInterrupted,
     add_partition_metadata,
     materialize_only,
 )
 from rag_assets.ingestion.stage import Outcome, Stage
-from rag_assets.partitions import SYNC_TAG
 from resources.dagster_resources import PostgresResource
-from resources.errors import ConfigError, Fenced, RagError, SourceError, StoreUnavailable
+from resources.errors import Fenced, RagError, SourceError, UnexpectedError
 from resources.partition_keys import shard_of, source_name
-from resources.postgres.connection import Connection, Postgres, set_run, set_sync
-from resources.postgres.registry.sources import SourceRow, get_source, list_sources
+from resources.postgres.connection import Connection, Postgres, set_run
+from resources.postgres.registry.sources import SourceRow, list_sources
 from resources.postgres.registry.syncs import (
     is_listed,
+    mark_canceled,
     mark_failed,
     mark_running_again,
     mark_waiting,
 )
+from resources.waiting import while_others_wait
 
 #: Seconds that a shard waits while another one works for all of them: as long as a run may take.
 TURN_SECONDS = 24 * 3600
 
-#: Set by Ctrl-C or SIGTERM: steps of this process that have not begun do not begin.
-_interrupted = threading.Event()
+#: Seconds between two looks at whether the run was canceled, in a run over many partitions.
+CANCELLATION_SECONDS = 5
 
 COMMON: dict[str, Any] = {
     "group_name": "ingestion",
@@ -76,19 +80,20 @@ def run_stage(
     A partition that fails does not stop the others. `turns` names work that the first shard of a source does for all of
     them, while the other shards wait.
     """
-    if _interrupted.is_set():
-        raise _interruption()
+    database, partitions = postgres.open(), ()
     try:
-        yield from _run_partitions(context, postgres, work, find_idle, turns)
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-        _interrupted.set()
-        _record_end(postgres.open(), context, {})
-        raise _interruption() from None
+        with errors_as_failures(context):
+            partitions = partitions_of_run(context, database)
+            yield from _run_partitions(context, database, partitions, work, find_idle, turns)
+    except RunInterrupted:
+        _record_end(database, context, partitions, {}, canceled=is_canceled(context))
+        raise
 
 
 def _run_partitions(
     context: dg.AssetExecutionContext,
-    postgres: PostgresResource,
+    database: Postgres,
+    partitions: Sequence[str],
     work: Callable[[Stage], Outcome],
     find_idle: FindIdle,
     turns: str,
@@ -96,25 +101,36 @@ def _run_partitions(
     errors: list[StepError] = []
     # Without the sources that another writer has locked: that sync records its own end.
     failed_sources: dict[str, str] = {}
-    database, asset = postgres.open(), context.asset_key.to_user_string()
-    keys = [key for key in context.partition_keys if key not in earlier_errors(context)]
+    asset = context.asset_key.to_user_string()
+    keys = [key for key in partitions if key not in earlier_errors(context)]
     metadata = _metadata_of_idle(context, database, keys, find_idle)
+    asked = time.monotonic()
     for key in keys:
         if key in metadata:
             continue
         started, name, source = time.monotonic(), source_name(key), None
+        if started - asked > CANCELLATION_SECONDS:
+            end_if_canceled(context)
+            asked = started
         shard = shard_of(key)
         lock, patience = (f"{name}/{turns}", TURN_SECONDS) if shard and turns else (key, None)
         try:
             with database.writers([lock], patience=patience, run=context.run.run_id) as (writer,):
-                source = _source(context, writer.connection, key)
+                source = source_of(writer.connection, key)
+                if shard is not None:
+                    join_sync(context, writer.connection)
                 # A shard whose source this sync has not listed ends no sync, so it does not begin one again.
                 if shard is None or is_listed(writer.connection, source.id):
                     mark_running_again(writer.connection, [source.id])
-                outcome = work(Stage(asset, source, writer, context.log, shard))
-        except (RagError, psycopg.Error) as error:
-            if isinstance(error, psycopg.Error):
-                error = StoreUnavailable(f"PostgreSQL refused a write: {error}")
+                with while_others_wait(len(keys) > 1):
+                    outcome = work(Stage(asset, source, writer, context.log, shard))
+        except RunInterrupted:
+            raise
+        except Exception as raised:
+            # Broad, since no fault of one source may end the work on the others.
+            error = as_stage_error(raised)
+            if isinstance(error, UnexpectedError):
+                context.log.error("".join(traceback.format_exception(raised)))
             errors.append(StepError(key, asset, error, source.config if source else {}))
             if source and not isinstance(error, Fenced):
                 failed_sources[name] = str(error)
@@ -123,10 +139,10 @@ def _run_partitions(
         context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")
         metadata[key] = stage_metadata(asset, outcome, seconds)
     if errors and _ends_now(context, metadata, errors):
-        _record_end(database, context, failed_sources)
+        _record_end(database, context, partitions, failed_sources)
         raise _failure(context, errors)
     if errors:
-        _record_end(database, context, failed_sources, others_wait=False)
+        _record_end(database, context, partitions, failed_sources, others_wait=False)
     yield from materialize(context, metadata, errors, _total(context, database))
 
 
@@ -175,26 +191,6 @@ def _failure(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> 
     return step_failure([*earlier_errors(context).values(), *errors], retry=retry)
 
 
-def _source(context: dg.AssetExecutionContext, connection: Connection, key: str) -> SourceRow:
-    """Return the source of a partition. Raises ConfigError for a shard of another number of shards than it has."""
-    source, shard = get_source(connection, source_name(key)), shard_of(key)
-    if shard is not None:
-        if shard.of != source.shards:
-            raise ConfigError(
-                f"{key} is no partition of {source.name}, which has {source.shards} shards. "
-                "Update the partitions with: rag up"
-            )
-        _join_sync(context, connection)
-    return source
-
-
-def _join_sync(context: dg.AssetExecutionContext, connection: Connection) -> None:
-    """Make this session's writes belong to the sync that the runs of the other shards belong to."""
-    run = context.run
-    sync = run.tags.get(SYNC_TAG) or run.tags.get(BACKFILL_ID_TAG) or run.root_run_id or run.run_id
-    set_sync(connection, sync)
-
-
 def _metadata_of_idle(
     context: dg.AssetExecutionContext,
     database: Postgres,
@@ -216,7 +212,10 @@ def _metadata_of_idle(
             }
             mark_running_again(connection, [source.id for source in sources.values()])
             outcomes = find_idle(connection, sources)
-    except (RagError, psycopg.Error) as error:
+    except RunInterrupted:
+        raise
+    except Exception as error:
+        # Broad, since one source may be the cause: its writer meets the error again and reports it.
         context.log.warning(f"Idle sources are not known, so each one is checked: {error}")
         return {}
     seconds = time.monotonic() - started
@@ -231,27 +230,29 @@ def _metadata_of_idle(
     }
 
 
-def is_interrupted() -> bool:
-    """Return whether this process was told to stop."""
-    return _interrupted.is_set()
-
-
 def _record_end(
     database: Postgres,
     context: dg.AssetExecutionContext,
+    partitions: Sequence[str],
     failed_sources: Mapping[str, str],
     *,
     others_wait: bool = True,
+    canceled: bool = False,
 ) -> None:
-    """Record failed sources (name -> reason). `others_wait`: the run ends here; the other sources wait for the next."""
+    """Record failed sources (name -> reason).
+
+    `others_wait`: the run ends here; the other sources wait for the next one, or, if a person canceled this one, for
+    their schedule.
+    """
     try:
         with database.connect(autocommit=True) as connection:
             set_run(connection, context.run.run_id)
-            if any(map(shard_of, context.partition_keys)):
-                _join_sync(context, connection)
+            if any(map(shard_of, partitions)):
+                join_sync(context, connection)
             mark_failed(connection, failed_sources)
             if others_wait:
-                mark_waiting(connection, [source_name(key) for key in context.partition_keys])
+                names = [source_name(key) for key in partitions]
+                (mark_canceled if canceled else mark_waiting)(connection, names)
     except (RagError, psycopg.Error) as error:
         context.log.warning(f"The end of this sync could not be recorded: {error}")
 
@@ -263,9 +264,3 @@ def _total(context: dg.AssetExecutionContext, database: Postgres) -> dict[str, A
     except (RagError, psycopg.Error) as error:
         context.log.warning(f"The rows of all sources could not be counted: {error}")
         return {}
-
-
-def _interruption() -> dg.Failure:
-    """Return a failure without retries: the retry policy would otherwise resume an interrupted step."""
-    message = "Interrupted. Committed work is kept; the next sync continues from there."
-    return dg.Failure(message, allow_retries=False)

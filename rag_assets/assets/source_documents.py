@@ -6,6 +6,7 @@ import dagster as dg
 
 from rag_assets.assets.run_stage import COMMON, run_stage
 from rag_assets.ingestion.fetch import (
+    SyncOptions,
     find_idle_sources,
     listed_by_another_shard,
     sync_source_documents,
@@ -15,9 +16,15 @@ from resources.dagster_resources import GuardResource, PostgresResource, Storage
 
 
 class SyncConfig(dg.Config):
-    """`accept_deletions`: delete everything that the source no longer lists, however much it is."""
+    """`accept_deletions`: delete everything that the source no longer lists, however much it is.
+
+    `accept_replacements`: replace documents even if many of them turned into one and the same content. `reread`: fetch
+    every document, even if its size, times or version are equal.
+    """
 
     accept_deletions: bool = False
+    accept_replacements: bool = False
+    reread: bool = False
 
 
 @dg.asset(
@@ -34,18 +41,23 @@ def source_documents(
     storage: StorageResource,
     guard: GuardResource,
 ) -> Iterator[dg.MaterializeResult]:
-    """The raw documents of a source, fetched when their size, mtime or version changed, kept by content hash.
+    """The raw documents of a source, fetched when their size, times, inode or version changed, kept by content hash.
 
-    A source that suddenly lists nothing, or lost a large share of its documents, is not emptied until confirmed. If its
-    server dies halfway, the fetched documents are kept, nothing is deleted, and the next sync continues from there.
+    A source that suddenly lists nothing, or lost a large share of its documents, is not emptied until confirmed; the
+    same holds for documents that turned into one and the same content, such as an error. If its server dies halfway,
+    the fetched documents are kept, nothing is deleted, and the next sync continues from there.
     """
-    limits = None if config.accept_deletions else guard.limits()
+    options = SyncOptions(
+        None if config.accept_deletions else guard.limits(),
+        None if config.accept_replacements else guard.limits(),
+        config.reread,
+    )
     yield from run_stage(
         context,
         postgres,
         lambda stage: (
-            listed_by_another_shard(stage) or sync_source_documents(stage, storage.open(), limits)
+            listed_by_another_shard(stage) or sync_source_documents(stage, storage.open(), options)
         ),
-        find_idle_sources,
+        (lambda *_: {}) if config.reread else find_idle_sources,
         turns="listing",
     )

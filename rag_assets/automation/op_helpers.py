@@ -1,16 +1,18 @@
 """How an op works on each source of its run, as the only writer of that source."""
 
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
 import dagster as dg
 
-from rag_assets.assets.failures import StepError, may_retry, step_failure
+from rag_assets.assets.failures import StepError, as_stage_error, may_retry, step_failure
+from rag_assets.assets.interruptions import RunInterrupted, end_if_canceled
+from rag_assets.assets.run_partitions import partitions_of_run, source_of
 from rag_assets.ingestion.stage import Stage
 from resources.dagster_resources import PostgresResource
-from resources.errors import RagError
+from resources.errors import UnexpectedError
 from resources.partition_keys import partition_key, source_name
-from resources.postgres.registry.sources import get_source
 
 T = TypeVar("T")
 
@@ -26,17 +28,24 @@ def for_each_source(
     A source that fails does not stop the others; the step fails at the end. The partition of a shard stands for its
     whole source. `label` names the work in progress reports.
     """
-    keys = context.partition_keys if context.has_partition_key_range else [context.partition_key]
+    database = postgres.open()
     results: list[T] = []
     errors: list[StepError] = []
-    for name in dict.fromkeys(map(source_name, keys)):
+    for name in dict.fromkeys(map(source_name, partitions_of_run(context, database))):
+        end_if_canceled(context)
         config = {}
         try:
-            with postgres.open().writer(partition_key(name), run=context.run_id) as writer:
-                source = get_source(writer.connection, name)
+            with database.writer(partition_key(name), run=context.run_id) as writer:
+                source = source_of(writer.connection, partition_key(name))
                 config = source.config
                 results.append(work(Stage(label, source, writer, context.log)))
-        except RagError as error:
+        except RunInterrupted:
+            raise
+        except Exception as raised:
+            # Broad, since no fault of one source may end the work on the others.
+            error = as_stage_error(raised)
+            if isinstance(error, UnexpectedError):
+                context.log.error("".join(traceback.format_exception(raised)))
             errors.append(StepError(name, context.op.name, error, config))
     if errors:
         retry = any(may_retry(context, item.error) for item in errors)

@@ -204,11 +204,11 @@ def embed_what_is_lost(
     with errors_as_failures(context):
         model = embedder.model_target()
 
-    def work(stage: Stage) -> dict[str, Any]:
-        target = model.target(stage.scope)
-        report = reembed(stage, storage.open(), model.embedder, target, storage.precision)
-        return report.as_dict()
+        def work(stage: Stage) -> dict[str, Any]:
+            target = model.target(stage.scope)
+            report = reembed(stage, storage.open(), model.embedder, target, storage.precision)
+            return report.as_dict()
 
-    reports = for_each_source(context, postgres, "rebuild parquet", work)
+        reports = for_each_source(context, postgres, "rebuild parquet", work)
     context.add_output_metadata({"rebuilds": dg.MetadataValue.json(reports)})
     return reports

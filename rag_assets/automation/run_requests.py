@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -52,6 +52,15 @@ def sources_in_progress(instance: dg.DagsterInstance) -> tuple[set[str], bool]:
         {source_name(run.tags[PARTITION_TAG]) for run in runs if PARTITION_TAG in run.tags},
         any(RANGE_TAG in run.tags for run in runs),
     )
+
+
+def canceled_runs(instance: dg.DagsterInstance, runs: Iterable[str | None]) -> set[str]:
+    """Return those of the runs that a person canceled."""
+    run_ids = [run for run in runs if run]
+    if not run_ids:
+        return set()
+    canceled = dg.RunsFilter(run_ids=run_ids, statuses=[dg.DagsterRunStatus.CANCELED])
+    return {run.run_id for run in instance.get_runs(canceled)}
 
 
 def sync_requests(source_name: str, shards: int) -> list[dg.RunRequest]:

@@ -8,8 +8,12 @@ from typing import Any
 
 import dagster as dg
 
-from rag_assets.consistency.finding import EVIDENCE_ROWS, Finding
+from rag_assets.assets.failures import StepError, errors_as_failures, leave_out
+from rag_assets.assets.run_partitions import partitions_of_run, source_of
+from rag_assets.consistency.finding import EVIDENCE_ROWS, Finding, not_applicable
+from rag_assets.dagster_internals import syncs
 from resources.dagster_resources import PostgresResource
+from resources.errors import RagError, SourceRemoved
 from resources.partition_keys import source_name
 from resources.postgres.connection import Connection
 from resources.postgres.consistency.check_results import CheckRecord, Form, record_results
@@ -66,22 +70,46 @@ def check_each_source(
     """
     (spec,) = context.check_specs
     asset, form = spec.asset_key.to_user_string(), "quick" if quick_form_of else "full"
-    keys = [context.partition_key] if context.has_partition_key else list(context.partition_keys)
     findings: dict[str, Finding] = {}
     started: dict[str, float] = {}
     seconds: dict[str, float] = {}
-    with postgres.open().connect(autocommit=True) as connection:
-        for source in dict.fromkeys(map(source_name, keys)):
+    removed: set[str] = set()
+    database = postgres.open()
+    with errors_as_failures(context), database.connect(autocommit=True) as connection:
+        keys = partitions_of_run(context, database)
+        sources = dict.fromkeys(map(source_name, keys))
+        for source in sources:
             started[source] = time.monotonic()
-            findings[source] = check(connection, source)
+            try:
+                source_of(connection, source)
+                findings[source] = check(connection, source)
+            except SourceRemoved as error:
+                if len(sources) == 1:
+                    raise
+                findings[source] = not_applicable(str(error))
+                removed.add(source)
             seconds[source] = time.monotonic() - started[source]
         if stored:
             records = [
                 _record(finding, source, asset, quick_form_of or spec.name, form, started[source])
                 for source, finding in findings.items()
+                if source not in removed
             ]
             record_results(connection, records, context.run.run_id)
-    return _combined(findings, seconds)
+    failed = [source for source, finding in findings.items() if not finding.passed]
+    result = _combined(findings, seconds)
+    if not spec.blocking or not 0 < len(failed) < len(findings) or not syncs(context):
+        return result
+    # In a sync of several sources, the check blocks those that fail, and not the others.
+    leave_out(
+        context,
+        [
+            StepError(key, asset, RagError(findings[source_name(key)].sentence))
+            for key in keys
+            if source_name(key) in failed
+        ],
+    )
+    return result._replace(severity=dg.AssetCheckSeverity.WARN)
 
 
 def _record(

@@ -20,7 +20,8 @@ from rag_assets.cli.output import (
     table,
 )
 from rag_assets.cli.stack import JsonOption
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 from resources.postgres.consistency.check_results import INCONSISTENCIES
 
 #: Result -> its style, the worst first. "not_applicable": nothing to check, such as a kind that is not kept.

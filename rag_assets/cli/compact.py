@@ -11,7 +11,8 @@ import typer
 from rag_assets.cli.exit_codes import ExitCode, run_exit_code
 from rag_assets.cli.output import command, out, plural, print_error, print_json, step_errors
 from rag_assets.cli.stack import JsonOption
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 
 if TYPE_CHECKING:
     import dagster as dg

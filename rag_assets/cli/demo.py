@@ -19,7 +19,8 @@ from rich.text import Text
 from rag_assets.cli.demo_questions import Answered, ask, read_questions
 from rag_assets.cli.output import command, err, is_quiet, is_verbose, out, plural
 from rag_assets.cli.syncs import Report, Syncs
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 from rag_assets.pipeline import progress
 from rag_assets.settings.stores import data_file, default_home
 from resources.errors import RagError

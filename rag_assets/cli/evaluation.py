@@ -20,7 +20,8 @@ from rag_assets.cli.output import (
 )
 from rag_assets.cli.retrieval_sets import NameArgument
 from rag_assets.cli.stack import JsonOption
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 from resources.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Any
 
+from rag_assets.job_runs import AWAY
 from resources.errors import (
     ConfigError,
     EmbedderUnavailable,
@@ -25,7 +26,7 @@ class ExitCode(enum.IntEnum):
     OK = 0
     #: The command ran and found a failure: a failed check, a failed sync.
     FAILED = 1
-    #: Options, arguments, settings or a file must be changed. Also the code of a wrong option.
+    #: Options, arguments, settings, rights or a file must be changed. Also the code of a wrong option.
     WRONG_INPUT = 2
     #: No check failed, but one could not decide.
     UNDETERMINED = 3
@@ -49,7 +50,11 @@ EXIT_CODES: dict[type[Exception], ExitCode] = {
 
 def exit_code(error: Exception) -> ExitCode:
     """Return the code of the most specific class of the error that the table lists."""
-    codes = (EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+    return _code_of(type(error))
+
+
+def _code_of(kind: type) -> ExitCode:
+    codes = (EXIT_CODES[base] for base in kind.__mro__ if base in EXIT_CODES)
     return next(codes, ExitCode.INTERNAL_ERROR)
 
 
@@ -66,7 +71,7 @@ def run_exit_code(*results: dg.ExecuteInProcessResult) -> ExitCode:
 
 def _step_exit_code(failure: Any) -> ExitCode:
     """Return the code of a failed step. Dagster keeps the names of the classes of its errors, not the errors."""
-    by_name = {kind.__name__: code for kind, code in EXIT_CODES.items()}
+    by_name = _codes_by_name()
     if failure.user_failure_data is not None and "error" in failure.user_failure_data.metadata:
         name = failure.user_failure_data.metadata["error"].value
         return by_name.get(name, ExitCode.FAILED)
@@ -76,3 +81,14 @@ def _step_exit_code(failure: Any) -> ExitCode:
             return by_name[error.cls_name]
         error = error.cause
     return ExitCode.FAILED
+
+
+def _codes_by_name() -> dict[str, ExitCode]:
+    """Return class name -> code of our errors, and of the drivers' errors that mean a lost connection."""
+    codes = dict.fromkeys(AWAY, ExitCode.UNREACHABLE)
+    kinds: list[type[RagError]] = [RagError]
+    while kinds:
+        kind = kinds.pop()
+        codes[kind.__name__] = _code_of(kind)
+        kinds += kind.__subclasses__()
+    return codes

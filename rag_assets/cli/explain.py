@@ -141,7 +141,8 @@ class _Printer:
         ]
 
     def properties(self, document: Mapping[str, Any]) -> list[tuple[str, str | None]]:
-        shown = ("encoding", "pages", "page_starts")
+        shown = ("encoding", "pages", "page_starts", "text_lost", "left_out")
+        lost, left_out = (document["metadata"].get(name) for name in ("text_lost", "left_out"))
         others = {name: value for name, value in document["metadata"].items() if name not in shown}
         return [
             ("title", document["title"]),
@@ -151,6 +152,8 @@ class _Printer:
             ("tags", ", ".join(document["tags"] or ())),
             ("URL", document["source_url"]),
             ("metadata", ", ".join(f"{name}: {value}" for name, value in others.items())),
+            ("not read", f"{lost:.0%} of its text" if isinstance(lost, float) else None),
+            ("left out", "; ".join(map(str, left_out)) if isinstance(left_out, list) else None),
             ("text", f"{document['word_count']:,} words, {document['char_count']:,} characters"),
         ]
 

@@ -13,7 +13,8 @@ from rag_assets.cli.confirmation import YesOption, confirm
 from rag_assets.cli.exit_codes import ExitCode, run_exit_code
 from rag_assets.cli.output import command, note, out, print_error, print_json, step_errors, table
 from rag_assets.cli.stack import JsonOption
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
 from resources.postgres.documents.erasures import (

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,17 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rag_assets.cli.index_rules import RecallOption, recommend
-from rag_assets.cli.output import bars, command, note, out, print_json, table
+from rag_assets.cli.index_trial_server import runnable_kinds, trial_server
+from rag_assets.cli.interruptions import interruptible
+from rag_assets.cli.output import bars, command, note, out, print_json, progress_lines, table
 from rag_assets.cli.plots import PlotOption, expect_writable, write_plot
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
-from rag_assets.pipeline.index_kinds import KINDS, IndexKind, index_problems
+from rag_assets.pipeline.index_kinds import KINDS
 from resources.errors import ConfigError
 
 if TYPE_CHECKING:
     from rag_assets.evaluation.index_trials import Compared, Embedded
     from rag_assets.pipeline.index_choice import Trial
-    from resources.milvus.trials import TrialStore
     from resources.postgres.connection import Connection
 
 app = typer.Typer(help="Choose the index of dense vectors, and tune it.", no_args_is_help=True)
@@ -150,10 +149,18 @@ def compare(
     ] = None,
     recall: RecallOption = 0.95,
     queries: QueriesOption = 200,
+    time_limit: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for all of them; indexes that are not done by then are named.", min=1
+        ),
+    ] = 900.0,
     plot: PlotOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build several kinds of index on the same vectors, and measure them. Their collection is dropped at the end.
+
+    If the command is killed, the next `rag up` or `rag ingest` drops it.
 
     Example: rag index compare --types FLAT,HNSW --rows 20000
     """
@@ -164,20 +171,25 @@ def compare(
     deployment = Deployment.from_environment()
     deployment.start()
     with (
+        interruptible(),
+        progress_lines(as_json),
         bars(as_json),
         deployment.postgres().connect(autocommit=True) as connection,
-        _trials(deployment, url, data) as store,
+        trial_server(deployment, url, data, time_limit) as store,
     ):
-        kinds = _runnable(store, types)
+        kinds = runnable_kinds(store, types)
         everything = _embedded(deployment, connection, None)
         count = _count(connection, everything)
         sample = replace(everything, share=min(1.0, rows / max(1, count)))
         embedder = deployment.embedder
         vectors, origin = ask(connection, embedder, everything.sources, queries)
         results, refused = compare_(store, kinds, sample, min(rows, count), vectors, recall)
-        version = store.client.get_server_version()
+        version = store.capabilities.version
     if not results:
-        raise ConfigError("\n".join(refused.values()))
+        reasons = "\n  ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise ConfigError(
+            f"No index was measured in {time_limit:g} s (--time-limit, --rows):\n  {reasons}"
+        )
     count = results[0].rows
     title = f"{count:,} rows, Milvus {version}, {len(vectors)} questions ({origin})"
     trials = {result.kind.name: result.trials for result in results}
@@ -227,46 +239,6 @@ def _count(connection: Connection, embedded: Embedded) -> int:
     from resources.postgres.vectors.claims import claimed_rows
 
     return sum(claimed_rows(connection, embedded.collection, s.id) for s in embedded.sources)
-
-
-@contextmanager
-def _trials(deployment: Deployment, url: str | None, data: Path | None) -> Iterator[TrialStore]:
-    """Open the server that builds the indexes. One comparison at a time: each drops the leftovers of the last."""
-    from resources.milvus.trials import TrialStore
-    from resources.postgres.connection import try_session_lock
-
-    settings, store = deployment.settings, deployment.milvus()
-    is_configured = url is None or url == store.uri
-    owner = f"{zlib.crc32(str(settings.postgres_url or settings.home).encode()):08x}"
-    embedded = settings.home / "milvus" if is_configured and not settings.milvus_uri else None
-    trials = TrialStore(
-        store.uri if url is None else url,
-        store.token if is_configured else "",
-        settings.milvus_timeout,
-        owner=owner,
-        folder=data or embedded,
-    )
-    with deployment.postgres().connect(autocommit=True) as connection:
-        if not try_session_lock(connection, "index trials"):
-            raise ConfigError("Another `rag index compare` is running in this deployment.")
-        try:
-            yield trials
-        finally:
-            trials.close()
-
-
-def _runnable(store: TrialStore, types: str | None) -> list[IndexKind]:
-    """Return the named kinds, or all that the server has without a GPU."""
-    server = store.server
-    if types is None:
-        return [kind for kind in KINDS.values() if server in kind.servers and not kind.on_gpu]
-    problems, kinds = [], []
-    for name in dict.fromkeys(part.strip() for part in types.split(",")):
-        problems += index_problems({"index_type": name, "metric_type": "IP"}, server=server)
-        kinds += [KINDS[name]] if name in KINDS else []
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return kinds
 
 
 def _assignments(params: Mapping[str, Any]) -> str:

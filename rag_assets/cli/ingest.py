@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rag_assets.cli.exit_codes import ExitCode
 from rag_assets.cli.output import (
     command,
     err,
@@ -20,7 +20,7 @@ from rag_assets.cli.output import (
 from rag_assets.cli.preview import preview_sources
 from rag_assets.cli.publication import publish_requested, show_publication
 from rag_assets.cli.stack import JsonOption
-from rag_assets.cli.syncs import Report, Syncs
+from rag_assets.cli.syncs import Report, Syncs, common_exit_code
 from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
 
@@ -65,6 +65,34 @@ def ingest(
             "--accept-deletions", help="Delete the documents that are gone, even if they are many."
         ),
     ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Also try the texts again that could not be embedded, such as after a change of the server.",
+        ),
+    ] = False,
+    accept_model: Annotated[
+        bool,
+        typer.Option(
+            "--accept-model",
+            help="Write vectors of another model behind the same name beside the stored ones.",
+        ),
+    ] = False,
+    accept_replacements: Annotated[
+        bool,
+        typer.Option(
+            "--accept-replacements",
+            help="Replace documents even if many of them turned into one and the same content.",
+        ),
+    ] = False,
+    reread: Annotated[
+        bool,
+        typer.Option(
+            "--reread",
+            help="Read every document again, even if its size, times or version are equal.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -85,10 +113,14 @@ def ingest(
     Examples: rag ingest; rag ingest docs/ wiki; rag ingest guides/reset.md; rag ingest --dry-run docs/
     """
     from rag_assets.operations.ingest_targets import NewSourceOptions
+    from rag_assets.pipeline.plain_text import nfc
 
+    if dry_run and reread:
+        raise ConfigError("--dry-run reads no document, and --reread reads all: use one of them.")
+    name = nfc(name) if name else None
     options = NewSourceOptions(name, include or (), exclude or (), language)
     deployment = Deployment.from_environment()
-    deployment.start(dagster=not dry_run)
+    deployment.start(dagster=not dry_run, indexes=not dry_run)
     resolved = _resolve(deployment, targets or [], source or [], options)
     for target in resolved:
         if target.remark and not is_quiet():
@@ -102,8 +134,18 @@ def ingest(
         if target.config is not None:
             _register(deployment, target)
     deployment.sync_partitions()
-    ops = {"source_documents": {"accept_deletions": True}} if accept_deletions else None
-    reports = Syncs(deployment, ops, quiet=as_json).of([target.name for target in resolved])
+    names = [target.name for target in resolved]
+    if retry_failed:
+        _retry_failed(deployment, names)
+    if accept_model:
+        _accept_model(deployment)
+    chosen = {
+        "accept_deletions": accept_deletions,
+        "accept_replacements": accept_replacements,
+        "reread": reread,
+    }
+    ops = {"source_documents": chosen} if any(chosen.values()) else None
+    reports = Syncs(deployment, ops, quiet=as_json).of(names)
     publication = publish_requested(deployment)
     if as_json:
         sources = [report.as_json() for report in reports]
@@ -114,8 +156,7 @@ def ingest(
         if publication:
             show_publication(publication)
     if failed := [report for report in reports if report.errors]:
-        unreachable = all(report.unreachable for report in failed)
-        raise typer.Exit(ExitCode.UNREACHABLE if unreachable else ExitCode.FAILED)
+        raise typer.Exit(common_exit_code(failed))
 
 
 def _resolve(
@@ -174,6 +215,21 @@ def _register(deployment: Deployment, target: IngestTarget) -> None:
                 raise
 
 
+def _retry_failed(deployment: Deployment, names: list[str]) -> None:
+    from resources.postgres.registry.sources import get_source
+    from resources.postgres.vectors.rejections import forget_rejections
+
+    with deployment.postgres().connect(autocommit=True) as connection:
+        forget_rejections(connection, [get_source(connection, name).id for name in names])
+
+
+def _accept_model(deployment: Deployment) -> None:
+    from rag_assets.consistency.model_identity import accept_model
+
+    with deployment.postgres().connect(autocommit=True) as connection:
+        accept_model(connection, deployment.model_target)
+
+
 def _show(report: Report) -> None:
     if report.plan:
         table(
@@ -181,16 +237,47 @@ def _show(report: Report) -> None:
             ("asset", "inserted", "replaced", "deleted", "kept", "failed", "seconds"),
             [(asset, *plan.values(), report.seconds[asset]) for asset, plan in report.plan.items()],
         )
-    if report.failed_documents:
-        count = len(report.failed_documents)
-        table(
-            f"{plural(count, 'document')} of {report.source} could not be read; the others are searchable",
-            ("document", "reason"),
-            [(item["key"], item["reason"]) for item in report.failed_documents[:_MAX_SHOWN]],
+    if report.left_count:
+        names = ", ".join(report.left) + (", …" if report.left_count > len(report.left) else "")
+        out.print(
+            f"{plural(report.left_count, 'document')} of {report.source} left for the next sync, as their content is "
+            f"being written: {names}",
+            markup=False,
+            soft_wrap=True,
         )
-        if count > _MAX_SHOWN:
-            out.print(
-                f"… and {count - _MAX_SHOWN} more: rag ingest {report.source} --json", markup=False
-            )
+    if report.not_deleted:
+        out.print(f"{report.source}: {report.not_deleted}", markup=False, soft_wrap=True)
+    _show_failed(report, "read", "could not be read; the others are searchable")
+    retry = f"rag ingest --source {shlex.quote(report.source)} --retry-failed"
+    _show_failed(
+        report,
+        "embed",
+        "could not be embedded, wholly or in part; the rest is searchable. A text is tried again when it, its chunks "
+        f"or the model change, and by: {retry}",
+    )
+    if report.left_out_count:
+        table(
+            f"{plural(report.left_out_count, 'document')} of {report.source} read without these parts; "
+            "rag explain shows them for each document",
+            ("document", "left out"),
+            [(item["key"], item["parts"]) for item in report.left_out[:_MAX_SHOWN]],
+        )
     for step, message in report.errors:
         print_error(message, f"{step} failed:")
+
+
+def _show_failed(report: Report, step: str, sentence: str) -> None:
+    """Show the documents that failed in a step: they could not be read, or not be embedded."""
+    failed = [item for item in report.failed_documents if item["step"] == step]
+    if not failed:
+        return
+    table(
+        f"{plural(len(failed), 'document')} of {report.source} {sentence}",
+        ("document", "reason"),
+        [(item["key"], item["reason"]) for item in failed[:_MAX_SHOWN]],
+    )
+    if len(failed) > _MAX_SHOWN:
+        out.print(
+            f"… and {len(failed) - _MAX_SHOWN} more: rag ingest {report.source} --json",
+            markup=False,
+        )

@@ -104,7 +104,7 @@ def main_options(
 
 
 class _Warnings(logging.Handler):
-    """Prints warnings of the settings as the command line prints everything else."""
+    """Prints warnings of the settings and of the deployment as the command line prints everything else."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print_error(record.getMessage(), "warning:")
@@ -116,8 +116,9 @@ def _report_wait(awaited: str, seconds: float) -> None:
 
 
 def main() -> None:
-    log = logging.getLogger("rag_assets.settings")
-    log.handlers, log.propagate = [_Warnings()], False
+    for name in ("rag_assets.settings", "rag_assets.deployment"):
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [_Warnings()], False
     listen(_report_wait)
     if "--json" not in sys.argv:
         app()

@@ -10,6 +10,7 @@ import functools
 import inspect
 import json
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +26,9 @@ from rich.text import Text
 
 from rag_assets.cli.exit_codes import exit_code
 from rag_assets.cli.layout import cell, column_widths, longest_word, plural
-from rag_assets.cli.mishaps import InternalError, as_rag_error, internal_error
+from rag_assets.cli.mishaps import InternalError, internal_error
 from resources.errors import RagError
+from resources.library_errors import as_rag_error
 
 __all__ = [
     "bars",
@@ -40,6 +42,7 @@ __all__ = [
     "plural",
     "print_error",
     "print_json",
+    "progress_lines",
     "set_verbosity",
     "step_errors",
     "table",
@@ -57,6 +60,9 @@ SCHEMA = 1
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show details.", rich_help_panel="Output")
 ]
+#: Seconds between two lines on the progress of the same step.
+LINE_SECONDS = 5.0
+
 QuietOption = Annotated[
     bool, typer.Option("--quiet", "-q", help="Only results and errors.", rich_help_panel="Output")
 ]
@@ -199,6 +205,26 @@ def bars(quiet: bool = False) -> Iterator[None]:
 
         with progress.listening(show):
             yield
+
+
+@contextmanager
+def progress_lines(quiet: bool = False) -> Iterator[None]:
+    """Print a line on each step of a long command, at most one in five seconds, if this is no terminal."""
+    if quiet or is_quiet() or err.is_terminal:
+        yield
+        return
+    from rag_assets.pipeline import progress
+
+    printed: dict[str, float] = {}
+
+    def show(asset: str, source: str, done: int, total: int) -> None:
+        name, now = f"{source}: {asset}", time.monotonic()
+        if now - printed.get(name, 0.0) >= LINE_SECONDS or done == total:
+            printed[name] = now
+            err.print(f"{name} {done:,} of {total:,}", markup=False, soft_wrap=True)
+
+    with progress.listening(show):
+        yield
 
 
 # Errors -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rag_assets.cli.output import err
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 
 JOB = "publish_collections"
 

@@ -19,7 +19,8 @@ from rag_assets.cli.output import (
     table,
 )
 from rag_assets.cli.stack import JsonOption
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 
 if TYPE_CHECKING:
     import dagster as dg

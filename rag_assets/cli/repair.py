@@ -9,7 +9,8 @@ import typer
 from rag_assets.cli.exit_codes import ExitCode, run_exit_code
 from rag_assets.cli.output import command, out, plural, print_error, print_json, step_errors, table
 from rag_assets.cli.stack import JsonOption
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 
 
 @command

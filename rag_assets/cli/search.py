@@ -42,7 +42,8 @@ def search(
     ] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
     language: Annotated[
-        list[str] | None, typer.Option(help="Only chunks in these languages (ISO 639-1).")
+        list[str] | None,
+        typer.Option(help="Only chunks in these languages (ISO 639-1), or of unknown language."),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option(help="Only documents that have any of these tags.")

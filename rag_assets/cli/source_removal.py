@@ -75,7 +75,7 @@ def contents(counts: RowsOfSource, vectors: dict[str, int]) -> str:
 
 
 def remove_sources(deployment: Deployment, names: list[str]) -> None:
-    from rag_assets.deployment import failures
+    from rag_assets.job_runs import failures
     from resources.errors import StoreUnavailable
     from resources.postgres.registry.sources import remove_source
 

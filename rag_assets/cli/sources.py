@@ -53,11 +53,12 @@ def register(
 ) -> None:
     """Add a source. Raises ConfigError that lists every problem."""
     from rag_assets.operations.source_specs import check_source, missing_packages
+    from rag_assets.pipeline.plain_text import nfc
     from resources.credentials import encrypt
     from resources.partition_keys import partition_key
     from resources.postgres.registry.sources import add_source
 
-    partition_key(name)
+    name = nfc(partition_key(name))
     credentials = credentials or {}
     problems = check_source(kind, config, schedule, list(credentials))
     if problems := problems or missing_packages(kind, config):

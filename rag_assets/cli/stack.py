@@ -20,7 +20,10 @@ def up(as_json: JsonOption = False) -> None:
     Example: rag up --json
     """
     deployment = Deployment.from_environment()
-    urls = {name: without_secrets(url) for name, url in deployment.start(dagster=True).items()}
+    urls = {
+        name: without_secrets(url)
+        for name, url in deployment.start(dagster=True, indexes=True).items()
+    }
     _ = deployment.instance
     deployment.sync_partitions()
     if as_json:

@@ -1,20 +1,33 @@
-"""`rag status`: where the stores are, what they contain, and the outcome of the last checks."""
+"""`rag status`: where the stores are, what they contain, the runs, the last checks, and the sources that fail."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
 
 from rag_assets.cli.last_checks import last_checks, show_checks
-from rag_assets.cli.output import command, facts, print_json, table
+from rag_assets.cli.output import command, facts, out, plural, print_json, table
+from rag_assets.cli.run_activity import run_activity, show_runs
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from resources.errors import EmbedderUnavailable
 from resources.urls import without_secrets
 
+if TYPE_CHECKING:
+    from resources.postgres.connection import Connection
+
+#: Failed documents in the answer; the counts are of all.
+MAX_FAILED = 20
+
 
 @command
 def status(as_json: JsonOption = False) -> None:
-    """Show the URLs, the embedder, the number of rows and the last check results. Starts nothing."""
+    """Show the URLs, the embedder, the number of rows, runs, the last check results and failing sources.
+
+    Starts nothing.
+    """
     report = _status(Deployment.from_environment())
     if as_json:
         print_json(report)
@@ -32,21 +45,68 @@ def status(as_json: JsonOption = False) -> None:
     )
     if report["counts"]:
         table("Rows", list(report["counts"]), [list(report["counts"].values())])
+    _show_failed(report["failed_documents"])
+    _show_incomplete(report["incomplete_documents"])
+    if report["runs"]:
+        show_runs(report["runs"])
     if report["checks"]:
         show_checks(report["checks"])
+    for item in report["failing_sources"] or []:
+        error = Text.assemble((f"{item['source']}: ", "bold red"), item["error"])
+        out.print(error, soft_wrap=True)
+
+
+def _show_failed(failed: Mapping[str, Any] | None) -> None:
+    """Show the documents that are not searchable, wholly or in part, and why."""
+    if not failed or not failed["documents"]:
+        return
+    table(
+        f"Not searchable: {plural(failed['read'], 'document')} that could not be read, {failed['embed']} that could "
+        "not be embedded, wholly or in part; about one: rag explain KEY",
+        ("source", "document", "could not be", "reason"),
+        [
+            (item["source"], item["key"], _STEPS[item["step"]], item["reason"])
+            for item in failed["documents"]
+        ],
+    )
+    if (more := failed["read"] + failed["embed"] - len(failed["documents"])) > 0:
+        out.print(f"… and {more} more: rag ingest --json", markup=False)
+
+
+def _show_incomplete(documents: Sequence[Mapping[str, Any]] | None) -> None:
+    """Show the documents of which a share of the text could not be read."""
+    if not documents:
+        return
+    table(
+        f"Read in part: {documents[0]['total']} documents; more of each: rag explain",
+        ("source", "document", "share of the text that was not read"),
+        [(item["source"], item["key"], f"{item['share']:.0%}") for item in documents],
+    )
+
+
+_STEPS = {"read": "read", "embed": "embedded"}
 
 
 def _status(deployment: Deployment) -> dict[str, Any]:
     from resources.postgres.connection import Postgres
     from resources.postgres.consistency.counts import count_everything
+    from resources.postgres.registry.sources import list_failing
 
     settings, endpoints = deployment.settings, deployment.endpoints()
     counts: dict[str, int] | None = None
     checks: list[dict[str, Any]] | None = None
+    runs: list[dict[str, Any]] | None = None
+    failing: list[dict[str, Any]] | None = None
+    failed: dict[str, Any] | None = None
+    incomplete: list[dict[str, Any]] | None = None
     if "postgres" in endpoints:
         with Postgres(endpoints["postgres"]).connect(autocommit=True) as connection:
             counts = count_everything(connection)
             checks = last_checks(connection, settings.repair_attempts)
+            runs, failing = run_activity(connection), list_failing(connection)
+            # Without documents the tables may not exist yet.
+            failed = _failed_documents(connection) if counts["documents"] else None
+            incomplete = _incomplete_documents(connection) if counts["documents"] else []
     return {
         "home": str(settings.home),
         "dagster_home": str(deployment.dagster_home),
@@ -59,8 +119,30 @@ def _status(deployment: Deployment) -> dict[str, Any]:
             "vectors": list(settings.vectors),
         },
         "counts": counts,
+        "failed_documents": failed,
+        "incomplete_documents": incomplete,
+        "runs": runs,
         "checks": checks,
+        "failing_sources": failing,
     }
+
+
+def _failed_documents(connection: Connection) -> dict[str, Any]:
+    from resources.postgres.documents.documents import count_failed_documents, failed_documents
+
+    documents = failed_documents(connection, limit=MAX_FAILED)
+    return {
+        "read": 0,
+        "embed": 0,
+        **count_failed_documents(connection),
+        "documents": [document._asdict() for document in documents],
+    }
+
+
+def _incomplete_documents(connection: Connection) -> list[dict[str, Any]]:
+    from resources.postgres.documents.documents import most_incomplete_documents
+
+    return [document._asdict() for document in most_incomplete_documents(connection, MAX_FAILED)]
 
 
 def _fingerprint(deployment: Deployment) -> str | None:

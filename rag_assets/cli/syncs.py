@@ -12,9 +12,10 @@ from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from rag_assets.cli.exit_codes import ExitCode, run_exit_code
+from rag_assets.cli.exit_codes import ExitCode, exit_code, run_exit_code
 from rag_assets.cli.output import bars, err
-from rag_assets.deployment import Deployment, failures
+from rag_assets.deployment import Deployment
+from rag_assets.job_runs import failures
 from rag_assets.settings.load import load_settings
 from resources.errors import RagError, SourceUnavailable
 
@@ -34,8 +35,17 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     failed_documents: list[dict[str, str]] = field(default_factory=list)
     errors: list[tuple[str, str]] = field(default_factory=list)
-    #: A store or another writer stopped the sync, not the source: the same command may succeed later.
-    unreachable: bool = False
+    #: Some of the documents that wait for the next sync, since their content is being written, and the number of all.
+    left: list[str] = field(default_factory=list)
+    left_count: int = 0
+    #: Documents that were read without some of their parts, the first of them, and the number of all.
+    left_out: list[dict[str, str]] = field(default_factory=list)
+    left_out_count: int = 0
+    #: Why documents that are not listed were not deleted.
+    not_deleted: str = ""
+    #: Of the errors. UNREACHABLE: a store or another writer stopped the sync, not the source, and the same command may
+    #: succeed later. WRONG_INPUT: a setting must be changed.
+    exit_code: ExitCode = ExitCode.FAILED
 
     @classmethod
     def of_shards(cls, source: str, keys: list[str], shards: list[Report]) -> Report:
@@ -46,12 +56,18 @@ class Report:
             names = done[0].plan[asset]
             total.plan[asset] = {n: sum(shard.plan[asset][n] for shard in done) for n in names}
             total.seconds[asset] = round(sum(shard.seconds[asset] for shard in done), 3)
+        for shard in shards:
+            total.left += shard.left
+            total.left_count += shard.left_count
+            total.left_out += shard.left_out
+            total.left_out_count += shard.left_out_count
+            total.not_deleted = total.not_deleted or shard.not_deleted
         total.errors = [
             (f"{step} of {shard.partitions[0]}", message)
             for shard in shards
             for step, message in shard.errors
         ]
-        total.unreachable = all(shard.unreachable for shard in shards if shard.errors)
+        total.exit_code = common_exit_code([shard for shard in shards if shard.errors])
         return total
 
     def as_json(self) -> dict[str, Any]:
@@ -62,6 +78,12 @@ class Report:
             "seconds": self.seconds,
             "failed_documents": self.failed_documents,
         }
+        if self.left_count:
+            report["left_for_next_sync"] = {"count": self.left_count, "documents": self.left}
+        if self.left_out_count:
+            report["left_out"] = {"count": self.left_out_count, "documents": self.left_out}
+        if self.not_deleted:
+            report["not_deleted"] = self.not_deleted
         if self.errors:
             report["errors"] = [{"step": step, "message": message} for step, message in self.errors]
         return report
@@ -97,8 +119,11 @@ class Syncs:
                     reports[source] = run(self.deployment, source, self.ops, tags)
         with self.deployment.postgres().connect(autocommit=True) as connection:
             for source, report in reports.items():
-                failed = failed_documents(connection, get_source(connection, source).id)
-                report.failed_documents = [{"key": key, "reason": why} for key, why in failed]
+                failed = failed_documents(connection, [get_source(connection, source).id])
+                report.failed_documents = [
+                    {"key": document.key, "step": document.step, "reason": document.reason}
+                    for document in failed
+                ]
         return [reports[source] for source in sources]
 
     def _in_few_runs(self, sources: Sequence[str]) -> tuple[dict[str, Report], list[str]]:
@@ -145,24 +170,28 @@ def run(
     """Sync one partition in a run of its own."""
     result = deployment.execute(JOB, key, ops, tags)
     report = Report(key, [key], errors=list(failures(result)))
-    report.unreachable = _is_unreachable(result)
+    report.exit_code = _exit_code(result)
     _read(result, {key: report})
     return report
 
 
-def _is_unreachable(result: dg.ExecuteInProcessResult) -> bool:
-    """Return whether a store, a server of ours or another writer stopped the run, and not its source."""
-    return (
-        not result.success
-        and run_exit_code(result) == ExitCode.UNREACHABLE
-        and not any(
-            data.metadata["error"].value == SourceUnavailable.__name__
-            for event in result.all_events
-            if event.is_step_failure
-            and (data := event.step_failure_data.user_failure_data) is not None
-            and "error" in data.metadata
-        )
+def common_exit_code(reports: Sequence[Report]) -> ExitCode:
+    """Return the exit code of reports with errors: theirs if all have the same one, else FAILED."""
+    codes = {report.exit_code for report in reports}
+    return codes.pop() if len(codes) == 1 else ExitCode.FAILED
+
+
+def _exit_code(result: dg.ExecuteInProcessResult) -> ExitCode:
+    """Return the code of a failed run. A server of the source itself that does not answer is a failed sync."""
+    code = ExitCode.FAILED if result.success else run_exit_code(result)
+    of_source = code == ExitCode.UNREACHABLE and any(
+        data.metadata["error"].value == SourceUnavailable.__name__
+        for event in result.all_events
+        if event.is_step_failure
+        and (data := event.step_failure_data.user_failure_data) is not None
+        and "error" in data.metadata
     )
+    return ExitCode.FAILED if of_source else code
 
 
 def run_range(
@@ -174,7 +203,7 @@ def run_range(
     does not say why they failed. The others must run again without them.
     """
     from rag_assets.assets.failures import FAILED, errors_of_run
-    from rag_assets.assets.run_stage import is_interrupted
+    from rag_assets.assets.interruptions import is_interrupted
     from rag_assets.partitions import RANGE_END_TAG, RANGE_TAG
 
     tags = {RANGE_TAG: keys[0], RANGE_END_TAG: keys[-1]}
@@ -193,6 +222,7 @@ def run_range(
     for key in keys:
         if key in errors and not errors[key].error.transient:
             reports[key].errors.append((errors[key].step, str(errors[key].error)))
+            reports[key].exit_code = exit_code(errors[key].error)
         elif key in failing:
             del reports[key]
             alone.append(key)
@@ -224,7 +254,8 @@ def _is_finished(result: dg.ExecuteInProcessResult, key: str) -> bool:
 
 
 def _read(result: dg.ExecuteInProcessResult, reports: Mapping[str, Report]) -> None:
-    from rag_assets.ingestion.fetch import LISTED_BY
+    from rag_assets.ingestion.fetch import LEFT, LEFT_DOCUMENTS, LISTED_BY, NOT_DELETED
+    from rag_assets.ingestion.parse import LEFT_OUT, LEFT_OUT_COUNT
 
     for event in result.all_events:
         if not event.is_step_materialization:
@@ -237,8 +268,20 @@ def _read(result: dg.ExecuteInProcessResult, reports: Mapping[str, Report]) -> N
         report, asset = reports[materialization.partition or ""], materialization.asset_key
         report.plan[asset.to_user_string()] = metadata["plan"].value
         report.seconds[asset.to_user_string()] = metadata["seconds"].value
+        if LEFT in metadata:
+            report.left_count = metadata[LEFT].value
+            report.left = [str(x.data["document"]) for x in metadata[LEFT_DOCUMENTS].records]
+        if LEFT_OUT_COUNT in metadata:
+            report.left_out_count = metadata[LEFT_OUT_COUNT].value
+            report.left_out = [
+                {name: str(value) for name, value in record.data.items()}
+                for record in metadata[LEFT_OUT].records
+            ]
+        if NOT_DELETED in metadata:
+            report.not_deleted = metadata[NOT_DELETED].value
     for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed:
+        # A warning: the run left out the sources for which the check failed, and says so by itself.
+        if not evaluation.passed and evaluation.severity.value == "ERROR":
             for report in reports.values():
                 report.errors.append((evaluation.check_name, evaluation.description or "failed"))
 

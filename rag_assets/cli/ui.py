@@ -21,6 +21,7 @@ import typer
 
 from rag_assets.cli.exit_codes import ExitCode
 from rag_assets.cli.output import command, err, out, print_error
+from rag_assets.cli.ui_processes import end_orphans, expect_no_daemon, owner_variable
 from rag_assets.deployment import Deployment
 from rag_assets.settings.stores import data_file
 from resources.embedded.process import ended, tail
@@ -47,8 +48,12 @@ def ui(
     Example: rag ui --port 8080
     """
     require_extra("ui", "`rag ui`")
-    expect_free(host, port)
     deployment = Deployment.from_environment()
+    if orphans := end_orphans(deployment.dagster_home, END_SECONDS):
+        pids = ", ".join(map(str, orphans))
+        print_error(f"ended Dagster's processes of a `rag ui` that was killed: {pids}", "warning:")
+    expect_free(host, port)
+    expect_no_daemon(deployment.dagster_home)
     deployment.start()
     log = deployment.settings.home / "logs" / "ui.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -139,10 +144,12 @@ def _dagster(
         "RAG_HOME": str(deployment.settings.home),
         # `dagster dev` advises another command, which this project does not need.
         "PYTHONWARNINGS": "ignore",
+        **owner_variable(),
     }
-    # A supervisor ends a service with SIGTERM; a terminal that is closed sends SIGHUP.
-    previous = {number: signal.signal(number, _interrupt) for number in _ENDING}
-    with log.open("wb") as output:
+    # A supervisor ends a service with SIGTERM; a terminal that is closed sends SIGHUP, which `nohup` ignores.
+    heeded = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, _interrupt) for number in heeded}
+    with log.open("wb") as output, _sigint_for_children():
         process = subprocess.Popen(
             [*command, *options],
             stdin=subprocess.DEVNULL,
@@ -159,6 +166,22 @@ def _dagster(
         for number, handler in previous.items():
             signal.signal(number, handler)
         _kill(process)
+
+
+@contextmanager
+def _sigint_for_children() -> Iterator[None]:
+    """Let children that start in this block heed SIGINT, by which they are ended.
+
+    What a script starts in the background ignores it, and so do its children. A signal with a handler is not ignored.
+    """
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -124,7 +124,7 @@ def _sample_drift(
     drift = Drift()
     # A single range is compared whole below.
     if len(ranges) > 1:
-        # A multi-vector takes hundreds of rows a chunk.
+        # A multi-vector takes hundreds of rows per chunk.
         rows = sum(claim.rows for claim in claims)
         sample = claims[: max(1, SAMPLE_ROWS * len(claims) // rows)]
         drift.add(compare_keys(connection, store, collection, sample))

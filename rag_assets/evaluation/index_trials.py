@@ -24,7 +24,7 @@ from rag_assets.pipeline.nearest import Recall, dense_scores
 from rag_assets.pipeline.vectors import Embedder
 from resources.errors import ConfigError, StoreUnavailable
 from resources.files import FileStore
-from resources.milvus.trials import TrialStore
+from resources.milvus.trials import TimeLimitReached, TrialStore
 from resources.postgres.connection import Connection
 from resources.postgres.evaluation.retrieval_sets import list_sets, queries_of
 from resources.postgres.registry.sources import SourceRow
@@ -34,6 +34,9 @@ from resources.postgres.vectors.collections import Collection
 K = 10
 #: For queries per second: concurrent clients, maximum seconds, maximum repetitions of each query.
 CLIENTS, SECONDS, TURNS = 8, 5.0, 20
+#: Part of the remaining time that one kind of index may take.
+SHARE = 0.5
+_TOO_LATE = "not measured within the time limit"
 
 #: A query's vector and search parameters -> ids, best first.
 Search = Callable[[NDArray[np.float32], Mapping[str, Any]], list[str]]
@@ -161,18 +164,27 @@ def compare(
     recall: float,
 ) -> tuple[list[Compared], dict[str, str]]:
     """Measure each kind on the same rows (about `total`) in one trial collection, which is dropped at the end. Returns
-    the measurements, and kind -> the reason why the server could not build it."""
+    the measurements, and kind -> the reason why there is none: the server could not build it, or the time was over."""
     compared: list[Compared] = []
     failures: dict[str, str] = {}
     with store.trial() as name:
-        ids = _fill(store, name, rows, total, queries.shape[1])
+        try:
+            ids = _fill(store, name, rows, total, queries.shape[1])
+        except TimeLimitReached:
+            return [], dict.fromkeys((kind.name for kind in kinds), _TOO_LATE)
         for number, kind in enumerate(kinds):
-            progress.report("built", "indexes", number, len(kinds))
+            progress.report("measured", "indexes", number, len(kinds))
+            is_last = number + 1 == len(kinds)
             try:
-                compared.append(_compare(store, name, kind, rows, ids, queries, recall))
+                # One slow kind must not take the time of all others.
+                with store.limit.share(1 if is_last else SHARE):
+                    result = _compare(store, name, kind, rows, ids, queries, recall)
+                    compared.append(result)
+            except TimeLimitReached:
+                failures[kind.name] = _TOO_LATE
             except StoreUnavailable as error:
                 failures[kind.name] = str(error)
-        progress.report("built", "indexes", len(kinds), len(kinds))
+        progress.report("measured", "indexes", len(kinds), len(kinds))
     return compared, failures
 
 
@@ -205,6 +217,7 @@ def _compare(
     seconds = store.build(name, {"index_type": kind.name, "metric_type": "IP", "params": params})
 
     def search(query: NDArray[np.float32], search_params: Mapping[str, Any]) -> list[str]:
+        store.limit.remaining()
         hits = store.search(name, query, limit=K, params=search_params)
         return [ids[hit["id"]] for hit in hits]
 

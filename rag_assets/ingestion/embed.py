@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rag_assets.consistency.model_identity import require_same_model
 from rag_assets.ingestion.garbage import sweep
 from rag_assets.ingestion.stage import Outcome, Stage
 from rag_assets.pipeline.identity import model_name
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
-from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind, Multi, Sparse
+from rag_assets.pipeline.vectors import Embedder, Embeddings
+from resources.embedders.checked import CheckedEmbedder
 from resources.embedding_files import FILE_BYTES, to_table, write_tables
-from resources.errors import ConfigError, RagError
 from resources.fault_injection import fault_point
 from resources.files import FileStore
 from resources.postgres.connection import Connection
+from resources.postgres.documents.documents import failed_documents
 from resources.postgres.idle_sources import idle_embeddings
 from resources.postgres.registry.sources import SourceRow
 from resources.postgres.scope import SyncScope
@@ -31,8 +33,13 @@ from resources.postgres.vectors.embeddings import (
     files_of_pending,
     forget_file,
     plan_embedding,
-    record_failures,
     record_file,
+)
+from resources.postgres.vectors.rejections import (
+    count_rejected_texts,
+    mark_rejected_chunks,
+    mark_unembedded_documents,
+    record_rejections,
 )
 from resources.postgres.vectors.target import Target
 from resources.postgres.vectors.term_statistics import add_statistics
@@ -42,6 +49,8 @@ from resources.vector_stores import ModelTarget
 CALL_CHARS = 500_000
 #: Seconds after which a file is closed, however small: a model on a CPU needs hours to fill one.
 FILE_SECONDS = 600
+#: Documents that could not be embedded, shown in the metadata of a run.
+SHOWN_FAILURES = 100
 
 
 def find_idle_embeddings(
@@ -128,22 +137,28 @@ def embed_texts(
 ) -> Outcome:
     """Embed each distinct text of the source that has no embedding, and record the files.
 
-    A text that the model refuses is recorded as failed with the reason; the others go on.
+    A text that cannot be embedded is recorded as failed with the reason, and not tried again by this model; the others
+    go on. Raises OtherModel, before anything is embedded, if the model is not the one that made the stored vectors.
     `all_documents`: see `plan_embedding`.
     """
     lost = _forget_lost_files(stage, files, target)
     plan, work, bytes_written = Plan(), _Work(), 0
     pending = _OpenFile()
+    with stage.writer.transaction() as connection:
+        mark_rejected_chunks(connection, target)
     batches = plan_embedding(
         stage.writer, target, batch_chars=CALL_CHARS, all_documents=all_documents
     )
+    checked = CheckedEmbedder(model)
+    if batches:
+        checked.harmless = require_same_model(stage.writer, files, ModelTarget(model, target.kinds))
     for batch in range(batches):
         texts = batch_to_embed(stage.connection, batch)
         started = time.monotonic()
         try:
-            vectors = _embed(model, [text for _, text in texts], target.kinds)
-        except RagError:
-            # The embeddings made so far were paid for: keep them.
+            vectors = checked.embed([text for _, text in texts], target.kinds)
+        # A user's embedder may raise anything. The embeddings made so far were paid for: keep them.
+        except Exception:
             if pending.tables:
                 _close(stage, files, model, target, pending)
             raise
@@ -151,7 +166,7 @@ def embed_texts(
         failures = {texts[index][0]: reason for index, reason in vectors.failures.items()}
         if failures:
             with stage.writer.transaction() as connection:
-                record_failures(connection, stage.source.id, failures)
+                record_rejections(connection, target, failures)
         table = to_table([text_hash for text_hash, _ in texts], vectors, precision=precision)
         if failures:
             table = table.filter(pa.array([text_hash not in failures for text_hash, _ in texts]))
@@ -160,7 +175,6 @@ def embed_texts(
             pending.text_hashes += table["text_hash"].to_pylist()
             pending.bytes += table.nbytes
         fault_point("texts-embedded")
-        plan.failed += len(failures)
         plan.inserted += len(table)
         if pending.tables and (pending.is_due or batch == batches - 1):
             bytes_written += _close(stage, files, model, target, pending)
@@ -168,41 +182,27 @@ def embed_texts(
         stage.progress(batch + 1, batches)
     if pending.tables:
         bytes_written += _close(stage, files, model, target, pending)
+    with stage.writer.transaction() as connection:
+        mark_unembedded_documents(connection, target)
     sweep(stage.connection, files, stage.log, target.model)
     total = count_texts(stage.connection, stage.scope)
+    plan.failed = count_rejected_texts(stage.connection, target)
     plan.kept = total - plan.inserted - plan.failed
     return Outcome(
         plan,
         total,
         columns=[("text_hash", "string"), *((kind, "float vector") for kind in target.kinds)],
         metadata=_metadata(target, work, bytes_written, lost),
+        tables=_failures(stage) if plan.failed else {},
     )
 
 
-def _embed(model: Embedder, texts: list[str], kinds: tuple[Kind, ...]) -> Embeddings:
-    """Embed, and check the shapes: a user's own embedder may be wrong. Raises ConfigError that lists each one."""
-    vectors = model.embed(texts, kinds)
-    expected_shapes: dict[Kind, object] = {
-        "dense": (len(texts), model.dimension),
-        "sparse": len(texts),
-        "multi": (len(texts), model.token_dimension),
-    }
-    problems: list[str] = []
-    for kind in kinds:
-        value: np.ndarray | Sparse | Multi | None = getattr(vectors, kind)
-        shape: object = None
-        if isinstance(value, np.ndarray):
-            shape = value.shape
-        elif isinstance(value, Sparse):
-            shape = len(value)
-        elif isinstance(value, Multi):
-            width = value.vectors.shape[1] if value.vectors.size else model.token_dimension
-            shape = (len(value), width)
-        if shape != expected_shapes[kind]:
-            problems.append(f"{kind}: expected shape {expected_shapes[kind]}, found {shape}")
-    if problems:
-        raise ConfigError("The embedder returned wrong shapes:\n  " + "\n  ".join(problems))
-    return vectors
+def _failures(stage: Stage) -> dict[str, list[dict[str, str]]]:
+    documents = failed_documents(
+        stage.connection, [stage.source.id], step="embed", limit=SHOWN_FAILURES
+    )
+    rows = [{"key": document.key, "reason": document.reason} for document in documents]
+    return {"documents_not_embedded": rows} if rows else {}
 
 
 def _close(

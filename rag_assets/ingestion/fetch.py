@@ -4,55 +4,63 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from threading import Lock
+from dataclasses import dataclass
+from typing import Any
 
+from rag_assets.ingestion.fetching import Fetching
+from rag_assets.ingestion.guard import check_deletions, collapsed_contents, content_guard
 from rag_assets.ingestion.stage import Outcome, Stage, columns_and_sample
 from rag_assets.pipeline.entries import Entry
-from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.limits import DeletionLimits
 from rag_assets.pipeline.plan import Plan
-from resources.errors import (
-    DeletionGuard,
-    RagError,
-    SourceError,
-    SourceUnavailable,
-    UnreadableFolder,
-)
+from resources.errors import RagError, SourceError, SourceUnavailable, UnreadablePart
 from resources.fault_injection import fault_point
-from resources.files import FileStore, raw_name
+from resources.files import FileStore
 from resources.postgres.connection import Connection
 from resources.postgres.documents.erasures import key_hash, list_erased_key_hashes
 from resources.postgres.idle_sources import listable_sources
+from resources.postgres.registry.replacements import (
+    ContentGroup,
+    record_replacements,
+    start_replacements,
+)
 from resources.postgres.registry.sources import (
-    Fetched,
-    Listed,
     SourceRow,
     count_entries,
     delete_gone_entries,
     listed_batch,
-    record_fetched,
     recorded_entries,
     stage_listing,
 )
 from resources.postgres.registry.syncs import is_listed, mark_listed, mark_syncing
 from resources.sources.base import Source
-from resources.sources.envelope import wrap
 from resources.sources.registered import open_registered
 from resources.sources.registry import source_type
 
-#: Fetches at the same time: reading waits for disks and networks, not for this process.
-FETCHERS = 4
-#: The server counts as dead after this many fetches without an answer, if no fetch that began after them had one.
-SILENT = 8
 #: Bytes. PostgreSQL cannot index a longer key.
 MAX_KEY = 2000
 #: In the metadata of a shard whose source another shard listed.
 LISTED_BY = "listed"
 #: Entries, about 5 MB, of a source that is compared in memory. Listing a larger one takes a writer's time anyway.
 MAX_IDLE_ENTRIES = 10_000
+#: In the metadata: documents that wait for the next sync, and why entries that are not listed were not deleted.
+LEFT, LEFT_DOCUMENTS, NOT_DELETED = "left_for_next_sync", "left_documents", "not_deleted"
+#: Documents that are named among those left.
+MAX_LEFT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """What a person asked of a sync. `limits`: when deletions wait for a person; None: they are accepted.
+
+    `content_limits`: the same for documents that turn into one content. `reread`: fetch every document, whatever its
+    size, times or version.
+    """
+
+    limits: DeletionLimits | None = None
+    content_limits: DeletionLimits | None = None
+    reread: bool = False
 
 
 def find_idle_sources(
@@ -101,25 +109,28 @@ def listed_by_another_shard(stage: Stage) -> Outcome | None:
     return Outcome(Plan(kept=count), count, metadata={LISTED_BY: "by another shard of this sync"})
 
 
-def sync_source_documents(stage: Stage, files: FileStore, limits: DeletionLimits | None) -> Outcome:
+def sync_source_documents(stage: Stage, files: FileStore, options: SyncOptions) -> Outcome:
     """List the source and fetch what changed.
 
-    Raises SourceError, and deletes nothing, if the listing is incomplete. Raises DeletionGuard if the deletions exceed
-    `limits`; None: no limit.
+    Raises SourceError, and deletes nothing, if the listing is incomplete. Raises DeletionGuard or ContentGuard if the
+    deletions, or the documents that turned into one content, exceed the limits.
     """
     mark_syncing(stage.connection, [stage.source.id])
     with closing(open_registered(stage.source)) as source:
         plan, batches = stage_listing(
-            stage.connection, stage.source.id, listed_entries(stage.source.name, source)
+            stage.connection,
+            stage.source.id,
+            listed_entries(stage.source.name, source),
+            reread=options.reread,
         )
-        listed = plan.kept
-        if limits is not None:
-            recorded = count_entries(stage.connection, stage.source.id)
-            check_deletions(stage.source.name, limits, listed, plan.deleted, recorded)
-        fetching = Fetching(stage, source, files, plan)
-        for batch in range(batches):
-            fetching.batch(listed_batch(stage.connection, batch))
-            stage.progress(batch + 1, batches)
+        listed, incomplete = plan.kept, source.incomplete
+        recorded = count_entries(stage.connection, stage.source.id)
+        not_deleted = plan.deleted if incomplete else 0
+        plan.deleted -= not_deleted
+        if options.limits is not None and not incomplete:
+            check_deletions(stage.source.name, options.limits, listed, plan.deleted, recorded)
+        fetching = Fetching(stage, source, files, plan, options.content_limits is not None)
+        _fetch_batches(stage, fetching, batches, options.content_limits, recorded)
     if plan.deleted:
         fault_point("deletions-allowed")
         with stage.writer.transaction() as connection:
@@ -132,20 +143,50 @@ def sync_source_documents(stage: Stage, files: FileStore, limits: DeletionLimits
         "source_id = %(source)s",
         {"source": stage.source.id},
     )
-    return Outcome(plan, listed, columns, sample)
-
-
-def check_deletions(
-    name: str, limits: DeletionLimits, listed: int, gone: int, recorded: int
-) -> None:
-    """Raises DeletionGuard if the listing is empty, or if it lost more documents than both limits allow."""
-    emptied = recorded > 0 and listed == 0
-    shrunk = gone > limits.documents and gone > limits.share * recorded
-    if emptied or shrunk:
-        raise DeletionGuard(
-            f"The source lists {listed} documents; {gone} of the {recorded} recorded ones are gone. "
-            f"Nothing was deleted or changed. If that is right: rag ingest {name} --accept-deletions"
+    metadata: dict[str, Any] = {LEFT: len(fetching.left)} if fetching.left else {}
+    if not_deleted:
+        metadata[NOT_DELETED] = (
+            f"{not_deleted} documents that are not listed are kept: {incomplete}"
         )
+    left = [{"document": x.key, "reason": x.reason} for x in fetching.left[:MAX_LEFT]]
+    tables = {LEFT_DOCUMENTS: left} if left else {}
+    return Outcome(plan, listed, columns, sample, metadata, tables)
+
+
+def _fetch_batches(
+    stage: Stage,
+    fetching: Fetching,
+    batches: int,
+    limits: DeletionLimits | None,
+    recorded: int,
+) -> None:
+    """Fetch all batches. Raises ContentGuard after the last one; what was fetched before an error is recorded."""
+    if not batches:
+        return
+    start_replacements(stage.connection)
+    try:
+        for batch in range(batches):
+            fetching.batch(listed_batch(stage.connection, batch))
+            stage.progress(batch + 1, batches)
+    except SourceUnavailable:
+        _record_replacements(stage, fetching, limits, recorded)
+        raise
+    groups, kept = _record_replacements(stage, fetching, limits, recorded)
+    if groups:
+        raise content_guard(stage.source.name, groups, kept, recorded, fetching.files)
+
+
+def _record_replacements(
+    stage: Stage, fetching: Fetching, limits: DeletionLimits | None, recorded: int
+) -> tuple[list[ContentGroup], int]:
+    """Record the documents that wait because others have their new content. Returns those contents that are too many,
+    and how many documents keep their former ones instead."""
+    groups: list[ContentGroup] = []
+    if limits is not None:
+        groups = collapsed_contents(stage.connection, fetching.files, limits, recorded)
+    with stage.writer.transaction() as connection:
+        kept = record_replacements(connection, stage.source.id, [group.gist for group in groups])
+    return groups, kept
 
 
 def listed_entries(name: str, source: Source) -> Iterator[Entry]:
@@ -155,101 +196,9 @@ def listed_entries(name: str, source: Source) -> Iterator[Entry]:
             if len(entry.key.encode("utf-8", "replace")) > MAX_KEY:
                 raise SourceError(f"A key is longer than {MAX_KEY} bytes: {entry.key[:100]!r}…")
             yield entry
-    except UnreadableFolder as error:
+    except UnreadablePart as error:
         raise SourceError(
-            f"{error}. Nothing was deleted or changed. Make the folder readable, or leave it out: "
+            f"{error}. Nothing was deleted or changed. {error.remedy}, or leave it out, which deletes its "
+            f"documents: "
             f"rag sources change {shlex.quote(name)} --exclude {shlex.quote(error.glob)}"
         ) from error
-
-
-@dataclass
-class Fetching:
-    """The fetches of one sync, batch by batch.
-
-    `silent`: fetches without an answer. `refuted`: how many of them a later fetch refutes, one that began after them
-    and was answered. `dead`: nothing more is requested, even if an answer was still on its way.
-    """
-
-    stage: Stage
-    source: Source
-    files: FileStore
-    plan: Plan
-    silent: int = 0
-    refuted: int = 0
-    dead: bool = False
-    _lock: Lock = field(default_factory=Lock)
-
-    def batch(self, listed: list[Listed]) -> None:
-        """Fetch and record a batch. Raises SourceUnavailable if the server died; answers that arrived are recorded."""
-        self.source.prefetch([item.entry for item in listed])
-        with ThreadPoolExecutor(FETCHERS) as pool:
-            results = list(zip(listed, pool.map(self._fetch_if_alive, listed)))
-        fetched = []
-        for item, result in results:
-            if isinstance(result, SourceUnavailable):
-                if self.dead:
-                    # The server failed, not this document; the next sync asks again.
-                    continue
-                result = Fetched(item.entry, None, item.entry.size, str(result))
-            if result is not None:
-                fetched.append(result)
-                self._count(item, result)
-        with self.stage.writer.transaction() as connection:
-            record_fetched(connection, self.stage.source.id, fetched)
-        if self.dead:
-            reasons = [result for _, result in results if isinstance(result, SourceUnavailable)]
-            raise SourceUnavailable(
-                f"The source stopped answering: {reasons[-1]}. {self.plan.inserted} new and {self.plan.replaced} "
-                "changed documents were fetched and are kept; nothing was deleted. "
-                f"Continue from there with: rag ingest {self.stage.source.name}"
-            )
-
-    def _fetch_if_alive(self, item: Listed) -> Fetched | SourceUnavailable | None:
-        """Return None if the server counts as dead."""
-        if self.dead:
-            return None
-        silent_before = self.silent
-        try:
-            fetched = self._fetch(item)
-        except SourceUnavailable as error:
-            with self._lock:
-                self.silent += 1
-                self.dead = self.dead or self.silent - self.refuted >= SILENT
-            return error
-        with self._lock:
-            self.refuted = max(self.refuted, silent_before)
-        return fetched
-
-    def _fetch(self, item: Listed) -> Fetched:
-        entry = item.entry
-        try:
-            content = self.source.fetch(entry, item.previous_token)
-        except SourceError as error:
-            if error.transient:
-                raise
-            return Fetched(entry, None, entry.size, str(error))
-        fault_point("entry-read")
-        if content is None:
-            return Fetched(
-                replace(entry, change_token=item.previous_token), item.content_hash, item.size, None
-            )
-        entry = replace(entry, change_token=entry.change_token or content.change_token)
-        data = wrap(content.data, content.about)
-        digest = content_hash(data)
-        name = raw_name(digest)
-        if self.files.size(name) != len(data):
-            # Not synced to disk: each read verifies the hash, and a damaged file is fetched again.
-            self.files.write(name, data, durable=False)
-        return Fetched(entry, digest, len(data), None)
-
-    def _count(self, item: Listed, fetched: Fetched) -> None:
-        self.plan.kept -= 1
-        if fetched.error is not None:
-            self.plan.failed += 1
-        elif item.is_new:
-            self.plan.inserted += 1
-        elif fetched.content_hash != item.content_hash:
-            self.plan.replaced += 1
-        else:
-            # Touched, not changed.
-            self.plan.kept += 1

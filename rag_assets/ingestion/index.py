@@ -50,7 +50,7 @@ from resources.postgres.vectors.vectors import (
 )
 from resources.vector_stores import ModelTarget, VectorStores
 
-#: Chunks written and acknowledged at a time. Multi-vectors take hundreds of rows a chunk.
+#: Chunks written and acknowledged at a time. Multi-vectors take hundreds of rows per chunk.
 BATCH_CHUNKS: dict[Kind, int] = {"dense": 1000, "sparse": 1000, "multi": 50}
 #: Batches on their way at a time: while one is read back and recorded, the server has rows of the next one.
 BATCHES = 2

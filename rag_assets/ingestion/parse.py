@@ -11,6 +11,7 @@ from typing import Any
 
 from rag_assets.ingestion.stage import Outcome, Stage, columns_and_sample, one_ahead
 from rag_assets.pipeline.entries import Entry
+from rag_assets.pipeline.field_limits import cut_fields
 from rag_assets.pipeline.identity import content_hash
 from rag_assets.pipeline.limits import ParserLimits
 from rag_assets.pipeline.near_duplicates import signature
@@ -18,7 +19,7 @@ from rag_assets.pipeline.plan import Plan
 from resources.errors import ParseError, RagError, SourceError
 from resources.fault_injection import fault_point
 from resources.files import FileStore, raw_name
-from resources.parsing import PARSER_VERSION, LimitExceeded, ParserPool
+from resources.parsing import PARSER_VERSION, LimitExceeded, ParsedDocument, ParserPool
 from resources.postgres.connection import Connection
 from resources.postgres.documents.documents import (
     DocumentRow,
@@ -26,6 +27,7 @@ from resources.postgres.documents.documents import (
     ToParse,
     batch_to_parse,
     count_documents,
+    count_incomplete_documents,
     delete_gone_documents,
     failed_documents,
     plan_parsing,
@@ -48,6 +50,8 @@ from resources.sources.registered import open_registered
 
 #: Failed documents in the metadata; the table `documents` has all of them.
 SHOWN_FAILURES = 50
+#: The key in a document's metadata of what was left out of it, and the name of the table of such documents.
+LEFT_OUT, LEFT_OUT_COUNT = "left_out", "documents_with_parts_left_out"
 
 
 def parser_fingerprints(limits: ParserLimits, language: str | None) -> ParserFingerprints:
@@ -63,9 +67,9 @@ def find_idle_documents(
     counts = idle_documents(connection, ids, parsers)
     record_counts(connection, [ids[key] for key in counts])
     outcomes = {}
-    for key, (total, near_duplicates, failed) in counts.items():
+    for key, (total, near_duplicates, incomplete, failed) in counts.items():
         failures = _failures(connection, ids[key]) if failed else {}
-        metadata = {"near_duplicates": near_duplicates}
+        metadata = {"near_duplicates": near_duplicates, "incomplete_documents": incomplete}
         outcomes[key] = Outcome(Plan(kept=total), total, metadata=metadata, tables=failures)
     return outcomes
 
@@ -78,6 +82,7 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
     language = stage.source.config.get("language")
     parser = parser_fingerprints(limits, language)
     plan = Plan()
+    left_out: dict[str, str] = {}
     batches = plan_parsing(stage.writer, stage.scope, parser)
     with (
         closing(open_registered(stage.source)) as source,
@@ -99,6 +104,10 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
                 fault_point("documents-written")
                 write_signatures(connection, stage.source, signed)
             for item, row in zip(items, rows):
+                if f'"{LEFT_OUT}"' in row.metadata and (
+                    parts := json.loads(row.metadata).get(LEFT_OUT)
+                ):
+                    left_out[row.key] = "; ".join(map(str, parts))
                 plan.failed += row.error is not None
                 plan.inserted += row.error is None and item.is_new
                 plan.replaced += row.error is None and not item.is_new
@@ -107,7 +116,7 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
     sign_unsigned(stage)
     renew_stale_marks(stage.writer)
     record_counts(stage.connection, [stage.source.id])
-    return _outcome(stage, plan)
+    return _outcome(stage, plan, left_out)
 
 
 def sign_unsigned(stage: Stage) -> None:
@@ -119,7 +128,8 @@ def sign_unsigned(stage: Stage) -> None:
             write_signatures(connection, stage.source, signed)
 
 
-def _outcome(stage: Stage, plan: Plan) -> Outcome:
+def _outcome(stage: Stage, plan: Plan, left_out: Mapping[str, str]) -> Outcome:
+    """Return the counts of all documents, and of those read now, the ones from which parts were left out."""
     total = count_documents(stage.connection, stage.scope)
     plan.kept = total - plan.inserted - plan.replaced - plan.failed
     columns, sample = columns_and_sample(
@@ -129,14 +139,21 @@ def _outcome(stage: Stage, plan: Plan) -> Outcome:
         "source_uuid = %(source)s",
         {"source": stage.source.id},
     )
-    metadata = {"near_duplicates": count_near_duplicates(stage.connection, stage.source.id)}
-    failures = _failures(stage.connection, stage.source.id)
-    return Outcome(plan, total, columns, sample, metadata, failures)
+    metadata = {
+        "near_duplicates": count_near_duplicates(stage.connection, stage.source.id),
+        "incomplete_documents": count_incomplete_documents(stage.connection, stage.source.id),
+    }
+    tables = _failures(stage.connection, stage.source.id)
+    if left_out:
+        metadata[LEFT_OUT_COUNT] = len(left_out)
+        shown = [*left_out.items()][:SHOWN_FAILURES]
+        tables[LEFT_OUT] = [{"key": key, "parts": parts} for key, parts in shown]
+    return Outcome(plan, total, columns, sample, metadata, tables)
 
 
 def _failures(connection: Connection, source_id: uuid.UUID) -> dict[str, list[dict[str, str]]]:
-    failures = failed_documents(connection, source_id, limit=SHOWN_FAILURES)
-    rows = [{"key": key, "reason": reason} for key, reason in failures]
+    failures = failed_documents(connection, [source_id], step="read", limit=SHOWN_FAILURES)
+    rows = [{"key": document.key, "reason": document.reason} for document in failures]
     return {"failed_documents": rows} if rows else {}
 
 
@@ -149,7 +166,12 @@ def _parse(
     try:
         about, data = unwrap(_raw_bytes(source, files, item))
         given = source_fields(about)
-        parsed = parsers.parse(data, given.name or item.key, language=language or given.language)
+        parsed = parsers.parse(
+            data,
+            given.name or item.key,
+            language=language or given.language,
+            charset=given.charset,
+        )
     except RagError as error:
         if error.transient or not isinstance(error, (ParseError, SourceError)):
             # The step must be retried; the document did not fail.
@@ -158,8 +180,14 @@ def _parse(
         return DocumentRow(
             item.document_id, item.key, item.content_hash, str(error), limited, title=name
         )
-    encoding = {"encoding": parsed.encoding} if parsed.encoding and not about else {}
+    # Rows of a table arrive as text.
+    is_decoded = not about or given.charset is not None
+    encoding = {"encoding": parsed.encoding} if parsed.encoding and is_decoded else {}
+    tags = parsed.tags if given.tags is None else given.tags
     metadata: dict[str, Any] = {**parsed.metadata, **encoding, **given.metadata}
+    left_out = [*_left_out(parsed), *given.left_out, *cut_fields(None, None, tags)]
+    if left_out:
+        metadata[LEFT_OUT] = left_out
     return DocumentRow(
         id=item.document_id,
         key=item.key,
@@ -174,9 +202,14 @@ def _parse(
         metadata=json.dumps(metadata),
         source_url=given.url,
         category=parsed.category if given.category is None else given.category,
-        tags=parsed.tags if given.tags is None else given.tags,
+        tags=tags,
         signature=signature(parsed.text),
     )
+
+
+def _left_out(parsed: ParsedDocument) -> list[str]:
+    left_out = parsed.metadata.get(LEFT_OUT)
+    return [str(part) for part in left_out] if isinstance(left_out, list) else []
 
 
 def _prefetch(source: Source, files: FileStore, items: list[ToParse]) -> None:

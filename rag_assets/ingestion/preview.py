@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from rag_assets.ingestion.fetch import check_deletions, listed_entries
+from rag_assets.ingestion.fetch import listed_entries
+from rag_assets.ingestion.guard import check_deletions
 from rag_assets.pipeline.limits import DeletionLimits
 from rag_assets.pipeline.plan import Plan
 from resources.errors import DeletionGuard
@@ -38,11 +39,14 @@ def preview(connection: Connection, source: SourceRow, limits: DeletionLimits | 
     """
     with closing(open_registered(source)) as opened:
         plan, _ = stage_listing(connection, source.id, listed_entries(source.name, opened))
+        incomplete = opened.incomplete
     plan.inserted, plan.replaced, size = count_staged(connection)
+    if incomplete:
+        plan.deleted = 0
     listed = plan.kept
     plan.kept = listed - plan.inserted - plan.replaced
     try:
-        if limits is not None:
+        if limits is not None and not incomplete:
             recorded = count_entries(connection, source.id)
             check_deletions(source.name, limits, listed, plan.deleted, recorded)
     except DeletionGuard as guard:

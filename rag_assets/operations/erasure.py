@@ -75,6 +75,10 @@ def forget(stage: Stage, store: MilvusStore, files: FileStore, request: Erasure)
     verified; then it is not recorded, and the next call continues from there.
     """
     places = {"history": _erase_versions(stage, request)}
+    for name in store.drop_unusable():
+        places[f"milvus/{name}"] = PlaceReport(
+            "any row", note="dropped: this server cannot index its vectors"
+        )
     for name, kind in _all_collections(stage.connection, store):
         places[f"milvus/{name}"] = _erase_vectors(stage, store, name, kind, request)
     fault_point("forget-vectors")
@@ -138,6 +142,9 @@ def _erase_vectors(
     stage: Stage, store: MilvusStore, name: str, kind: Kind, request: Erasure
 ) -> PlaceReport:
     report = PlaceReport("rows with this document_id or a chunk's id")
+    if store.is_empty_and_without_index(name):
+        report.note = "it has neither rows nor an index"
+        return report
     stage.writer.confirm()
     document = str(request.document)
     deleted: set[str] = set()

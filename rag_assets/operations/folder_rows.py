@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from resources.errors import SourceError
 from resources.postgres.registry.sources import SourceRow
 from resources.sources.folder import entry_key
-from resources.sources.globs import KeyFilter, exact_key
+from resources.sources.globs import KeyFilter, exact_glob, exact_key
 from resources.sources.registry import open_source
 
 
@@ -45,3 +47,11 @@ def lists_below(row: SourceRow, folder: Path) -> bool:
         )
     except SourceError:
         return True
+
+
+def with_files(config: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
+    """Return the configuration of a folder source that reads these single files too."""
+    globs = [exact_glob(key_in(path, config["path"])) for path in paths]
+    include = list(dict.fromkeys([*(config.get("include") or ()), *globs]))
+    hidden = {"hidden": True} if any(path.name.startswith(".") for path in paths) else {}
+    return {**config, "include": include, **hidden}

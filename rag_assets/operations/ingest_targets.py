@@ -18,10 +18,9 @@ from typing import Any
 
 from rag_assets.operations.folder_rows import (
     exact_files,
-    is_below,
-    key_in,
     lists_below,
     reads_file,
+    with_files,
 )
 from rag_assets.operations.ingest_messages import (
     change_arguments,
@@ -29,11 +28,11 @@ from rag_assets.operations.ingest_messages import (
     reads_only,
     shown_names,
 )
+from rag_assets.operations.known_sources import KnownSources
 from rag_assets.operations.source_specs import check_source, target_config, with_usual_columns
 from resources.errors import ConfigError
 from resources.partition_keys import partition_key, valid_name
 from resources.postgres.registry.sources import SourceRow, unknown_source
-from resources.sources.globs import exact_glob
 
 #: Suffixes of files whose rows are documents.
 _ROWS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
@@ -68,7 +67,7 @@ def resolve_targets(
     targets: Sequence[str], rows: Sequence[SourceRow], options: NewSourceOptions
 ) -> list[IngestTarget]:
     """Return the sources that the arguments name, each once. Raises ConfigError that lists every problem."""
-    resolution = _Resolution({row.name: row for row in rows}, options)
+    resolution = _Resolution(KnownSources({row.name: row for row in rows}), options)
     for target in sorted(targets, key=_depth):
         resolution.add(target)
     resolution.add_files()
@@ -94,12 +93,10 @@ def _absolute(target: str) -> Path:
 
 @dataclass
 class _Resolution:
-    rows: Mapping[str, SourceRow]
+    sources: KnownSources
     options: NewSourceOptions
     resolved: dict[str, IngestTarget] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    #: Sources that this call registers.
-    new: dict[str, SourceRow] = field(default_factory=dict)
     #: Files that no source reads yet, by folder.
     files: dict[Path, list[Path]] = field(default_factory=dict)
 
@@ -118,15 +115,15 @@ class _Resolution:
         elif os.path.isfile(path):
             # A folder source does not follow a link out of its folder.
             self._add_file(target, Path(os.path.realpath(path)))
-        elif target in self.rows:
-            self._add_named(self.rows[target])
+        elif row := self.sources.named(target):
+            self._add_named(row)
         elif "://" in target or re.match(r"[\w.-]+@[\w.-]+:", target):
             self.problems.append(
                 f"{target.split('@')[-1]} is a URL. Register it, then ingest it by its name: rag sources add NAME URL"
             )
         else:
             self.problems.append(
-                f"{target} is not a folder or a file. {unknown_source(target, list(self.rows))}"
+                f"{target} is not a folder or a file. {unknown_source(target, list(self.sources.registered))}"
             )
 
     def _add_named(self, row: SourceRow) -> None:
@@ -142,16 +139,18 @@ class _Resolution:
 
     def _add_folder(self, target: str, path: Path) -> None:
         # A source of single files reads less than the folder.
-        same = sorted(self._reading(path).values(), key=lambda row: exact_files(row) is not None)
+        same = sorted(
+            self.sources.reading(path).values(), key=lambda row: exact_files(row) is not None
+        )
         if row := next(filter(self._may_be, same), None):
             names = exact_files(row)
             self._use(target, row, reads_only(row.name, names, target) if names else "")
             return
-        for row in filter(self._may_be, self._above(path)):
+        for row in filter(self._may_be, self.sources.above(path)):
             if lists_below(row, path):
                 self._add_part(target, row)
                 return
-        overlapping = [row.name for row in self._folders() if is_below(row.config["path"], path)]
+        overlapping = [row.name for row in self.sources.below(path)]
         remark = (
             f"{target} contains the folders of {', '.join(overlapping)}, whose documents are then found twice. "
             "To leave a folder out: --exclude 'FOLDER/**'"
@@ -177,11 +176,11 @@ class _Resolution:
     # Files ----------------------------------------------------------------------------------------------------------
 
     def _add_file(self, target: str, path: Path) -> None:
-        for row in filter(self._may_be, self._all()):
+        for row in filter(self._may_be, self.sources.all()):
             if row.source_type != "folder" and row.config.get("path") == str(path):
                 self._use(target, row)
                 return
-        for row in filter(self._may_be, self._above(path)):
+        for row in filter(self._may_be, self.sources.above(path)):
             if reads_file(row, path):
                 if exact_files(row):
                     self._use(target, row)
@@ -208,16 +207,16 @@ class _Resolution:
         """Add a source for the files of each folder, or extend the one that reads single files of it."""
         for folder, found in self.files.items():
             paths = list(dict.fromkeys(found))
-            same = self._reading(folder)
+            same = self.sources.reading(folder)
             name = self.options.name or next(
                 (row.name for row in same.values() if exact_files(row)), default_name(folder)
             )
-            row = same.get(name) or self.rows.get(name)
+            row = same.get(name) or self.sources.registered.get(name)
             shown = shown_names([path.name for path in paths])
             if row is None and (self.options.include or self.options.exclude):
                 self.problems.append(f"{shown}: --include and --exclude select files of a folder")
             elif row is None:
-                config = _with_files({"path": str(folder)}, paths)
+                config = with_files({"path": str(folder)}, paths)
                 self._add_new(shown, "folder", config, name, reads_only(name, [shown], folder))
             elif name not in same:
                 self.problems.append(
@@ -230,7 +229,7 @@ class _Resolution:
 
     def _extend(self, row: SourceRow, paths: Sequence[Path]) -> None:
         """Let a source of single files read more of them."""
-        extended = replace(row, config=_with_files(row.config, paths))
+        extended = replace(row, config=with_files(row.config, paths))
         if left_out := [path for path in paths if not reads_file(extended, path)]:
             self._report_left_out(row, left_out)
         elif self._use(str(paths[0]), row):
@@ -244,7 +243,9 @@ class _Resolution:
     def _report_left_out(self, row: SourceRow, paths: Sequence[Path]) -> None:
         shown = shown_names([path.name for path in paths])
         see = (
-            f" See them: rag sources show {shlex.quote(row.name)}." if row.name in self.rows else ""
+            f" See them: rag sources show {shlex.quote(row.name)}."
+            if row.name in self.sources.registered
+            else ""
         )
         self.problems.append(
             f"{shown}: left out by the settings of source {row.name}, which reads {row.config['path']}.{see} "
@@ -258,7 +259,7 @@ class _Resolution:
     ) -> None:
         name = self.options.name or name
         config = {**config, **self.options.config()}
-        taken = self.rows.get(name)
+        taken = self.sources.registered.get(name)
         if taken is not None:
             self.problems.append(
                 name_is_taken(taken, config["path"], f"rag ingest {shlex.quote(target)}")
@@ -270,7 +271,7 @@ class _Resolution:
         elif problems := check_source(kind, config, None, ()):
             self.problems += [f"{target}: {problem}" for problem in problems]
         else:
-            self.new[name] = SourceRow(uuid.uuid4(), kind, name, config, None, True)
+            self.sources.new[name] = SourceRow(uuid.uuid4(), kind, name, config, None, True)
             self.resolved[name] = IngestTarget(name, kind, config, is_new=True, remark=remark)
 
     def _use(self, target: str, row: SourceRow, remark: str = "") -> bool:
@@ -297,28 +298,3 @@ class _Resolution:
     def _may_be(self, row: SourceRow) -> bool:
         """Return whether the target may be this source: `--name` names another one otherwise."""
         return self.options.name in (None, row.name)
-
-    def _all(self) -> list[SourceRow]:
-        return [*self.rows.values(), *self.new.values()]
-
-    def _folders(self) -> list[SourceRow]:
-        return [row for row in self._all() if row.source_type == "folder"]
-
-    def _reading(self, folder: Path) -> dict[str, SourceRow]:
-        """Return the sources that read exactly this folder."""
-        real = os.path.realpath(folder)
-        rows = (row for row in self._folders() if os.path.realpath(row.config["path"]) == real)
-        return {row.name: row for row in rows}
-
-    def _above(self, path: Path) -> list[SourceRow]:
-        """Return the sources of the folders that contain the path, the nearest first."""
-        rows = [row for row in self._folders() if is_below(path, row.config["path"])]
-        return sorted(rows, key=lambda row: -len(os.path.realpath(row.config["path"])))
-
-
-def _with_files(config: Mapping[str, Any], paths: Sequence[Path]) -> dict[str, Any]:
-    """Return the configuration of a folder source that reads these single files too."""
-    globs = [exact_glob(key_in(path, config["path"])) for path in paths]
-    include = list(dict.fromkeys([*(config.get("include") or ()), *globs]))
-    hidden = {"hidden": True} if any(path.name.startswith(".") for path in paths) else {}
-    return {**config, "include": include, **hidden}

@@ -175,6 +175,11 @@ def _state(
         return "gone from its source; the next sync deletes it"
     if entry["content_hash"] != document["raw_hash"]:
         return "its source has another content; the next sync takes it up"
+    if document["indexing_status"] == "failed" and document["error_message"]:
+        return (
+            f"not searchable, or only in part: {document['error_message']}. It is tried again when its text, its "
+            "chunks or the model change, and by: rag ingest --retry-failed"
+        )
     if document["indexing_status"] == "completed":
         if any("error" in facts for facts in vectors.values()):
             return "indexed; whether Milvus has its rows could not be read"

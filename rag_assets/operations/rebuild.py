@@ -80,8 +80,11 @@ class Rebuilder:
     def all_sources(self, *, dry_run: bool = False) -> Rebuild:
         """Write every source to new collections, and let them serve if the gate passes."""
         report = Rebuild(None, dry_run)
+        self.stores.milvus.capabilities.require_kinds(self.stores.kinds)
         with self.postgres.writer(REBUILD) as own:
             if not dry_run:
+                for name in self.stores.milvus.drop_unusable():
+                    self.log.warning(f"{name} is dropped: this server cannot index its vectors")
                 for kind in ALIASES:
                     reconcile_alias(own, self.stores.milvus, kind)
             serving = self._serving(own.connection)
@@ -111,8 +114,7 @@ class Rebuilder:
                 self._finish(new, epochs, report)
             if report.refused:
                 drop(own, self.stores.milvus, new.values())
-            retired = collections(own.connection, states=("retired",))
-            drop(own, self.stores.milvus, retired)
+            drop(own, self.stores.milvus, collections(own.connection, states=("retired",)))
             return report
 
     def one_source(self, name: str, *, dry_run: bool = False) -> Rebuild:

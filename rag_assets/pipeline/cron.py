@@ -41,7 +41,8 @@ class Timetable:
 
     def lateness(self, own: str | None, done: datetime, now: datetime) -> timedelta | None:
         """Return the time since the first sync after `done` was due; None within the grace period."""
-        passed = now - self.after(own, done)
+        # Python subtracts two times of one zone by the clock on the wall, which is an hour off when clocks change.
+        passed = now.astimezone(UTC) - self.after(own, done).astimezone(UTC)
         return passed if passed > self.grace else None
 
 

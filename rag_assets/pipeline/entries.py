@@ -27,9 +27,11 @@ class Entry:
 class Content:
     """The result of a fetch. `about` is the source's metadata of the document (see `envelope`).
 
-    `change_token` is the token for the next fetch, for sources whose listing has none.
+    `change_token` is the token for the next fetch, for sources whose listing has none. `unfinished`: why these bytes
+    may be a part of the content, such as a file that is being written; empty if they are whole.
     """
 
     data: bytes
     change_token: str | None = None
     about: Mapping[str, Any] | None = None
+    unfinished: str = ""

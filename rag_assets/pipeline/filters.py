@@ -6,17 +6,24 @@ Values reach the expression as literals only, so a value can neither add nor rem
 from __future__ import annotations
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import cast
 
+from rag_assets.pipeline.plain_text import nfc, plain_line
+
 #: Maximum number of values of one condition.
 MAX_VALUES = 1000
-#: Maximum characters of a value: no field is longer. Of a longer tag only the beginning is stored (`rag_filter_tags`).
+#: Maximum characters of a value: no field is longer.
 MAX_CHARACTERS = {"tags": 100, "category": 100, "author": 255, "chunk_type": 50}
 MAX_CHARACTERS_ELSEWHERE = 1000
+#: Of longer values of these fields the beginning is stored, so the beginning is searched for.
+_CUT = ("tags", "category", "author")
+#: Of a tag, the table stores as many characters, and `rag_filter_tags` cuts them.
+_STORED_CHARACTERS = {**MAX_CHARACTERS, "tags": 255}
 
 #: Characters that a literal must escape. Milvus Lite knows no other escapes of JSON; Milvus takes the rest unescaped.
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
@@ -32,8 +39,10 @@ _EXPECTED_TIME = "expected a time such as 2024-05-01T12:00:00Z"
 class Filters:
     """Conditions, all of which a row must meet; one value of a condition is enough, and an empty one is no condition.
 
-    `document`: ids. `language`: ISO 639-1. `tags`: documents with at least one of them. `created_from` (inclusive) and
-    `created_before` (exclusive): when the document was first seen, in whole seconds; a time without a zone is UTC.
+    `document`: ids. `language`: ISO 639-1; rows whose language is unknown meet it too. `tags`: documents with at least
+    one of them. `created_from` (inclusive) and `created_before` (exclusive): when the document was first seen, in whole
+    seconds; a time without a zone is UTC. A text is searched for as the ingestion stores it: in NFC, without invisible
+    characters, cut to the length of its field.
     """
 
     source: tuple[str, ...] = ()
@@ -52,6 +61,10 @@ class Filters:
             moment = getattr(self, name)
             if isinstance(moment, datetime) and moment.tzinfo is None:
                 object.__setattr__(self, name, moment.replace(tzinfo=UTC))
+        for field in fields(self):
+            values = getattr(self, field.name)
+            if field.name not in TIMES and isinstance(values, tuple):
+                object.__setattr__(self, field.name, _searched(field.name, values))
 
     @classmethod
     def of(cls, conditions: Mapping[str, object]) -> Filters:
@@ -77,6 +90,7 @@ class Filters:
                 values = _values(value)
                 if not values:
                     problems.append(f"{name}: expected at least one value, found an empty list")
+                values = _searched(name, values)
                 problems += _problems(name, values)
                 texts[name] = tuple(map(str, values))
         if problems:
@@ -116,7 +130,10 @@ class Filters:
             ("author", self.author),
             ("chunk_type", self.chunk_type),
         ):
-            if values:
+            if values and column == "language":
+                # A short text may be in any language: its language is unknown, not another one.
+                yield column, f'({one_of(column, values)} or language == "")'
+            elif values:
                 yield column, one_of(column, values)
         if self.tags:
             yield "tags", f"array_contains_any(tags, {_literals(self.tags)})"
@@ -129,6 +146,29 @@ class Filters:
 def one_of(column: str, values: Iterable[object]) -> str:
     """Return the expression for rows whose column has one of the values: any text without null characters."""
     return f"{column} in {_literals(values)}"
+
+
+def _searched(name: str, values: Iterable[object]) -> tuple[object, ...]:
+    """Return the values as the ingestion stores them, and as they are: plain SQL may have stored those."""
+    searched: list[object] = []
+    for value in values:
+        if not isinstance(value, str):
+            searched.append(value)
+            continue
+        most = _STORED_CHARACTERS.get(name, MAX_CHARACTERS_ELSEWHERE + 1)
+        # A source's name may contain two blanks.
+        stored = plain_line(value, most) if name in _CUT else nfc(value)
+        stored = stored[: MAX_CHARACTERS[name]] if name in _CUT else stored
+        is_kept = stored != value and (name not in _CUT or len(value) <= MAX_CHARACTERS[name])
+        searched += [stored, value] if is_kept and stored else [stored or value]
+        if name == "source" and not value.isascii():
+            # Names from folders of other systems may be stored decomposed.
+            searched.append(unicodedata.normalize("NFD", value))
+    return (
+        tuple(dict.fromkeys(searched))
+        if all(isinstance(v, str) for v in searched)
+        else tuple(searched)
+    )
 
 
 def _values(value: object) -> Sequence[object]:

@@ -22,9 +22,9 @@ class Holder:
 class Hit:
     """A chunk that a search returns.
 
-    `page`: the page on which the chunk begins, if its document has pages. `also_in`: other documents with the same text
-    that meet the search's conditions, ordered by source and key. `before`, `after`, `section`: the neighbouring chunks
-    and the chunk that opens the section, if the request has `neighbours`.
+    `page`: the page of a PDF, or the slide of a presentation, on which the chunk begins. `also_in`: other documents
+    with the same text that meet the search's conditions, ordered by source and key. `before`, `after`, `section`: the
+    neighbouring chunks and the chunk that opens the section, if the request has `neighbours`.
 
     `score` orders the hits of one answer; that of a hybrid is relative, and the best hit's nearly always 1.
     `dense_score`, `sparse_score`: the inner products with the query. The dense one is the cosine, which compares across

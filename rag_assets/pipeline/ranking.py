@@ -12,6 +12,8 @@ K = TypeVar("K", bound=Hashable)
 
 #: Rank constant of reciprocal-rank fusion: Cormack, Clarke, Büttcher, SIGIR 2009.
 RRF_K = 60
+#: Score of the last key of a ranking, relative to the first one.
+LEAST_PART = 0.001
 
 
 def reciprocal_rank_fusion(
@@ -34,16 +36,17 @@ def weighted_fusion(
     """Fuse scored rankings (best first, each key once): the weighted sum of scores, scaled to 0…1 in each ranking.
 
     Min-max normalised convex combination (Bruch, Gai, Ingber, TOIS 2023); a key that a ranking lacks scores 0 there.
-    Returns the best first; ties in order of appearance.
+    The last of a ranking scores LEAST_PART, since it has something in common with the query; a ranking of weight 0
+    adds no key. Returns the best first; ties in order of appearance.
     """
     scores: dict[K, float] = {}
     for ranking, weight in zip(rankings, weights, strict=True):
-        if not ranking:
+        if not ranking or weight == 0:
             continue
         best, worst = ranking[0][1], ranking[-1][1]
         span = best - worst
         for key, score in ranking:
-            part = (score - worst) / span if span > 0 else 1.0
+            part = LEAST_PART + (1 - LEAST_PART) * (score - worst) / span if span > 0 else 1.0
             scores[key] = scores.get(key, 0.0) + weight * part
     return sorted(scores.items(), key=lambda item: -item[1])
 

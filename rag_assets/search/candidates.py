@@ -201,9 +201,12 @@ def _above(radius: float, dense: Scored, fused: Scored) -> tuple[Scored, bool]:
 
 
 def _ranked(scores: Mapping[str, float]) -> Scored:
-    """Return the chunks, best first. Milvus returns equal scores in any order, and pages must follow one another."""
+    """Return the chunks, best first, without those that have nothing in common with the query (score 0).
+
+    Milvus returns equal scores in any order, and pages must follow one another.
+    """
     ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-    return [(chunk, score) for chunk, score in ranked if _is_chunk(chunk)]
+    return [(chunk, score) for chunk, score in ranked if score != 0 and _is_chunk(chunk)]
 
 
 def _is_chunk(row_id: str) -> bool:

@@ -1,4 +1,7 @@
-"""The vectors of queries: embedded or from a cache, and sparse ones weighted by the rarity of their terms in scope."""
+"""The vectors of queries: embedded or from a cache, and sparse ones weighted by the rarity of their terms in scope.
+
+Also whether the embedder is still the model that made the stored vectors: another one would find anything.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,22 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from rag_assets.pipeline.access import AccessScope
+from rag_assets.pipeline.model_probe import compare, other_model_message, probes_of
 from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import KINDS, Embedder, Embeddings, Kind
+from resources.embedders.checked import CheckedEmbedder
+from resources.errors import OtherModel
+from resources.postgres.connection import Connection
 from resources.postgres.search.connections import SearchConnections
+from resources.postgres.vectors.model_probes import read_probes
 from resources.postgres.vectors.term_statistics import total_statistics
 
 #: Queries whose vectors stay in memory. Dense and sparse ones of a query take about 5 KB.
 CACHED_QUERIES = 1000
 #: Seconds in which the terms' frequencies are not read again, and the scopes whose frequencies stay in memory.
 STATISTICS_SECONDS, STATISTICS_SCOPES = 60.0, 32
+#: Seconds until the embedder is compared with the known vectors again: a server's model may change while we run.
+KNOWN_MODEL_SECONDS = 3600.0
 #: Weights of a fusion if the embedder states none.
 EQUAL_WEIGHTS: Mapping[Kind, float] = {"dense": 0.5, "sparse": 0.5}
 
@@ -86,6 +96,48 @@ class MemoryQueryVectorCache(LruCache[QueryKey, Embeddings]):
         super().__init__(queries * len(KINDS))
 
 
+class KnownModel:
+    """When the embedder returned the known vectors of each kind, in this process. Safe in threads."""
+
+    def __init__(self) -> None:
+        self._compared: dict[Kind, float] = {}
+        self._lock = threading.Lock()
+
+    def require(
+        self, connection: Connection, embedder: Embedder, model: str, kinds: Collection[Kind]
+    ) -> None:
+        """Raise OtherModel if the embedder returns other vectors. An embedder that fails is asked again next time."""
+        if not self._due(kinds):
+            return
+        with self._lock:
+            if not (due := self._due(kinds)):
+                return
+            known = read_probes(connection, model)
+            try:
+                vectors = (
+                    CheckedEmbedder(embedder).embed(list(known), due) if known else Embeddings()
+                )
+            # The query was embedded, so the search can be answered. A user's embedder may raise anything.
+            except Exception as error:
+                _log.warning("The embedder was not compared with the known vectors: %s", error)
+                return
+            comparison = compare(known, probes_of(list(known), vectors), due)
+            if not comparison.is_same_model:
+                raise OtherModel(
+                    "This search cannot be answered. "
+                    + other_model_message(comparison, embedder.identity)
+                )
+            self._compared |= dict.fromkeys(due, time.monotonic())
+
+    def _due(self, kinds: Collection[Kind]) -> list[Kind]:
+        now = time.monotonic()
+        return [
+            kind
+            for kind in kinds
+            if kind not in self._compared or now - self._compared[kind] > KNOWN_MODEL_SECONDS
+        ]
+
+
 @dataclass(frozen=True)
 class QueryVectors:
     """Embeds queries with one model. `model`: its fingerprint."""
@@ -99,6 +151,7 @@ class QueryVectors:
             STATISTICS_SCOPES
         )
     )
+    known_model: KnownModel = field(default_factory=KnownModel)
 
     def embed(self, text: str, kinds: Collection[Kind], scope: AccessScope) -> Embeddings:
         """Return the query's vectors of at least these kinds, sparse ones weighted."""
@@ -107,6 +160,10 @@ class QueryVectors:
             return vectors
         statistics = self._term_statistics(scope)
         return replace(vectors, sparse=self.embedder.weigh_queries(vectors.sparse, statistics))
+
+    def require_known_model(self, connection: Connection, kinds: Collection[Kind]) -> None:
+        """Raise OtherModel unless the embedder returns the recorded vectors, compared once an hour."""
+        self.known_model.require(connection, self.embedder, self.model, kinds)
 
     def fusion_weights(self, text: str) -> Mapping[Kind, float]:
         if isinstance(self.embedder, WeighsFusion):

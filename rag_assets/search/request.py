@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
+from rag_assets.pipeline.plain_text import nfc, without_invisible
 from rag_assets.pipeline.vectors import Kind
 from resources.errors import ConfigError
 
@@ -47,6 +48,12 @@ class SearchRequest:
     by_document: bool = False
     neighbours: int = 0
 
+    def __post_init__(self) -> None:
+        # As the ingestion stores texts; callers without a type checker may pass any value.
+        text: object = self.text
+        if isinstance(text, str):
+            object.__setattr__(self, "text", nfc(without_invisible(text)))
+
     def mode_among(self, kinds: Sequence[Kind]) -> Mode:
         """Return the mode to use if these kinds of vectors are kept."""
         return self.mode or ("hybrid" if {"dense", "sparse"} <= set(kinds) else kinds[0])
@@ -64,9 +71,10 @@ class SearchRequest:
             problems.append("radius: expected with mode dense, sparse or hybrid, found with multi")
         for kind in needed_kinds(mode, self.rerank):
             if kind not in kinds and mode in MODES:
+                needs = " (needs Milvus 2.4 or newer)" if kind == "sparse" else ""
                 problems.append(
                     f"mode {mode}: {kind} vectors are not kept; "
-                    f"set RAG_VECTORS={','.join([*kinds, kind])} and run rag ingest"
+                    f"set RAG_VECTORS={','.join([*kinds, kind])}{needs} and run rag ingest"
                 )
         if problems:
             raise ConfigError("This search cannot be answered:\n  " + "\n  ".join(problems))

@@ -71,11 +71,11 @@ class Answer:
         }
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the hits as a pandas DataFrame: one row a hit, one column a field of Hit."""
+        """Return the hits as a pandas DataFrame: one row per hit, one column per field of Hit."""
         return Records(Hit, self.hits).to_pandas()
 
     def to_arrow(self) -> pa.Table:
-        """Return the hits as a pyarrow Table: one row a hit, one column a field of Hit."""
+        """Return the hits as a pyarrow Table: one row per hit, one column per field of Hit."""
         return Records(Hit, self.hits).to_arrow()
 
 
@@ -191,7 +191,7 @@ class Searcher:
         """Answer the request from the sources in scope. A text alone is a request with the defaults.
 
         Raises ConfigError that lists everything wrong: blank text, k out of range, an unknown filter, a kind that is
-        not kept, another model than the index's; StoreUnavailable if a store does not answer in time.
+        not kept, another model than the index's or behind its name. Raises StoreUnavailable if a store does not answer.
         """
         started = time.perf_counter()
         request = _as_request(request)
@@ -206,9 +206,9 @@ class Searcher:
         while True:
             ranking = self._rank(request, scope, query, wanted)
             with timed("hydrate") as hydration, self.connections.connection() as connection:
-                self.collections.require_model(
-                    connection, needed_kinds(mode, request.rerank), query
-                )
+                kinds = needed_kinds(mode, request.rerank)
+                self.collections.require_model(connection, kinds, query)
+                self.queries.require_known_model(connection, kinds)
                 if request.filters.source and not ranking.scored:
                     require_sources(connection, request.filters.source, scope)
                 hits, texts = self._hits(connection, request, scope, ranking)

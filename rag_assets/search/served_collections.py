@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rag_assets.pipeline.vectors import Embeddings, Kind
-from resources.errors import ConfigError
+from resources.errors import ConfigError, StoreUnavailable
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
@@ -34,7 +34,7 @@ class ServedCollections:
         problems: list[str] = []
         for kind in kinds:
             if kind not in served:
-                problems.append(f"{kind} vectors: none are indexed yet; run: rag ingest")
+                problems.append(self._not_indexed(kind))
             elif served[kind].model != self.model:
                 problems.append(
                     f"{ALIASES[kind]} contains vectors of model {served[kind].model}, the embedder is {self.model}; "
@@ -48,6 +48,15 @@ class ServedCollections:
                     )
         if problems:
             raise ConfigError("This search cannot be answered:\n  " + "\n  ".join(problems))
+
+    def _not_indexed(self, kind: Kind) -> str:
+        try:
+            if reason := self.milvus.capabilities.problem(kind):
+                return f"{kind} vectors: {reason}; remove {kind} from RAG_VECTORS"
+        except StoreUnavailable:
+            # Without an answer, the reason is only that nothing is indexed.
+            pass
+        return f"{kind} vectors: none are indexed yet; run: rag ingest"
 
     def require_fields(self, kinds: Sequence[Kind], columns: Collection[str]) -> None:
         """Raise ConfigError if a collection lacks a field of the filters: Milvus would find no row."""

@@ -57,6 +57,10 @@ class EmbedderSettings(BaseModel):
     openai_model: str = Field(
         default="", description="The model's name at that server.", validate_default=True
     )
+    openai_revision: str = Field(
+        default="",
+        description="Version of that model, such as a date: another value embeds everything again. Not sent.",
+    )
     openai_dimensions: int | None = Field(
         default=None,
         ge=1,

@@ -45,8 +45,8 @@ class IngestionSettings(BaseModel):
         ge=0,
         le=1,
         json_schema_extra={"unit": "share"},
-        description="A sync that would delete a larger share of the documents, and more than RAG_GUARD_DOCUMENTS, "
-        "deletes nothing until a person confirms it.",
+        description="A sync that would delete a larger share of the documents, and more than RAG_GUARD_DOCUMENTS, or "
+        "replace them by one and the same content, does not do so until a person confirms it.",
     )
     guard_documents: int = Field(
         default=20,

@@ -1,6 +1,7 @@
 """Texts grouped into batches for a model, and the batches' vectors put back in the order of the texts.
 
-No model and no process here. `bge_m3` makes batches, `devices` distributes work, and `openai` validates texts with it.
+No model and no process here. `bge_m3` makes batches, `devices` distributes work, `openai` validates texts with it, and
+`checked` joins the vectors of repeated calls.
 """
 
 from __future__ import annotations
@@ -53,6 +54,17 @@ def batches(lengths: Sequence[int], bound: int, padding: int) -> Iterator[list[i
         yield batch
 
 
+def divided(rows: Sequence[int]) -> list[Sequence[int]]:
+    """Return the parts of a batch that failed, in search of the one bad text: halves, or up to four single rows.
+
+    Halving four rows costs as much for one bad row, and more for several.
+    """
+    if len(rows) <= 4:
+        return [[row] for row in rows]
+    half = len(rows) // 2
+    return [rows[:half], rows[half:]]
+
+
 class Vectors:
     """The vectors of one call in the order of its texts: allocated once, filled batch by batch."""
 
@@ -101,3 +113,59 @@ class Vectors:
         return Embeddings(
             self._dense, sparse, multi, dict(sorted(failures.items())), truncated, tokens, padding
         )
+
+
+def join(
+    n: int,
+    parts: list[tuple[Sequence[int], Embeddings]],
+    kinds: Collection[Kind],
+    dimensions: tuple[int, int],
+    failures: Mapping[int, str],
+) -> Embeddings:
+    """Return the vectors of n texts from those of `parts`: (rows, their vectors). `failures`: of rows in no part.
+
+    `dimensions`: of dense vectors and of token vectors. Empties `parts` on the way, else there would be two copies of
+    the multi-vectors.
+    """
+    token_vectors = np.zeros(n, np.int64)
+    failures = dict(failures)
+    for rows, part in parts:
+        failures |= {rows[i]: reason for i, reason in part.failures.items()}
+        if part.multi is not None:
+            token_vectors[list(rows)] = np.diff(part.multi.offsets)
+    counts = {
+        name: sum(getattr(part, name) for _, part in parts)
+        for name in ("truncated", "tokens", "padding")
+    }
+    vectors = Vectors(token_vectors, kinds, *dimensions)
+    while parts:
+        vectors.put(*parts.pop())
+    return vectors.embeddings(failures, **counts)
+
+
+def take(vectors: Embeddings, rows: Sequence[int]) -> Embeddings:
+    """Return the vectors of some rows, with the counts of the whole."""
+    sparse = multi = None
+    if vectors.sparse is not None:
+        places, indptr = _rows_of(vectors.sparse.indptr, rows)
+        sparse = Sparse(indptr, vectors.sparse.indices[places], vectors.sparse.values[places])
+    if vectors.multi is not None:
+        places, starts = _rows_of(vectors.multi.offsets, rows)
+        multi = Multi(starts, vectors.multi.vectors[places])
+    return Embeddings(
+        None if vectors.dense is None else vectors.dense[list(rows)],
+        sparse,
+        multi,
+        {at: vectors.failures[row] for at, row in enumerate(rows) if row in vectors.failures},
+        vectors.truncated,
+        vectors.tokens,
+        vectors.padding,
+    )
+
+
+def _rows_of(
+    starts: NDArray[np.int64], rows: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places of these rows' entries in a flat array, and the offsets of the rows among them."""
+    spans = [np.arange(starts[row], starts[row + 1]) for row in rows]
+    return np.concatenate([*spans, np.empty(0, np.int64)]), offsets([len(span) for span in spans])

@@ -13,11 +13,9 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
-import numpy as np
-
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from resources.child_process import ChildProcess
-from resources.embedders.batches import Vectors, batches
+from resources.embedders.batches import batches, join
 from resources.errors import EmbedderDied
 
 #: Batches of a call for each device, unless they become too small. With more, the processes finish closer together;
@@ -55,7 +53,7 @@ class Devices:
         sizes = [len(text.encode("utf-8", "surrogatepass")) + 1 for text in texts]
         bound = max(self._batch_bytes, sum(sizes) // (BATCHES_PER_DEVICE * len(self._devices)))
         waiting = deque(batches(sizes, bound, padding=bound))
-        results: list[tuple[list[int], Embeddings]] = []
+        results: list[tuple[Sequence[int], Embeddings]] = []
 
         def work(device: _Device) -> None:
             while waiting:
@@ -74,26 +72,7 @@ class Devices:
             finally:
                 # If one failed, the others stop after their current batch.
                 waiting.clear()
-        return self._join(len(texts), results, kinds)
-
-    def _join(
-        self, n: int, results: list[tuple[list[int], Embeddings]], kinds: Collection[Kind]
-    ) -> Embeddings:
-        """Join the results; empties `results` on the way, else there would be two copies of the multi-vectors."""
-        token_vectors = np.zeros(n, np.int64)
-        failures: dict[int, str] = {}
-        for rows, result in results:
-            failures |= {rows[i]: reason for i, reason in result.failures.items()}
-            if result.multi is not None:
-                token_vectors[rows] = np.diff(result.multi.offsets)
-        counts = {
-            name: sum(getattr(result, name) for _, result in results)
-            for name in ("truncated", "tokens", "padding")
-        }
-        vectors = Vectors(token_vectors, kinds, *self._dimensions)
-        while results:
-            vectors.put(*results.pop())
-        return vectors.embeddings(failures, **counts)
+        return join(len(texts), results, kinds, self._dimensions, {})
 
 
 class _Device:

@@ -34,8 +34,8 @@ from resources.embedders.lexical_terms import (
     tokenize,
 )
 
-#: Increase this when a change here or in lexical_terms.py changes the vector of any text.
-VERSION = "2"
+#: Increase this when a change here, in lexical_terms.py or in lexical_folding.py changes the vector of any text.
+VERSION = "3"
 DIMENSION = 1024
 TOKEN_DIMENSION = 128
 #: Limit per text; dense and sparse vectors read the whole text.

@@ -1,14 +1,15 @@
 """The lexical embedder's analysis: the tokens of a text, and the terms and n-grams of a token.
 
-No hashing and no vectors. The rules use script and form only, no word lists, so they apply to any language. Changes
-here change vectors: increase `VERSION` in `lexical.py`.
+No hashing and no vectors; `lexical_folding` has the spellings of a letter. The rules use script and form only, no word
+lists, so they apply to any language. Changes here change vectors: increase `VERSION` in `lexical.py`.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
+
+from resources.embedders.lexical_folding import fold
 
 #: Maximum weight of a term. Weights depend on form only: frequent words are short (Zipf). Tuned on English (XQuAD) and
 #: Japanese (JSQuAD); nDCG@10 within .01 of BM25 with document frequencies on these, Chinese and Persian.
@@ -67,22 +68,6 @@ _ARABIC = re.compile("[\u0600-\u06ff]")
 _ARABIC_ARTICLE = re.compile("^(?:[\u0648\u0628\u06a9\u0641]?\u0627\u0644|\u0644\u0644)(?=..)")
 # For indexes, classes, searches, but not caches.
 _ES = ("xes", "sses", "zzes", "shes", "tches", "rches", "nches")
-_ARABIC_FORMS = str.maketrans(
-    dict(zip("\u064a\u0649\u0626", "\u06cc" * 3, strict=True))  # yeh
-    | dict(zip("\u0643\u06aa", "\u06a9" * 2, strict=True))  # kaf
-    | dict(zip("\u0623\u0625\u0622\u0671", "\u0627" * 4, strict=True))  # alef
-    | dict(zip("\u0629\u06c0\u06c1\u06d5", "\u0647" * 4, strict=True))  # heh
-    | {"\u0624": "\u0648", "\u200c": " "}  # waw; the joiner before Persian endings
-    | {chr(zero + digit): str(digit) for zero in (0x660, 0x6F0) for digit in range(10)}
-    | dict.fromkeys(
-        map(chr, (0x640, *range(0x610, 0x61B), *range(0x64B, 0x660), 0x670, *range(0x6D6, 0x6EE)))
-    )
-)
-# Soft hyphens, joiners, direction marks, variation selectors, Hebrew points: not part of a word.
-_INVISIBLE = re.compile(
-    "[\u00ad\u200c-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe00-\ufe0f\U000e0100-\U000e01ef"
-    "\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7]"
-)
 
 
 def tokenize(text: str) -> list[str]:
@@ -94,7 +79,7 @@ def tokenize(text: str) -> list[str]:
         tokens = _ASCII_WORDS.findall(text.lower())
     else:
         tokens = []
-        for word in _WORDS.findall(_normalize(text)):
+        for word in _WORDS.findall(fold(text).replace("_", " ")):
             if word.isascii() or not _APART.search(word):
                 tokens.append(word)
                 continue
@@ -102,14 +87,6 @@ def tokenize(text: str) -> list[str]:
                 spaceless = _SPACELESS.match(run)
                 tokens.extend([run[i : i + 2] for i in range(len(run))] if spaceless else [run])
     return tokens or [character for character in text if not character.isspace()]
-
-
-def _normalize(text: str) -> str:
-    # Case folding can undo a composition, so normalise twice.
-    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    if _ARABIC.search(text):
-        text = text.translate(_ARABIC_FORMS)
-    return _INVISIBLE.sub("", text).replace("_", " ")
 
 
 def _stem(word: str) -> str:

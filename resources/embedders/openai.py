@@ -1,7 +1,7 @@
 """Dense vectors from a server with OpenAI's embeddings API: TEI, vLLM, Infinity, Ollama, OpenAI itself.
 
-Divides a call into concurrent requests, and halves a rejected request down to the rejected text. One request, its
-retries and its response are in `openai_server`.
+Divides a call into concurrent requests, and halves a rejected request down to the rejected text. A text fails alone,
+and only if the server still embeds a harmless one. One request, its retries and its response are in `openai_server`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_assets.pipeline.vectors import Embeddings, Kind
-from resources.embedders.batches import unusable
-from resources.embedders.openai_server import EmbeddingServer, Rejected, Response, RetryPolicy
+from resources.embedders.batches import divided, unusable
+from resources.embedders.openai_server import EmbeddingServer, Rejected, RetryPolicy
 from resources.errors import ConfigError, EmbedderUnavailable
 
 #: Increase this when a change here changes the vector of any text.
@@ -32,7 +32,10 @@ BASE64 = {"encoding_format": "base64"}
 
 @dataclass
 class _Call:
-    """The texts of one call, as sent, and the results that the threads add; each row belongs to one thread."""
+    """The texts of one call, as sent, and the results that the threads add; each row belongs to one thread.
+
+    `probed`: the server embedded a harmless text during this call. `unconfirmed`: a text failed since then.
+    """
 
     inputs: Sequence[str]
     retry_policy: RetryPolicy
@@ -40,6 +43,7 @@ class _Call:
     failures: dict[int, str]
     tokens: int = 0
     probed: bool = False
+    unconfirmed: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -49,7 +53,8 @@ class OpenAIEmbedder:
 
     `base_url` is the URL without `/embeddings`. `dimensions` is sent to the server; a server that rejects this field
     must return vectors of that dimension. If None, the first use of the dimension or the identity sends a request to
-    learn it. `batch_texts` and `batch_chars` limit one request, `requests` the concurrent ones. `timeout` is in seconds
+    learn it. `revision` is a part of the identity that is not sent: another one means another model behind the same
+    name. `batch_texts` and `batch_chars` limit one request, `requests` the concurrent ones. `timeout` is in seconds
     per request, `query_timeout` per request of queries, which are tried twice.
     """
 
@@ -63,6 +68,7 @@ class OpenAIEmbedder:
         model: str,
         api_key: str = "",
         dimensions: int | None = None,
+        revision: str = "",
         document_prefix: str = "",
         query_prefix: str = "",
         batch_texts: int = 32,
@@ -77,6 +83,7 @@ class OpenAIEmbedder:
             raise ConfigError("RAG_OPENAI_API_KEY: expected printable ASCII characters")
         self._server = EmbeddingServer(base_url, model, api_key, requests)
         self._model = model
+        self._revision = revision
         self._dimension = dimensions
         self._prefixes = {"document": document_prefix, "query": query_prefix}
         self._batch_texts, self._batch_chars, self._requests = batch_texts, batch_chars, requests
@@ -103,13 +110,16 @@ class OpenAIEmbedder:
             "backend": "openai",
             "version": VERSION,
             "model": self._model,
+            # Without the setting the identity is the one of earlier versions.
+            **({"revision": self._revision} if self._revision else {}),
             "dimensions": str(self.dimension),
             "document_prefix": self._prefixes["document"],
             "normalisation": "l2",
         }
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        """Return the vectors of the texts; `failures` contains blank texts, and texts that the server rejects.
+        """Return the vectors of the texts. `failures`: blank texts, and texts for which the server returns no usable
+        vector, although it embeds a harmless text.
 
         Raises EmbedderUnavailable if the server does not answer, ConfigError if it cannot serve this configuration.
         """
@@ -140,6 +150,9 @@ class OpenAIEmbedder:
             self._embed_batch(call, batches[0])
         elif batches:
             self._embed_batches(call, batches)
+        if call.unconfirmed:
+            # The server may have broken down on the way: a failure is recorded, and its text is not tried again.
+            self._probe()
         return Embeddings(dense, failures=dict(sorted(failures.items())), tokens=call.tokens)
 
     def _batches(self, call: _Call) -> Iterator[list[int]]:
@@ -169,8 +182,11 @@ class OpenAIEmbedder:
                 for future in futures:
                     future.cancel()
 
-    def _embed_batch(self, call: _Call, rows: list[int]) -> None:
-        """Add the vectors of a batch to the call. A rejected batch is halved down to the rejected text."""
+    def _embed_batch(self, call: _Call, rows: Sequence[int]) -> None:
+        """Add the vectors of a batch to the call. A rejected batch is halved down to the rejected text.
+
+        A text without a usable vector in a response is asked for again, alone.
+        """
         if call.stopped.is_set():
             return
         extra_fields = self._extra_fields
@@ -182,20 +198,32 @@ class OpenAIEmbedder:
             if self._extra_fields != extra_fields:
                 self._embed_batch(call, rows)
             elif len(rows) == 1:
-                call.failures[rows[0]] = str(rejection)
+                self._fail(call, rows[0], str(rejection))
             else:
-                half = len(rows) // 2
-                self._embed_batch(call, rows[:half])
-                self._embed_batch(call, rows[half:])
+                for part in divided(rows):
+                    self._embed_batch(call, part)
             return
-        vectors, valid = self._normalise(response)
-        call.dense[rows] = vectors
-        if not valid.all():
-            self._require_working_server(call)
-            for row in np.flatnonzero(~valid):
-                call.failures[rows[row]] = _INVALID_VECTOR
         with call.lock:
             call.tokens += response.tokens
+        faults: dict[int, str] = {}
+        for row, vector in zip(rows, response.vectors, strict=True):
+            unit = self._unit(vector)
+            if isinstance(unit, str):
+                faults[row] = unit
+            else:
+                call.dense[row] = unit
+        if faults:
+            self._require_working_server(call)
+        for row, fault in faults.items():
+            if len(rows) == 1:
+                self._fail(call, row, fault)
+            else:
+                self._embed_batch(call, [row])
+
+    def _fail(self, call: _Call, row: int, reason: str) -> None:
+        call.failures[row] = reason
+        # A call of one text was probed after its only request.
+        call.unconfirmed = len(call.inputs) > 1
 
     def _require_working_server(self, call: _Call) -> None:
         """Probe the server, once per call, before a text counts as failed. Raises the errors of `_probe`."""
@@ -224,43 +252,46 @@ class OpenAIEmbedder:
                 )
             except Rejected as error:
                 rejection = rejection or error
-                continue
-            if self._dimension is None:
-                self._dimension = response.vectors.shape[1]
-            _, valid = self._normalise(response, rejection)
-            if not valid.all():
-                raise ConfigError(
-                    f"{self._server.shown_url}, even for {HARMLESS!r}: {_INVALID_VECTOR}."
-                )
+                if error.fields or error.server_error:
+                    continue
+                break
+            (vector,) = response.vectors
+            if self._dimension is None and not isinstance(vector, str) and len(vector):
+                self._dimension = len(vector)
+            fault = self._unit(vector)
+            if isinstance(fault, str):
+                raise self._misconfigured(vector, fault, rejection)
             self._extra_fields = extra_fields
             return
         assert rejection is not None
         message = f"{self._server.shown_url} rejects even {HARMLESS!r}: {rejection}"
         if rejection.server_error:
             raise EmbedderUnavailable(message)
-        raise ConfigError(
-            f"{message}. Fix RAG_OPENAI_MODEL ({self._model}) or RAG_OPENAI_DIMENSIONS."
+        raise ConfigError(f"{message}. {rejection.remedy}.")
+
+    def _misconfigured(
+        self, vector: NDArray[np.float32] | str, fault: str, rejection: Rejected | None
+    ) -> ConfigError:
+        """Return the error for a harmless text without a usable vector. `rejection`: of the field `dimensions`."""
+        if isinstance(vector, str) or len(vector) in (0, self._dimension):
+            return ConfigError(f"{self._server.shown_url}, even for {HARMLESS!r}: {fault}.")
+        reason = f" (it rejected the field `dimensions`: {rejection})" if rejection else ""
+        return ConfigError(
+            f"{self._server.shown_url}, model {self._model!r}: {fault}{reason}. "
+            f"Set RAG_OPENAI_DIMENSIONS={len(vector)} to embed again with these."
         )
 
-    def _normalise(
-        self, response: Response, rejection: Rejected | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return vectors of norm 1, and which of them are valid; the others are zero.
-
-        Raises ConfigError for another dimension; its message contains `rejection`, which explains it.
-        """
-        if (dimension := response.vectors.shape[1]) != self._dimension:
-            reason = f" (it rejected the field `dimensions`: {rejection})" if rejection else ""
-            raise ConfigError(
-                f"{self._server.shown_url}, model {self._model!r}: expected vectors of dimension {self._dimension}, "
-                f"found {dimension}{reason}. Set RAG_OPENAI_DIMENSIONS={dimension} to embed again with these."
-            )
+    def _unit(self, vector: NDArray[np.float32] | str) -> NDArray[np.float32] | str:
+        """Return the vector with norm 1, or the reason why it cannot be used."""
+        if isinstance(vector, str):
+            return vector
+        if len(vector) != self._dimension:
+            return f"expected a vector of dimension {self._dimension}, found {len(vector)}"
         # In float64, because squares of large float32 numbers are infinite.
-        vectors = response.vectors.astype(np.float64)
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        valid = np.isfinite(norms) & (norms > 0)
-        vectors[~valid], norms[~valid] = 0, 1
-        return (vectors / norms[:, None]).astype(np.float32), valid
-
-
-_INVALID_VECTOR = "expected finite numbers that are not all zero, found NaN, infinity or only zeros"
+        numbers = vector.astype(np.float64)
+        norm = float(np.sqrt(numbers @ numbers))
+        if not np.isfinite(norm) or norm == 0:
+            return (
+                "expected finite numbers that are not all zero, found NaN, infinity or only zeros"
+            )
+        return (numbers / norm).astype(np.float32)

@@ -1,6 +1,7 @@
-"""One request to a server with OpenAI's `POST {base}/embeddings`, and its response as arrays.
+"""One request to a server with OpenAI's `POST {base}/embeddings`, and its response as one vector for each text.
 
-Retries requests and validates responses. `openai` divides texts into requests and handles rejected texts.
+Retries requests and reads responses. A response that cannot be read counts as a rejection: one of the texts may be the
+cause. `openai` divides texts into requests, and finds out whether a text or the server is at fault.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FIRST_PAUSE = 0.5
 RESPONSE_BYTES = 1 << 20
 
 #: The server rejects the texts or a field of the request; the status does not distinguish these two.
-REJECTED = frozenset({400, 413, 422})
+FIELDS_REJECTED = frozenset({400, 413, 422})
 #: The cause may be the texts or the server: Ollama returns 500 if the model's vector is NaN, others if a batch does not
 #: fit into memory.
 SERVER_ERROR = frozenset({424, 500})
@@ -41,11 +42,17 @@ RETRIED = frozenset({408, 409, 424, 425, 429})
 
 
 class Rejected(Exception):
-    """The server does not embed these texts. `server_error`: its status claims an error of the server."""
+    """The server does not embed these texts.
 
-    def __init__(self, message: str, *, server_error: bool = False) -> None:
+    `server_error`: its status claims an error of the server. `fields`: a field of the request may be the cause.
+    `remedy`: what to fix if the server rejects every text.
+    """
+
+    def __init__(
+        self, message: str, *, server_error: bool = False, fields: bool = False, remedy: str = ""
+    ) -> None:
         super().__init__(message)
-        self.server_error = server_error
+        self.server_error, self.fields, self.remedy = server_error, fields, remedy
 
 
 class _Retry(Exception):
@@ -67,9 +74,9 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Response:
-    """The server's `vectors`, float32 [texts, dimension] in the order of the texts, and its count of `tokens`."""
+    """For each text, in order, its vector or the reason why there is none; and the server's count of `tokens`."""
 
-    vectors: NDArray[np.float32]
+    vectors: Sequence[NDArray[np.float32] | str]
     tokens: int
 
 
@@ -96,7 +103,7 @@ class EmbeddingServer:
     ) -> Response:
         """Return the vectors of the texts. `extra_fields` extend the request; `stopped` ends the retries.
 
-        Raises Rejected; EmbedderUnavailable after the last attempt; ConfigError if no retry can succeed.
+        Raises Rejected; EmbedderUnavailable after the last attempt; ConfigError if no request can succeed.
         """
         request = {"model": self._model, "input": texts, **extra_fields}
         body = json.dumps(request, ensure_ascii=False).encode()
@@ -133,7 +140,7 @@ class EmbeddingServer:
                 for block in response.stream(1 << 16):
                     data += block
                     if len(data) > (texts + 1) * RESPONSE_BYTES:
-                        raise self._invalid(f"at most {RESPONSE_BYTES:,} bytes a text", "more")
+                        raise _invalid(f"at most {RESPONSE_BYTES:,} bytes a text", "more")
                     if time.monotonic() > deadline:
                         raise _Retry(f"the response took longer than {timeout:g} s")
         except (LocationParseError, SSLError) as error:
@@ -150,50 +157,89 @@ class EmbeddingServer:
     def _error(self, status: int, headers: Mapping[str, str], data: bytes) -> Exception:
         """Return Rejected, _Retry or ConfigError for a status other than 200."""
         reason_text, code = _error_reason(data)
-        if self._key:
-            reason_text = reason_text.replace(self._key, "***")
+        reason_text = self._without_key(reason_text)
         message = f"HTTP {status}: {reason_text[:300]}" if reason_text else f"HTTP {status}"
-        if status in REJECTED:
-            return Rejected(message)
-        if (status in RETRIED or status >= 500) and code != "insufficient_quota":
+        if code == "insufficient_quota":
+            return ConfigError(
+                f"{self.shown_url}, model {self._model!r}: {message}. Raise the account's quota."
+            )
+        if status in RETRIED or status >= 500:
             return _Retry(message, retry_after(headers, 0.0), status)
         if status in (301, 302, 303, 307, 308):
             message += f", to {without_secrets(headers.get('location', 'nowhere'))}"
-        remedy = {
-            401: "Fix RAG_OPENAI_API_KEY",
-            402: "Raise the account's quota",
-            403: "Fix RAG_OPENAI_API_KEY or its permissions",
-            404: "Fix RAG_OPENAI_MODEL or RAG_OPENAI_BASE_URL (the part before /embeddings, it often ends in /v1)",
-            429: "Raise the account's quota",
-        }.get(status, "Fix RAG_OPENAI_BASE_URL")
-        return ConfigError(f"{self.shown_url}, model {self._model!r}: {message}. {remedy}.")
+        return Rejected(
+            message,
+            fields=status in FIELDS_REJECTED,
+            remedy={
+                400: f"Fix RAG_OPENAI_MODEL ({self._model}) or RAG_OPENAI_DIMENSIONS",
+                401: "Fix RAG_OPENAI_API_KEY",
+                402: "Raise the account's quota",
+                403: "Fix RAG_OPENAI_API_KEY or its permissions",
+                404: f"Fix RAG_OPENAI_MODEL ({self._model}) or RAG_OPENAI_BASE_URL (the part before /embeddings, "
+                "it often ends in /v1)",
+                413: f"Fix RAG_OPENAI_MODEL ({self._model}) or RAG_OPENAI_DIMENSIONS",
+                422: f"Fix RAG_OPENAI_MODEL ({self._model}) or RAG_OPENAI_DIMENSIONS",
+            }.get(status, "Fix RAG_OPENAI_BASE_URL"),
+        )
 
     def _read(self, data: bytes, texts: int) -> Response:
+        """Return the vectors of a response with status 200. Raises Rejected if they cannot be assigned to the texts.
+
+        One item is missing, and the others may have moved up: then no vector of the response can be trusted.
+        """
         try:
             content = json.loads(data)
-            items = sorted(content["data"], key=lambda item: item["index"])
-            rows = [_numbers(item["embedding"]) for item in items]
-            indices = [item["index"] for item in items]
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
-            raise self._invalid(
-                'JSON with "data", a list of items with "index" and "embedding"',
-                f"{type(error).__name__}: {error}"[:200],
-            ) from None
-        if indices != list(range(texts)):
-            raise self._invalid(
-                f"{texts} vectors with the indices 0 to {texts - 1}", f"{indices}"[:200]
+        # Deeply nested JSON raises RecursionError.
+        except (ValueError, RecursionError) as error:
+            raise _invalid(_EXPECTED, f"{type(error).__name__}: {error}") from None
+        items = content.get("data") if isinstance(content, dict) else None
+        if not isinstance(items, list) or content.get("error"):
+            reason_text, _ = _error_reason(data)
+            raise _invalid(_EXPECTED, self._without_key(reason_text) or "an empty response")
+        by_index: dict[int, list[dict[str, Any]]] = {}
+        for item in items:
+            index = item.get("index") if isinstance(item, dict) else None
+            if not isinstance(index, int) or isinstance(index, bool):
+                raise _invalid(_EXPECTED, "an item without a number as its index")
+            by_index.setdefault(index, []).append(item)
+        if by_index.keys() != set(range(texts)):
+            wanted = (
+                f"{texts} vectors with the indices 0 to {texts - 1}" if texts > 1 else "index 0"
             )
-        if len(lengths := {len(row) for row in rows}) != 1:
-            raise self._invalid("vectors of one dimension", f"{sorted(lengths)}")
+            found = sorted(item["index"] for item in items)
+            raise _invalid(wanted, f"{found}" if found else "none")
         usage = content.get("usage")
         tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-        return Response(np.stack(rows), tokens if isinstance(tokens, int) else 0)
+        vectors = [_vector(by_index[index]) for index in range(texts)]
+        return Response(vectors, tokens if isinstance(tokens, int) else 0)
 
-    def _invalid(self, expected: str, found: str) -> ConfigError:
-        return ConfigError(
-            f"{self.shown_url} does not return OpenAI's embeddings response: expected {expected}, found {found}. "
-            "Fix RAG_OPENAI_BASE_URL or the server."
-        )
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
+
+_EXPECTED = 'JSON with "data", a list of items with "index" and "embedding"'
+
+
+def _invalid(expected: str, found: str) -> Rejected:
+    return Rejected(
+        f"the response is wrong: expected {expected}, found {found[:200]}",
+        remedy="Fix RAG_OPENAI_BASE_URL or the server",
+    )
+
+
+def _vector(items: Sequence[Mapping[str, Any]]) -> NDArray[np.float32] | str:
+    """Return the vector of one text, or the reason why its items contain none. The same item twice is no fault."""
+    embeddings = [item.get("embedding") for item in items]
+    if any(embedding != embeddings[0] for embedding in embeddings[1:]):
+        return f"expected one vector, found {len(embeddings)} different ones"
+    if embeddings[0] is None:
+        error = items[0].get("error")
+        return "expected a vector, found none" + (f": {error}"[:300] if error else "")
+    try:
+        vector = _numbers(embeddings[0])
+    except (ValueError, TypeError, OverflowError) as error:
+        return f"expected a list of numbers, found {type(error).__name__}: {error}"[:300]
+    return vector if len(vector) else "expected a vector, found an empty one"
 
 
 def _numbers(embedding: str | list[float]) -> NDArray[np.float32]:
@@ -202,10 +248,12 @@ def _numbers(embedding: str | list[float]) -> NDArray[np.float32]:
         try:
             return np.frombuffer(base64.b64decode(embedding, validate=True), "<f4")
         except binascii.Error as error:
-            raise ValueError(f"embedding: {error}") from None
-    row = np.array(embedding, np.float32)
+            raise ValueError(f"text that is not base64: {error}") from None
+    # Numbers beyond float32 become infinite, which `openai` reports.
+    with np.errstate(over="ignore"):
+        row = np.array(embedding, np.float32)
     if row.ndim != 1:
-        raise ValueError(f"embedding: expected a list of numbers, found shape {row.shape}")
+        raise ValueError(f"an array of shape {row.shape}")
     return row
 
 

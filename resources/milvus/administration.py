@@ -11,6 +11,7 @@ from resources.milvus.collections import (
     compare,
     create,
     identity,
+    load,
     make_index,
     require_fields,
     scalars,
@@ -21,14 +22,16 @@ class Administration(MilvusConnection):
     def ensure_collection(self, name: str, layout: Layout) -> str:
         """Create the collection if it is missing. Returns its identity (see `collections.identity`).
 
-        Raises ConfigError if an existing collection has other fields or another dimension than declared.
+        Raises ConfigError if an existing collection has other fields or another dimension than declared, or if the
+        server cannot index such vectors; then nothing is created.
         """
+        self.capabilities.require_index(layout.kind, layout.index["index_type"])
         with self._errors(f"prepare collection {name}"):
             if self.client.has_collection(name, timeout=self.timeout):
                 require_fields(self.client, name, layout, self.timeout)
+                load(self.client, name, layout, self.timeout)
             else:
                 create(self.client, name, layout, self.timeout)
-            self.client.load_collection(name, timeout=self.timeout)
             return identity(self.client, name, self.timeout)
 
     def compare(self, name: str, layout: Layout) -> list[Comparison]:
@@ -79,6 +82,25 @@ class Administration(MilvusConnection):
         with self._errors(f"drop {name}"):
             if self.client.has_collection(name, timeout=self.timeout):
                 self.client.drop_collection(name, timeout=self.timeout)
+
+    def drop_unusable(self) -> list[str]:
+        """Drop the collections of kinds that the server cannot index: earlier versions left them, and nothing can read
+        them. Returns their names."""
+        prefixes = tuple(
+            f"{alias}__" for kind, alias in ALIASES.items() if not self.capabilities.has(kind)
+        )
+        names = [name for name in self.collection_names() if name.startswith(prefixes)]
+        for name in names:
+            self.drop_collection(name)
+        return names
+
+    def is_empty_and_without_index(self, name: str) -> bool:
+        """Whether the collection has neither an index nor rows: it cannot be loaded, so rows cannot be looked for."""
+        with self._errors(f"describe {name}"):
+            if self.client.list_indexes(name):
+                return False
+            stats = self.client.get_collection_stats(name, timeout=self.timeout)
+            return int(stats.get("row_count", 1)) == 0
 
     def collection_names(self) -> list[str]:
         with self._errors("list collections"):

@@ -1,4 +1,4 @@
-"""The connection to a Milvus server: opened by the first request; failed requests raise StoreUnavailable."""
+"""The connection to a Milvus server: opened by the first request. Failed requests raise errors of ours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from resources.errors import RagError, StoreUnavailable
+from resources.errors import RagError
+from resources.milvus.capabilities import Capabilities
 from resources.milvus.collections import Client
-from resources.urls import redact, without_secrets
+from resources.milvus.failures import CONNECT, failure
+from resources.urls import without_secrets
 from resources.waiting import waiting
 
 # pymilvus logs a traceback for every error that it raises; our messages state the same in a sentence.
@@ -41,39 +43,37 @@ class MilvusConnection:
     @cached_property
     def client(self) -> Client:
         awaited = f"Milvus at {without_secrets(self.uri)}"
-        with self._errors("connect"), waiting(awaited, self.timeout):
+        with self._errors(CONNECT), waiting(awaited, self.timeout):
             return MilvusClient(self.uri, token=self.token, timeout=self.timeout)
 
     def close(self) -> None:
         if "client" in self.__dict__:
             # Without the cached client, a later request connects again.
             self.__dict__.pop("client").close()
+            self.__dict__.pop("capabilities", None)
+
+    @cached_property
+    def capabilities(self) -> Capabilities:
+        """What the server can do, asked once per client."""
+        with self._errors("report its version"):
+            return Capabilities(self.client.get_server_version(timeout=self.timeout))
 
     @contextmanager
     def _errors(self, action: str) -> Iterator[None]:
-        """Raise StoreUnavailable "… could not <action>" for errors of pymilvus and of the network."""
+        """Raise errors of pymilvus and of the network as errors of ours (see `failures`)."""
         try:
             yield
         except RagError:
             raise
         except MilvusException as error:
-            raise self._unavailable(action, error.message) from error
+            raise failure(error, action, self.uri, self.token) from error
         except Exception as error:
             # gRPC and socket errors arrive as their own types, without a common base class.
             if type(error).__module__.split(".")[0] not in ("grpc", "builtins", "socket"):
                 raise
             if isinstance(error, (TypeError, AttributeError, KeyError, IndexError, AssertionError)):
                 raise
-            raise self._unavailable(action, error) from error
-
-    def _unavailable(self, action: str, reason: object) -> StoreUnavailable:
-        message = f"Milvus at {self.uri} could not {action}: {reason}"
-        if action == "connect":
-            message = (
-                f"Milvus at {self.uri} does not answer: {reason}. Check RAG_MILVUS_URI; restart the embedded one with: "
-                "rag down; rag up"
-            )
-        return StoreUnavailable(redact(message, self.uri))
+            raise failure(error, action, self.uri, self.token) from error
 
     def _call(self, action: str, method: str, name: str, *args: Any, **options: Any) -> Any:
         """Send a request to a collection. Load a released collection (after a server restart) and ask again."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pymilvus import DataType
 from pymilvus.client.types import ConsistencyLevel
+from pymilvus.exceptions import MilvusException
 
 from rag_assets.pipeline.vectors import Kind
 from resources.errors import ConfigError
@@ -92,7 +94,7 @@ def scalars(kind: Kind) -> dict[str, tuple[DataType, dict[str, Any]]]:
 
 
 def create(client: Client, name: str, layout: Layout, timeout: float) -> None:
-    """Create the collection with its index and load it."""
+    """Create the collection with its index and load it. Without its index it would not stay: nothing can read it."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
     schema.add_field("id", DataType.VARCHAR, max_length=255, is_primary=True)
     schema.add_field(VECTOR_FIELD, layout.vector_type, **layout.vector_parameters)
@@ -107,9 +109,31 @@ def create(client: Client, name: str, layout: Layout, timeout: float) -> None:
         # Milvus Lite numbers every collection 0 and keeps properties; other servers number each one differently.
         **({"properties": {_IDENTITY: str(uuid.uuid4())}} if is_lite(client) else {}),
     )
+    try:
+        _create_index(client, name, layout, timeout)
+    except MilvusException:
+        # A concurrent sync may have created it too, with the index: then its rows must stay.
+        with suppress(MilvusException):
+            if not client.list_indexes(name):
+                client.drop_collection(name, timeout=timeout)
+        raise
+    client.load_collection(name, timeout=timeout)
+
+
+def load(client: Client, name: str, layout: Layout, timeout: float) -> None:
+    """Load the collection. Create its index first if a process was killed before it did."""
+    try:
+        client.load_collection(name, timeout=timeout)
+    except MilvusException:
+        if client.list_indexes(name):
+            raise
+        _create_index(client, name, layout, timeout)
+        client.load_collection(name, timeout=timeout)
+
+
+def _create_index(client: Client, name: str, layout: Layout, timeout: float) -> None:
     # Without rows the index is built at once. With sync=True, pymilvus sleeps half a second before it looks.
     client.create_index(name, _index(client, layout), timeout=timeout, sync=False)
-    client.load_collection(name, timeout=timeout)
 
 
 def require_fields(client: Client, name: str, layout: Layout, timeout: float) -> None:

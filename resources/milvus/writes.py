@@ -21,7 +21,7 @@ from rag_assets.pipeline.vectors import Kind, Multi, Sparse
 from resources.errors import StoreUnavailable, VectorError
 from resources.fault_injection import fault_point
 from resources.milvus.client import KEYS_PER_REQUEST, batched
-from resources.milvus.collections import VECTOR_FIELD, is_lite
+from resources.milvus.collections import VECTOR_FIELD
 from resources.milvus.reads import Reads
 from resources.milvus.rows import RowFields, is_plain, normalised, row_ids
 
@@ -195,5 +195,5 @@ class Writes(Reads):
 
         A search of 20,000 rows takes 1.6 s before the flush, 0.04 s after it.
         """
-        if is_lite(self.client):
+        if self.capabilities.is_lite:
             time.sleep(IDLE_SECONDS)

@@ -8,20 +8,23 @@ synchronous call: parallel parsing and time limits need processes (`workers`). `
 from __future__ import annotations
 
 import re
-from collections import Counter
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from resources.errors import ParseError
-from resources.parsing.formats import PDF, RTF, Format
-from resources.parsing.right_to_left import is_visual, logical
+from resources.parsing import epub
+from resources.parsing.formats import EPUB, PDF, RTF, XLS, XLSB, Format
+from resources.parsing.header_rows import join_header_rows
+from resources.parsing.inline_marks import join_words, readings_left_out
+from resources.parsing.office.reading import read_office, rewrite
+from resources.parsing.office.word_notes import notes_in_markdown
+from resources.parsing.pdf import in_reading_order
+from resources.parsing.rtf import prepare_rtf
+from resources.parsing.spreadsheets import from_grids, read_spreadsheet
+from resources.parsing.web_page import content_of
 
 _FRONT_MATTER = re.compile(r"\A---\n(?=[\w:.-]+:)(?:.*\n)*?---\n+")
-_BODY = re.compile(r"<body\b[^<>]*>.*?(?:</body\s*>|\Z)", re.IGNORECASE | re.DOTALL)
-#: Parts of a page that are not content. `<form>` is not one: some servers wrap the whole page in a form.
-_FURNITURE = re.compile(
-    r"<(/?)(nav|footer|aside|script|style|noscript|template)\b[^<>]*>", re.IGNORECASE
-)
 _IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^)\n\[]*\)")
 _LINK = re.compile(r"\[([^\[\]\n]*)\]\([^)\n]*\)")
 #: A block is a menu if at most this share of its letters is outside links. Menus are removed if at least this number of
@@ -36,80 +39,56 @@ _ONE_CELL = re.compile(
     r"^\|((?:[^|\n\\]|\\.)+)\|\n\|[ \t]*:?-+:?[ \t]*\|(?:\n(?!\|)|\Z)", re.MULTILINE
 )
 _EMPTY_ROW = re.compile(r"^\|(?:[ \t]*\|)+\n(?!\|[ \t]*-)", re.MULTILINE)
-_FONT_CHARSET = re.compile(rb"\\fcharset(\d{1,3})")
-#: Windows code pages by the character set numbers of fonts.
-_CODE_PAGES = {
-    **{128: 932, 129: 949, 134: 936, 136: 950, 161: 1253, 162: 1254, 163: 1258, 177: 1255},
-    **{178: 1256, 186: 1257, 204: 1251, 222: 874, 238: 1250},
-}
-#: A `<main>` or a single `<article>` below this share of the page is a teaser, not the content.
-_MAIN_SHARE = 0.2
+#: PDFium, which kreuzberg and `pdf` share, allows one thread at a time.
+_PDFIUM = threading.Lock()
 
 
 class Extracted(NamedTuple):
-    """Markdown, the file's own metadata as kreuzberg returns it, and for a PDF the plain text of each page."""
+    """Markdown, the file's metadata as kreuzberg names it, the text of each page or slide, and what was left out."""
 
     markdown: str
     metadata: dict[str, Any]
     pages: Sequence[str] = ()
+    left_out: Sequence[str] = ()
 
 
 def extract(data: bytes, file_format: Format) -> Extracted:
     """Return the content of a file. Raises ParseError if it is encrypted, damaged or not supported by the reader."""
+    if content := read_office(data, file_format):
+        return Extracted(
+            _tidy(content.markdown), content.properties, content.pages, content.left_out
+        )
+    if sheets := read_spreadsheet(data, file_format):
+        return Extracted(sheets.markdown, sheets.properties, left_out=sheets.left_out)
+    if file_format is PDF:
+        return _extract_pdf(data)
     if file_format is RTF:
-        data = _declare_code_page(data)
+        data = prepare_rtf(data)
+    data, left_out = epub.prepare(data) if file_format is EPUB else rewrite(data, file_format)
     result = _kreuzberg(data, file_format, "markdown")
-    pages = [page["content"] for page in result.pages or ()]
-    if is_visual(pages):
-        # The Markdown has lost the lines that must be reversed, and renders such pages as tables.
-        pages = [logical(page) for page in pages]
-        return Extracted("\n\n".join(pages), dict(result.metadata), pages)
-    return Extracted(_tidy(result.content), dict(result.metadata), pages)
+    if file_format in (XLS, XLSB):
+        sheets = from_grids(result, data)
+        return Extracted(sheets.markdown, sheets.properties, left_out=sheets.left_out)
+    markdown = notes_in_markdown(_tidy(result.content))
+    return Extracted(markdown, dict(result.metadata), (), left_out)
 
 
-def _declare_code_page(data: bytes) -> bytes:
-    """Declare the code page of RTF that names it by its fonts only, as Asian word processors do.
-
-    Kreuzberg does not read the fonts.
-    """
-    head = data[:20_000]
-    if b"\\ansicpg" in head:
-        return data
-    charsets = Counter(int(number) for number in _FONT_CHARSET.findall(head))
-    code_pages = [
-        _CODE_PAGES[charset] for charset, _ in charsets.most_common() if charset in _CODE_PAGES
-    ]
-    if not code_pages:
-        return data
-    return data.replace(b"\\ansi", b"\\ansi\\ansicpg%d" % code_pages[0], 1)
+def _extract_pdf(data: bytes) -> Extracted:
+    with _PDFIUM:
+        result = _kreuzberg(data, PDF, "markdown")
+        pages = [page["content"] for page in result.pages or ()]
+        markdown, pages = in_reading_order(data, _tidy(result.content), pages)
+    return Extracted(markdown, dict(result.metadata), pages)
 
 
 def extract_html(html: str, file_format: Format) -> Extracted:
     """Return the content of a decoded web page: its `<main>` or `<article>` if present, without menus and footers."""
-    page = _remove_furniture(html)
-    main, body = _main_content(page), _BODY.search(page)
-    if len(main) > _MAIN_SHARE * len(body[0] if body else page):
-        page = page[: body.start()] + f"<body>{main}</body>" if body else main
+    page, readings = join_words(join_header_rows(content_of(html)))
     # Djot, not Markdown: the Markdown writer turns the page's metadata into a heading and duplicates lines of code.
     result = _kreuzberg(page.encode(), file_format, "djot")
     content = _tidy(_FRONT_MATTER.sub("", result.content, count=1))
-    return Extracted(_remove_menus(content), dict(result.metadata))
-
-
-def _remove_furniture(html: str) -> str:
-    """Remove furniture in one pass: a regular expression for whole elements is quadratic if they are not closed."""
-    kept: list[str] = []
-    end, inside, start, depth = 0, "", 0, 0
-    for tag in _FURNITURE.finditer(html):
-        closing, name = tag[1], tag[2].lower()
-        if not inside and not closing:
-            kept.append(html[end : tag.start()])
-            inside, start, depth = name, tag.start(), 1
-        elif name == inside:
-            depth += -1 if closing else 1
-            if depth == 0:
-                inside, end = "", tag.end()
-    return "".join([*kept, html[start if inside else end :]])
+    markdown = _remove_menus(content)
+    return Extracted(markdown, dict(result.metadata), left_out=readings_left_out(readings))
 
 
 def _remove_menus(markdown: str) -> str:
@@ -125,14 +104,6 @@ def _is_menu(block: str) -> bool:
     inside = sum(map(len, links))
     outside = len(re.sub(r"[\W_]+", "", _LINK.sub("", block)))
     return bool(links) and outside <= _MENU_SHARE * (inside + outside) and "```" not in block
-
-
-def _main_content(html: str) -> str:
-    for name in ("main", "article"):
-        tags = re.findall(rf"<{name}\b[^<>]*>", html, re.IGNORECASE)
-        if len(tags) == 1:
-            return re.split(rf"</{name}\s*>", html.split(tags[0], 1)[1], flags=re.IGNORECASE)[0]
-    return ""
 
 
 def _tidy(markdown: str) -> str:

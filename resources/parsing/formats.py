@@ -14,7 +14,9 @@ from typing import Literal, NamedTuple
 
 from resources.errors import ParseError
 
-Reader = Literal["text", "markdown", "table", "json", "subtitles", "xml", "html", "extract"]
+Reader = Literal[
+    "text", "markdown", "table", "json", "subtitles", "xml", "html", "notebook", "extract"
+]
 
 
 class Format(NamedTuple):
@@ -34,14 +36,16 @@ XLSX = Format("Excel", _OOXML + "spreadsheetml.sheet", "extract")
 XLSB = Format("Excel", "application/vnd.ms-excel.sheet.binary.macroEnabled.12", "extract")
 ODT = Format("OpenDocument text", _ODF + "text", "extract")
 ODS = Format("OpenDocument spreadsheet", _ODF + "spreadsheet", "extract")
+ODP = Format("OpenDocument presentation", _ODF + "presentation", "extract")
 EPUB = Format("EPUB", "application/epub+zip", "extract")
 DOC = Format("Word 97–2003", "application/msword", "extract")
 PPT = Format("PowerPoint 97–2003", "application/vnd.ms-powerpoint", "extract")
 XLS = Format("Excel 97–2003", "application/vnd.ms-excel", "extract")
 MSG = Format("Outlook message", "application/vnd.ms-outlook", "extract")
+TNEF = Format("Outlook winmail.dat", "application/vnd.ms-tnef", "extract")
 RTF = Format("RTF", "application/rtf", "extract")
 MAIL = Format("mail", "message/rfc822", "extract")
-NOTEBOOK = Format("Jupyter notebook", "application/x-ipynb+json", "extract")
+NOTEBOOK = Format("Jupyter notebook", "application/x-ipynb+json", "notebook")
 JATS = Format("JATS article", "application/x-jats+xml", "extract")
 DOCBOOK = Format("DocBook", "application/docbook+xml", "extract")
 HTML = Format("HTML", "text/html", "html")
@@ -52,7 +56,7 @@ MARKDOWN = Format("Markdown", "text/markdown", "markdown")
 _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".mdown", ".mkd", ".rmd", ".qmd"), MARKDOWN),
     **dict.fromkeys((".html", ".htm", ".xhtml", ".xht"), HTML),
-    **dict.fromkeys((".eml", ".mht", ".mhtml"), MAIL),
+    **dict.fromkeys((".eml", ".mht", ".mhtml", ".mbox", ".mbx"), MAIL),
     **dict.fromkeys((".xml", ".rss", ".atom"), XML),
     ".nxml": JATS,
     ".dbk": DOCBOOK,
@@ -139,7 +143,7 @@ _DOCBOOK_ROOT = re.compile(rb"<(?:book|article)\b[^>]*docbook\.org", re.IGNORECA
 _BY_MIME = {
     file_format.mime_type: file_format
     for file_format in (
-        *(PDF, DOCX, PPTX, XLSX, XLSB, ODT, ODS, EPUB, DOC, PPT, XLS, MSG, RTF),
+        *(PDF, DOCX, PPTX, XLSX, XLSB, ODT, ODS, ODP, EPUB, DOC, PPT, XLS, MSG, TNEF, RTF),
         *_BY_SUFFIX.values(),
     )
 }
@@ -163,6 +167,8 @@ def detect_format(data: bytes, key: str) -> Format:
         return _ole_format(data, suffix)
     if data.startswith(b"{\\rtf"):
         return RTF
+    if data.startswith(b"\x78\x9f\x3e\x22"):
+        return TNEF
     if reason := _unsupported_reason(data, suffix):
         raise ParseError(reason.format(suffix or "no suffix"))
     if suffix == ".nxml" or b"//NLM//DTD J" in data[:1024]:
@@ -234,7 +240,7 @@ def _zip_format(data: bytes, suffix: str) -> Format:
         raise ParseError("the file is damaged: its ZIP container cannot be opened") from error
     if b"encryption-data" in manifest:
         raise ParseError(_ENCRYPTED)
-    for file_format in (ODT, ODS, EPUB):
+    for file_format in (ODT, ODS, ODP, EPUB):
         if mime_type.startswith(file_format.mime_type):
             return file_format
     for folder, file_format in (("word/", DOCX), ("ppt/", PPTX), ("xl/", XLSX)):

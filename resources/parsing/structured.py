@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from resources.errors import ParseError
+from resources.parsing.tables import Row, Table, are_years, is_number, named_cells, to_table
 
 _CUE = re.compile(r"^\s*(?:\d+|WEBVTT.*|(?:\d+:)?\d+:\d+[.,]\d+\s*-->.*)\s*$")
 _CUE_TAG = re.compile(r"<[^<>\n]*>|\{\\[^{}\n]*\}")
@@ -25,27 +26,38 @@ _TAG = re.compile(r"<!--.*?(?:-->|\Z)|<[^<>]*>", re.DOTALL)
 def table_text(text: str, *, delimiter: str | None = None) -> str:
     """Return one line a row: `column: value; column: value` without empty values, or `a | b` without a header."""
     rows = _rows(text, delimiter)
-    captions: list[str] = []
-    while rows and len(rows) > 1 and len(rows[0]) > 1 and sum(map(bool, rows[0])) == 1:
-        captions.append(next(filter(None, rows.pop(0))))
-    if not rows:
-        return "\n".join(captions)
-    header = rows[0]
-    has_header = (
-        len(rows) > 1
-        and len(set(header)) == len(header)
-        and all(header)
-        and not any(map(_is_number, header))
+    table = to_table(rows)
+    if not _is_certain(table):
+        return "\n".join(" | ".join(row.cells.values()) for row in rows)
+    return "\n".join(
+        [*table.captions, *(named_cells(table.names, row.cells) for row in table.rows)]
     )
-    lines = (
-        [_row(header, row) for row in rows[1:]]
-        if has_header
-        else [" | ".join(filter(None, row)) for row in rows]
-    )
-    return "\n".join([*captions, *lines])
 
 
-def _rows(text: str, delimiter: str | None) -> list[list[str]]:
+def _is_certain(table: Table) -> bool:
+    """Return whether the header is certainly one: a wrong header would give each value a wrong name."""
+    names = list(table.names.values())
+    numbers = list(filter(is_number, names))
+    if (
+        not names
+        or not table.rows
+        or len(set(names)) < len(names)
+        or not (not numbers or are_years(numbers))
+    ):
+        return False
+    used = {column for row in table.rows for column in row.cells}
+    nameless = used - {min(used)} - table.names.keys()
+    # Then only numbers below the names show that these are no data.
+    is_doubtful = nameless or any(" | " in caption for caption in table.captions)
+    return not is_doubtful or any(
+        is_number(cell)
+        for row in table.rows
+        for column, cell in row.cells.items()
+        if column in table.names
+    )
+
+
+def _rows(text: str, delimiter: str | None) -> list[Row]:
     if delimiter is None:
         head = text[:20_000].splitlines()[:20]
         # The delimiter in most lines; in a tie, the one with the fewest different counts a line.
@@ -58,17 +70,17 @@ def _rows(text: str, delimiter: str | None) -> list[list[str]]:
     except csv.Error:
         # A field above 128 KiB, usually an unclosed quote: split the plain lines.
         rows = [line.split(delimiter) for line in text.splitlines()]
-    cells = ([" ".join(cell.split()) for cell in row] for row in rows)
-    return [row for row in cells if any(row)]
-
-
-def _row(header: list[str], row: list[str]) -> str:
-    cells = [f"{name}: {value}" for name, value in zip(header, row, strict=False) if value]
-    return "; ".join([*cells, *filter(None, row[len(header) :])])
-
-
-def _is_number(cell: str) -> bool:
-    return bool(re.fullmatch(r"[-+]?[\d.,]+%?", cell))
+    return [
+        Row(number, cells)
+        for number, row in enumerate(rows)
+        if (
+            cells := {
+                column: value
+                for column, cell in enumerate(row)
+                if (value := " ".join(cell.split()))
+            }
+        )
+    ]
 
 
 def json_text(text: str) -> str:

@@ -20,11 +20,17 @@ _GRACE_SECONDS = 5
 
 
 def try_parse(
-    data: bytes, key: str, language: str | None, file_format: Format | None = None
+    data: bytes,
+    key: str,
+    language: str | None,
+    charset: str | None,
+    file_format: Format | None = None,
 ) -> ParsedDocument | str:
     """Return the document, or the reason for its failure: any exception of a parser fails one file only."""
     try:
-        return parse_document(data, key, language=language, file_format=file_format)
+        return parse_document(
+            data, key, language=language, charset=charset, file_format=file_format
+        )
     except ParseError as error:
         return str(error)
     except (KeyboardInterrupt, SystemExit):
@@ -45,12 +51,12 @@ def main() -> None:
     connection.send(True)
     while True:
         try:
-            data, key, language, seconds = connection.recv()
+            data, key, language, charset, seconds = connection.recv()
         except (EOFError, ConnectionError):
             return
         signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE_SECONDS)
         fault_point("document parsing")
-        result = try_parse(data, key, language)
+        result = try_parse(data, key, language, charset)
         signal.setitimer(signal.ITIMER_REAL, 0)
         connection.send(result)
 

@@ -62,20 +62,27 @@ class ParserPool:
             for worker in [*self._idle, *self._busy]:
                 worker.kill()
 
-    def parse(self, data: bytes, key: str, *, language: str | None = None) -> ParsedDocument:
+    def parse(
+        self, data: bytes, key: str, *, language: str | None = None, charset: str | None = None
+    ) -> ParsedDocument:
         """Parse like `parse_document`. Raises ParseError also if the parser fails, crashes twice or exceeds a limit."""
         if file_format := _in_process_format(data, key):
-            result = try_parse(data, key, language, file_format)
+            result = try_parse(data, key, language, charset, file_format)
         else:
             # The first crash may have an outside cause, such as a kill: try again once.
-            result = self._parse_in_worker(data, key, language)
-            result = result or self._parse_in_worker(data, key, language, attempt=2)
+            result = self._parse_in_worker(data, key, language, charset)
+            result = result or self._parse_in_worker(data, key, language, charset, attempt=2)
         if isinstance(result, ParsedDocument):
             return result
         raise ParseError(result)
 
     def _parse_in_worker(
-        self, data: bytes, key: str, language: str | None, attempt: int = 1
+        self,
+        data: bytes,
+        key: str,
+        language: str | None,
+        charset: str | None = None,
+        attempt: int = 1,
     ) -> ParsedDocument | str | None:
         with self._lock:
             if self._closed:
@@ -84,7 +91,8 @@ class ParserPool:
             self._busy.add(worker)
         reusable = False
         try:
-            result = worker.ask((data, key, language, self.seconds), self.seconds, self.memory_mib)
+            request = (data, key, language, charset, self.seconds)
+            result = worker.ask(request, self.seconds, self.memory_mib)
             # Memory that a worker retains must not count against the next file.
             reusable = worker.memory_mib() < self.memory_mib / 2
             return result

@@ -13,14 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import LiteralString, NamedTuple
 
 import psycopg
+from psycopg.abc import Buffer
 from psycopg.rows import TupleRow
+from psycopg.types.datetime import TimestamptzLoader
 
-from resources.errors import ConfigError, Fenced, StoreUnavailable
+from resources.driver_errors import connection_error, driver_errors
+from resources.errors import Fenced, StoreUnavailable
 from resources.postgres.queries import fetch_first, fetch_one, scalar
 from resources.waiting import waiting
 
@@ -28,6 +31,16 @@ Connection = psycopg.Connection[TupleRow]
 
 #: Seconds that the server has to accept a connection.
 CONNECT_SECONDS = 10
+
+
+class _UtcLoader(TimestamptzLoader):
+    """Returns times in UTC, not in the zone of the session, which PostgreSQL's `timezone` sets.
+
+    In a zone whose clocks change, Python's sums and differences of times are an hour off on two days of the year.
+    """
+
+    def load(self, data: Buffer) -> datetime:
+        return super().load(data).astimezone(UTC)
 
 
 def is_written(partition: LiteralString) -> LiteralString:
@@ -47,29 +60,27 @@ class Postgres:
     lock_timeout: float = 60.0
 
     def connect(self, *, autocommit: bool = False) -> Connection:
-        """Raises StoreUnavailable if the server does not answer, ConfigError if the URL cannot be parsed."""
+        """Raises StoreUnavailable if the server does not answer, ConfigError if the URL must be changed."""
         try:
             with waiting("PostgreSQL", CONNECT_SECONDS):
-                return psycopg.connect(
+                connection = psycopg.connect(
                     self.url,
                     autocommit=autocommit,
                     connect_timeout=CONNECT_SECONDS,
                     application_name="rag-assets",
                 )
-        except psycopg.OperationalError as error:
-            raise StoreUnavailable(f"PostgreSQL does not answer: {error}".strip()) from error
-        except psycopg.ProgrammingError as error:
-            # Without libpq's message: it quotes the URL, which may contain a password.
-            raise ConfigError(
-                "The URL of PostgreSQL cannot be read; expected postgresql://user:password@host:port/database."
-            ) from error
+        except psycopg.Error as error:
+            # `from None`: logs print the whole chain of errors, and libpq may quote the URL with its password.
+            raise connection_error(error, self.url) from None
+        connection.adapters.register_loader("timestamptz", _UtcLoader)
+        return connection
 
     @contextmanager
     def writer(self, partition: str, *, run: str = "") -> Iterator[Writer]:
         """The right to write a partition, until the block ends or the session dies. `run`: see `set_run`.
 
         Raises StoreUnavailable if another writer keeps the partition for longer than `lock_timeout`, or if PostgreSQL
-        goes away inside the block.
+        goes away inside the block; ConfigError if the role lacks a right.
         """
         with self.writers([partition], run=run) as (writer,):
             yield writer
@@ -84,7 +95,7 @@ class Postgres:
         seconds to wait for all of them; by default `lock_timeout`.
         """
         patience = self.lock_timeout if patience is None else patience
-        with self.connect(autocommit=True) as connection, _as_store_unavailable():
+        with self.connect(autocommit=True) as connection, driver_errors():
             with waiting(f"another writer of {', '.join(partitions[:3])}", patience):
                 _lock(connection, sorted(partitions), patience)
             # The epoch of the whole rises with that of a part, and those of all parts with that of the whole: the new
@@ -147,14 +158,6 @@ class Writer:
                 f"Partition {self.partition} was taken over by another writer: expected epoch {self.epoch}, "
                 f"found {epoch}. The other writer continues with everything that was not acknowledged."
             )
-
-
-@contextmanager
-def _as_store_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise StoreUnavailable(f"PostgreSQL went away: {error}".strip()) from error
 
 
 class WriterState(NamedTuple):

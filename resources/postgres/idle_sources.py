@@ -18,6 +18,7 @@ from resources.postgres.documents.documents import (
     ParserFingerprints,
     entries_to_parse,
     gone_documents,
+    incomplete_documents,
 )
 from resources.postgres.documents.near_duplicates import STALE_MARKS, unsigned_documents
 from resources.postgres.queries import fetch_all
@@ -32,6 +33,7 @@ Partitions = Mapping[str, uuid.UUID]
 class DocumentCounts(NamedTuple):
     documents: int
     near_duplicates: int
+    incomplete: int
     failed: int
 
 
@@ -60,6 +62,7 @@ def idle_documents(
         counts={
             "documents": "SELECT count(*) FROM documents WHERE source_uuid = candidate.source",
             "near_duplicates": "SELECT count(*) FROM near_duplicates WHERE source_uuid = candidate.source",
+            "incomplete": incomplete_documents("candidate.source"),
             "failed": """SELECT count(*) FROM documents WHERE source_uuid = candidate.source
                            AND 'failed' IN (processing_status, indexing_status)""",
         },

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import psycopg
 
+from resources.driver_errors import driver_error, driver_errors
 from resources.errors import ConfigError, StoreUnavailable
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.queries import scalar
 
 #: The newest migration. A database at this version costs one query and no import of Alembic (0.3 s).
-HEAD = "0019"
+HEAD = "0021"
 #: Advisory lock key of a migration: "rag" in ASCII.
 _MIGRATION_LOCK = 0x726167
 
 
 def migrate(url: str) -> bool:
     """Upgrade the schema to HEAD. Returns whether it changed. Several processes may call this at once."""
-    with Postgres(url).connect(autocommit=True) as connection:
+    with Postgres(url).connect(autocommit=True) as connection, driver_errors():
         if connection.info.server_version < 150000:
             raise ConfigError(
                 f"Expected PostgreSQL 15 or newer, found {connection.info.server_version / 10000:.1f}."
@@ -62,8 +63,10 @@ def _upgrade(url: str, revision: str = HEAD) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
     # Migrations also execute statements on the driver's own connection, whose errors SQLAlchemy does not wrap.
-    except (sqlalchemy.exc.OperationalError, psycopg.OperationalError) as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())
+    except (sqlalchemy.exc.DBAPIError, psycopg.Error) as error:
+        known = driver_error(error)
+        if known is None or not known.transient:
+            raise
         raise StoreUnavailable(
-            f"PostgreSQL did not finish the migration, try again: {reason}"
+            f"PostgreSQL did not finish the migration, try again: {known}"
         ) from error

@@ -18,6 +18,11 @@ class Source(ABC):
     def list(self) -> Iterator[Entry]:
         """Yield every entry, each key once. Raises if the listing is incomplete: missing entries would be deleted."""
 
+    @property
+    def incomplete(self) -> str:
+        """Why the last listing may lack entries that exist, so that missing ones are kept; empty if it is complete."""
+        return ""
+
     def list_quickly(self) -> Iterator[Entry]:
         """Yield a listing for a sensor, within seconds.
 

@@ -6,8 +6,9 @@ import datetime
 import decimal
 import json
 import math
-from collections.abc import Mapping
-from functools import cached_property
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -56,6 +57,62 @@ class ColumnsConfig(SourceConfig):
         )  # fmt: skip
         more = self.metadata if self.metadata != "*" else ()
         return frozenset([*self.text_columns, *more, *filter(None, single)])
+
+
+def check_columns(config: ColumnsConfig, names: Sequence[str], where: str) -> None:
+    """Raise SourceError if a used column is missing from `names`, all columns in their order, or cannot be read."""
+    missing = sorted(config.columns - set(names))
+    near = [name for name in names if stored_name(name) in set(map(stored_name, missing))]
+    problems = [f"has no {_quoted(missing)}" + (f" but {_quoted(near)}" if near else "")] * bool(
+        missing
+    )
+    _refuse([*problems, *_ambiguous(config, names)], names, where)
+
+
+def check_names(config: ColumnsConfig, names: Sequence[str], where: str) -> None:
+    """Raise SourceError if a used column of a row shares its name with another one or has none: it would be lost."""
+    _refuse(_ambiguous(config, names), names, where)
+
+
+def _ambiguous(config: ColumnsConfig, names: Sequence[str]) -> Iterator[str]:
+    """Yield the problems with names. Columns that no setting uses may have any name."""
+    places: dict[str, list[str]] = {}
+    for name in names:
+        places.setdefault(stored_name(name), []).append(name)
+    every = config.metadata == "*"
+    used = set(map(stored_name, config.columns))
+    for stored, same in places.items():
+        if len(same) > 1 and stored and (every or stored in used):
+            yield (
+                f"has the column {_quoted(same[:1])} {len(same)} times"
+                if len(set(same)) == 1
+                else f"has the columns {_quoted(same)}, which have one name"
+            )
+    if every and "" in places:
+        numbers = [str(n) for n, name in enumerate(names, 1) if not stored_name(name)]
+        yield f"has no name for column {', '.join(numbers)} (name it, or list the columns to keep in metadata)"
+
+
+def _refuse(problems: Iterable[str], names: Sequence[str], where: str) -> None:
+    if problems := list(problems):
+        columns = f"its columns: {_quoted(names)}"
+        raise SourceError(f"{where} {' and '.join(problems)}; {columns}. Nothing was changed.")
+
+
+@lru_cache(maxsize=4096)
+def stored_name(name: str) -> str:
+    """Return the name as people see it: in NFC, without invisible characters and blanks around it."""
+    visible = "".join(c for c in name if unicodedata.category(c) not in ("Cc", "Cf"))
+    return " ".join(unicodedata.normalize("NFC", visible).split())
+
+
+def _quoted(names: Iterable[str]) -> str:
+    """Return the names in quotes, which show a blank at the end, with escapes for what is not in NFC or invisible."""
+    shown = (
+        repr(n) if unicodedata.is_normalized("NFC", n) and n.isprintable() else ascii(n)
+        for n in names
+    )
+    return ", ".join(shown) or "none"
 
 
 def document_of(

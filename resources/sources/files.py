@@ -1,10 +1,12 @@
 """Source type `files`: the objects below a URL that fsspec opens (S3, Google, Azure, HTTP, …), or a single one.
 
-The change token is the ETag or version in the store's listing, so an unchanged object is never read.
+The change token is the ETag or version in the store's listing, so an unchanged object is never read. Where objects can
+be read while they are written (SFTP, SMB, …), one that changes or was changed within seconds is left for the next sync.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -12,11 +14,28 @@ from typing import Any
 from pydantic import Field
 
 from rag_assets.pipeline.entries import Content, Entry
-from resources.errors import SourceError
+from resources.errors import SourceError, UnreadablePart
+from resources.parsing.charsets import codecs_of, stated_in_content_type
 from resources.sources.base import Source
 from resources.sources.config import SourceConfig
-from resources.sources.globs import Exclude, Include, KeyFilter
-from resources.sources.stores import StoreOptions, StoreUrl, open_store, store_errors, version_of
+from resources.sources.endings import missing_end
+from resources.sources.globs import Exclude, Include, KeyFilter, folder_glob
+from resources.sources.signs import YOUNG
+from resources.sources.stores import (
+    StoreOptions,
+    StoreUrl,
+    open_store,
+    replaces_whole_objects,
+    store_errors,
+    version_of,
+)
+
+#: A part of every web server's index of a folder that has no files: its title, or the link to the folder above.
+_INDEX = re.compile(
+    rb"""index of |director(?:y|ies)|listing|href=["']?\.\./?["'> ]|parent""", re.IGNORECASE
+)
+#: Bytes of an index that are searched for it.
+_INDEX_BYTES = 64 * 1024
 
 
 class FilesConfig(SourceConfig):
@@ -91,6 +110,8 @@ class FilesSource(Source):
             url = current + "/" if current.startswith("http") else current
             with store_errors(current):
                 infos = store.ls(url, detail=True)
+            if not infos and current.startswith("http"):
+                self._require_index(url, folder)
             for info in sorted(infos, key=lambda info: info["name"]):
                 path = info["name"].rstrip("/")
                 # Skip the marker of the folder itself, and links to other folders.
@@ -101,6 +122,18 @@ class FilesSource(Source):
                 else:
                     yield path, info
 
+    def _require_index(self, url: str, root: str) -> None:
+        """Raise SourceError if a page without links is no index of an empty folder, but an error or an empty answer."""
+        with store_errors(url):
+            page = self._store[0].cat_file(url)[:_INDEX_BYTES]
+        if _INDEX.search(page):
+            return
+        message = f"{url} lists nothing and is no index of an empty folder: {page[:60]!r}"
+        if url.rstrip("/") == root:
+            raise SourceError(f"{message}. Nothing was deleted or changed.")
+        glob = folder_glob(url.rstrip("/").removeprefix(root + "/"))
+        raise UnreadablePart(message, glob, "Repair the server's answer")
+
     def fetch(self, entry: Entry, previous_token: str | None = None) -> Content:
         max_bytes = self.config.max_bytes
         if entry.size == 0:
@@ -108,18 +141,36 @@ class FilesSource(Source):
         if (entry.size or 0) > max_bytes:
             raise SourceError(f"larger than {max_bytes:,} bytes: {entry.size:,}")
         with store_errors(entry.key):
-            data = self._read(entry, max_bytes)
+            data, charset = self._read(entry, max_bytes)
         if len(data) > max_bytes:
             raise SourceError(f"larger than {max_bytes:,} bytes")
-        return Content(data)
+        unfinished = ""
+        if not replaces_whole_objects(self.config.url):
+            unfinished = self._why_unfinished(entry, len(data))
+        elif previous_token is not None and (entry.change_token or "").endswith(YOUNG):
+            # A web server shows files while they are written.
+            unfinished = missing_end(entry.key, data)
+        return Content(data, about={"charset": charset} if charset else None, unfinished=unfinished)
 
-    def _read(self, entry: Entry, max_bytes: int) -> bytes:
+    def _why_unfinished(self, entry: Entry, length: int) -> str:
+        with store_errors(entry.key):
+            info = self._store[0].info(entry.locator)
+        version, listed = version_of(info) or "", entry.change_token or ""
+        sizes = {info.get("size"), length if entry.size is None else entry.size}
+        if sizes != {length} or version.rstrip(YOUNG) != listed.rstrip(YOUNG):
+            return "it changed while it was read"
+        return "it was changed a moment ago" if version.endswith(YOUNG) else ""
+
+    def _read(self, entry: Entry, max_bytes: int) -> tuple[bytes, str | None]:
+        """Return the bytes, and the encoding that a web server states: object stores would need one more request."""
         store, _ = self._store
         if not entry.locator.startswith("http"):
-            return store.cat_file(entry.locator, start=0, end=max_bytes + 1)
+            return store.cat_file(entry.locator, start=0, end=max_bytes + 1), None
         blocks, count = [], 0
         with store.open(entry.locator, "rb", block_size=0) as file:
+            charset = stated_in_content_type(file.r.headers.get("content-type", ""))
             while count <= max_bytes and (block := file.read(1 << 20)):
                 blocks.append(block)
                 count += len(block)
-        return b"".join(blocks)
+        # UTF-8 needs no statement: such a file is stored without an envelope.
+        return b"".join(blocks), None if codecs_of(charset or "") == ("utf-8",) else charset

@@ -1,5 +1,8 @@
 """Source type `folder`: the files below a directory of this machine.
 
+A file is read again if its size, the time of its last change or its inode changed. One that is being written is left
+for the next sync (`writers`, `endings`).
+
 Hidden files and folders are skipped unless configured; symbolic links are followed only to files inside the folder.
 Keys are paths relative to the folder with "/" between the parts, in NFC, so that the same tree gives the same keys on
 every machine.
@@ -8,6 +11,7 @@ every machine.
 from __future__ import annotations
 
 import os
+import time
 import unicodedata
 from collections.abc import Iterator
 from functools import cached_property
@@ -18,10 +22,13 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 from pydantic import AfterValidator, Field
 
 from rag_assets.pipeline.entries import Content, Entry
-from resources.errors import SourceError, UnreadableFolder
+from resources.errors import SourceError, UnreadablePart
 from resources.sources.base import Source
 from resources.sources.config import MIB, SourceConfig
+from resources.sources.endings import missing_end
 from resources.sources.globs import Exclude, Include, KeyFilter, folder_glob
+from resources.sources.signs import file_token
+from resources.sources.writers import PATIENCE, why_unfinished
 
 
 def _check_path(path: str) -> str:
@@ -56,7 +63,7 @@ class FolderSource(Source):
         if not os.path.isdir(root):
             raise SourceError(f"{self.path} is not a readable folder; is it mounted?")
         seen: dict[str, str] = {}
-        for path, info in self._walk(root, root):
+        for path, info, now_ns in self._walk(root, root):
             key = entry_key(os.path.relpath(path, root))
             if not self._key_filter(key):
                 continue
@@ -68,7 +75,7 @@ class FolderSource(Source):
             yield Entry(
                 key,
                 quote_from_bytes(os.fsencode(os.path.relpath(path, root))),
-                f"{info.st_size}:{info.st_mtime_ns}",
+                _token(info, now_ns),
                 info.st_size,
             )
 
@@ -81,17 +88,25 @@ class FolderSource(Source):
                 # Checked again: since the listing, a link may have changed to point out of the folder.
                 if not _is_inside(_real_path(file.fileno(), path), os.fsencode(self._root)):
                     raise SourceError("a symbolic link out of the folder")
+                before = os.fstat(file.fileno())
                 data = file.read(self.config.max_bytes + 1)
+                now = time.time()
+                unfinished = why_unfinished(file.fileno(), before, now=now)
         except OSError as error:
             raise SourceError(f"cannot be read: {error.strerror}") from error
         if len(data) > self.config.max_bytes:
             raise SourceError(f"larger than {self.config.max_bytes:,} bytes")
-        return Content(data)
+        if not unfinished and previous_token is not None and now - before.st_ctime < PATIENCE:
+            # Its writer may be on another machine, or open it anew for each part. A file that was never read has no
+            # text to lose: the parser reports it.
+            unfinished = missing_end(entry.key, data)
+        return Content(data, unfinished=unfinished)
 
-    def _walk(self, folder: str, root: str) -> Iterator[tuple[str, os.stat_result]]:
+    def _walk(self, folder: str, root: str) -> Iterator[tuple[str, os.stat_result, int]]:
+        """Yield (path, its state, a time before it)."""
         stack = [folder]
         while stack:
-            current = stack.pop()
+            current, now_ns = stack.pop(), time.time_ns()
             try:
                 entries = sorted(os.scandir(current), key=lambda entry: entry.name)
             except OSError as error:
@@ -99,7 +114,7 @@ class FolderSource(Source):
                 if current == root:
                     raise SourceError(message) from error
                 glob = folder_glob(entry_key(os.path.relpath(current, root)))
-                raise UnreadableFolder(message, glob) from error
+                raise UnreadablePart(message, glob) from error
             for entry in entries:
                 if entry.name.startswith(".") and not self.config.hidden:
                     continue
@@ -115,12 +130,18 @@ class FolderSource(Source):
                         ):
                             stack.append(entry.path)
                     elif entry.is_file():
-                        yield entry.path, entry.stat()
+                        yield entry.path, entry.stat(), now_ns
                 except FileNotFoundError:
                     # Deleted since the folder was read.
                     continue
                 except OSError as error:
                     raise SourceError(f"{entry.path} cannot be read: {error.strerror}") from error
+
+
+def _token(info: os.stat_result, now_ns: int) -> str:
+    # `cp -p` and `touch -r` set the time of modification, but not that of the last change; `mv` changes the inode.
+    signs = f"{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}:{info.st_ino}"
+    return file_token(signs, info.st_ctime_ns, now_ns)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, Field
 
 from rag_assets.pipeline.entries import Content, Entry
 from resources.errors import ConfigError, SourceError, SourceUnavailable
+from resources.sources import git_forms
 from resources.sources.base import Source
 from resources.sources.config import PlainUrl, SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter
@@ -93,6 +94,7 @@ class GitSource(Source):
         commit = repository[commit_id]
         if not isinstance(commit, Commit):
             raise SourceError(f"{self.config.url}: the branch is not at a commit")
+        is_partial = git_forms.is_partial(repository)
         for item in iter_tree_contents(repository.object_store, commit.tree):
             key = _key(item.path or b"")
             # Regular files only: no links, and no submodules, whose commits are in other repositories.
@@ -101,6 +103,8 @@ class GitSource(Source):
             if not self.config.hidden and any(p.startswith(".") for p in key.split("/")):
                 continue
             if self._key_filter(key):
+                if is_partial and item.sha not in repository.object_store:
+                    raise git_forms.missing(self.config.url, self._path, repository, key)
                 blob = item.sha.decode()
                 yield Entry(key, blob, blob, None)
 
@@ -136,14 +140,18 @@ class GitSource(Source):
 
     def _open_newest(self) -> tuple[Repo, bytes]:
         """Return the opened repository and the newest commit of the branch, which it contains."""
-        from dulwich.repo import Repo
+        from dulwich.repo import Repo, UnsupportedExtension
 
         if self._path is None:
             return self._updated_copy()
-        repository = Repo(self._path)
-        return repository, self._branch_head(
-            dict(repository.get_refs()), repository.refs.get_symrefs()
-        )
+        try:
+            repository = Repo(self._path)
+        except UnsupportedExtension as error:
+            raise git_forms.extension(self.config.url, str(error)) from None
+        refs = dict(repository.get_refs())
+        if not refs:
+            raise git_forms.without_branches(self.config.url, self._path, repository)
+        return repository, self._branch_head(refs, repository.refs.get_symrefs())
 
     def _query_remote(
         self, *, for_sensor: bool = False
@@ -218,6 +226,8 @@ class GitSource(Source):
             for name in refs
             if name.startswith(prefix)
         ]
+        if not refs:
+            raise SourceError(f"{self.config.url} has no commit yet. Nothing was changed.")
         raise SourceError(
             f"{self.config.url} has no branch {branch or 'HEAD'!r}; it has: {', '.join(sorted(heads)) or 'none'}"
         )
@@ -233,7 +243,13 @@ class GitSource(Source):
         except (SourceError, ConfigError):
             raise
         except NotGitRepository:
-            problem = SourceError(f"{self.config.url} is not a git repository")
+            problem = git_forms.no_repository(self.config.url, self._path)
+        except KeyError as error:
+            name = error.args[0] if error.args else ""
+            name = name.decode("ascii", "replace") if isinstance(name, bytes) else str(name)
+            problem = git_forms.missing(
+                self.config.url, self._path, self._repository, f"the object {name!r}"
+            )
         except HTTPUnauthorized:
             problem = SourceError(
                 f"{self.config.url}: access denied. Set credentials: rag sources credentials NAME "

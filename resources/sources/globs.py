@@ -31,8 +31,11 @@ class KeyFilter:
 
     def __call__(self, key: str) -> bool:
         return (self._included is None or self._included.fullmatch(key) is not None) and (
-            self._excluded is None or self._excluded.fullmatch(key) is None
+            not self.excludes(key)
         )
+
+    def excludes(self, key: str) -> bool:
+        return self._excluded is not None and self._excluded.fullmatch(key) is not None
 
     def excludes_folder(self, key: str) -> bool:
         """Return whether a glob such as `drafts/**` excludes everything below the folder: it need not be listed."""

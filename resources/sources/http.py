@@ -18,9 +18,12 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from resources.errors import SourceError, SourceUnavailable
 from resources.http_answers import is_number, reason, retry_after
 from resources.sources.addresses import connect
+from resources.waiting import others_wait
 
 #: Attempts per request, and the longest wait between two of them, in seconds.
 TRIES, LONGEST_WAIT = 3, 30.0
+#: Seconds for the first answer, in one attempt, while the sources of a run wait. The source is tried alone afterwards.
+FIRST_ANSWER = 10.0
 #: Maximum seconds for a whole answer, however slowly it arrives.
 DEADLINE = 300.0
 
@@ -61,6 +64,13 @@ class HttpClient:
     authorization: str | None = None
     #: Origins that receive the authorization.
     trusted: frozenset[str] = frozenset()
+    #: Of the thread that opens the source; other threads fetch from it.
+    _others_wait: bool = field(default_factory=others_wait, init=False)
+    _has_answered: bool = field(default=False, init=False)
+
+    @property
+    def _is_hurried(self) -> bool:
+        return self._others_wait and not self._has_answered
 
     def get(
         self,
@@ -86,10 +96,13 @@ class HttpClient:
     def _request_with_retries(
         self, url: str, max_bytes: int, headers: Mapping[str, str]
     ) -> Response:
-        for last in (False,) * (TRIES - 1) + (True,):
+        tries = 1 if self._is_hurried else TRIES
+        for last in (False,) * (tries - 1) + (True,):
             self.rate_limiter.wait()
             try:
-                return self._request(url, max_bytes, headers)
+                response = self._request(url, max_bytes, headers)
+                self._has_answered = True
+                return response
             except _Busy as busy:
                 if last:
                     raise SourceUnavailable(str(busy)) from None
@@ -107,6 +120,7 @@ class HttpClient:
         }
         if self.authorization and origin(url) in self.trusted:
             request_headers["Authorization"] = self.authorization
+        timeout = min(self.timeout, FIRST_ANSWER) if self._is_hurried else self.timeout
         deadline = time.monotonic() + DEADLINE
         try:
             raw = self._pools.request(
@@ -116,7 +130,7 @@ class HttpClient:
                 redirect=False,
                 retries=False,
                 preload_content=False,
-                timeout=urllib3.Timeout(connect=min(10.0, self.timeout), read=self.timeout),
+                timeout=urllib3.Timeout(connect=min(10.0, timeout), read=timeout),
             )
             try:
                 response_headers = {name.lower(): value for name, value in raw.headers.items()}

@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 
 from rag_assets.pipeline.entries import Content, Entry
 from resources.credentials import decrypt
-from resources.errors import RagError
+from resources.errors import RagError, UnreadablePart
 from resources.postgres.registry.sources import SourceRow
 from resources.sources.base import Source
 from resources.sources.registry import open_source
@@ -30,6 +30,10 @@ class RedactingSource(Source):
         forms = {form for s in secrets if s for form in (s, quote(s, safe=""), quote_plus(s))}
         # The longest first: a secret may be part of another one.
         self._secrets = sorted(forms, key=len, reverse=True)
+
+    @property
+    def incomplete(self) -> str:
+        return self._redacted(self._source.incomplete)
 
     def list(self) -> Iterator[Entry]:
         with self._redacted_errors():
@@ -56,8 +60,14 @@ class RedactingSource(Source):
             yield
             return
         except RagError as error:
-            message = str(error)
-            for secret in self._secrets:
-                message = message.replace(secret, "***")
-            redacted = type(error)(message)
+            message = self._redacted(str(error))
+            if isinstance(error, UnreadablePart):
+                redacted = UnreadablePart(message, self._redacted(error.glob), error.remedy)
+            else:
+                redacted = type(error)(message)
         raise redacted from None
+
+    def _redacted(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text

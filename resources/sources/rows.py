@@ -1,16 +1,16 @@
 """Source types `jsonl`, `csv` and `parquet`: one document per row of a file on this machine or in a store.
 
 The key identifies a row; its change token is the hash of its document. The file is read once to list and, if rows
-changed, once more to fetch: rows are requested in the order of the listing.
+changed, once more to fetch: rows are requested in the order of the listing. While another process writes the file, the
+rows that are whole are read, and no missing row counts as deleted.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, BinaryIO, ClassVar, Literal
@@ -19,14 +19,13 @@ from pydantic import AfterValidator, Field
 
 from rag_assets.pipeline.entries import Content, Entry
 from rag_assets.pipeline.identity import content_hash
-from resources.errors import SourceError
+from resources.errors import SourceChanging, SourceError
 from resources.sources.base import Source
 from resources.sources.columns import ColumnsConfig, document_of, raw_row
 from resources.sources.envelope import wrap
+from resources.sources.row_files import csv_rows, json_lines, parquet_rows
 from resources.sources.stores import StoreOptions, open_store, remote_url, store_errors
-
-#: Maximum bytes of a CSV field. The default of module csv, 128 KiB, is too small for documents.
-FIELD_BYTES = 256 * 1024 * 1024
+from resources.sources.writers import why_unfinished
 
 
 def _path_or_url(value: str) -> str:
@@ -80,12 +79,18 @@ class RowsSource(Source):
         self._next = -1
         self._fetched: dict[str, Content | SourceError] = {}
         self._lock = threading.Lock()
+        #: Why the file that was read may be a part.
+        self._unfinished = ""
 
     def list(self) -> Iterator[Entry]:
         for number, row in self._read():
             key = self._key(number, row)
             raw = raw_row(self.config, key, row)
             yield Entry(key, "", content_hash(raw), len(raw))
+
+    @property
+    def incomplete(self) -> str:
+        return f"{self.config.path}: {self._unfinished}" if self._unfinished else ""
 
     def column_names(self) -> list[str]:
         """Return the names of the columns of the first row."""
@@ -112,7 +117,7 @@ class RowsSource(Source):
             if key in missing:
                 self._fetched[key] = self._content(missing.pop(key), row)
         for key in missing:
-            self._fetched[key] = SourceError("deleted since the listing")
+            self._fetched[key] = SourceChanging("deleted since the listing")
 
     def _content(self, entry: Entry, row: Mapping[str, Any]) -> Content | SourceError:
         try:
@@ -120,7 +125,7 @@ class RowsSource(Source):
         except SourceError as error:
             return error
         if entry.change_token and content_hash(wrap(text, about)) != entry.change_token:
-            return SourceError("changed while it was read; the next run reads it again")
+            return SourceChanging("changed while it was read; the next run reads it again")
         if len(text) > self.config.max_bytes:
             return SourceError(f"larger than {self.config.max_bytes:,} bytes: {len(text):,}")
         return Content(text, about=about)
@@ -146,74 +151,43 @@ class RowsSource(Source):
         return str(value).encode("utf-8", "backslashreplace").decode().replace("\0", "")
 
     def _read(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        reader = {"jsonl": self._json_lines, "csv": self._csv, "parquet": self._parquet}
-        with store_errors(self.config.path), self._open() as file:
-            yield from enumerate(reader[self.config.kind](file))
+        self._unfinished = ""
+        try:
+            with store_errors(self.config.path), self._open() as file:
+                yield from enumerate(self._rows_in(file))
+        except SourceError as error:
+            if not self._unfinished:
+                raise
+            message = (
+                f"{error} The file may be a part, since {self._unfinished}: the next sync reads it."
+            )
+            raise SourceError(message) from None
+
+    def _rows_in(self, file: BinaryIO) -> Iterator[Mapping[str, Any]]:
+        config, is_unfinished = self.config, bool(self._unfinished)
+        if isinstance(config, CsvConfig):
+            return csv_rows(
+                file, config, config.path, config.delimiter, config.encoding, is_unfinished
+            )
+        if isinstance(config, JsonlConfig):
+            return json_lines(file, config, config.path, is_unfinished)
+        return parquet_rows(file, config, config.path)
 
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:
         path = self.config.path
         if "://" not in path:
             with open(path, "rb") as file:
+                before = os.fstat(file.fileno())
+                self._unfinished = why_unfinished(file.fileno(), before, now=time.time())
                 yield file
+                # Again at the end: rows may be written while the others are read.
+                self._unfinished = self._unfinished or why_unfinished(
+                    file.fileno(), before, now=time.time()
+                )
             return
         store, name = open_store(
             path, self.config.options, self._credentials, self.config.allow_private_addresses
         )
         with store.open(name, "rb") as file:
             yield io.BufferedReader(file, 1 << 20)
-
-    def _json_lines(self, file: BinaryIO) -> Iterator[Mapping[str, Any]]:
-        # JSON escapes lengthen the text.
-        max_bytes = self.config.max_bytes * 2 + 65536
-        number = 0
-        while line := file.readline(max_bytes + 1):
-            number += 1
-            if len(line) > max_bytes:
-                raise SourceError(
-                    f"Line {number} of {self.config.path} is longer than {max_bytes:,} bytes"
-                )
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            # RecursionError: the value is nested deeper than Python's stack.
-            except (ValueError, RecursionError) as error:
-                raise SourceError(
-                    f"Line {number} of {self.config.path} is not JSON ({error}). Nothing was changed."
-                ) from None
-            if not isinstance(row, dict):
-                raise SourceError(f"Line {number} of {self.config.path} is not a JSON object")
-            yield row
-
-    def _csv(self, file: BinaryIO) -> Iterator[Mapping[str, Any]]:
-        config = self.config
-        assert isinstance(config, CsvConfig)
-        csv.field_size_limit(FIELD_BYTES)
-        encoding = "utf-8-sig" if config.encoding == "utf-8" else config.encoding
-        reader = csv.DictReader(
-            io.TextIOWrapper(file, encoding=encoding, newline=""), delimiter=config.delimiter
-        )
-        self._require_columns(reader.fieldnames or ())
-        for row in reader:
-            if None in row or None in row.values():
-                raise SourceError(
-                    f"The row that ends in line {reader.line_num} of {config.path} does not have the "
-                    f"{len(reader.fieldnames or ())} fields of the header. Nothing was changed."
-                )
-            yield row
-
-    def _parquet(self, file: BinaryIO) -> Iterator[Mapping[str, Any]]:
-        import pyarrow.parquet as parquet
-
-        reader = parquet.ParquetFile(file)
-        self._require_columns(reader.schema_arrow.names)
-        columns = sorted(self.config.columns) if self.config.metadata != "*" else None
-        for batch in reader.iter_batches(batch_size=1024, columns=columns or None):
-            yield from batch.to_pylist()
-
-    def _require_columns(self, names: Sequence[str]) -> None:
-        if missing := sorted(self.config.columns - set(names)):
-            raise SourceError(
-                f"{self.config.path} has no {', '.join(missing)}; its columns: {', '.join(names)}"
-            )

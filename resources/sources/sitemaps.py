@@ -12,11 +12,19 @@ from resources.errors import SourceError
 MAX_BYTES = 50 * 1024 * 1024
 
 
-def locations(data: bytes, url: str) -> Iterator[tuple[bool, str]]:
+def locations(data: bytes) -> Iterator[tuple[bool, str]]:
     """Yield (whether it is a sitemap, address). Raises SourceError if `data` is not a complete sitemap."""
-    data = _decompressed(data, url)
-    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+    data = _decompressed(data)
+    content = data.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if not content:
+        raise SourceError("it is empty")
+    if not content.startswith(b"<"):
         for line in data.decode("utf-8-sig", "replace").splitlines():
+            if line.strip() and not line.strip().startswith(("http://", "https://")):
+                # An error in plain text, or the address of a page that is no web page.
+                raise SourceError(
+                    f"it is not a sitemap but has {line.strip()[:80]!r} in place of an address"
+                )
             if line.strip():
                 yield False, line.strip()
         return
@@ -32,7 +40,7 @@ def locations(data: bytes, url: str) -> Iterator[tuple[bool, str]]:
             if event == "start":
                 root = root or name
                 if root not in ("urlset", "sitemapindex"):
-                    raise SourceError(f"{url} is not a sitemap: it begins with <{root}>")
+                    raise SourceError(f"it is not a sitemap but begins with <{root}>")
                 parent = name if name in ("url", "sitemap") else parent
             elif name == "loc" and (parent == "sitemap") == (root == "sitemapindex"):
                 # Not the <image:loc> of a page's picture.
@@ -41,19 +49,19 @@ def locations(data: bytes, url: str) -> Iterator[tuple[bool, str]]:
             elif name in ("url", "sitemap"):
                 element.clear()
     except (ParseError, DefusedXmlException) as error:
-        raise SourceError(f"{url} is not a readable sitemap: {error}") from None
+        raise SourceError(f"it is not a readable sitemap: {error}") from None
 
 
-def _decompressed(data: bytes, url: str) -> bytes:
+def _decompressed(data: bytes) -> bytes:
     if not data.startswith(b"\x1f\x8b"):
         return data
     unzip = zlib.decompressobj(wbits=31)
     try:
         plain = unzip.decompress(data, MAX_BYTES + 1)
     except zlib.error as error:
-        raise SourceError(f"{url} cannot be decompressed: {error}") from None
+        raise SourceError(f"it cannot be decompressed: {error}") from None
     if len(plain) > MAX_BYTES:
-        raise SourceError(f"{url} contains more than {MAX_BYTES:,} bytes")
+        raise SourceError(f"it contains more than {MAX_BYTES:,} bytes")
     if not unzip.eof:
-        raise SourceError(f"{url} is incomplete: its compressed data ends early")
+        raise SourceError("it is incomplete: its compressed data ends early")
     return plain

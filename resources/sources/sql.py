@@ -1,11 +1,13 @@
 """Source type `sql`: one document per row of a query, from any database that SQLAlchemy supports.
 
-With `updated_at` a listing reads keys and times only; otherwise it reads whole rows and keeps a hash of each. Changed
+With `updated_at` a listing reads keys and times only, and a row whose time is as young as the listing is read again by
+the next one, since it may change within the same tick; otherwise it reads whole rows and keeps a hash of each. Changed
 rows are read by key, many at once. The query runs as a subquery; on PostgreSQL and MySQL, in a read-only transaction.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +22,16 @@ from rag_assets.pipeline.entries import Content, Entry
 from rag_assets.pipeline.identity import content_hash
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources.base import Source
-from resources.sources.columns import Column, ColumnsConfig, document_of, json_value, raw_row
+from resources.sources.columns import (
+    Column,
+    ColumnsConfig,
+    check_columns,
+    document_of,
+    json_value,
+    raw_row,
+)
 from resources.sources.config import PlainUrl
+from resources.sources.signs import YOUNG, is_young
 from resources.urls import without_secrets
 
 #: Rows in memory during a stream, and keys per query.
@@ -169,19 +179,30 @@ class SqlSource(Source):
             lengths = [sa.func.char_length(sa.column(name)) for name in config.text_columns]
             columns = [*map(sa.column, names), *lengths]
         with self._connection() as connection:
+            self._check_columns(connection)
+            now = datetime.datetime.now(datetime.UTC)
             for row in connection.execute(sa.select(*columns).select_from(self._query)):
-                yield self._entry(row) if config.updated_at else self._hashed(row._mapping)
+                yield self._entry(row, now) if config.updated_at else self._hashed(row._mapping)
 
-    def _entry(self, row: Any) -> Entry:
+    def _check_columns(self, connection: Any) -> None:
+        import sqlalchemy as sa
+
+        query = sa.select(sa.text("*")).select_from(self._query).where(sa.false())
+        names = list(connection.execute(query).keys())
+        # SQLite numbers equal names: body, body:1.
+        plain = [name.rpartition(":")[0] if re.search(r".:\d+$", name) else name for name in names]
+        same = [p if p in names else name for p, name in zip(plain, names)]
+        check_columns(self.config, same, "The query")
+
+    def _entry(self, row: Any, now: datetime.datetime) -> Entry:
         value, updated_at, *lengths = row
         token = None if updated_at is None else str(json_value(updated_at))
+        if token and is_young(updated_at, now):
+            # With the time of this listing: a date stays young for a day, in which each listing reads the row.
+            token = f"{token}{YOUNG}{now:%Y%m%d%H%M%S%f}"
         return Entry(self._key(value), "", token, sum(4 * (length or 0) for length in lengths))
 
     def _hashed(self, row: Mapping[str, Any]) -> Entry:
-        if missing := sorted(self.config.columns - set(row)):
-            raise SourceError(
-                f"The query has no {', '.join(missing)}; its columns: {', '.join(row)}"
-            )
         key = self._key(row[self.config.key])
         raw = raw_row(self.config, key, row)
         return Entry(key, "", content_hash(raw), len(raw))

@@ -5,6 +5,7 @@ Not through pyarrow, as the raw store: only fsspec returns the ETag or version o
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from resources.extras import install_command
 from resources.sources.addresses import check_address
 from resources.sources.config import PlainUrl
 from resources.sources.http import basic_authorization
+from resources.sources.signs import YOUNG, is_young
 from resources.urls import SECRET_NAME, without_secrets
 
 #: The extra of this project that each protocol needs.
@@ -26,11 +28,11 @@ EXTRAS = {
     **dict.fromkeys(("abfs", "abfss", "az", "azure", "adl"), "azure"),
     **dict.fromkeys(("http", "https"), "http"),
 }
-#: The fields that may contain an object's version, the most reliable first.
+#: The fields that may contain an object's version, the most reliable first; then those with the time of its change.
 _VERSIONS = (
     "ETag", "etag", "VersionId", "version_id", "generation", "Content-MD5", "content_md5", "md5Hash", "md5",
-    "LastModified", "last_modified", "Last-Modified", "updated", "modified", "mtime",
 )  # fmt: skip
+_TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "modified", "mtime")
 
 
 #: Applies at any depth: libraries nest options, as in `client_kwargs.headers.Authorization`.
@@ -179,11 +181,22 @@ def _problem(name: str, error: BaseException) -> SourceError:
 
 
 def version_of(info: Mapping[str, Any]) -> str | None:
-    """Return a token that differs if the object's content does; None if the store has none."""
-    for name in _VERSIONS:
+    """Return a token that differs if the object's content does; None if the store has none.
+
+    A version that is made of a time is marked while the time is young: the object may change within the same second.
+    """
+    for name in (*_VERSIONS, *_TIMES):
         if info.get(name) not in (None, ""):
-            return f"{info.get('size')}:{info[name]}"
+            # Web servers make ETags of the time and the size.
+            time = info[name] if name in _TIMES else info.get("Last-Modified")
+            young = time is not None and is_young(time, datetime.datetime.now(datetime.UTC))
+            return f"{info.get('size')}:{info[name]}{YOUNG if young else ''}"
     return None
+
+
+def replaces_whole_objects(url: str) -> bool:
+    """Return whether an object there appears complete or not at all; elsewhere it can be read while it is written."""
+    return url.partition("://")[0] in EXTRAS
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,26 +1,31 @@
 """Source type `web`: the pages of a list of addresses or of a sitemap.
 
 Each page is requested with its last ETag and Last-Modified, so that the server does not send an unchanged page again.
-A page without either is compared by its content's hash. robots.txt is respected at every hop.
+A page without either, or with a Last-Modified as young as the answer, is compared by its content's hash. robots.txt is
+respected at every hop. A sitemap that is empty or cannot be read is an error, and no list without pages.
 """
 
 from __future__ import annotations
 
+import datetime
 import mimetypes
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from rag_assets.pipeline.entries import Content, Entry
-from resources.errors import SourceError
+from resources.errors import SourceError, SourceUnavailable, UnreadablePart
+from resources.parsing.charsets import stated_in_content_type
 from resources.sources.base import Source
 from resources.sources.config import MIB, PlainUrl, SourceConfig
-from resources.sources.globs import Exclude, Include, KeyFilter
+from resources.sources.globs import Exclude, Include, KeyFilter, exact_glob
 from resources.sources.http import HttpClient, RateLimiter, basic_authorization, normalised, origin
+from resources.sources.signs import trusted_validators
 from resources.sources.sitemaps import MAX_BYTES, locations
 
 #: Maximum bytes of a robots.txt (RFC 9309 requires at least this many).
@@ -28,6 +33,11 @@ ROBOTS_BYTES = 512 * 1024
 #: Maximum seconds of a crawl delay. A sync with longer delays would take days.
 LONGEST_DELAY = 60.0
 MAX_SITEMAPS = 1000
+#: Parameters that campaigns add to the address of a page, and that do not change it.
+_TRACKING = re.compile(
+    r"(?:utm_\w+|[gd]clid|[gw]braid|fbclid|msclkid|yclid|igshid|mc_[ce]id|_hs(?:enc|mi))(?:=|$)",
+    re.I,
+)
 
 
 def _check_url(url: str) -> str:
@@ -98,7 +108,7 @@ class WebSource(Source):
     def list(self) -> Iterator[Entry]:
         seen: set[str] = set()
         for url in self._addresses():
-            if url in seen or not self._key_filter(unquote(urlsplit(url).path).lstrip("/")):
+            if url in seen or not self._key_filter(_page_key(url)):
                 continue
             seen.add(url)
             if len(seen) > self.config.max_pages:
@@ -120,17 +130,43 @@ class WebSource(Source):
             raise SourceError(
                 f"Sitemaps nested deeper than {self.config.depth}, or too many: {url}"
             )
-        response = self._client.get(url, max_bytes=MAX_BYTES, check=self._check_robots)
-        for nested, location in locations(response.data, url):
-            address = normalised(location)
-            if urlsplit(address).hostname not in self._hosts:
-                raise SourceError(
-                    f"{url} lists {address}, which is on another host. If this is intended, add it to hosts."
+        for nested, address in self._locations(url, is_top=depth == 0):
+            host = urlsplit(address).hostname
+            if nested and self._key_filter.excludes(_sitemap_key(address)):
+                continue
+            if not nested and not self._key_filter(_page_key(address)):
+                continue
+            if host not in self._hosts:
+                key = _sitemap_key(address) if nested else _page_key(address)
+                raise UnreadablePart(
+                    f"{url} lists {address}, which is on another host",
+                    exact_glob(key),
+                    f"If this is intended, add {host} to hosts",
                 )
             if nested:
                 yield from self._sitemap(address, depth + 1, read)
             else:
-                yield address
+                yield _without_tracking(address)
+
+    def _locations(self, url: str, *, is_top: bool) -> Iterator[tuple[bool, str]]:
+        """Yield (whether it is a sitemap, address) of what a sitemap lists. Errors name it, and how to leave it out."""
+        try:
+            response = self._client.get(url, max_bytes=MAX_BYTES, check=self._check_robots)
+            for is_nested, location in locations(response.data):
+                yield is_nested, normalised(location)
+            return
+        except SourceUnavailable as error:
+            problem: SourceError = SourceUnavailable(f"The sitemap {url} cannot be read: {error}")
+        except SourceError as error:
+            message = f"The sitemap {url} cannot be read: {error}"
+            if is_top:
+                problem = SourceError(
+                    f"{message}. Nothing was deleted or changed. Repair it, or name another one: "
+                    "rag sources change NAME --set sitemap=URL"
+                )
+            else:
+                problem = UnreadablePart(message, exact_glob(_sitemap_key(url)), "Repair it")
+        raise problem from None
 
     def fetch(self, entry: Entry, previous_token: str | None = None) -> Content | None:
         response = self._client.get(
@@ -141,8 +177,11 @@ class WebSource(Source):
         )
         if response.status == 304 and previous_token:
             return None
-        token = f"{response.headers.get('etag', '')}\n{response.headers.get('last-modified', '')}"
+        now = datetime.datetime.now(datetime.UTC)
+        token = "\n".join(trusted_validators(response.headers, now))
         about = {"name": _file_name(entry.key, response.headers), "url": entry.key}
+        if charset := stated_in_content_type(response.headers.get("content-type", "")):
+            about["charset"] = charset
         return Content(response.data, token if token != "\n" else "", about)
 
     def _check_robots(self, url: str) -> None:
@@ -151,6 +190,23 @@ class WebSource(Source):
 
     def close(self) -> None:
         self._client.close()
+
+
+def _page_key(url: str) -> str:
+    """Return what globs are compared with."""
+    return unquote(urlsplit(url).path).lstrip("/")
+
+
+def _sitemap_key(url: str) -> str:
+    query = urlsplit(url).query
+    return _page_key(url) + (f"?{query}" if query else "")
+
+
+def _without_tracking(url: str) -> str:
+    """Return the address without parameters of campaigns: with each of them, it is the same page."""
+    parts = urlsplit(url)
+    kept = [item for item in parts.query.split("&") if not _TRACKING.match(item)]
+    return urlunsplit(parts._replace(query="&".join(kept)))
 
 
 class Robots:

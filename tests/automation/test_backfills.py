@@ -77,7 +77,7 @@ def test_a_range_is_one_run_with_metadata_for_each_source(sources: World) -> Non
 def test_checks_of_a_range_name_the_source_that_fails(sources: World) -> None:
     assert run_range(sources, "sync_source", "a", "b").success
     evaluations = run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
-    assert len(evaluations) == 20
+    assert len(evaluations) == 22
     assert all(evaluation.passed for evaluation in evaluations)
     sources.connection.execute(
         "UPDATE documents SET indexing_status = 'indexing' WHERE source_key = 'b.md'"
@@ -123,6 +123,33 @@ def test_a_source_that_fails_does_not_stop_the_others(sources: World) -> None:
     assert disagreements(sources.settings.postgres_url, sources.settings.milvus_uri) == []
 
 
+def test_a_check_that_blocks_a_source_does_not_block_the_others(sources: World) -> None:
+    assert run_range(sources, "sync_source", "a", "b").success
+    sources.connection.execute(
+        "UPDATE document_chunks SET position = position + 5 WHERE document_id IN "
+        "(SELECT id FROM documents WHERE source_key = 'a.md')"
+    )
+    sources.write({"more.md": TEXT + "more"}, "b")
+    result = run_range(sources, "sync_source", "a", "b")
+    (failure,) = [
+        event.step_failure_data.user_failure_data
+        for event in result.all_events
+        if event.is_step_failure
+    ]
+    assert failure is not None and (failure.description or "").startswith("a: ")
+    materialized = Counter(
+        event.partition for event in result.all_events if event.is_step_materialization
+    )
+    assert materialized == {"a": 3, "b": 7}
+    # Without a sync, the check alone fails as ever.
+    (check,) = [
+        item
+        for item in run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
+        if item.check_name == "chunk_positions_are_contiguous"
+    ]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+
+
 def test_a_run_whose_sources_all_fail_ends_at_once(sources: World) -> None:
     sources = sources.configured(retry_delay=0)
     for name in ("a", "b"):
@@ -149,7 +176,7 @@ def test_a_repair_of_several_sources_goes_on_after_one_that_fails(sources: World
     ]
     assert failure is not None
     reason, others = (failure.description or "").split("\n")
-    assert reason.startswith("a: There is no source 'a'")
+    assert reason.startswith("a: Source a was removed after this run was requested")
     assert others == "Partitions that this step brought up to date: 1."
 
 

@@ -155,10 +155,15 @@ def test_the_storage_overrides_methods_that_exist() -> None:
     assert _parameters(events.store_event_batch) == ["self", "events"]
     assert _parameters(events.prepare_insert_event_batch) == ["self", "events"]
     assert _parameters(events._store_asset_event) == ["self", "conn", "event", "event_id"]
+    runless = events._store_runless_asset_check_evaluation
+    assert _parameters(runless) == ["self", "event", "event_id"]
+    handle = PostgresRunStorage.handle_run_event
+    assert _parameters(handle) == ["self", "run_id", "event", "update_timestamp"]
     assert _parameters(events._connect) == ["self"]
     assert _parameters(events.index_transaction) == ["self"]
     assert _parameters(events.__init__)[:3] == ["self", "postgres_url", "should_autocreate_tables"]
-    assert "_event_log_storage" in inspect.getsource(DagsterPostgresStorage)
+    source = inspect.getsource(DagsterPostgresStorage)
+    assert "_event_log_storage" in source and "_run_storage" in source
     for storage in (events, PostgresRunStorage, PostgresScheduleStorage):
         assert "self._engine = create_pg_engine(" in inspect.getsource(storage.__init__)
     assert StackPostgresStorage.config_type() == {}

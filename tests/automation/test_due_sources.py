@@ -59,6 +59,30 @@ def in_progress(daemon: DaemonWorld, tags: dict[str, str]) -> DagsterRun:
     return daemon.instance.add_run(run)
 
 
+def test_a_sync_that_a_person_canceled_waits_for_its_schedule(daemon: DaemonWorld) -> None:
+    daemon.write({"a.md": TEXT}, "a")
+    daemon.add("a")
+    run = in_progress(daemon, {PARTITION_TAG: "a"})
+    daemon.fill("a")
+    update(
+        daemon,
+        f"sync_status = 'running', sync_run = '{run.run_id}', last_sync_at = NULL, next_sync_at = NULL",
+    )
+    # Work is left.
+    daemon.connection.execute("UPDATE documents SET indexing_status = 'pending'")
+    assert requested(daemon, CHANGED) == []
+    daemon.instance.report_run_canceled(run)
+    # Whichever sensor comes first.
+    assert requested(daemon, CHANGED) == []
+    assert requested(daemon) == []
+    assert row(daemon)["sync_status"] == "pending"
+    assert requested(daemon) == requested(daemon, CHANGED) == []
+    assert row(daemon)["next_sync_at"] > datetime.now(UTC)
+    # A change is another reason.
+    daemon.write({"b.md": TEXT}, "a")
+    assert requested(daemon, CHANGED) == ["a"]
+
+
 def test_a_source_never_synced_is_due_at_once_and_then_by_its_schedule(daemon: DaemonWorld) -> None:
     daemon.write({"a.md": TEXT}, "a")
     daemon.add("a")

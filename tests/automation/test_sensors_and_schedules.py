@@ -7,6 +7,7 @@ import socket
 import time
 from datetime import UTC, datetime
 
+import dagster as dg
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dulwich.repo import Repo
 
@@ -71,6 +72,31 @@ def test_partitions_follow_the_table_of_sources(daemon: DaemonWorld) -> None:
     assert not again.dynamic_partitions_requests
     assert not again.run_requests
     assert again.skip_message == "The 1 partitions equal the table of sources."
+
+
+def test_a_check_does_not_stay_red_after_its_source_is_removed(daemon: DaemonWorld) -> None:
+    key = dg.AssetCheckKey(dg.AssetKey("documents"), "statuses_agree")
+    for name in ("a", "b"):
+        daemon.add(name)
+
+    def report(partition: str) -> None:
+        daemon.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=key.asset_key, check_name=key.name, passed=False, partition=partition
+            )
+        )
+
+    report("a")
+    assert not daemon.tick(TABLE).asset_events
+    daemon.connection.execute("DELETE FROM sources WHERE name = 'a'")
+    # The partition is gone at the second tick.
+    for _ in range(2):
+        (event,) = daemon.tick(TABLE).asset_events
+        assert isinstance(event, dg.AssetCheckEvaluation)
+        assert (event.asset_check_key, event.partition, event.passed) == (key, "a", True)
+    # Of a source that exists.
+    report("b")
+    assert not daemon.tick(TABLE).asset_events
 
 
 def test_a_removed_source_with_vectors_is_purged_once(daemon: DaemonWorld) -> None:
@@ -228,7 +254,7 @@ def test_a_nightly_schedule_requests_one_run_per_source_that_can_be_launched(
         result = daemon.launch(job, dict(request.tags))
         assert result.success
         evaluations = result.get_asset_check_evaluations()
-        assert len(evaluations) == 20
+        assert len(evaluations) == 22
         assert all(evaluation.passed for evaluation in evaluations)
         assert {evaluation.partition for evaluation in evaluations} == {name}
     tomorrow = daemon.fire("nightly_check", datetime(2030, 1, 2, 2, tzinfo=UTC))

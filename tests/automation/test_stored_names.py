@@ -22,7 +22,7 @@ KINDS = ("dense", "sparse", "multi")
 
 #: asset -> its pool and its checks.
 ASSETS: dict[str, tuple[str | None, set[str]]] = {
-    "source_documents": ("sources", {"synced_on_schedule"}),
+    "source_documents": ("sources", {"files_are_as_read", "synced_on_schedule"}),
     "documents": ("postgres", {"statuses_agree"}),
     "document_chunks": (
         "postgres",
@@ -32,7 +32,10 @@ ASSETS: dict[str, tuple[str | None, set[str]]] = {
             "deleted_chunks_have_left_milvus",
         },
     ),
-    "chunk_embeddings": ("embedder", {"chunk_embeddings_are_in_parquet"}),
+    "chunk_embeddings": (
+        "embedder",
+        {"chunk_embeddings_are_in_parquet", "embedder_returns_known_vectors"},
+    ),
     **{
         f"{kind}_vectors": (
             "milvus",

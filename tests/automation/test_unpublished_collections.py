@@ -6,7 +6,7 @@ import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
 from rag_assets.automation.run_requests import FIRST_RETRY
-from rag_assets.deployment import failures
+from rag_assets.job_runs import failures
 from tests.support.daemon import DaemonWorld, in_progress, older, two_synced_sources
 from tests.support.stored import collection_states
 

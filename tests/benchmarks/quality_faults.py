@@ -16,8 +16,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rag_assets.deployment import failures
 from rag_assets.evaluation.known_items import build_set
+from rag_assets.job_runs import failures
 from resources.embedded.stack import start_milvus, start_postgres, stop
 from resources.embedders.lexical import LexicalEmbedder
 from resources.postgres.schema import migrate

@@ -15,11 +15,13 @@ from tests.support.rag import Rag
 STAGES = ["source_documents", "documents", "document_chunks", "chunk_embeddings"]
 VECTORS = ["dense_vectors", "multi_vectors", "sparse_vectors"]
 CHECKS = {
+    "files_are_as_read",
     "chunks_have_documents",
     "chunk_positions_are_contiguous",
     "statuses_agree",
     "deleted_chunks_have_left_milvus",
     "chunk_embeddings_are_in_parquet",
+    "embedder_returns_known_vectors",
     *(
         f"{kind}_{fact}"
         for kind in ("dense", "sparse", "multi")
@@ -165,7 +167,7 @@ def test_sources_are_checked_and_each_fault_is_named(
 
     done = rag("check", "--source", "one")
     assert done.returncode == 1
-    assert "20 checks: 2 failed, 13 passed, 5 not applicable" in done.stdout
+    assert "22 checks: 2 failed, 15 passed, 5 not applicable" in done.stdout
     # Without -v only what did not pass.
     assert "dense_vectors_match_postgres" in done.stdout
     assert "sparse_vectors_match_postgres" not in done.stdout

@@ -40,7 +40,7 @@ from tests.support.operations import repair
 from tests.support.texts import long_text
 from tests.support.world import World, empty_world
 
-CHECKS = 5 + 5 * len(KINDS)
+CHECKS = 7 + 5 * len(KINDS)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def age_acknowledgements(world: World) -> None:
     world.connection.execute("UPDATE vector_rows SET acknowledged_at = now() - interval '1 minute'")
 
 
-def value(evaluation: dg.AssetCheckEvaluation, name: str) -> Any:
+def value(evaluation: dg.AssetCheckResult, name: str) -> Any:
     return evaluation.metadata[name].value if name in evaluation.metadata else None
 
 

@@ -11,9 +11,9 @@ from tests.benchmarks.rag_command import fresh_home
 
 def test_drift_made_during_an_ingestion_is_found_exactly_and_repaired() -> None:
     with fresh_home() as home:
-        proof = prove(home, documents=100, others=40, each=20)
-    assert proof.rows == 100 * 12
-    assert proof.found == {kind: dict.fromkeys(CLASSES, 20) for kind in KINDS}
+        proof = prove(home, documents=60, others=40, each=10)
+    assert proof.rows == 60 * 12
+    assert proof.found == {kind: dict.fromkeys(CLASSES, 10) for kind in KINDS}
     assert proof.repaired
     assert proof.written_again == 0
     assert proof.disagreements == []

@@ -125,7 +125,7 @@ class Sync(RuleBasedStateMachine):
     def change_model(self) -> None:
         (other,) = (model for model in MODELS if model is not self.model)
         self._use(other)
-        self.current.sync()
+        self.current.fill()
         self.current.publish()
         self.verify()
 
@@ -153,7 +153,7 @@ class Sync(RuleBasedStateMachine):
         fault_injection.arm("crash:0")
         fault_injection._pass = die
         try:
-            self.current.sync()
+            self.current.fill()
         except Crash:
             pass
         except BaseException as error:
@@ -165,7 +165,7 @@ class Sync(RuleBasedStateMachine):
             fault_injection._pass = armed
             fault_injection.arm("")
         # Texts that were embedded but not yet in Parquet are embedded again, and no others.
-        self.current.sync()
+        self.current.fill()
         self.model.texts = min(self.model.texts, self._texts())
         self.verify()
 
@@ -193,7 +193,7 @@ class Sync(RuleBasedStateMachine):
     # Invariants -------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        self.current.sync()
+        self.current.fill()
         self.verify()
 
     def verify(self) -> None:

@@ -39,7 +39,7 @@ def synced(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     world = world.configured(embedder="tests.support.embedders:CountingEmbedder")
     world.write({f"{n}.md": long_text(f"town {n}", 4) for n in range(5)})
     world.add()
-    world.sync()
+    world.fill()
     world.connection.execute("DELETE FROM documents WHERE source_key = '1.md'")
     # They count as live for a month: the document may return.
     assert count_live(world.connection).live_share == 1
@@ -71,7 +71,7 @@ def test_small_files_become_one_without_a_model_call(synced: World) -> None:
     assert report["live_share"] == 1
     (new,) = files_on_disk(world) - old
     assert report["bytes_after"] == (Path(world.settings.storage_url) / new).stat().st_size
-    assert not any(plan["inserted"] for plan in world.sync().values())
+    assert not any(plan["inserted"] for plan in world.fill().values())
     assert CountingEmbedder.texts == texts
     assert_consistent(world)
 
@@ -81,7 +81,7 @@ def test_small_files_become_one_without_a_model_call(synced: World) -> None:
 
     assert files_on_disk(world) == {*old, new}
     world.connection.execute("UPDATE embedding_files SET retired_at = retired_at - interval '25 h'")
-    world.sync()
+    world.fill()
     assert files_on_disk(world) == {new}
     assert world.one("SELECT count(*) FROM embedding_files") == 1
 
@@ -113,7 +113,7 @@ def test_changes_during_a_compaction_are_kept(
     assert erased <= embedded_texts(world)
     assert finish_forgetting(world, "3.md")["verified"]
     assert not erased & embedded_texts(world)
-    world.sync()
+    world.fill()
     assert_consistent(world)
 
 

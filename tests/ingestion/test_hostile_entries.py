@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from rag_assets.deployment import failures
 from rag_assets.ingestion import embed
 from rag_assets.ingestion.outbox import drain_removed_sources
+from rag_assets.job_runs import failures
 from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError
 from resources.milvus import writes
@@ -39,7 +39,7 @@ def test_rows_with_values_that_postgresql_cannot_store(world: World) -> None:
     path = world.write({"rows.jsonl": lines}) / "rows.jsonl"
     config = {"path": str(path), "key": "id", "text": "text", "metadata": ["meta"]}
     world.register("docs", "jsonl", config)
-    world.sync()
+    world.fill()
     errors = document_errors(world)
     assert errors["k" * 1500] and errors["endless"] is None
     assert world.one("SELECT metadata->'meta' FROM documents WHERE source_key = 'endless'") == {
@@ -54,7 +54,7 @@ def test_a_file_cannot_forge_the_metadata_of_its_source(world: World) -> None:
     broken = forged[:20]
     world.write({"forged.txt": forged, "broken.txt": broken, "good.md": ENGLISH})
     world.add()
-    world.sync()
+    world.fill()
     assert set(document_errors(world)) == {"forged.txt", "broken.txt", "good.md"}
     assert world.one("SELECT count(*) FROM documents WHERE author IS NOT NULL") == 0
     assert_consistent(world)
@@ -73,7 +73,7 @@ def test_a_document_that_postgresql_rejects_fails_its_source(world: World) -> No
         "SELECT sync_status, last_error FROM sources"
     ).fetchall()[0]
     assert status == "failed" and "PostgreSQL refused" in reason
-    world.sync()
+    world.fill()
     assert_consistent(world)
 
 
@@ -84,12 +84,12 @@ def test_a_document_deleted_in_sql_stays_away_when_its_page_fails_once(
         web.put(f"/{name}", f"<p>The page {name} tells of {name} and of what stands beside it.</p>")
     urls = [web.url("/a"), web.url("/b")]
     world.register("docs", "web", {"urls": urls, "allow_private_addresses": True})
-    world.sync()
+    world.fill()
     world.connection.execute("DELETE FROM documents WHERE source_key LIKE '%/a'")
     web.fault = lambda _, path: 404 if path == "/a" else None
-    world.sync()
+    world.fill()
     web.fault = None
-    world.sync()
+    world.fill()
     assert [key[-2:] for key in document_errors(world)] == ["/b"]
 
 
@@ -98,7 +98,7 @@ def test_a_damaged_page_of_a_parquet_file_is_reported_with_the_command_that_repa
 ) -> None:
     world.write({"a.md": long_text("x", 6)})
     world.add()
-    world.sync()
+    world.fill()
     for path in (tmp_path / "storage" / "embeddings").rglob("*.parquet"):
         group, data = pq.read_metadata(path).row_group(0), bytearray(path.read_bytes())
         for column in range(group.num_columns):
@@ -149,7 +149,7 @@ def test_embeddings_made_before_the_embedder_failed_are_kept(
     assert not world.run("sync_source", raise_on_error=False).success
     kept = world.one("SELECT count(*) FROM embeddings")
     assert kept > 0
-    assert world.sync()["chunk_embeddings"]["inserted"] > 0
+    assert world.fill()["chunk_embeddings"]["inserted"] > 0
     assert world.one("SELECT sum(row_count) FROM embedding_files") == world.one(
         "SELECT count(DISTINCT text_hash) FROM document_chunks"
     )

@@ -46,7 +46,7 @@ def docs(world: World) -> World:
     """a.md, its edited copy b.md and an unrelated c.md, synced."""
     world.write({"a.md": ONE, "b.md": copy_of(ONE), "c.md": OTHER})
     world.add()
-    world.sync()
+    world.fill()
     assert marks(world) == {"docs/b.md": "docs/a.md"}
     return world
 
@@ -71,7 +71,7 @@ def test_edited_copies_in_the_same_and_in_another_source_are_marked(
     )
     assert metadata["near_duplicates"].value == 1
     assert marks(world) == {"docs/b.md": "docs/a.md"}
-    world.sync("more")
+    world.fill("more")
     assert marks(world) == {
         "docs/b.md": "docs/a.md",
         "more/x.md": "docs/a.md",
@@ -100,13 +100,13 @@ def test_a_sync_without_changes_signs_and_marks_nothing(
     before = docs.connection.execute(query).fetchall()
     docs.connection.execute("UPDATE documents SET parser_fingerprint = 'older'")
     # Parsed again, with the same texts.
-    assert docs.sync()["documents"]["replaced"] == 3
+    assert docs.fill()["documents"]["replaced"] == 3
 
     def never(*_: object) -> None:
         raise AssertionError("a document was compared")
 
     monkeypatch.setattr(signatures, "_mark", never)
-    docs.sync()
+    docs.fill()
     assert docs.connection.execute(query).fetchall() == before
 
 
@@ -127,7 +127,7 @@ def test_a_mark_is_removed_with_the_document_that_it_names(docs: World, how: str
     if how in ("rewritten by hand", "deleted by hand"):
         # At once, not only at the next sync.
         assert marks(docs) == {}
-    docs.sync()
+    docs.fill()
     assert marks(docs) == {}
     gone = docs.one("SELECT count(*) FROM gone_signatures")
     bands = docs.one(
@@ -142,10 +142,10 @@ def test_a_mark_is_removed_with_the_document_that_it_names(docs: World, how: str
 def test_a_rewritten_document_loses_its_mark_and_a_new_copy_gets_one(docs: World) -> None:
     root = docs.folder / "docs"
     (root / "b.md").write_text(text("en", "something else"))
-    docs.sync()
+    docs.fill()
     assert marks(docs) == {}
     (root / "c.md").write_text(copy_of(ONE, seed=3))
-    docs.sync()
+    docs.fill()
     assert marks(docs) == {"docs/c.md": "docs/a.md"}
 
 
@@ -154,14 +154,14 @@ def test_copies_of_a_deleted_document_are_marked_with_another_of_any_source(worl
     world.write({f"{n}.md": copy_of(ONE, 0.01, n) for n in range(3)}, "more")
     world.add()
     world.add("more")
-    world.sync()
-    world.sync("more")
+    world.fill()
+    world.fill("more")
     assert marks(world) == {f"more/{n}.md": "docs/a.md" for n in range(3)}
     (world.folder / "docs" / "a.md").unlink()
-    world.sync()
+    world.fill()
     assert marks(world) == {"more/1.md": "more/0.md", "more/2.md": "more/0.md"}
     world.connection.execute("DELETE FROM sources WHERE name = 'more'")
-    world.sync()
+    world.fill()
     assert marks(world) == {}
     assert world.one("SELECT count(*) FROM signature_bands") == 16
 
@@ -172,17 +172,17 @@ def test_a_document_that_another_session_deletes_is_left_for_the_next_sync(world
     world.write({"b.md": copy_of(ONE, 0.01), "c.md": copy_of(ONE, 0.01, 2)}, "more")
     world.add()
     world.add("more")
-    world.sync()
-    world.sync("more")
+    world.fill()
+    world.fill("more")
     (world.folder / "docs" / "a.md").unlink()
     with world.postgres.connect() as other:
         other.execute("DELETE FROM documents WHERE source_key = 'b.md'")
-        world.sync()
+        world.fill()
         # c.md was compared with b.md, which other sessions still see.
         assert marks(world) == {"more/c.md": "more/b.md"}
         assert world.one("SELECT count(*) FROM gone_signatures") == 1
         other.rollback()
-    world.sync()
+    world.fill()
     assert marks(world) == {"more/c.md": "more/b.md"}
     assert world.one("SELECT count(*) FROM gone_signatures") == 0
 
@@ -192,7 +192,7 @@ def test_two_documents_written_at_the_same_time_are_compared(world: World) -> No
     sources = [world.add(name) for name in ("docs", "more")]
     for name, content in (("docs", ONE), ("more", copy_of(ONE))):
         world.write({f"{name}.md": content, f"{name} too.md": text("en", name)}, name)
-        world.sync(name)
+        world.fill(name)
     world.connection.execute("DELETE FROM document_signatures")
     rows = [
         [
@@ -234,7 +234,7 @@ def test_after_any_changes_the_marks_equal_a_comparison_of_all_pairs(world: Worl
             rng.choice(sorted(root.iterdir())).write_text(changed)
             (root / f"{rng.randrange(10**6)}.md").write_text(copy_of(rng.choice(letters), 0.01))
             (root / f"{rng.randrange(10**6)}.md").write_text(text("en", f"{rng.random()}", 120))
-            world.sync(name)
+            world.fill(name)
         assert marks(world) == compare_all_pairs(world)
 
 
@@ -258,11 +258,11 @@ def test_documents_parsed_before_are_signed_by_the_next_sync(docs: World) -> Non
     docs.connection.execute("DELETE FROM document_signatures")
     docs.connection.execute("DELETE FROM gone_signatures")
     assert marks(docs) == {}
-    plan = docs.sync()["documents"]
+    plan = docs.fill()["documents"]
     assert (plan["inserted"], plan["replaced"]) == (0, 0)
     assert marks(docs) == {"docs/b.md": "docs/a.md"}
     docs.connection.execute("UPDATE document_signatures SET algorithm = 'older'")
-    docs.sync()
+    docs.fill()
     assert marks(docs) == {"docs/b.md": "docs/a.md"}
     assert docs.one("SELECT count(*) FROM signature_bands") == 3 * 16
     assert docs.one("SELECT count(DISTINCT algorithm) FROM document_signatures") == 1
@@ -274,8 +274,8 @@ def test_short_and_unreadable_documents_are_never_near_duplicates(world: World) 
         {"broken.pdf": b"%PDF-1.7 nothing", "copy.pdf": b"%PDF-1.7 nothing", "empty.md": ""}
     )
     world.add()
-    world.sync()
-    world.sync()
+    world.fill()
+    world.fill()
     assert marks(world) == {}
     assert world.one("SELECT count(*) FROM signature_bands") == 0
 
@@ -284,10 +284,10 @@ def test_a_document_that_breaks_keeps_its_text_and_its_mark(world: World) -> Non
     page = "<html><body>{}</body></html>"
     world.write({"a.html": page.format(ONE), "b.html": page.format(copy_of(ONE))})
     world.add()
-    world.sync()
+    world.fill()
     assert marks(world) == {"docs/b.html": "docs/a.html"}
     (world.folder / "docs" / "a.html").write_bytes(b"")
-    world.sync()
+    world.fill()
     kept = world.one("SELECT content <> '' FROM documents WHERE source_key = 'a.html'")
     assert marks(world) == ({"docs/b.html": "docs/a.html"} if kept else {})
 
@@ -296,7 +296,7 @@ def test_each_of_many_form_letters_is_compared_with_a_few_others(world: World) -
     """Not with all earlier ones: their bands are equal, so 400 letters would be 80,000 pairs."""
     world.write({f"{n:04}.md": f"{ONE} Number {n}." for n in range(400)})
     world.add()
-    world.sync()
+    world.fill()
     assert marks(world) == {f"docs/{n:04}.md": "docs/0000.md" for n in range(1, 400)}
     fullest = world.one(
         "SELECT count(*) FROM signature_bands GROUP BY band ORDER BY count(*) DESC LIMIT 1"
@@ -310,7 +310,7 @@ def test_each_of_many_form_letters_is_compared_with_a_few_others(world: World) -
     )
     assert compared <= 16 * signatures.COMPARED
     (world.folder / "docs" / "0000.md").unlink()
-    world.sync()
+    world.fill()
     assert marks(world) == {f"docs/{n:04}.md": "docs/0001.md" for n in range(2, 400)}
 
 

@@ -80,9 +80,9 @@ def test_the_first_collection_of_a_kind_serves_in_the_sync(world: World) -> None
     world.write({"a.md": ENGLISH})
     world.add()
     dense = world.configured(vectors=("dense",))
-    dense.sync()
+    dense.fill()
     assert dense.store.alias_target("dense") and not dense.store.alias_target("sparse")
-    world.sync()
+    world.fill()
     assert set(collection_states(world).values()) == {"serving"}
     assert world.search("observatory", k=1)[0].key == "a.md"
     assert world.publish() == {"published": {}, "waiting": {}, "blocked": ""}
@@ -135,8 +135,8 @@ def test_a_sync_compares_no_rows_and_measures_no_retrieval(
 
 def test_a_lost_alias_comes_back_in_a_sync_and_in_a_publication(old: World, new: World) -> None:
     before = serving_collections(old)
-    new.sync("docs")
-    for restore in (lambda: new.sync("docs"), new.publish):
+    new.fill("docs")
+    for restore in (lambda: new.fill("docs"), new.publish):
         for kind in before:
             old.store.client.drop_alias(f"{kind}_collection")
         restore()
@@ -152,7 +152,7 @@ def test_an_alias_that_moved_without_its_record_is_recorded(new: World, recover:
     for kind, collection in expected.items():
         new.store.point_alias(kind, collection)  # pyright: ignore[reportArgumentType]
     if recover == "sync":
-        new.sync("more")
+        new.fill("more")
     else:
         assert new.publish()["published"] == {}
     assert_published(new, expected)
@@ -163,7 +163,7 @@ def test_an_alias_that_moved_without_its_record_is_recorded(new: World, recover:
 
 def test_aliases_move_together_and_only_when_every_source_is_synced(old: World, new: World) -> None:
     before = serving_collections(old)
-    new.sync("docs")
+    new.fill("docs")
     chunks = new.one(
         "SELECT count(*) FROM document_chunks c JOIN sources s ON s.id = c.source_uuid WHERE s.name = 'more'"
     )
@@ -175,10 +175,10 @@ def test_aliases_move_together_and_only_when_every_source_is_synced(old: World, 
     }
     assert serving_collections(old) == before
     # One complete kind waits for the other.
-    new.configured(vectors=("dense",)).sync("more")
+    new.configured(vectors=("dense",)).fill("more")
     assert list(new.publish()["waiting"]) == ["sparse_collection"]
     assert serving_collections(old) == before
-    new.sync("more")
+    new.fill("more")
     expected = building(new)
     assert set(new.publish()["published"]) == {"dense_collection", "sparse_collection"}
     assert_published(new, expected)
@@ -232,7 +232,7 @@ def test_an_index_that_finds_too_few_neighbours_blocks(
     """Rows have each other's vectors, which no comparison finds. (Lost known items: tests/evaluation.)"""
     monkeypatch.setattr(MilvusStore, "wait_for_flush", lambda self: None)
     old.write({f"page {n}.md": page(n) for n in range(20)})
-    old.sync()
+    old.fill()
     build_set(old.connection, "known", "docs", 20)
     old.run("evaluate_retrieval")
     before = serving_collections(old)

@@ -42,7 +42,7 @@ class Meter:
     def sync(self, source: str = "docs") -> Cost:
         self.cost = Cost()
         before = CountingEmbedder.texts + OtherEmbedder.texts
-        self.world.sync(source)
+        self.world.fill(source)
         self.cost.texts = CountingEmbedder.texts + OtherEmbedder.texts - before
         return self.cost
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from rag_assets.consistency.source_findings import files_are_as_read
+from rag_assets.ingestion.fetch import LEFT, NOT_DELETED
+from resources.sources.registered import open_registered
+from resources.sources.signs import FINE_TICK
 from tests.support.oracle import disagreements
 from tests.support.servers import Web
 from tests.support.world import World
@@ -245,3 +251,85 @@ def test_rows_of_a_database_are_added_to_milvus_and_deleted_from_it(world: World
         assert not any(written(plan, asset) for asset in plan)
     finally:
         world.connection.execute("DROP TABLE pages")
+
+
+def left(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """Return what the plan of source_documents says about the documents that it left."""
+    (event,) = [
+        event
+        for event in result.all_events
+        if event.is_step_materialization and event.step_key == "source_documents"
+    ]
+    metadata = event.step_materialization_data.materialization.metadata
+    return {name: metadata[name].value for name in (LEFT, NOT_DELETED) if name in metadata}
+
+
+def test_a_file_that_is_being_written_keeps_its_text_until_it_is_whole(world: World) -> None:
+    book = "".join(f"# Chapter {n}\n\nValve number{n}x opens on day {n}.\n\n" for n in range(40))
+    root = world.write({"book.md": book, "log.md": "Pump one was started.\n"})
+    world.add()
+    world.fill()
+    chunks = "SELECT count(*) FROM document_chunks WHERE content LIKE %s"
+    with (
+        (root / "book.md").open("w") as part,
+        (root / "log.md").open("a") as log,
+        (root / "new.md").open("w") as new,
+    ):
+        part.write(book[: len(book) * 6 // 10])
+        log.write("Pump two was started.\n")
+        new.write("# Half of a new te")
+        for file in (part, log, new):
+            file.flush()
+        assert left(world.run("sync_source")) == {LEFT: 2}
+        assert world.one(chunks, "%number38x%") == 1
+        # What continues its former text replaces it: a log is always open.
+        assert world.one(chunks, "%Pump two%") == 1
+        assert world.one("SELECT count(*) FROM documents") == 2
+        part.write(book[len(book) * 6 // 10 :])
+        new.write("xt.\n")
+    result = world.run("sync_source")
+    assert left(result) == {} and world.one("SELECT count(*) FROM documents") == 3
+    assert world.one(chunks, "%number38x%") == 1
+    assert_stores_match(world)
+
+
+def test_rows_that_a_writer_has_not_reached_are_not_deleted(world: World) -> None:
+    rows = [json.dumps({"id": n, "body": text(n)}) + "\n" for n in range(4)]
+    path = world.write({"rows.jsonl": "".join(rows)}) / "rows.jsonl"
+    world.register("rows", "jsonl", {"path": str(path), "key": "id", "text": "body"})
+    world.fill("rows")
+    with path.open("w") as file:
+        file.write(rows[0].replace("shows", "showed") + rows[1][:20])
+        file.flush()
+        assert left(world.run("sync_source", "rows"))[NOT_DELETED].startswith("3 documents")
+        assert world.one("SELECT count(*) FROM documents") == 4
+        assert world.one("SELECT count(*) FROM documents WHERE content LIKE '%%showed%%'") == 1
+    path.write_text(rows[0])
+    assert left(world.run("sync_source", "rows")) == {}
+    assert world.one("SELECT count(*) FROM documents") == 1
+
+
+def test_a_file_that_differs_under_equal_signs_is_found_by_a_check_and_read_on_request(
+    world: World,
+) -> None:
+    root = world.write({"a.md": "The gate is open.\n", "b.md": "The tower is closed.\n"})
+    source = world.add()
+    world.fill()
+    assert files_are_as_read(world.connection, source).passed
+    (root / "a.md").write_text("The gate is shut.\n")
+    time.sleep(FINE_TICK * 1.5)
+    # As on a file system that keeps neither the time of the last change nor another inode.
+    with closing(open_registered(source)) as opened:
+        tokens = {entry.key: entry.change_token for entry in opened.list()}
+    world.connection.execute(
+        "UPDATE source_entries SET change_token = %s WHERE key = 'a.md'", [tokens["a.md"]]
+    )
+    assert not written(world.sync(), "source_documents")
+    finding = files_are_as_read(world.connection, source)
+    assert (finding.outcome, finding.remedy, finding.key) == ("failed", "person", {"a.md"})
+    assert finding.command == "rag ingest docs --reread"
+    world.run("sync_source", ops={"source_documents": {"reread": True}})
+    assert (
+        world.one("SELECT content FROM documents WHERE source_key = 'a.md'") == "The gate is shut."
+    )
+    assert files_are_as_read(world.connection, source).passed

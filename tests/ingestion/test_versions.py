@@ -34,9 +34,9 @@ def test_replaced_and_deleted_documents_are_kept_whole_with_the_runs_that_wrote_
     root = world.write({"a.md": TEXT})
     world.add()
     first = world.run("sync_source")
-    world.sync()
+    world.fill()
     (root / "a.md").touch()
-    world.sync()
+    world.fill()
     # Nothing was replaced.
     assert versions(world) == []
     one = current(world)
@@ -72,12 +72,12 @@ def test_replaced_and_deleted_documents_are_kept_whole_with_the_runs_that_wrote_
 def test_edits_by_hand_append_versions_and_changes_of_status_do_not(world: World) -> None:
     world.write({"a.md": TEXT})
     world.add()
-    world.sync()
+    world.fill()
     for assignment in ("title = 'By hand'", "tags = '{x}'", "language = 'de'", "author = 'Me'"):
         world.connection.execute(f"UPDATE documents SET {assignment}".encode())
     world.connection.execute("UPDATE documents SET title = title, updated_at = now()")
     world.connection.execute("UPDATE documents SET indexing_status = 'pending'")
-    world.sync()
+    world.fill()
     rows = versions(world)
     assert [row["version"] for row in rows] == [1, 2, 3, 4]
     assert [row["title"] for row in rows] == ["Hours", "By hand", "By hand", "By hand"]
@@ -89,7 +89,7 @@ def test_edits_by_hand_append_versions_and_changes_of_status_do_not(world: World
 def test_the_history_of_a_removed_source_stays(world: World) -> None:
     world.write({"a.md": TEXT, "b.md": TEXT})
     world.add()
-    world.sync()
+    world.fill()
     world.connection.execute("DELETE FROM sources")
     assert {(row["source_key"], row["ended_by"]) for row in versions(world)} == {
         ("a.md", "deleted"),
@@ -108,7 +108,7 @@ def test_months_are_created_once_take_their_rows_from_the_default_and_are_droppe
     assert len(set(make_months(connection))) == 3
     world.write({"a.md": TEXT})
     world.add()
-    world.sync()
+    world.fill()
     connection.execute("UPDATE documents SET title = 'x'")
     connection.execute(
         """INSERT INTO document_versions SELECT (jsonb_populate_record(v, jsonb_build_object('valid_to', t))).*
@@ -142,9 +142,9 @@ def test_the_job_creates_the_months(world: World) -> None:
 def test_the_job_deletes_old_unreferenced_raw_files(world: World) -> None:
     world.write({"a.md": "First.", "b.md": "It stays."})
     world.add()
-    world.sync()
+    world.fill()
     world.write({"a.md": "Second."})
-    world.sync()
+    world.fill()
     folder = Path(world.settings.storage_url) / "raw"
     kept = set(folder.rglob("*"))
     (folder / "ab").mkdir(exist_ok=True)

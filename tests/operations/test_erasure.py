@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pymilvus import DataType
 
 from rag_assets.evaluation.known_items import build_set
 from rag_assets.pipeline.retrieval_sets import Judgement
@@ -110,6 +111,25 @@ def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
     assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
     assert all("treasure" not in hit.content for hit in world.search("treasure under the oak"))
     assert not world.failed_checks()
+
+
+def test_collections_without_an_index_do_not_block_it(indexed: World) -> None:
+    """Earlier versions left one on a server without sparse vectors; a killed sync may leave one on any server."""
+    client = indexed.store.client
+    for name in ("dense_collection__left", "sparse_collection__left"):
+        schema = client.create_schema()
+        schema.add_field("id", DataType.VARCHAR, max_length=99, is_primary=True)
+        sparse = name.startswith("sparse")
+        kind = DataType.SPARSE_FLOAT_VECTOR if sparse else DataType.FLOAT_VECTOR
+        schema.add_field("vector", kind, **({} if sparse else {"dim": 8}))
+        schema.add_field("document_id", DataType.VARCHAR, max_length=99)
+        client.create_collection(name, schema=schema)
+    request_to_forget(indexed, "secret.md")
+    receipt = finish_forgetting(indexed, "secret.md")
+    assert receipt["verified"], receipt
+    for name in ("dense_collection__left", "sparse_collection__left"):
+        assert receipt["places"][f"milvus/{name}"]["note"] == "it has neither rows nor an index"
+        client.drop_collection(name)
 
 
 def test_no_sync_reads_it_again_until_the_request_is_withdrawn(indexed: World) -> None:
@@ -249,5 +269,5 @@ def test_a_document_that_has_only_versions_can_be_forgotten(indexed: World) -> N
 def test_the_job_does_not_retry_an_error_that_would_repeat(world: World) -> None:
     result = world.run("forget_documents", "unknown", raise_on_error=False)
     (failed,) = [event for event in result.all_events if event.is_step_failure]
-    assert "There is no source 'unknown'" in str(failed.step_failure_data.user_failure_data)
+    assert "Source unknown was removed" in str(failed.step_failure_data.user_failure_data)
     assert not any(event.is_step_up_for_retry for event in result.all_events)

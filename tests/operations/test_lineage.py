@@ -80,14 +80,14 @@ def test_a_life_has_the_pages_and_the_reader_of_a_pdf(world: World, shared_data:
     pdf = shared_data / "corpora/office-pdf-mixed/pdf/docling__multi_page.pdf"
     world.write({"a.pdf": pdf.read_bytes()})
     world.add()
-    world.sync()
+    world.fill()
     life = explained(world, "a.pdf")
     assert (life["reading"]["reader"], life["reading"]["encoding"]) == ("kreuzberg", None)
     assert life["reading"]["pages"] >= max(chunk["page"] for chunk in life["chunks"]) >= 4
 
 
 def test_a_row_that_milvus_lost_is_reported(registered: World) -> None:
-    registered.sync()
+    registered.fill()
     chunk = registered.one(
         "SELECT id::text FROM document_chunks WHERE position = 0 AND language IS NULL"
     )
@@ -103,9 +103,9 @@ def test_a_row_that_milvus_lost_is_reported(registered: World) -> None:
 def test_a_kind_that_is_no_longer_kept_is_judged_as_the_checks_judge_it(world: World) -> None:
     root = world.write({"a.md": ENGLISH})
     world.add()
-    world.configured(vectors=("dense", "sparse", "multi")).sync()
+    world.configured(vectors=("dense", "sparse", "multi")).fill()
     (root / "b.md").write_text(ENGLISH.replace("nine", "eight"))
-    world.sync()
+    world.fill()
     old, new = explained(world, "a.md"), explained(world, "b.md")
     assert old["state"] == new["state"] == "current and searchable"
     assert world.failed_checks() == {}
@@ -125,7 +125,7 @@ def test_a_kind_that_is_no_longer_kept_is_judged_as_the_checks_judge_it(world: W
 
 def test_states_are_named(registered: World) -> None:
     root = registered.write({"pic.png": b"\x89PNG\r\n\x1a\n"})
-    registered.sync()
+    registered.fill()
     assert "images are not read" in explained(registered, "pic.png")["state"]
     (root / "a.md").write_text(ENGLISH.replace("nine", "eight"))
     registered.run("sync_source", ops={"documents": {}}, raise_on_error=False)
@@ -136,7 +136,7 @@ def test_states_are_named(registered: World) -> None:
     registered.connection.execute("DELETE FROM documents WHERE source_key = 'b.txt'")
     assert "deleted by hand" in explained(registered, "b.txt")["state"]
     (root / "a.md").unlink()
-    registered.sync()
+    registered.fill()
     gone = explained(registered)
     assert gone["state"].startswith("deleted at ") and gone["document"] is gone["entry"] is None
     assert [version["ended_by"] for version in gone["versions"]][-1] == "deleted"
@@ -144,13 +144,13 @@ def test_states_are_named(registered: World) -> None:
 
 def test_a_document_is_explained_as_it_was_at_a_moment(registered: World) -> None:
     before = datetime.now(UTC)
-    registered.sync()
+    registered.fill()
     first = datetime.now(UTC)
     root = registered.write({"a.md": ENGLISH.replace("nine", "eight")})
     run = registered.run("sync_source").run_id
     second = datetime.now(UTC)
     (root / "a.md").unlink()
-    registered.sync()
+    registered.fill()
     one, two = explained_at(registered, first), explained_at(registered, second)
     assert "nine" in one["document"]["content"] and "eight" in two["document"]["content"]
     assert (one["document"]["version"], one["ended_by"]) == (1, "replaced")
@@ -166,7 +166,7 @@ def test_a_document_is_explained_as_it_was_at_a_moment(registered: World) -> Non
 
 
 def test_a_forgotten_document_is_known_by_its_key_only(registered: World) -> None:
-    registered.sync()
+    registered.fill()
     moment = datetime.now(UTC)
     life = explained(registered)
     with registered.postgres.writer("docs") as writer, writer.transaction() as connection:
@@ -184,8 +184,8 @@ def test_a_forgotten_document_is_known_by_its_key_only(registered: World) -> Non
 def test_an_ambiguous_or_unknown_name_is_answered_with_suggestions(registered: World) -> None:
     registered.write({"a.md": ENGLISH}, "more")
     registered.add("more")
-    registered.sync()
-    registered.sync("more")
+    registered.fill()
+    registered.fill("more")
     with pytest.raises(ConfigError, match="the key of 2 documents") as several:
         explained(registered)
     ids = registered.connection.execute(

@@ -12,10 +12,11 @@ import pytest
 from rag_assets.consistency.check_target import CheckTarget
 from rag_assets.consistency.collection_findings import index_is_as_declared
 from rag_assets.consistency.vector_findings import vectors_match_postgres
-from rag_assets.deployment import failures
 from rag_assets.ingestion import index
 from rag_assets.ingestion.publishing import REBUILD
+from rag_assets.job_runs import failures
 from rag_assets.operations import rebuild as operation
+from rag_assets.pipeline.model_probe import PROBE_TEXTS
 from rag_assets.search.request import AccessScope, Filters, SearchRequest
 from resources.errors import ConfigError
 from resources.milvus import collections as milvus
@@ -109,13 +110,16 @@ def test_a_rebuild_takes_over_without_a_model_call_while_searches_go_on(
 ) -> None:
     before = serving_collections(counted)
     with searching(counted) as problems:
-        # The searches embed their queries; `calls` counts the texts of documents only.
+        # The searches embed their queries and the known texts; `calls` counts the texts of documents only.
         calls: list[int] = []
         embed = CountingEmbedder.embed
         monkeypatch.setattr(
             CountingEmbedder,
             "embed",
-            lambda self, texts, kinds: calls.append(len(texts)) or embed(self, texts, kinds),
+            lambda self, texts, kinds: (
+                calls.extend(len(text) for text in texts if text not in PROBE_TEXTS)
+                or embed(self, texts, kinds)
+            ),
         )
         monkeypatch.setattr(CountingEmbedder, "embed_queries", embed)
         for _ in range(3):

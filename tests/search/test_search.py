@@ -188,9 +188,11 @@ def labelled(indexed: World) -> list[dict[str, Any]]:
 
 def meets(row: dict[str, Any], conditions: dict[str, list[str]]) -> bool:
     tags = [tag[:100] for tag in row["tags"] or () if tag][:64]
+    # A value is searched for as it is, and as the ingestion would have stored it.
+    searched = Filters.of(conditions)
     return all(
         bool(set(values) & set(tags)) if name == "tags" else row[name] in values
-        for name, values in conditions.items()
+        for name, values in ((name, getattr(searched, name)) for name in conditions)
     )
 
 

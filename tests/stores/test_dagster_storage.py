@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import dagster as dg
 import psycopg
+import pytest
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.utils import make_new_run_id
 
+from rag_assets.cli.run_activity import run_activity
 from rag_assets.dagster_internals import StackPostgresStorage, dagster_url
+from rag_assets.partitions import PARTITION_TAG
+from resources.postgres.connection import Postgres
+from resources.postgres.run_queue import queued_runs
 
 #: The connections of these tests.
 OURS = "FROM pg_stat_activity WHERE application_name = 'dagster-test'"
@@ -36,6 +42,107 @@ def test_one_connection_serves_all_and_is_replaced_after_a_restart(
         # A restart does the same.
         connection.execute(f"SELECT pg_terminate_backend(pid, 5000) {OURS}")
         query_all()
+
+
+@pytest.fixture
+def storage(postgres_url: str) -> StackPostgresStorage:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA IF NOT EXISTS dagster")
+    return StackPostgresStorage(postgres_url=dagster_url(postgres_url))
+
+
+def test_a_canceled_run_stays_canceled(storage: StackPostgresStorage) -> None:
+    """Its process may record another end later."""
+    runs = storage.run_storage
+    ends = ("PIPELINE_SUCCESS", "PIPELINE_FAILURE", "PIPELINE_START")
+    for first, last in (*(("PIPELINE_CANCELED", end) for end in ends), ("PIPELINE_START", ends[1])):
+        run = runs.add_run(dg.DagsterRun(job_name="sync_source", run_id=make_new_run_id()))
+        for kind in ("PIPELINE_START", first, last):
+            runs.handle_run_event(run.run_id, DagsterEvent(kind, "sync_source"))
+        (found,) = runs.get_runs(dg.RunsFilter(run_ids=[run.run_id]))
+        expected = "CANCELED" if first == "PIPELINE_CANCELED" else "FAILURE"
+        assert found.status.value == expected, (first, last)
+
+
+def test_the_runs_that_hold_and_await_a_pool_are_those_of_dagster(
+    storage: StackPostgresStorage, postgres_url: str
+) -> None:
+    log, statuses = storage.event_log_storage, dg.DagsterRunStatus
+    runs = [
+        storage.run_storage.add_run(
+            dg.DagsterRun(
+                job_name="sync_source",
+                run_id=make_new_run_id(),
+                status=status,
+                tags={PARTITION_TAG: name},
+            )
+        )
+        for name, status in (
+            ("a", statuses.STARTED),
+            ("b", statuses.STARTED),
+            ("a", statuses.NOT_STARTED),
+            ("killed", statuses.FAILURE),
+            ("done", statuses.SUCCESS),
+        )
+    ]
+    first, second, queued, killed, _ = (run.run_id for run in runs)
+    log.set_concurrency_slots("pool_of_test", 1)
+    log.set_concurrency_slots("other_pool", 1)
+    log.claim_concurrency_slot("pool_of_test", first, "dense_vectors")
+    log.claim_concurrency_slot("pool_of_test", second, "dense_vectors")
+    log.claim_concurrency_slot("other_pool", killed, "documents")
+    try:
+        with Postgres(postgres_url).connect(autocommit=True) as connection:
+            # Dagster's own function wants a code location.
+            connection.execute(
+                "UPDATE dagster.runs SET status = 'QUEUED' WHERE run_id = %s", [queued]
+            )
+            found = {run.run_id: run for run in queued_runs(connection)}
+            shown = {item["run"]: item for item in run_activity(connection)}
+        assert found.keys() >= {first, second, queued, killed}
+        assert runs[4].run_id not in found
+        assert (found[first].holds, found[first].awaits) == (["pool_of_test"], [])
+        assert (found[second].holds, found[second].awaits) == ([], ["pool_of_test"])
+        assert list(found[first].partitions) == ["a"]
+        waits = {item: shown[item]["waits_for"] for item in (first, second, queued)}
+        assert waits == {
+            first: "",
+            second: f"pool pool_of_test, held by run {first[:8]} of a",
+            queued: f"run {first[:8]} of a",
+        }
+        # What Dagster frees a minute after the end of a run.
+        assert shown[killed]["holds"] == ["other_pool"] and shown[killed]["status"] == "failure"
+    finally:
+        for run in runs:
+            log.free_concurrency_slots_for_run(run.run_id)
+            storage.run_storage.delete_run(run.run_id)
+
+
+def test_a_check_that_a_sensor_reports_twice_has_its_last_result(
+    storage: StackPostgresStorage,
+) -> None:
+    log = storage.event_log_storage
+    check = dg.AssetCheckKey(dg.AssetKey(["reported"]), "synced_on_schedule")
+    reports = [("a", False), ("a", True), ("b", True), ("a", False), (None, True), (None, False)]
+    for partition, passed in reports:
+        evaluation = dg.AssetCheckEvaluation(
+            asset_key=check.asset_key, check_name=check.name, passed=passed, partition=partition
+        )
+        log.store_event(
+            dg.EventLogEntry(
+                error_info=None,
+                level=10,
+                user_message="",
+                run_id=RUNLESS_RUN_ID,
+                timestamp=1.0,
+                dagster_event=DagsterEvent(
+                    "ASSET_CHECK_EVALUATION", "", event_specific_data=evaluation
+                ),
+            )
+        )
+        record = log.get_latest_asset_check_execution_by_key([check])[check]
+        assert record.status.value == ("SUCCEEDED" if passed else "FAILED")
+        assert record.partition == partition
 
 
 def test_planned_materializations_are_stored_in_one_batch_and_found_by_partition(

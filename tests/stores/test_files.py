@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from resources.embedding_files import (
 )
 from resources.errors import ConfigError
 from resources.files import SPOOL_BYTES, FileStore, raw_name
+from tests.support.servers import S3
 
 
 @pytest.fixture(params=["path", "file", "memory"])
@@ -93,6 +95,28 @@ def test_a_file_larger_than_the_spool_is_written(tmp_path: Path) -> None:
             file.write(block)
     assert files.size("x/a") == SPOOL_BYTES + len(block)
     files.delete("x/a")
+
+
+def test_a_small_object_is_written_by_one_request(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3.credentials["key"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.credentials["secret"])
+    methods: list[str] = []
+    answer = DomainDispatcherApplication.__call__
+
+    def count(self: Any, environ: dict[str, Any], start: Any) -> Any:
+        methods.append(environ["REQUEST_METHOD"])
+        return answer(self, environ, start)
+
+    monkeypatch.setattr(DomainDispatcherApplication, "__call__", count)
+    files = FileStore("s3://bucket/rag?region=us-east-1")
+    files.write("raw/a", b"small")
+    assert methods == ["PUT"]
+    large = bytes(12 << 20)
+    files.write("raw/b", large)
+    assert files.size("raw/b") == len(large) and files.read("raw/a") == b"small"
 
 
 def test_an_unknown_url_is_an_error_without_its_secrets(tmp_path: Path) -> None:

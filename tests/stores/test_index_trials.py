@@ -6,17 +6,20 @@ On Milvus Lite; also on another server (such as Milvus 2.3.5) if RAG_TEST_MILVUS
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rag_assets.evaluation.abandoned_trials import COMPARISON, drop_abandoned_trial, trial_owner
 from rag_assets.evaluation.index_trials import K, compare, measure
 from rag_assets.pipeline import progress
 from rag_assets.pipeline.index_kinds import KINDS
 from resources.milvus.store import MilvusStore
-from resources.milvus.trials import PREFIX, TrialStore
+from resources.milvus.trials import PREFIX, TimeLimit, TrialStore, trial_name
+from resources.postgres.connection import Postgres, try_session_lock
 
 Rows = list[tuple[list[str], NDArray[np.float32]]]
 
@@ -104,6 +107,50 @@ def test_a_trial_drops_the_collection_of_a_killed_trial(
     with trials.trial() as name:
         assert store.collection_names() == []
         assert name.startswith(PREFIX)
+
+
+def test_a_killed_trial_is_dropped_by_the_next_command_unless_one_runs(
+    store: MilvusStore, postgres_url: str
+) -> None:
+    owner, postgres = trial_owner(postgres_url), Postgres(postgres_url)
+    store.client.create_collection(trial_name(owner), dimension=4)
+    store.client.create_collection(trial_name("other"), dimension=4)
+    with postgres.connect(autocommit=True) as running:
+        assert try_session_lock(running, COMPARISON)
+        assert drop_abandoned_trial(store, postgres, owner) == []
+    assert drop_abandoned_trial(store, postgres, owner) == [trial_name(owner)]
+    assert drop_abandoned_trial(store, postgres, owner) == []
+    assert store.collection_names() == [trial_name("other")]
+
+
+def test_the_end_of_the_time_leaves_measured_kinds_and_no_collection(
+    store: MilvusStore, rows: Rows, queries: NDArray[np.float32]
+) -> None:
+    """The second kind takes its share of the time; the third one has the remainder."""
+    limit = TimeLimit(time.monotonic() + 600)
+    trials, ends = TrialStore(store.uri, limit=limit), limit.ends
+
+    def end(step: str, name: str, *_: object) -> None:
+        if (step, name) == ("queries", "IVF_FLAT"):
+            assert limit.ends < ends
+            limit.ends = 0
+
+    kinds = [KINDS["FLAT"], KINDS["IVF_FLAT"], KINDS["HNSW"]]
+    with progress.listening(end):
+        compared, failures = compare(trials, kinds, rows, 1500, queries, 0.9)
+    assert [item.kind.name for item in compared] == ["FLAT", "HNSW"]
+    assert failures == {"IVF_FLAT": "not measured within the time limit"}
+    assert limit.ends == ends
+    limit.ends = 0
+    compared, failures = compare(trials, kinds, rows, 1500, queries, 0.9)
+    assert compared == [] and failures.keys() == {"FLAT", "IVF_FLAT", "HNSW"}
+    assert store.collection_names() == []
+    trials.close()
+
+
+def test_searches_of_a_trial_do_not_wait_for_earlier_writes(trials: TrialStore) -> None:
+    """With Strong, each search of Milvus 2.3.5 takes 200 ms, whatever the index."""
+    assert trials.search_consistency == "Bounded"
 
 
 @pytest.mark.skipif(

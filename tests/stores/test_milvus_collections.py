@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from pymilvus import DataType
+from typing import Any
 
+import pytest
+from pymilvus import DataType
+from pymilvus.exceptions import MilvusException
+
+from resources.errors import ConfigError, StoreUnavailable
+from resources.milvus.capabilities import Capabilities
 from resources.milvus.collections import Layout
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
@@ -78,6 +84,60 @@ def test_a_missing_vector_field_is_reported(store: MilvusStore) -> None:
         ("primary key", "id", "key"),
         ("field id", "VARCHAR", "none"),
     } <= set(differing(store, "a", DENSE))
+
+
+def test_an_index_that_cannot_be_built_leaves_no_collection(
+    store: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that lacks the index is asked before; one that fails to build it must not keep the collection."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MilvusException(65535, "invalid index")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.client, "create_index", fail)
+        with pytest.raises(StoreUnavailable, match="could not prepare collection a: invalid index"):
+            store.ensure_collection("a", DENSE)
+    assert store.collection_names() == []
+    store.__dict__["capabilities"] = Capabilities("v2.3.5-lite")
+    with pytest.raises(ConfigError, match=r"no sparse vectors.*Set RAG_VECTORS=dense"):
+        store.ensure_collection("s", SPARSE)
+    assert store.collection_names() == []
+
+
+def test_a_collection_without_its_index_gets_it(
+    store: MilvusStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process was killed after it had created the collection, and before its index."""
+    load = store.client.load_collection
+
+    def load_with_index(name: str, **options: Any) -> None:
+        """Milvus loads no collection without an index; Milvus Lite does."""
+        if not store.client.list_indexes(name):
+            raise MilvusException(700, "index not found")
+        load(name, **options)
+
+    store.ensure_collection("a", DENSE)
+    store.client.release_collection("a")
+    store.client.drop_index("a", "vector")
+    assert store.is_empty_and_without_index("a")
+    monkeypatch.setattr(store.client, "load_collection", load_with_index)
+    store.ensure_collection("a", DENSE)
+    assert differing(store, "a", DENSE) == []
+    assert not store.is_empty_and_without_index("a")
+
+
+def test_collections_that_the_server_cannot_index_are_dropped(store: MilvusStore) -> None:
+    for name, layout in (("sparse_collection__1", SPARSE), ("dense_collection__1", DENSE)):
+        store.ensure_collection(name, layout)
+    store.ensure_collection("sparse_collection_of_others", SPARSE)
+    assert store.drop_unusable() == []
+    store.__dict__["capabilities"] = Capabilities("v2.3.5-lite")
+    assert store.drop_unusable() == ["sparse_collection__1"]
+    assert sorted(store.collection_names()) == [
+        "dense_collection__1",
+        "sparse_collection_of_others",
+    ]
 
 
 def test_a_lost_collection_voids_its_acknowledgements(

@@ -1,6 +1,6 @@
 """A server that misreads, as real ones have done: no wrong `missing` is repaired, nothing is wrongly called consistent.
 
-Tries RAG_MISREADS (default 150) random mixes of misreads and real drift, on Milvus Lite behind a client that misreads.
+Tries RAG_MISREADS (default 60) random mixes of misreads and real drift, on Milvus Lite behind a client that misreads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from resources.postgres.connection import Connection, Postgres
 from tests.support.milvus_rows import foreign
 from tests.support.vector_index import CHUNKS, DOCUMENTS, Index
 
-MIXES = int(os.environ.get("RAG_MISREADS", "150"))
+MIXES = int(os.environ.get("RAG_MISREADS", "60"))
 #: The share of rows that query_iterator of milvus-lite dropped up to 3.2.0.
 DROPPED = 0.16
 

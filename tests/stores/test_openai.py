@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rag_assets.definitions import build_definitions, build_resources
+from rag_assets.pipeline.model_probe import PROBE_TEXTS
 from rag_assets.settings.load import load_settings
 from resources.embedders import openai_server
 from resources.embedders.lexical import LexicalEmbedder
 from resources.embedders.registry import create_embedder
 from resources.errors import ConfigError, EmbedderUnavailable
+from resources.postgres.documents.documents import failed_documents
+from resources.postgres.vectors.rejections import forget_rejections
 from tests.support.embedding_server import EmbeddingServer, embedding_server
 from tests.support.oracle import disagreements
 from tests.support.world import World
@@ -127,42 +130,112 @@ def test_a_server_that_hangs_or_is_gone_is_unavailable(server: EmbeddingServer) 
         embedder(server, base_url="http://127.0.0.1:1/v1").embed_queries(["when"], {"dense"})
 
 
-@pytest.mark.parametrize("status", [400, 413, 500])
-def test_a_rejected_text_fails_alone(server: EmbeddingServer, status: int) -> None:
-    """413: TEI, for a text that is too long. 500: Ollama, if the model's vector contains NaN."""
+#: A response's items, and the place of the one to damage.
+Damage = Callable[[list[Any], int], object]
 
-    def reject(request: dict[str, Any]) -> Any:
-        if any("opens at 7" in text for text in request["input"]):
-            return status, {"error": "must have less than 512 tokens", "error_type": "Validation"}
-        return None
+DAMAGED_ITEMS: Mapping[str, Damage] = {
+    "shorter": lambda items, at: items[at].update(embedding=items[at]["embedding"][:48]),
+    "empty": lambda items, at: items[at].update(embedding=[]),
+    "null": lambda items, at: items[at].update(embedding=None),
+    "without": lambda items, at: items[at].pop("embedding"),
+    "NaN": lambda items, at: items[at]["embedding"].__setitem__(5, None),
+    "zeros": lambda items, at: items[at].update(embedding=[0.0] * 1024),
+    "too large": lambda items, at: items[at]["embedding"].__setitem__(5, 10**400),
+    "nested": lambda items, at: items[at].update(embedding=[items[at]["embedding"]]),
+    "words": lambda items, at: items[at].update(embedding=["many", "words"]),
+    "base64": lambda items, at: items[at].update(embedding="not base64"),
+    "missing item": lambda items, at: items.pop(at),
+    "moved up": lambda items, at: [items.pop(at), *(item.update(index=n) for n, item in enumerate(items))],
+    "two vectors": lambda items, at: items.append({**items[at], "embedding": [1.0] * 1024}),
+    "negative index": lambda items, at: items[at].update(index=-1),
+    "index of another": lambda items, at: items[at].update(index=items[at]["index"] - 1 or 2),
+    "index as text": lambda items, at: items[at].update(index="0"),
+    "no index": lambda items, at: items[at].pop("index"),
+    "no item": lambda items, at: items.__setitem__(at, None),
+}  # fmt: skip
 
-    server.reply = reject
-    result = embedder(server).embed(TEXTS, {"dense"})
-    assert result.failures == {7: f"HTTP {status}: must have less than 512 tokens"}
-    assert not result.dense[7].any()
-    others = [i for i in range(len(TEXTS)) if i != 7]
-    np.testing.assert_allclose(result.dense[others], expected()[others], atol=1e-6)
-    assert sum(request["input"] == ["test"] for request in server.requests) == 1
+REFUSALS: Mapping[str, tuple[int, Any]] = {
+    "400": (400, {"error": "must have less than 512 tokens", "error_type": "Validation"}),
+    "401 of a gateway": (401, b"blocked"),
+    "403 of a filter": (403, {"error": {"message": "blocked by the content policy"}}),
+    "404 of a firewall": (404, b"not found"),
+    # TEI, for a text that is too long.
+    "413": (413, {"error": "must have less than 512 tokens"}),
+    "422": (422, {"detail": "input"}),
+    "451": (451, b""),
+    # Ollama, if the model's vector contains NaN.
+    "500": (500, {"error": "unsupported value: NaN"}),
+    "200 with an error": (200, {"error": {"message": "blocked by the content policy"}}),
+    "200 with an error beside no data": (200, {"data": [], "error": {"code": "content_filter"}}),
+    "200 with a page": (200, b"<html>Access denied"),
+    "200 with nothing": (200, b""),
+    "200 with a list": (200, []),
+}
 
 
-def test_a_text_with_an_invalid_vector_fails_alone(server: EmbeddingServer) -> None:
-    def invalid_vectors(request: dict[str, Any]) -> Any:
+@pytest.mark.parametrize("damage", DAMAGED_ITEMS.values(), ids=DAMAGED_ITEMS)
+def test_a_text_that_is_answered_wrongly_fails_alone(
+    server: EmbeddingServer, damage: Damage
+) -> None:
+    def damaged(request: dict[str, Any]) -> Any:
         answer = server.answer({**request, "encoding_format": "float"})
-        for text, item in zip(request["input"], answer["data"], strict=True):
-            if "at 3" in text:
-                item["embedding"][5] = None
-            if "at 9" in text or always:
-                item["embedding"] = [0.0] * 1024
+        bad = [at for at, text in enumerate(request["input"]) if "opens at 7" in text]
+        for at in bad:
+            damage(answer["data"], at)
         return 200, answer
 
-    always, server.reply = False, invalid_vectors
-    # The server returns floats, although the request asks for base64.
+    server.reply = damaged
     result = embedder(server).embed(TEXTS, {"dense"})
-    assert result.failures.keys() == {3, 9} and "finite" in result.failures[3]
-    np.testing.assert_allclose(result.dense[4], expected()[4], atol=1e-6)
-    always = True
-    with pytest.raises(ConfigError, match="even for 'test': expected finite numbers"):
-        embedder(server).embed(TEXTS, {"dense"})
+    assert result.failures.keys() == {7} and "expected" in result.failures[7]
+    assert_others_are_embedded(result, 7)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_a_refused_text_fails_alone(server: EmbeddingServer, refusal: tuple[int, Any]) -> None:
+    server.reply = lambda request: (
+        refusal if any("opens at 7" in text for text in request["input"]) else None
+    )
+    result = embedder(server).embed(TEXTS, {"dense"})
+    assert (
+        result.failures.keys() == {7}
+        and str(refusal[0] if refusal[0] != 200 else "") in result.failures[7]
+    )
+    assert_others_are_embedded(result, 7)
+    # Once before the batch is divided, and once before the failure counts.
+    assert sum(request["input"] == ["test"] for request in server.requests) == 2
+
+
+def assert_others_are_embedded(result: Any, failed: int) -> None:
+    assert not result.dense[failed].any()
+    others = [i for i in range(len(TEXTS)) if i != failed]
+    np.testing.assert_allclose(result.dense[others], expected()[others], atol=1e-6)
+
+
+def test_an_item_that_is_sent_twice_is_no_fault(server: EmbeddingServer) -> None:
+    def twice(request: dict[str, Any]) -> Any:
+        answer = server.answer(request)
+        return 200, {**answer, "data": [*answer["data"], answer["data"][0]]}
+
+    server.reply = twice
+    result = embedder(server).embed(TEXTS, {"dense"})
+    assert not result.failures
+    np.testing.assert_allclose(result.dense, expected(), atol=1e-6)
+
+
+def test_a_server_that_breaks_down_on_the_way_fails_no_text(server: EmbeddingServer) -> None:
+    """It rejects one text, still embeds the harmless one, and then rejects everything."""
+    broken = False
+
+    def break_down(request: dict[str, Any]) -> Any:
+        nonlocal broken
+        probes = sum(request["input"] == ["test"] for request in server.requests)
+        broken |= any("opens at 7" in text for text in request["input"])
+        works = request["input"] == ["test"] and probes == 1
+        return (400, {"error": "out of order"}) if broken and not works else None
+
+    server.reply = break_down
+    with pytest.raises(ConfigError, match="rejects even 'test': HTTP 400: out of order"):
+        embedder(server, requests=1).embed(TEXTS, {"dense"})
 
 
 def test_fields_that_a_server_rejects_are_omitted(server: EmbeddingServer) -> None:
@@ -186,15 +259,18 @@ def test_fields_that_a_server_rejects_are_omitted(server: EmbeddingServer) -> No
 REPLIES: list[tuple[Any, str]] = [
     ((401, {"error": {"message": f"Incorrect API key {KEY}"}}), r"Incorrect API key \*\*\*.*_API_KEY"),
     ((403, {"error": {"message": "not yours"}}), "not yours. Fix RAG_OPENAI_API_KEY"),
-    ((404, {"error": {"message": "no model lexical"}}), "no model lexical. Fix RAG_OPENAI_MODEL or RAG_OPENAI_BASE"),
+    ((404, {"error": {"message": "no model lexical"}}),
+     r"no model lexical. Fix RAG_OPENAI_MODEL \(lexical\) or RAG_OPENAI_BASE"),
     ((429, {"error": {"code": "insufficient_quota", "message": "Exceeded"}}), "Exceeded. Raise the account's quota"),
     ((307, b"", {"Location": "https://u:hush@there/v1"}), r"to https://u:\*\*\*@there/v1. Fix RAG_OPENAI_BASE_URL"),
     ((400, {"message": "no such thing"}), "rejects even 'test': HTTP 400: no such thing. Fix RAG_OPENAI_MODEL"),
-    ((200, b"<html>"), 'expected JSON with "data".*found JSONDecodeError'),
-    ((200, {"data": []}), "expected 4 vectors with the indices 0 to 3, found"),
-    ((200, {"data": [{"index": 1, "embedding": [1.0]}] * 4}), "indices 0 to 3, found .1, 1, 1, 1"),
-    ((200, {"data": [{"index": i, "embedding": [1.0] * (i + 1)} for i in range(4)]}), "of one dimension, found"),
-    ((200, {"data": [{"index": i, "embedding": [1.0]} for i in range(4)]}), "dimension 1024, found 1. Set RAG_"),
+    ((200, b"<html>"), 'expected JSON with "data".*found JSONDecodeError.*Fix RAG_OPENAI_BASE_URL'),
+    ((200, {"error": {"message": f"no {KEY}"}}), r'expected JSON with "data".*found no \*\*\*\.'),
+    ((200, {"data": []}), "rejects even 'test'.* expected index 0, found none"),
+    ((200, {"data": [{"index": 1, "embedding": [1.0]}] * 4}), "index 0, found .1, 1, 1, 1"),
+    ((200, {"data": [{"index": 0, "embedding": [1.0]}]}), "dimension 1024, found 1. Set RAG_OPENAI_DIMENSIONS=1 "),
+    ((200, {"data": [{"index": 0, "embedding": []}]}), "even for 'test': expected a vector, found an empty one"),
+    ((200, {"data": [{"index": 0, "embedding": [0.0] * 1024}]}), "even for 'test': expected finite numbers"),
 ]  # fmt: skip
 
 
@@ -236,17 +312,28 @@ def test_all_invalid_settings_are_reported_without_the_key(
     assert "hush" not in str(caught.value)
 
 
-def test_a_sync_records_the_rejected_text_and_indexes_the_others(
-    world: World, server: EmbeddingServer
-) -> None:
-    """The server rejects the first request and one text."""
+def test_a_rejected_text_is_asked_for_once(world: World, server: EmbeddingServer) -> None:
+    """The server rejects the first request, and four texts; later one of these. Another source has one of them, too."""
+    rejected = ["REJECT", "TWO VECTORS"]
 
     def unreliable(request: dict[str, Any]) -> Any:
         if len(server.requests) == 1:
             return 500, {"error": "loading"}
-        if any("REJECT" in text for text in request["input"]):
-            return 413, {"message": "too long"}
-        return None
+        if any("REJECT" in text and "REJECT" in rejected for text in request["input"]):
+            return 413, {"message": "too long\0"}
+        answer = server.answer({**request, "encoding_format": "float"})
+        for item, text in zip(answer["data"], request["input"], strict=True):
+            if "TWO VECTORS" in text and "TWO VECTORS" in rejected:
+                item["embedding"] = [item["embedding"], item["embedding"]]
+        return 200, answer
+
+    def texts_of(request: dict[str, Any]) -> list[str]:
+        return [text for text in request["input"] if text not in (*PROBE_TEXTS, "test")]
+
+    def asked() -> list[list[str]]:
+        """Return the texts of each request since the last call, without harmless ones."""
+        requests, server.requests[:] = list(server.requests), [{"input": []}]
+        return [texts for request in requests if (texts := texts_of(request))]
 
     server.reply = unreliable
     world = world.configured(
@@ -256,17 +343,48 @@ def test_a_sync_records_the_rejected_text_and_indexes_the_others(
         openai_model="lexical",
         openai_query_prefix="query: ",
     )
-    world.write({"a.md": "The observatory opens at nine.", "b.md": "REJECT this.", "c.md": "Tea."})
+    files = {f"{n}.md": f"REJECT number {n}." for n in range(3)}
+    files |= {"a.md": "The observatory opens at nine.", "c.md": "Tea.", "two.md": "TWO VECTORS."}
+    world.write(files)
     world.add()
     plan = world.sync()["chunk_embeddings"]
-    assert (plan["inserted"], plan["failed"]) == (2, 1)
-    error = world.one(
-        "SELECT embedding_error FROM document_chunks WHERE embedding_status = 'failed'"
+    assert (plan["inserted"], plan["failed"]) == (2, 4)
+    states = dict(
+        world.connection.execute(
+            "SELECT source_key, error_message FROM documents WHERE indexing_status = 'failed'"
+        ).fetchall()
     )
-    assert error == "HTTP 413: too long"
+    assert states["0.md"] == "could not be embedded: HTTP 413: too long"
+    assert "expected a list of numbers" in states["two.md"] and len(states) == 4
     assert world.search("when does the observatory open", k=1)[0].key == "a.md"
-    assert server.requests[-1]["input"] == ["query: when does the observatory open"]
-    world.connection.execute("DELETE FROM documents WHERE source_key = 'b.md'")
-    world.sync()
-    urls = world.settings.postgres_url, world.settings.milvus_uri
-    assert disagreements(*urls, ("dense",)) == []
+
+    asked()
+    world.write({"same.md": "REJECT number 1.", "new.md": "Sugar."}, source="other")
+    world.add("other")
+    world.fill("other")
+    world.fill()
+    assert asked() == [["Sugar."]]
+    assert world.failed_checks() == {}
+    (same,) = failed_documents(world.connection, step="embed", limit=None)[-1:]
+    assert (same.source, same.key) == ("other", "same.md") and same.reason.endswith("too long")
+
+    # Another text is another attempt, and so is a person's wish: each text alone.
+    world.write({"0.md": "REJECT no more: coffee."})
+    forget_rejections(world.connection, [world.one("SELECT id FROM sources WHERE name = 'other'")])
+    rejected.remove("REJECT")
+    world.fill()
+    assert asked() == [["REJECT no more: coffee."], ["REJECT number 1."]]
+    assert [document.key for document in failed_documents(world.connection)] == [
+        "2.md",
+        "two.md",
+        "same.md",
+    ]
+    world.fill("other")
+    assert (
+        asked() == []
+        and world.one("SELECT error_message FROM documents WHERE source_key = 'same.md'") is None
+    )
+    settings = world.settings
+    world.connection.execute("DELETE FROM documents WHERE indexing_status = 'failed'")
+    world.fill()
+    assert disagreements(settings.postgres_url, settings.milvus_uri, ("dense",)) == []

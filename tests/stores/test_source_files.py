@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rag_assets.ingestion.fetch import listed_entries
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources.base import Source
 from resources.sources.files import FilesConfig, FilesSource
@@ -103,6 +104,39 @@ def test_an_incomplete_web_listing_is_an_error(web: Web) -> None:
     web.fault = lambda _, path: 503 if path == "/docs/deep/" else None
     with pytest.raises(SourceUnavailable, match="deep"):
         list(source.list())
+
+
+def test_an_index_that_lists_nothing_is_an_error_unless_it_is_one_of_an_empty_folder(
+    web: Web,
+) -> None:
+    web.put("/docs/", '<a href="a.md">a</a> <a href="deep/">deep</a>')
+    web.put("/docs/a.md", "# A")
+    source = FilesSource(FilesConfig(url=web.url("/docs/"), allow_private_addresses=True), {})
+    for body in ("", "<p>Log in first</p>", '{"error": "down"}'):
+        for path in ("/docs/deep/", "/docs/deep"):
+            web.put(path, body)
+        with pytest.raises(SourceError, match="--exclude 'deep/\\*\\*'"):
+            list(listed_entries("docs", source))
+    for body in (
+        '<title>Index of /docs/deep</title><a href="/docs/">Up</a>',
+        '<a href="../">../</a>',
+    ):
+        for path in ("/docs/deep/", "/docs/deep"):
+            web.put(path, body)
+        assert [entry.key for entry in source.list()] == ["a.md"]
+
+
+def test_an_object_that_is_written_while_it_is_read_is_not_whole() -> None:
+    """In a store where objects do not appear as a whole; fsspec's memory stands for SFTP, SMB and others."""
+    source = FilesSource(FilesConfig(url="memory://unfinished/docs/"), {})
+    store, root = source._store
+    store.pipe_file(f"{root}/a.md", b"whole")
+    (entry,) = source.list()
+    content = source.fetch(entry)
+    assert content is not None and (content.data, content.unfinished) == (b"whole", "")
+    store.pipe_file(f"{root}/a.md", b"a part")
+    content = source.fetch(entry)
+    assert content is not None and content.unfinished
 
 
 def test_private_addresses_are_rejected_before_any_request(web: Web) -> None:

@@ -150,6 +150,42 @@ def test_a_folder_without_a_repository_is_an_error(tmp_path: Path) -> None:
         list(GitSource(GitConfig(url=str(tmp_path)), {}).list())
 
 
+def test_a_repository_in_a_form_that_is_not_read_is_named_with_a_way_out(
+    repository: Repo, tmp_path: Path
+) -> None:
+    def reason(url: Path | str) -> str:
+        with pytest.raises(SourceError) as caught:
+            list(GitSource(GitConfig(url=str(url)), {}).list())
+        assert not caught.value.transient
+        return str(caught.value)
+
+    assert "does not exist" in reason(tmp_path / "none")
+    Repo.init(str(tmp_path / "empty"), mkdir=True)
+    assert "no commit yet" in reason(tmp_path / "empty")
+    (tmp_path / "empty" / "docs").mkdir()
+    assert "a folder of the repository" in (within := reason(tmp_path / "empty" / "docs"))
+    assert "--include 'docs/**'" in within
+
+    store = Path(repository.path, "objects")
+    blob = next(e for e in GitSource(GitConfig(url=repository.path), {}).list() if e.key == "a.md")
+    (store / blob.locator[:2] / blob.locator[2:]).unlink()
+    (store / "pack").mkdir(exist_ok=True)
+    (store / "pack" / "pack-1.promisor").touch()
+    assert "is a partial clone: it lacks a.md" in (partial := reason(repository.path))
+    assert "--refetch" in partial
+
+    config = repository.get_config()
+    config.set((b"core",), b"repositoryformatversion", b"1")
+    config.set((b"extensions",), b"newform", b"true")
+    config.write_to_path()
+    assert "newform" in reason(repository.path)
+    config.remove((b"extensions",), b"newform")
+    config.set((b"extensions",), b"refStorage", b"reftable")
+    config.write_to_path()
+    assert "the form 'reftable'" in (form := reason(repository.path))
+    assert "refs migrate --ref-format=files" in form
+
+
 def test_a_large_file_and_an_lfs_pointer_are_rejected(repository: Repo) -> None:
     commit(
         repository,

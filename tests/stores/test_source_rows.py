@@ -143,10 +143,78 @@ def test_a_file_that_may_hide_rows_fails_the_listing(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="line 3"):
         list(rows_of(table).list())
     table.write_text("id;body\n1;x\n")
-    with pytest.raises(SourceError, match="has no body"):
+    with pytest.raises(SourceError, match="has no 'body'"):
         list(rows_of(table).list())
     with pytest.raises(SourceError, match="does not exist"):
         list(rows_of(tmp_path / "none.parquet").list())
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("a.csv", "id,body,body\n1,a,b\n", r"the column 'body' 2 times"),
+        ("a.csv", "id ,body\n1,a\n", r"no 'id' but 'id '"),
+        (
+            "a.csv",
+            "id,cafe\u0301,caf\u00e9,body\n1,a,b,c\n",
+            r"'cafe\\u0301', 'café', which have one name",
+        ),
+        ("a.csv", "id,body,\n1,a,b\n", "no name for column 3"),
+        ("a.csv", "", "is empty: expected a line with the names"),
+        ("a.csv", 'id,body\n1,"torn\n', "ends within quotes"),
+        (
+            "a.jsonl",
+            '{"id": 1, "body": "a", "body": "b"}\n',
+            r"Line 1 .* the column 'body' 2 times",
+        ),
+        ("a.jsonl", '{"id": 1, "body": "a", "": "b"}\n', "no name for column 3"),
+        ("a.jsonl", '{"id": 1, "body": {"x": 1, "x": 2}}\n', "'x' twice within 'body'"),
+    ],
+)
+def test_columns_that_would_hide_one_another_are_an_error(
+    tmp_path: Path, name: str, data: str, reason: str
+) -> None:
+    (tmp_path / name).write_text(data)
+    config = {"path": str(tmp_path / name), "key": "id", "text": "body", "metadata": "*"}
+    with pytest.raises(SourceError, match=reason):
+        list(open_source(name.rpartition(".")[2], config).list())
+
+
+def test_equal_names_of_columns_in_parquet_are_an_error_and_unused_ones_are_not(
+    tmp_path: Path,
+) -> None:
+    columns = [pa.array(["1"]), pa.array(["a"]), pa.array(["b"])]
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table(columns, ["id", "body", "body"]), path)
+    config = {"path": str(path), "key": "id", "text": "body"}
+    with pytest.raises(SourceError, match="'body' 2 times"):
+        list(open_source("parquet", config).list())
+    (tmp_path / "b.csv").write_text("id,body,note,note,\n1,a,b,c,d\n")
+    source = open_source("csv", {**config, "path": str(tmp_path / "b.csv")})
+    assert [entry.key for entry in source.list()] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "part"),
+    [
+        ("a.jsonl", '{"id": 1, "body": "a"}\n', '{"id": 2, "bo'),
+        ("a.csv", "id,body\n1,a\n", "2"),
+        ("a.csv", "id,body\n1,a\n", "2,hal"),
+        ("a.csv", "id,body\n1,a\n", '2,"half\n'),
+    ],
+)
+def test_the_whole_rows_of_a_file_that_is_being_written_are_read_and_none_counts_as_deleted(
+    tmp_path: Path, name: str, first: str, part: str
+) -> None:
+    path = tmp_path / name
+    source = open_source(path.suffix[1:], {"path": str(path), "key": "id", "text": "body"})
+    with path.open("w") as file:
+        file.write(first + part)
+        file.flush()
+        assert [entry.key for entry in source.list()] == ["1"]
+        assert "open for writing" in source.incomplete
+    path.write_text(first)
+    assert [entry.key for entry in source.list()] == ["1"] and source.incomplete == ""
 
 
 def test_rows_without_a_key_are_identified_by_their_number(path: Path) -> None:

@@ -156,11 +156,29 @@ def test_a_query_that_fails_or_lacks_columns_is_an_error(table: Table) -> None:
     with pytest.raises(SourceError, match="nothing_here"):
         list(table.source(query="SELECT * FROM nothing_here").list())
     table.put(1, "one")
-    with pytest.raises(SourceError, match=r"has no (title|amount)"):
+    with pytest.raises(SourceError, match=r"has no 'amount', 'title'"):
         list(table.source(query="SELECT id, body FROM articles").list())
     table.put(1, "one")
     with pytest.raises(SourceError, match="has no id"):
         list(table.source(query=QUERY.replace("SELECT id", "SELECT NULL AS id")).list())
+
+
+@pytest.mark.parametrize("updated_at", [None, "changed"])
+def test_equal_names_of_columns_are_an_error(table: Table, updated_at: str | None) -> None:
+    table.put(1, "one")
+    query = "SELECT id, body, title, changed, amount, title AS body FROM articles"
+    with pytest.raises(SourceError, match="The query has the column 'body' 2 times"):
+        list(table.source(query=query, updated_at=updated_at).list())
+
+
+def test_a_row_changed_this_moment_is_read_again_by_the_next_listing(table: Table) -> None:
+    table.put(1, "one")
+    table.put(2, "two")
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None)
+    table.execute("UPDATE articles SET changed = ? WHERE id = 1", now.isoformat(" "))
+    source = table.source(updated_at="changed")
+    tokens = [{e.key: e.change_token for e in source.list()} for _ in range(2)]
+    assert tokens[0]["1"] != tokens[1]["1"] and tokens[0]["2"] == tokens[1]["2"]
 
 
 def test_a_query_cannot_write(postgres_url: str) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import shlex
 import socket
 import time
 import zlib
+from email.utils import formatdate
 from typing import Any
 
 import pytest
 
+from rag_assets.ingestion.fetch import listed_entries
 from rag_assets.pipeline.entries import Content
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources import http
 from resources.sources.addresses import is_public
 from resources.sources.base import Source
 from resources.sources.registry import open_source
+from resources.waiting import while_others_wait
 from tests.support.servers import Page, Web
 
 
@@ -68,6 +72,16 @@ def test_last_modified_is_sent_where_there_is_no_etag(web: Web) -> None:
     assert web.headers[-1]["if-modified-since"] == "Sat, 01 Jan 2000 00:00:00 GMT"
 
 
+def test_a_time_as_young_as_the_answer_is_not_relied_on(web: Web) -> None:
+    """The page may change again within the second that Last-Modified and its ETag are made of."""
+    source = site(web, "/a")
+    for etag in (True, False):
+        now = formatdate(usegmt=True)
+        web.pages["/a"] = Page(b"one", headers={"Last-Modified": now}, etag=etag)
+        content = get(source)
+        assert content is not None and content.change_token == ""
+
+
 def test_the_content_type_determines_the_suffix_of_the_name(web: Web) -> None:
     for path, kind, name in (
         ("/guide", "text/html; charset=utf-8", "guide.html"),
@@ -109,6 +123,11 @@ def test_nested_sitemaps_are_read(web: Web) -> None:
         (sitemap("file:///etc/passwd"), "not an http"),
         (gzip.compress(sitemap().encode(), mtime=0)[:-9], "is incomplete"),
         (gzip.compress(b" " * (60 << 20)), "contains more than"),
+        ("", "is empty"),
+        (" \n", "is empty"),
+        (gzip.compress(b""), "is empty"),
+        ("Service unavailable\n", "not a sitemap but has 'Service unavailable'"),
+        ('{"error": "login"}', "not a sitemap but has"),
     ],
 )
 def test_a_sitemap_that_is_invalid_or_incomplete_fails_the_listing(
@@ -123,8 +142,52 @@ def test_a_failed_nested_sitemap_fails_the_listing(web: Web) -> None:
     web.put("/index.xml", sitemap(web.url("/one.xml"), web.url("/two.xml"), index=True))
     web.put("/one.xml", sitemap(web.url("/a")))
     web.pages["/two.xml"] = Page(status=503)
-    with pytest.raises(SourceUnavailable, match="503"):
+    with pytest.raises(SourceUnavailable, match=r"two\.xml cannot be read: HTTP 503"):
         list(site(web, sitemap=web.url("/index.xml")).list())
+
+
+@pytest.mark.parametrize("page", [Page(status=404), Page(b""), Page(b"<urlset><url>")])
+def test_a_nested_sitemap_that_cannot_be_read_is_named_with_a_way_to_leave_it_out(
+    web: Web, page: Page
+) -> None:
+    web.put("/index.xml", sitemap(web.url("/one.xml"), web.url("/two.xml?p=1"), index=True))
+    web.put("/one.xml", sitemap(web.url("/a")))
+    web.pages["/two.xml?p=1"] = page
+    source = site(web, sitemap=web.url("/index.xml"))
+    with pytest.raises(SourceError, match=r"/two.xml\?p=1 cannot be read") as caught:
+        list(listed_entries("docs", source))
+    command = str(caught.value).rpartition("rag sources change docs --exclude ")[2]
+    (glob,) = shlex.split(command)
+    listed = site(web, sitemap=web.url("/index.xml"), exclude=[glob]).list()
+    assert [entry.key for entry in listed] == [web.url("/a")]
+    with pytest.raises(SourceError, match=r"none.xml cannot be read: HTTP 404.*--set sitemap="):
+        list(site(web, sitemap=web.url("/none.xml")).list())
+
+
+def test_a_page_of_another_host_can_be_left_out(web: Web) -> None:
+    web.put("/sitemap.xml", sitemap(web.url("/a"), "http://x.test/z"))
+    with pytest.raises(SourceError, match=r"add x.test to hosts, .*--exclude /z"):
+        list(listed_entries("docs", site(web, sitemap=web.url("/sitemap.xml"))))
+    listed = site(web, sitemap=web.url("/sitemap.xml"), exclude=["/z"]).list()
+    assert [entry.key for entry in listed] == [web.url("/a")]
+
+
+def test_a_sitemap_without_pages_is_an_empty_list(web: Web) -> None:
+    web.put("/sitemap.xml", sitemap())
+    assert list(site(web, sitemap=web.url("/sitemap.xml")).list()) == []
+
+
+def test_parameters_of_campaigns_make_no_second_page(web: Web) -> None:
+    pages = [
+        "/x",
+        "/x?utm_source=n&amp;utm_medium=m",
+        "/x?id=1&amp;gclid=7",
+        "/x?id=1",
+        "/x?utmost=2",
+    ]
+    web.put("/sitemap.xml", sitemap(*map(web.url, pages)))
+    keys = [entry.key for entry in site(web, sitemap=web.url("/sitemap.xml")).list()]
+    assert keys == [web.url("/x"), web.url("/x?id=1"), web.url("/x?utmost=2")]
 
 
 def test_the_depth_and_the_number_of_pages_are_bounded(web: Web) -> None:
@@ -195,6 +258,28 @@ def test_a_busy_server_is_retried_and_then_unavailable(web: Web) -> None:
     web.fault = lambda _, path: "hang" if path == "/a" else None
     with pytest.raises(SourceUnavailable, match="does not answer"):
         get(site(web, "/a", timeout=0.2))
+
+
+def test_a_server_that_never_answers_gets_little_time_while_others_wait(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "FIRST_ANSWER", 0.2)
+    for path in ("/a", "/b"):
+        web.put(path, "x")
+    with while_others_wait(True):
+        dead, alive = (site(web, path, ignore_robots=True) for path in ("/a", "/b"))
+    web.fault = lambda _, path: "hang"
+    started = time.monotonic()
+    with pytest.raises(SourceUnavailable, match="does not answer"):
+        get(dead)
+    # Not three times 30 s.
+    assert time.monotonic() - started < 5
+    # A server that answered once is tried as often as any.
+    web.fault = None
+    assert get(alive)
+    answers: list[int | None] = [503, 503, None]
+    web.fault = lambda _, path: answers.pop(0)
+    assert get(alive)
 
 
 def test_a_missing_page_is_not_retried(web: Web) -> None:

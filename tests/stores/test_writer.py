@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC
 from pathlib import Path
 
 import psycopg
@@ -35,6 +36,22 @@ def test_a_second_writer_waits_and_names_the_first(
             assert (first.epoch, other.epoch) == (1, 1)
     with postgres.writer("docs") as second:
         assert second.epoch == 2
+
+
+def test_times_are_in_utc_whatever_the_zone_of_the_session(postgres_url: str) -> None:
+    """In the hour that occurs twice, sums and differences of times in the zone of the session are an hour off."""
+    joint = "&" if "?" in postgres_url else "?"
+    url = f"{postgres_url}{joint}options=-ctimezone%3DEurope/Berlin"
+    with Postgres(url).connect() as connection:
+        assert connection.info.parameter_status("TimeZone") == "Europe/Berlin"
+        row = connection.execute(
+            "SELECT moment, ARRAY[moment], NULL::timestamptz FROM (VALUES ('2026-10-25 02:40+01'::timestamptz)) "
+            "AS moments(moment)"
+        ).fetchone()
+    assert row is not None
+    moment, moments, missing = row
+    assert (moments, missing) == ([moment], None)
+    assert moment.tzinfo is UTC and moment.isoformat() == "2026-10-25T01:40:00+00:00"
 
 
 def test_parts_have_writers_side_by_side_but_not_beside_a_writer_of_the_whole(

@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
+from rag_assets.pipeline.model_probe import PROBE_TEXTS
 from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 
 
 class CountingEmbedder:
-    """64-dimensional random vectors seeded by the text; counts the embedded texts."""
+    """64-dimensional random vectors seeded by the text; counts the embedded texts, except those of model probes."""
 
     dimension = 64
     token_dimension = 16
@@ -22,7 +23,7 @@ class CountingEmbedder:
         return {"backend": type(self).__name__, "version": "1"}
 
     def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
-        type(self).texts += len(texts)
+        type(self).texts += sum(text not in PROBE_TEXTS for text in texts)
         rows = [self._vector(text, self.dimension) for text in texts]
         tokens = [self._vector(text, self.token_dimension) for text in texts]
         count = len(texts)

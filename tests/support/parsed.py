@@ -39,9 +39,10 @@ def zipped(members: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-def docx(body: str, title: str = "") -> bytes:
+def docx(body: str, title: str = "", prefix: str = "w") -> bytes:
     main = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
     package = "http://schemas.openxmlformats.org/package/2006"
+    body = body.replace("w:", f"{prefix}:")
     office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
     return zipped(
         {
@@ -49,7 +50,7 @@ def docx(body: str, title: str = "") -> bytes:
             '<Default Extension="xml" ContentType="application/xml"/></Types>',
             "_rels/.rels": f'<Relationships xmlns="{package}/relationships">'
             f'<Relationship Id="r1" Type="{office}" Target="word/document.xml"/></Relationships>',
-            "word/document.xml": f'<w:document xmlns:w="{main}"><w:body>{body}</w:body></w:document>',
+            "word/document.xml": f'<{prefix}:document xmlns:{prefix}="{main}"><{prefix}:body>{body}</{prefix}:body></{prefix}:document>',
             "docProps/core.xml": f'<cp:coreProperties xmlns:cp="{package}/metadata/core-properties" '
             f'xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>{title}</dc:title>'
             "<dc:creator>Ada Lovelace</dc:creator></cp:coreProperties>",

@@ -29,6 +29,11 @@ def enable_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def ignore_ctrl_c() -> None:
+    """Start as a script's background command starts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @dataclass(frozen=True)
 class Rag:
     """One deployment. Its commands see `env`, and no other RAG_* or DAGSTER_* variable of this process."""
@@ -58,15 +63,15 @@ class Rag:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.ok(*arguments, "--json"))
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the executable itself, without waiting for it."""
+    def start(self, *arguments: str, background: bool = False) -> subprocess.Popen[str]:
+        """Start the executable itself, without waiting for it. `background`: as a script does with `&`."""
         return subprocess.Popen(
             [EXECUTABLE, *arguments],
             env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=enable_ctrl_c,
+            preexec_fn=ignore_ctrl_c if background else enable_ctrl_c,
         )
 
     @property

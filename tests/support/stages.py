@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rag_assets.ingestion.embed import embed_texts
-from rag_assets.ingestion.fetch import sync_source_documents
+from rag_assets.ingestion.fetch import SyncOptions, sync_source_documents
 from rag_assets.ingestion.index import sync_vectors
 from rag_assets.ingestion.parse import sync_documents
 from rag_assets.ingestion.split import sync_chunks
@@ -33,7 +33,9 @@ def run_stages(
 
     stages: dict[str, Callable[[Stage], Outcome]] = {
         "source_documents": lambda stage: sync_source_documents(
-            stage, stores.files, resources["guard"].limits()
+            stage,
+            stores.files,
+            SyncOptions(resources["guard"].limits(), resources["guard"].limits()),
         ),
         "documents": lambda stage: sync_documents(
             stage, stores.files, resources["parsing"].limits()

@@ -25,6 +25,7 @@ from resources.postgres.connection import Connection, Postgres
 from resources.postgres.registry.sources import SourceRow, add_source
 from resources.sources.registry import check_config
 from resources.vector_stores import VectorStores
+from tests.support.checks import run_checks
 from tests.support.stages import run_stages
 
 
@@ -125,26 +126,23 @@ class World:
             if event.is_step_materialization
         }
 
-    def fill(self, source: str = "docs") -> None:
-        """Sync a source without Dagster, as a preparation: a third of the time."""
-        run_stages(self.resources, self.stores, source)
+    def fill(self, source: str = "docs") -> dict[str, dict[str, int]]:
+        """Sync a source or a shard without Dagster: a third of the time. Returns asset -> plan."""
+        return run_stages(self.resources, self.stores, source)
 
     def publish(self) -> dict[str, Any]:
         """Run the publication of a new model's collections. Returns its report."""
         return self.run("publish_collections", None).output_for_node("publish")
 
-    def check(self, source: str = "docs") -> dict[str, dg.AssetCheckEvaluation]:
-        """Run every check of a source. Returns check -> evaluation."""
-        # A failed blocking check fails its step, but it still has an evaluation.
-        result = self.run("check_source", source, raise_on_error=False)
-        evaluations = result.get_asset_check_evaluations()
-        return {evaluation.check_name: evaluation for evaluation in evaluations}
+    def check(self, source: str = "docs") -> dict[str, dg.AssetCheckResult]:
+        """Run every check of a source, without Dagster. Returns check -> result."""
+        return run_checks(self.resources, self.instance, source)
 
     def failed_checks(self, source: str = "docs") -> dict[str, str]:
         return {
-            name: evaluation.description or ""
-            for name, evaluation in self.check(source).items()
-            if not evaluation.passed
+            name: result.description or ""
+            for name, result in self.check(source).items()
+            if not result.passed
         }
 
     def searcher(self) -> Searcher:
@@ -203,6 +201,7 @@ def empty_stores(connection: Connection, store: MilvusStore) -> None:
     connection.execute("DELETE FROM vector_deletions")
     connection.execute("DELETE FROM vector_collections")
     connection.execute("DELETE FROM embedding_files")
+    connection.execute("DELETE FROM model_probes")
     connection.execute("DELETE FROM partition_writers")
     connection.execute("DELETE FROM document_versions")
     connection.execute("DELETE FROM gone_signatures")

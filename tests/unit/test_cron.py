@@ -124,6 +124,22 @@ def test_a_source_is_late_if_its_sync_is_overdue_by_more_than_the_grace_period()
     assert table.lateness("0 4 * * 1", done, at("2024-05-02 03:01")) is None
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
+def test_a_moment_says_the_same_in_any_zone_when_clocks_change(zone: str) -> None:
+    """PostgreSQL returns times in the zone of its session, in which Python calculates by the clock on the wall."""
+    table, local = Timetable("30 2 * * *", zone, HOUR), ZoneInfo(zone)
+    for night in ("2026-10-24 20:00", "2026-03-28 20:00", "2026-11-01 02:00", "2026-04-04 12:00"):
+        for minutes in range(0, 12 * 60, 30):
+            done = at(night) + minutes * MINUTE
+            now = done + 5 * HOUR
+            tick = table.after(None, done).astimezone(UTC)
+            late = table.lateness(None, done, now)
+            assert late == (now - tick if now - tick > HOUR else None)
+            assert table.after(None, done.astimezone(local)).astimezone(UTC) == tick
+            for zones in itertools.product((UTC, local), repeat=2):
+                assert late == table.lateness(None, *map(datetime.astimezone, (done, now), zones))
+
+
 def test_the_timetable_follows_the_settings() -> None:
     settings = Settings(sync_schedule="0 3 * * *", timezone="Asia/Tokyo", sync_grace_minutes=5)
     assert timetable(settings) == Timetable("0 3 * * *", "Asia/Tokyo", 5 * MINUTE)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import tempfile
+import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +21,12 @@ from hypothesis import strategies as st
 
 from rag_assets.ingestion.fetch import listed_entries
 from rag_assets.pipeline.entries import Entry
-from resources.errors import ConfigError, SourceError, UnreadableFolder
+from resources.errors import ConfigError, SourceError, UnreadablePart
+from resources.sources import writers
 from resources.sources.folder import FolderConfig, FolderSource
 from resources.sources.globs import KeyFilter, exact_glob, exact_key
 from resources.sources.registry import open_source
+from resources.sources.signs import FINE_TICK
 
 
 def make(root: Path, *names: str | bytes) -> None:
@@ -126,10 +131,114 @@ def test_an_entry_contains_its_size_and_a_token_that_changes_with_the_file(tmp_p
     source = folder(tmp_path)
     (first,) = source.list()
     assert (first.key, first.size, source.fetch(first).data) == ("a.md", 4, b"a.md")
-    assert list(source.list()) == [first]
     os.utime(tmp_path / "a.md", ns=(0, 12345))
     (touched,) = source.list()
     assert touched.change_token != first.change_token and touched.locator == first.locator
+    # A file changed this moment may change again within the same tick of the clock: its token is not the last one.
+    assert touched.change_token == f"{old_token(source)}?"
+    assert list(source.list()) == list(source.list())
+
+
+def old_token(source: FolderSource) -> str | None:
+    """Return the token of the only file when its last change is no longer young."""
+    time.sleep(FINE_TICK * 1.5)
+    (entry,) = source.list()
+    return entry.change_token
+
+
+@pytest.mark.parametrize("way", ["in place", "moved"])
+def test_another_text_of_equal_size_and_time_has_another_token(tmp_path: Path, way: str) -> None:
+    """As after `cp -p`, `mv`, a restored backup, `rsync --times` and tools that fix all times."""
+    make(tmp_path, "a.md")
+    os.utime(tmp_path / "a.md", (10**9, 10**9))
+    source = folder(tmp_path)
+    before = old_token(source)
+    assert old_token(source) == before
+    target = tmp_path / ("a.md" if way == "in place" else ".new")
+    target.write_bytes(b"A.MD")
+    os.utime(target, (10**9, 10**9))
+    target.rename(tmp_path / "a.md")
+    assert old_token(source) != before
+
+
+# Files that are being written ---------------------------------------------------------------------------------------
+
+
+def unfinished(root: Path, *, known: bool = False) -> dict[str, str]:
+    """Return key -> why the file is not whole. `known`: it was read before."""
+    source = folder(root)
+    return {e.key: source.fetch(e, "old" if known else None).unfinished for e in source.list()}
+
+
+def test_a_file_that_is_open_for_writing_is_not_whole(tmp_path: Path) -> None:
+    make(tmp_path, "a.md", "b.md")
+    assert set(unfinished(tmp_path).values()) == {""}
+    with open(tmp_path / "a.md", "r+b") as file, open(tmp_path / "b.md", "rb"):
+        assert unfinished(tmp_path) == {
+            "a.md": "another process has it open for writing",
+            "b.md": "",
+        }
+        mapped = mmap.mmap(file.fileno(), 4)
+    # A mapping keeps writing after its file is closed.
+    assert unfinished(tmp_path)["a.md"]
+    mapped.close()
+    assert not unfinished(tmp_path)["a.md"]
+
+
+def test_a_file_that_is_open_but_at_rest_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "log.md")
+    monkeypatch.setattr(writers, "PATIENCE", -1.0)
+    with open(tmp_path / "log.md", "ab"):
+        assert unfinished(tmp_path) == {"log.md": ""}
+
+
+def test_writers_are_found_without_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems without leases, and files of other users: then the open files in /proc tell of some writers."""
+    make(tmp_path, "a.md", "b.md")
+    monkeypatch.setattr("fcntl.F_SETLEASE", -1)
+    monkeypatch.setattr(writers, "_scanned", (-1e9, frozenset()))
+    monkeypatch.setattr(writers, "_QUIET", 0.05)
+    with open(tmp_path / "a.md", "ab"):
+        assert unfinished(tmp_path) == {
+            "a.md": "another process has it open for writing",
+            "b.md": "",
+        }
+
+
+def test_a_closed_file_of_another_machine_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS and SMB refuse leases also of files that nobody has open."""
+    make(tmp_path, "a b/a.md")
+    mounts = [("/", "ext4"), (f"{tmp_path}/a b/", "nfs4")]
+    monkeypatch.setattr(writers, "_mounts", lambda _: mounts)
+    monkeypatch.setattr("fcntl.fcntl", lambda *_: pytest.fail("a lease was asked for"))
+    monkeypatch.setattr(writers, "_QUIET", 0.05)
+    assert unfinished(tmp_path) == {"a b/a.md": ""}
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system does not tell who has it open: a writer on another machine."""
+    make(tmp_path, "a.md")
+    monkeypatch.setattr("resources.sources.writers.is_open_for_writing", lambda _: None)
+    monkeypatch.setattr(writers, "_QUIET", 0.2)
+    path = tmp_path / "a.md"
+    writer = threading.Timer(0.05, lambda: path.write_bytes(b"a.md and more"))
+    writer.start()
+    assert unfinished(tmp_path) == {"a.md": "it changed while it was read"}
+    writer.join()
+    assert unfinished(tmp_path) == {"a.md": ""}
+
+
+def test_a_known_file_that_lost_its_end_is_not_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"id": 1}, {"id"')
+    # A new file has no text to lose, and the parser reports what is wrong with it.
+    assert unfinished(tmp_path) == {"a.json": ""}
+    assert "not closed" in unfinished(tmp_path, known=True)["a.json"]
 
 
 def test_links_are_followed_only_to_files_inside(tmp_path: Path) -> None:
@@ -246,14 +355,14 @@ def test_the_glob_of_an_unreadable_folder_excludes_it(open_folder: Path) -> None
     os.chmod(open_folder / "docs" / "[x]?", 0)
     try:
         with unprivileged():
-            with pytest.raises(UnreadableFolder) as unreadable:
+            with pytest.raises(UnreadablePart) as unreadable:
                 keys(open_folder)
             with pytest.raises(SourceError, match="rag sources change 'my docs' --exclude '"):
                 list(listed_entries("my docs", folder(open_folder)))
             assert keys(open_folder, exclude=[unreadable.value.glob]) == ["a.md", "docs/c.md"]
             assert keys(open_folder, exclude=["docs/"]) == ["a.md"]
             # This glob leaves other files of the folder in the source.
-            with pytest.raises(UnreadableFolder):
+            with pytest.raises(UnreadablePart):
                 keys(open_folder, exclude=["docs/*/*.txt"])
     finally:
         os.chmod(open_folder / "docs" / "[x]?", 0o755)

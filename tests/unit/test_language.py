@@ -166,6 +166,45 @@ def test_too_little_prose_has_no_language() -> None:
     assert parse("42 17 3.5", "a.txt").language is None
 
 
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("ja", "東京都庁舎展望室営業時間変更告知"),
+        ("ja", "製品仕様書 第3版 改訂履歴"),
+        ("ja", "TOKYO METRO 遅延証明書 発行手順"),
+        ("ja", "株式会社山田製作所 取締役会議事録"),
+        ("ja", "会議室予約表 第二会議室の鍵"),
+        ("ja", "気象庁"),
+        ("zh", "图书馆开放时间通知"),
+        ("zh", "圖書館開放時間通知"),
+        ("zh", "中华人民共和国"),
+        ("zh", "資產負債表"),
+        ("ko", "한국 大統領 府"),
+        # Written alike in both languages.
+        (None, "東京"),
+        (None, "注意事項"),
+        (None, "北京大学"),
+    ],
+)
+def test_characters_of_one_standard_only_tell_japanese_from_chinese(
+    language: str | None, text: str
+) -> None:
+    assert detect_language(text) == language
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Mirabell Ott Albatros Anouk",
+        "Vessel Captain Region Inspected Albatros Anouk",
+        "Rechnung Nr. 2026-117",
+        "Насос",
+    ],
+)
+def test_names_and_headings_have_no_language(text: str) -> None:
+    assert detect_language(text) is None
+
+
 def test_the_language_can_be_forced() -> None:
     assert parse_document(ENGLISH.encode(), "a.txt", language="la").language == "la"
 

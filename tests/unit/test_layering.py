@@ -15,8 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 #: Modules of `resources/` that know nothing of ours but the pipeline and each other.
 GROUND = {
-    "child_process", "credentials", "errors", "extras", "fault_injection", "files", "frames",
-    "home_folder", "http_answers", "partition_keys", "run_processes", "urls", "waiting",
+    "child_process", "credentials", "driver_errors", "errors", "extras", "fault_injection", "files", "frames",
+    "home_folder", "http_answers", "library_errors", "partition_keys", "run_processes", "storage_errors", "tls_probe",
+    "urls", "waiting",
 }  # fmt: skip
 #: Modules of `resources/` that open and combine the stores.
 TOP = {"embedding_files", "open_stores", "vector_stores"}
@@ -30,26 +31,27 @@ WORLD = {
 #: Dagster's doors, and the only rooms that may import Dagster or its resources.
 DOORS = {
     "assets", "checks", "automation", "cli", "definitions", "deployment", "dagster_internals", "dagster_storage",
-    "partitions", "resources/dagster_resources",
+    "job_runs", "partitions", "resources/dagster_resources",
 }  # fmt: skip
 
 ARROWS: Mapping[str, str] = {
     "cli": (
-        "assets consistency deployment embedded evaluation ground ingestion milvus "
+        "assets consistency deployment embedded evaluation ground ingestion job_runs milvus "
         "operations partitions pipeline postgres/connection postgres/consistency "
-        "postgres/documents postgres/evaluation postgres/registry postgres/scope "
-        "postgres/vectors search settings sources"
+        "postgres/documents postgres/evaluation postgres/registry postgres/run_queue "
+        "postgres/scope postgres/vectors search settings sources"
     ),
     "deployment": (
-        "automation dagster_storage definitions embedded evaluation ground milvus operations "
-        "partitions pipeline postgres/connection postgres/consistency postgres/evaluation "
+        "automation dagster_storage definitions embedded evaluation ground job_runs milvus "
+        "operations pipeline postgres/connection postgres/consistency postgres/evaluation "
         "postgres/registry postgres/schema search settings stores"
     ),
+    "job_runs": "ground partitions",
     "definitions": (
         "assets automation checks dagster_internals resources/dagster_resources settings"
     ),
     "automation": (
-        "assets checks consistency ground ingestion operations partitions pipeline "
+        "assets checks consistency dagster_internals ground ingestion operations partitions pipeline "
         "postgres/connection postgres/consistency postgres/documents postgres/evaluation "
         "postgres/registry postgres/vectors resources/dagster_resources settings sources"
     ),
@@ -64,12 +66,13 @@ ARROWS: Mapping[str, str] = {
         "sources stores"
     ),
     "checks": (
-        "consistency evaluation ground partitions pipeline postgres/connection "
+        "assets consistency dagster_internals evaluation ground partitions pipeline "
+        "postgres/connection "
         "postgres/consistency postgres/evaluation postgres/registry "
         "resources/dagster_resources settings"
     ),
     "ingestion": (
-        "consistency evaluation ground milvus parsing pipeline postgres/connection "
+        "consistency embedders evaluation ground milvus parsing pipeline postgres/connection "
         "postgres/documents postgres/evaluation postgres/idle_sources postgres/registry "
         "postgres/scope postgres/table_sample postgres/vectors sources stores"
     ),
@@ -78,8 +81,8 @@ ARROWS: Mapping[str, str] = {
         "postgres/registry postgres/vectors search stores"
     ),
     "consistency": (
-        "ground milvus pipeline postgres/connection postgres/consistency postgres/registry "
-        "postgres/scope postgres/vectors stores"
+        "embedders ground milvus pipeline postgres/connection postgres/consistency postgres/registry "
+        "postgres/scope postgres/vectors sources stores"
     ),
     "resources/dagster_resources": "ground milvus pipeline postgres/connection stores",
     "postgres/consistency": "postgres/connection postgres/queries postgres/schema postgres/vectors",
@@ -115,15 +118,16 @@ ARROWS: Mapping[str, str] = {
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
         "postgres/work_table"
     ),
-    "dagster_internals": "embedded settings",
+    "dagster_internals": "embedded partitions settings",
     "postgres/bulk_copy": "postgres/connection",
     "postgres/schema": "ground postgres/connection postgres/queries",
+    "postgres/run_queue": "postgres/connection postgres/queries",
     "postgres/table_sample": "postgres/connection postgres/queries",
     "postgres/work_table": "postgres/connection postgres/queries",
     "embedded": "ground",
     "embedders": "ground pipeline",
     "milvus": "ground pipeline",
-    "parsing": "ground",
+    "parsing": "ground pipeline",
     "postgres/connection": "ground postgres/queries",
     "settings": "ground pipeline",
     "ground": "pipeline",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -18,10 +19,12 @@ from rich.console import Console
 
 from rag_assets.cli import output
 from rag_assets.cli.exit_codes import EXIT_CODES, ExitCode, exit_code
+from rag_assets.cli.interruptions import interruptible
 from rag_assets.cli.layout import plural
-from rag_assets.cli.mishaps import as_rag_error
+from rag_assets.pipeline import progress
 from resources import errors
 from resources.errors import ConfigError, RagError, StoreUnavailable
+from resources.library_errors import as_rag_error
 
 AT = datetime(2026, 11, 30, 2, 25, 19, tzinfo=UTC)
 CHECK = "dense_alias_points_to_current_model"
@@ -153,3 +156,28 @@ def test_mishaps_of_the_system_are_no_bugs() -> None:
     assert shown is not None and exit_code(shown) == 2 and "replica" in str(shown)
     assert as_rag_error(psycopg.errors.UndefinedTable("no table")) is None
     assert as_rag_error(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_ends_a_command_lets_it_clean_up(number: signal.Signals) -> None:
+    """Also SIGINT where a script made it ignored."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            signal.raise_signal(number)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_without_a_terminal_a_long_command_prints_its_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    monkeypatch.setattr(output, "err", console)
+    with output.progress_lines():
+        for done in range(1, 1001):
+            progress.report("written", "rows", done, 1000)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines == ["rows: written 1 of 1,000", "rows: written 1,000 of 1,000"]

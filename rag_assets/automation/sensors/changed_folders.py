@@ -7,6 +7,7 @@ from contextlib import closing
 
 import dagster as dg
 
+from rag_assets.assets.failures import as_stage_error
 from rag_assets.automation.jobs import sync_source
 from rag_assets.automation.run_requests import (
     INTERVAL,
@@ -16,7 +17,6 @@ from rag_assets.automation.run_requests import (
 )
 from rag_assets.partitions import SOURCES
 from resources.dagster_resources import PostgresResource
-from resources.errors import RagError
 from resources.partition_keys import partition_key, partition_keys
 from resources.postgres.connection import Connection
 from resources.postgres.documents.erasures import key_hash, list_erased_key_hashes
@@ -26,7 +26,7 @@ from resources.postgres.registry.sources import (
     recorded_tokens,
     unfinished_sources,
 )
-from resources.postgres.registry.syncs import failing_sources
+from resources.postgres.registry.syncs import failing_sources, scheduled_sources
 from resources.sources.registered import open_registered
 from resources.sources.registry import source_type
 
@@ -45,15 +45,23 @@ def changed_folders_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     """Request a state that syncs do not change at growing intervals.
 
-    Failing sources belong to due_sources_sensor, unless their folder changed again. Listing a folder takes 0.15 s for
-    2,500 files, so a tick ends after TICK_SECONDS, and the next one continues from there.
+    Failing sources belong to due_sources_sensor, unless their folder changed again. So do sources whose sync a person
+    canceled: it is not started again before its schedule or a change.
+
+    Listing a folder takes 0.15 s for 2,500 files, so a tick ends after TICK_SECONDS, and the next one continues from
+    there.
     """
     cursor = RequestCursor.parse(context.cursor)
     partitions = set(context.instance.get_dynamic_partitions(SOURCES.name or ""))
     running, _ = sources_in_progress(context.instance)
     requests, problems = [], []
     with postgres.open().connect(autocommit=True) as connection:
-        unfinished, failing = unfinished_sources(connection), failing_sources(connection)
+        failing, scheduled = failing_sources(connection), scheduled_sources(connection)
+        unfinished = {
+            source: state
+            for source, state in unfinished_sources(connection).items()
+            if source not in scheduled
+        }
         sources = [
             s
             for s in list_sources(connection)
@@ -67,8 +75,9 @@ def changed_folders_sensor(
                 break
             try:
                 state = _difference(connection, source)
-            except RagError as error:
-                problems.append(f"{source.name}: {error}")
+            except Exception as error:
+                # Broad, since no fault of one source may keep the others from being synced.
+                problems.append(f"{source.name}: {as_stage_error(error)}")
                 continue
             state = state or unfinished.get(source.id, "")
             if not state or (source.id in failing and cursor.was_requested(key, state)):

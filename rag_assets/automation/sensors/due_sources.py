@@ -10,9 +10,15 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from rag_assets.automation.jobs import sync_source
-from rag_assets.automation.run_requests import INTERVAL, sources_in_progress, sync_requests
+from rag_assets.automation.run_requests import (
+    INTERVAL,
+    canceled_runs,
+    sources_in_progress,
+    sync_requests,
+)
 from rag_assets.checks.results import check_result
 from rag_assets.checks.schedule import ASSET, NAME
+from rag_assets.consistency.finding import not_applicable
 from rag_assets.consistency.sync_findings import synced_on_schedule
 from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.cron import Timetable
@@ -22,6 +28,7 @@ from resources.dagster_resources import PostgresResource
 from resources.partition_keys import partition_key, sync_keys
 from resources.postgres.registry.syncs import (
     SyncState,
+    mark_canceled,
     mark_interrupted,
     mark_requested,
     plan_syncs,
@@ -50,16 +57,19 @@ def due_sources_sensor(
         states = sync_states(connection)
         running, is_range_running = sources_in_progress(context.instance)
         idle = [] if is_range_running else [s for s in states if s.name not in running]
-        dead = {s.name: s.run for s in idle if s.status == "running"}
+        ended = {s.name: s.run for s in idle if s.status == "running"}
+        canceled = canceled_runs(context.instance, ended.values())
+        dead = {name: run for name, run in ended.items() if run not in canceled}
         mark_interrupted(connection, dead, INTERRUPTED)
-        # A source that was never synced is due at once, others at the next tick of their schedule.
+        mark_canceled(connection, [name for name in ended if name not in dead])
+        # A source without any sync is due at once, others at the next tick of their schedule.
         unplanned = {
-            s.id: table.after(s.schedule, now) if s.last_sync_at else now
+            s.id: table.after(s.schedule, now) if s.last_sync_at or s.run else now
             for s in states
             if s.next_sync_at is None
         }
         plan_syncs(connection, unplanned)
-        due = [s for s in idle if s.name not in dead and _is_due(s, now)]
+        due = [s for s in idle if s.name not in ended and _is_due(s, now)]
         partitions = (
             set(context.instance.get_dynamic_partitions(SOURCES.name or "")) if due else set()
         )
@@ -84,6 +94,10 @@ def _changes(
 ) -> tuple[list[dg.AssetCheckEvaluation], str]:
     """Return check evaluations of the sources that became late or no longer are, and the new cursor."""
     results = {s.name: check_result(synced_on_schedule(s, table, now)) for s in states}
+    # Dagster shows the last result of a check, whose source may be gone or paused since.
+    for name in before - results.keys():
+        reason = f"{name} was removed or paused, so it is not synced."
+        results[name] = check_result(not_applicable(reason))
     late = {name for name, result in results.items() if not result.passed}
     events = [
         dg.AssetCheckEvaluation(

@@ -152,6 +152,7 @@ def last_results(connection: Connection, source: str | None = None) -> list[Chec
         """SELECT s.name AS source, r.asset, r.check_name AS "check", r.form, r.outcome, r.sentence, r.remedy,
              r.command, r.inconsistency, r.finding, r.since, r.checked_at, r.repairs, r.repaired_at
            FROM check_results r JOIN sources s ON s.id = r.source_id
-           WHERE s.name = %(source)s OR %(source)s::text IS NULL ORDER BY s.name, r.asset, r.check_name, r.form""",
+           WHERE normalize(s.name) = normalize(%(source)s) OR %(source)s::text IS NULL
+           ORDER BY s.name, r.asset, r.check_name, r.form""",
         {"source": source},
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, NamedTuple
+from typing import Any, Literal, LiteralString, NamedTuple
 
 from rag_assets.pipeline.identity import fingerprint
 from resources.postgres.bulk_copy import copy_rows
@@ -230,16 +230,77 @@ def count_documents(connection: Connection, scope: SyncScope) -> int:
     )
 
 
+def incomplete_documents(source: LiteralString) -> LiteralString:
+    """SQL: the number of documents of a source of which a share of the text could not be read."""
+    return f"SELECT count(*) FROM documents WHERE source_uuid = {source} AND metadata ? 'text_lost'"
+
+
+def count_incomplete_documents(connection: Connection, source_id: uuid.UUID) -> int:
+    """Count the documents of a source of which a share of the text could not be read."""
+    return scalar(connection, incomplete_documents("%s"), [source_id])
+
+
+class IncompleteDocument(NamedTuple):
+    """A document of which a share (0 to 1) of the text could not be read. `total`: the number of such documents."""
+
+    source: str
+    key: str
+    share: float
+    total: int
+
+
+def most_incomplete_documents(connection: Connection, limit: int) -> list[IncompleteDocument]:
+    """Return the documents of all sources with the largest shares of unread text."""
+    return fetch_all(
+        connection,
+        IncompleteDocument,
+        """SELECT s.name AS source, d.source_key AS key, (d.metadata->>'text_lost')::float8 AS share,
+             count(*) OVER () AS total
+           FROM documents d JOIN sources s ON s.id = d.source_uuid
+           WHERE d.metadata ? 'text_lost' AND jsonb_typeof(d.metadata->'text_lost') = 'number'
+           ORDER BY 3 DESC, 1, 2 LIMIT %s""",
+        [limit],
+    )
+
+
+class FailedDocument(NamedTuple):
+    """A document that is not searchable, wholly or in part. `step`: "read", or "embed" if its text is known."""
+
+    source: str
+    key: str
+    step: Literal["read", "embed"]
+    reason: str
+
+
 def failed_documents(
-    connection: Connection, source_id: uuid.UUID, *, limit: int | None = None
-) -> Sequence[tuple[str, str]]:
-    """Return (key, reason) of the documents that could not be read or embedded."""
-    return connection.execute(
-        """SELECT source_key, coalesce(error_message, (
+    connection: Connection,
+    sources: Sequence[uuid.UUID] | None = None,
+    *,
+    step: Literal["read", "embed"] | None = None,
+    limit: int | None = None,
+) -> list[FailedDocument]:
+    """Return the documents of some or all sources that could not be read or embedded."""
+    return fetch_all(
+        connection,
+        FailedDocument,
+        """SELECT s.name AS source, d.source_key AS key, failed.step, coalesce(d.error_message, (
              SELECT embedding_error FROM document_chunks c WHERE c.document_id = d.id
-             AND embedding_error IS NOT NULL ORDER BY position LIMIT 1), 'unknown')
-           FROM documents d
-           WHERE source_uuid = %s AND (processing_status = 'failed' OR indexing_status = 'failed')
-           ORDER BY source_key LIMIT %s""",
-        [source_id, limit],
-    ).fetchall()
+             AND embedding_error IS NOT NULL ORDER BY position LIMIT 1), 'unknown') AS reason
+           FROM documents d JOIN sources s ON s.id = d.source_uuid CROSS JOIN LATERAL (
+             SELECT CASE WHEN d.processing_status = 'failed' THEN 'read' ELSE 'embed' END AS step) AS failed
+           WHERE 'failed' IN (d.processing_status, d.indexing_status)
+             AND (d.source_uuid = ANY(%(sources)s) OR %(sources)s::uuid[] IS NULL)
+             AND (failed.step = %(step)s OR %(step)s::text IS NULL)
+           ORDER BY s.name, d.source_key LIMIT %(limit)s""",
+        {"sources": None if sources is None else list(sources), "step": step, "limit": limit},
+    )
+
+
+def count_failed_documents(connection: Connection) -> dict[str, int]:
+    """Return step -> the number of documents of all sources that failed in it."""
+    return dict(
+        connection.execute(
+            """SELECT CASE WHEN processing_status = 'failed' THEN 'read' ELSE 'embed' END, count(*) FROM documents
+               WHERE 'failed' IN (processing_status, indexing_status) GROUP BY 1"""
+        ).fetchall()
+    )

@@ -70,7 +70,7 @@ def find_document(
         f"""SELECT e.document_id, e.key, coalesce(s.name, '') AS source
             FROM ({_RECORDS}) AS e LEFT JOIN sources s ON s.id = e.source
             WHERE (e.document_id = %(id)s OR e.key = %(name)s OR s.name || '/' || e.key = %(name)s)
-              AND (s.name = %(source)s OR %(source)s::text IS NULL) AND {is_visible("s.name")}
+              AND (normalize(s.name) = normalize(%(source)s) OR %(source)s::text IS NULL) AND {is_visible("s.name")}
             ORDER BY 3, 2, 1""",
         {
             "id": document,
@@ -149,7 +149,7 @@ def _find_similar(
             DocumentLocation,
             f"""SELECT s.name AS source, d.source_key AS key FROM documents d JOIN sources s ON s.id = d.source_uuid
                WHERE strpos(lower(d.source_key), lower(%(part)s)) > 0
-                 AND (s.name = %(source)s OR %(source)s::text IS NULL) AND {is_visible("s.name")}
+                 AND (normalize(s.name) = normalize(%(source)s) OR %(source)s::text IS NULL) AND {is_visible("s.name")}
                ORDER BY d.source_key, s.name LIMIT %(limit)s""",
             {
                 "part": part,

@@ -197,7 +197,7 @@ def near_duplicates(
              o.source_key AS other_key, o.id AS other_id, n.similarity::float8 AS similarity
            FROM near_duplicates n JOIN documents d ON d.id = n.document_id JOIN sources s ON s.id = d.source_uuid
            JOIN documents o ON o.id = n.near_duplicate_of JOIN sources os ON os.id = o.source_uuid
-           WHERE (%(source)s::text IS NULL OR s.name = %(source)s)
+           WHERE (%(source)s::text IS NULL OR normalize(s.name) = normalize(%(source)s))
              AND {is_visible("s.name")} AND {is_visible("os.name")}
            ORDER BY s.name, d.source_key LIMIT %(limit)s""",
         {"source": source, "limit": limit, "visible": scope.visible},

@@ -167,7 +167,7 @@ def latest_and_accepted(
     """Return (latest evaluation, the one accepted last) of each evaluated set of a source, with single queries."""
     both = _evaluations(
         connection,
-        """s.name = %(source)s AND (r.name = %(set)s OR %(set)s::text IS NULL) AND e.id IN (
+        """normalize(s.name) = normalize(%(source)s) AND (r.name = %(set)s OR %(set)s::text IS NULL) AND e.id IN (
              (SELECT max(id) FROM retrieval_evaluations WHERE set_id = r.id),
              (SELECT id FROM retrieval_evaluations WHERE set_id = r.id AND accepted_at IS NOT NULL
               ORDER BY accepted_at DESC LIMIT 1))

@@ -49,7 +49,7 @@ def list_sets(
              (SELECT count(*) FROM retrieval_queries q WHERE q.set_id = r.id) AS queries,
              EXISTS (SELECT FROM retrieval_judgements j WHERE j.set_id = r.id AND j.passage IS NOT NULL) AS by_passage
            FROM retrieval_sets r JOIN sources s ON s.id = r.source_id
-           WHERE (s.name = %(source)s OR %(source)s::text IS NULL)
+           WHERE (normalize(s.name) = normalize(%(source)s) OR %(source)s::text IS NULL)
              AND (r.name = %(name)s OR %(name)s::text IS NULL) ORDER BY r.name""",
         {"source": source, "name": name},
     )

@@ -62,23 +62,37 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An entry after its fetch: the hash of its content, or the error."""
+    """An entry after its fetch: the hash of its content, or the error.
+
+    `body` and `gist`: the signature of a content that replaces another one (see ingestion/sameness.py).
+    """
 
     entry: Entry
     content_hash: str | None
     size: int | None
     error: str | None
+    body: str | None = None
+    gist: str | None = None
 
 
 _COLUMNS = """id, source_type, name, connection_config AS config, sync_schedule AS schedule, is_active,
     credentials_encrypted"""
 
 
+def find_source(connection: Connection, name: str) -> SourceRow | None:
+    """Return the source of this name, in any normal form of Unicode: keyboards and file systems differ in it."""
+    return fetch_first(
+        connection,
+        SourceRow,
+        f"""SELECT {_COLUMNS} FROM sources WHERE normalize(name) = normalize(%(name)s)
+            ORDER BY name <> %(name)s LIMIT 1""",
+        {"name": name},
+    )
+
+
 def get_source(connection: Connection, name: str) -> SourceRow:
     """Raises ConfigError if no source has this name."""
-    source = fetch_first(
-        connection, SourceRow, f"SELECT {_COLUMNS} FROM sources WHERE name = %s", [name]
-    )
+    source = find_source(connection, name)
     if source is None:
         raise ConfigError(unknown_source(name, [row.name for row in list_sources(connection)]))
     return source
@@ -122,6 +136,18 @@ def list_overviews(connection: Connection) -> list[SourceOverview]:
         SourceOverview,
         """SELECT name, source_type, connection_config AS config, sync_schedule AS schedule, is_active, sync_status,
              last_sync_at, total_documents, failed_documents, last_error FROM sources ORDER BY name""",
+    )
+
+
+def list_failing(connection: Connection) -> list[dict[str, Any]]:
+    """Return the sources whose last sync failed, with the reason; none before the migrations."""
+    if scalar(connection, "SELECT to_regclass('sources') IS NULL"):
+        return []
+    return fetch_all(
+        connection,
+        dict[str, Any],
+        """SELECT name AS source, last_error AS error, error_count AS failures, next_sync_at AS next_attempt_at
+           FROM sources WHERE last_error IS NOT NULL ORDER BY name""",
     )
 
 
@@ -188,11 +214,16 @@ def remove_source(connection: Connection, name: str) -> None:
 
 
 def stage_listing(
-    connection: Connection, source_id: uuid.UUID, entries: Iterable[Entry]
+    connection: Connection,
+    source_id: uuid.UUID,
+    entries: Iterable[Entry],
+    *,
+    reread: bool = False,
 ) -> tuple[Plan, int]:
     """Compare a complete listing with the recorded entries. Returns the plan so far and the number of batches to fetch.
 
-    The work table gets the entries that differ or failed before. Entries that are gone are not deleted yet. Raises
+    The work table gets the entries that differ or failed before; with `reread` all of them, without their tokens.
+    Entries that are gone are not deleted yet. Raises
     SourceError if the listing has a key twice. Writes only to temporary tables of the session.
     """
     copy_rows(
@@ -225,12 +256,17 @@ def stage_listing(
     batches = fill_work_table(
         connection,
         """SELECT l.*, e.key IS NULL AS is_new, e.content_hash AS old_hash, e.size AS old_size,
-             CASE WHEN e.content_hash IS NOT NULL THEN e.change_token END AS previous_token,
+             CASE WHEN e.content_hash IS NOT NULL AND NOT %(reread)s THEN e.change_token END AS previous_token,
              (sum(coalesce(l.size, 0) + %(entry_bytes)s) OVER (ORDER BY l.position))::bigint / %(batch_bytes)s AS batch
            FROM listing l LEFT JOIN source_entries e ON e.source_id = %(source)s AND e.key = l.key
            WHERE e.key IS NULL OR e.change_token IS DISTINCT FROM l.change_token OR e.locator <> l.locator
-             OR e.error IS NOT NULL""",
-        {"source": source_id, "entry_bytes": _ENTRY_BYTES, "batch_bytes": BATCH_BYTES},
+             OR e.error IS NOT NULL OR %(reread)s""",
+        {
+            "source": source_id,
+            "entry_bytes": _ENTRY_BYTES,
+            "batch_bytes": BATCH_BYTES,
+            "reread": reread,
+        },
     )
     plan = fetch_one(
         connection,

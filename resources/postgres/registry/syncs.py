@@ -107,6 +107,30 @@ def mark_waiting(connection: Connection, names: Sequence[str]) -> None:
     )
 
 
+def mark_canceled(connection: Connection, names: Sequence[str]) -> None:
+    """End running syncs that a person canceled: they are due by their schedule, not at once."""
+    connection.execute(
+        """UPDATE sources SET sync_status = 'pending', next_sync_at = NULL, sync_requested_at = NULL,
+             updated_at = now()
+           WHERE name = ANY(%s) AND sync_status = 'running'""",
+        [list(names)],
+    )
+
+
+def scheduled_sources(connection: Connection) -> set[uuid.UUID]:
+    """Return the sources whose unfinished work waits for their schedule: a person canceled their last sync.
+
+    Also those marked as running: if their run has ended, it is not recorded yet whether a person canceled it.
+    """
+    return set(
+        scalars(
+            connection,
+            """SELECT id FROM sources WHERE sync_run IS NOT NULL AND (sync_status = 'running'
+               OR sync_status = 'pending' AND (next_sync_at IS NULL OR next_sync_at > now()))""",
+        )
+    )
+
+
 def record_counts(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
     connection.execute(
         f"""UPDATE sources SET total_documents = counts.total, failed_documents = counts.failed,

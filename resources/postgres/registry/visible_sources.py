@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import LiteralString
 
 from rag_assets.pipeline.access import AccessScope
+from rag_assets.pipeline.plain_text import nfc
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
 from resources.postgres.queries import scalars
@@ -31,7 +32,8 @@ def visible_sources(connection: Connection, scope: AccessScope) -> list[str]:
 def require_sources(connection: Connection, names: Iterable[str], scope: AccessScope) -> None:
     """Raise ConfigError that lists the names of no source in scope, and the names that are in scope."""
     visible = visible_sources(connection, scope)
-    if unknown := [name for name in names if name not in visible]:
+    known = set(map(nfc, visible))
+    if unknown := [name for name in names if nfc(name) not in known]:
         raise ConfigError(
             f"No source is named {', '.join(map(repr, unknown))}; there are: {', '.join(visible) or 'none'}."
         )

@@ -12,8 +12,9 @@ import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from resources.driver_errors import driver_error
 from resources.errors import StoreUnavailable
-from resources.postgres.connection import Connection
+from resources.postgres.connection import Connection, Postgres
 
 #: Seconds after an answer in which a connection is not checked again.
 FRESH = 1.0
@@ -33,13 +34,18 @@ class SearchConnections:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """Lend a connection. Raises StoreUnavailable if PostgreSQL does not answer, also in the block."""
+        """Lend a connection. Raises StoreUnavailable if PostgreSQL does not answer, also in the block, and ConfigError
+        if the URL must be changed or the role lacks a right."""
         try:
             with self._opened().connection() as connection:
                 yield connection
                 self._answered[connection] = time.monotonic()
-        except (PoolTimeout, psycopg.OperationalError) as error:
+        except PoolTimeout as error:
             raise StoreUnavailable(f"PostgreSQL does not answer: {error}".strip()) from error
+        except psycopg.Error as error:
+            if (known := driver_error(error)) is None:
+                raise
+            raise known from error
 
     def close(self) -> None:
         """Close the pool; a later search opens a new one."""
@@ -51,6 +57,8 @@ class SearchConnections:
     def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:
             if self._pool is None:
+                # 5 ms, once: a pool tries a wrong password again and again until its timeout, and does not name it.
+                Postgres(self.url).connect().close()
                 self._pool = ConnectionPool(
                     self.url,
                     connection_class=psycopg.Connection[TupleRow],

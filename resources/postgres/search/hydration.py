@@ -32,7 +32,7 @@ class Serving:
 _CONDITIONS: Mapping[str, LiteralString] = {
     "source": "s.name = ANY(%(source)s)",
     "source_type": "d.source_type = ANY(%(source_type)s)",
-    "language": "coalesce(c.language, d.language) = ANY(%(language)s)",
+    "language": "coalesce(coalesce(c.language, d.language) = ANY(%(language)s), true)",
     "document": "d.id = ANY(%(document)s)",
     "tags": "d.filter_tags && %(tags)s",
     "category": "d.category = ANY(%(category)s)",

@@ -86,4 +86,5 @@ class SearchCounts:
                 )
         except (RagError, psycopg.Error) as error:
             # The next write may find PostgreSQL again.
-            logging.getLogger(__name__).warning("Search counts were not written: %s", error)
+            reason = str(error).partition("\n")[0]
+            logging.getLogger(__name__).warning("Search counts were not written: %s", reason)

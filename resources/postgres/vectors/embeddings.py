@@ -7,7 +7,7 @@ document and source.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import LiteralString, NamedTuple
 
@@ -84,20 +84,29 @@ def plan_embedding(
 ) -> int:
     """Fill the work table with each distinct text without an embedding, shortest first. Returns the number of batches.
 
-    Considers the dirty documents; with `all_documents` every chunk that the model did not reject.
+    Considers the dirty documents; with `all_documents` every chunk that the model did not reject. A text that the model
+    rejected is left out. One that failed otherwise, or that is to be tried again, is a batch of its own at the end: it
+    would cost its neighbours a second request.
     """
     chosen = is_embeddable("d", "c") if all_documents else is_dirty("d")
     return fill_work_table(
         writer.connection,
-        f"""SELECT text_hash, id,
-              (sum(char_count + 64) OVER (ORDER BY char_count, text_hash))::bigint / %(batch_chars)s AS batch
+        f"""SELECT text_hash, id, dense_rank() OVER (ORDER BY has_failed, part) - 1 AS batch
             FROM (
-              SELECT DISTINCT ON (c.text_hash) c.text_hash, c.id, c.char_count
-              FROM documents d JOIN document_chunks c ON c.document_id = d.id
-              WHERE {chosen} AND NOT EXISTS (
-                SELECT FROM embeddings e WHERE e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
-                AND e.kinds @> %(kinds)s)
-              ORDER BY c.text_hash, c.id) AS texts""",
+              SELECT text_hash, id, has_failed, CASE WHEN has_failed
+                THEN row_number() OVER (PARTITION BY has_failed ORDER BY char_count, text_hash)
+                ELSE (sum(char_count + 64) OVER (PARTITION BY has_failed ORDER BY char_count, text_hash))::bigint
+                  / %(batch_chars)s END AS part
+              FROM (
+                SELECT DISTINCT ON (c.text_hash) c.text_hash, c.id, c.char_count,
+                  c.embedding_status = 'failed' AS has_failed
+                FROM documents d JOIN document_chunks c ON c.document_id = d.id
+                WHERE {chosen} AND NOT EXISTS (
+                  SELECT FROM embeddings e WHERE e.model_fingerprint = %(model)s AND e.text_hash = c.text_hash
+                  AND e.kinds @> %(kinds)s)
+                AND NOT EXISTS (
+                  SELECT FROM document_chunks r WHERE r.text_hash = c.text_hash AND r.rejected_as = %(indexed_as)s)
+                ORDER BY c.text_hash, has_failed DESC, c.id) AS texts) AS parts""",
         {**target.parameters(), "batch_chars": batch_chars},
     )
 
@@ -269,21 +278,6 @@ def record_file(
            ON CONFLICT (model_fingerprint, text_hash) DO UPDATE
            SET file_id = excluded.file_id, row_index = excluded.row_index, kinds = excluded.kinds""",
         [model, file_id, list(kinds)],
-    )
-
-
-def record_failures(
-    connection: Connection, source_id: uuid.UUID, reasons: Mapping[str, str]
-) -> None:
-    """Mark the chunks of texts that could not be embedded (text hash -> reason), and their documents, as failed."""
-    copy_rows(connection, "unembedded", {"text_hash": "text", "reason": "text"}, reasons.items())
-    connection.execute(
-        """WITH failed AS (
-             UPDATE document_chunks c SET embedding_status = 'failed', embedding_error = u.reason, updated_at = now()
-             FROM unembedded u WHERE c.source_uuid = %s AND c.text_hash = u.text_hash RETURNING c.document_id)
-           UPDATE documents SET indexing_status = 'failed', updated_at = now()
-           WHERE id IN (SELECT document_id FROM failed)""",
-        [source_id],
     )
 
 

@@ -41,7 +41,8 @@ class VectorRow(NamedTuple):
 
 def _set_completed(chunk: LiteralString) -> LiteralString:
     """SQL: the SET clause for a chunk, by its alias, whose rows every kind's collection acknowledged."""
-    return f"""embedding_status = 'completed', embedding_error = NULL, embedded_at = now(), updated_at = now(),
+    return f"""embedding_status = 'completed', embedding_error = NULL, rejected_as = NULL, embedded_at = now(),
+      updated_at = now(),
       dense_vector_id = CASE WHEN 'dense' = ANY(%(kinds)s) THEN {chunk}.id || '_dense' END,
       sparse_vector_id = CASE WHEN 'sparse' = ANY(%(kinds)s) THEN {chunk}.id || '_sparse' END,
       multi_vector_id = CASE WHEN 'multi' = ANY(%(kinds)s) THEN {chunk}.id || '_multi' END"""
@@ -196,7 +197,8 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
     )
     return connection.execute(
         f"""UPDATE documents u SET indexing_status = 'completed', indexed_at = now(), indexed_as = %(indexed_as)s,
-              indexed_run = rag_run(), updated_at = now()
+              indexed_run = rag_run(), updated_at = now(),
+              error_message = CASE WHEN u.processing_status = 'failed' THEN u.error_message END
             FROM (
               SELECT d.id FROM documents d
               LEFT JOIN (SELECT document_id, count(*) AS n FROM pg_temp.right_chunks GROUP BY 1) AS r

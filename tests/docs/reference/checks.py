@@ -48,6 +48,9 @@ _NO_COLLECTION = Case("the collection does not exist", "undetermined", "missing_
 
 #: Check, with {kind} for the kind of vectors -> the cases in which it does not pass.
 CASES: Mapping[str, Sequence[Case]] = {
+    "files_are_as_read": (
+        Case("a file has another content than was read, under equal size, times and inode", "failed", None, "person"),
+    ),
     "chunks_have_documents": (
         Case("a chunk has no document", "failed", "orphaned_chunks", "repair"),
         Case(
@@ -67,6 +70,10 @@ CASES: Mapping[str, Sequence[Case]] = {
     ),
     "chunk_embeddings_are_in_parquet": (
         Case("a file is gone or damaged, or a chunk has no embedding", "failed", "missing_vectors", "repair"),
+    ),
+    "embedder_returns_known_vectors": (
+        Case("another model answers under the same name", "failed", None, "person"),
+        Case("the embedder does not answer", "undetermined", None, "check"),
     ),
     "{kind}_vectors_match_postgres": _drift(
         [

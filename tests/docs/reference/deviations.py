@@ -151,8 +151,8 @@ DEVIATIONS = (
     ),
     Deviation(
         "multi_collection",
-        "one row a chunk",
-        "one row a token, with the id `{chunk}_multi_00000` and so on",
+        "one row per chunk",
+        "one row per token, with the id `{chunk}_multi_00000` and so on",
         "only Milvus 2.6.4 or newer searches arrays of vectors: [decisions](../explanation/decisions.md)",
     ),
     Deviation(

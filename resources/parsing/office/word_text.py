@@ -1,0 +1,270 @@
+"""The text of Word as a reader sees it: no moved or hidden text, blanks for tabs and breaks, bases of readings.
+
+Works on one part, in place, in one pass from the root: each element's children are rewritten before they are visited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from xml.etree.ElementTree import Element
+
+from resources.parsing.office.package import local_name, name_of
+
+P, R, T, RPR, PPR = (name_of("w", name) for name in ("p", "r", "t", "rPr", "pPr"))
+BR = name_of("w", "br")
+VAL = name_of("w", "val")
+_SPACE = "{http://www.w3.org/XML/1998/namespace}space"
+_ALTERNATIVES = name_of("mc", "AlternateContent")
+_CHOICE, _FALLBACK = name_of("mc", "Choice"), name_of("mc", "Fallback")
+_CELL = name_of("w", "tc")
+_TR, _ROW_DELETED = name_of("w", "tr"), f"{name_of('w', 'trPr')}/{name_of('w', 'del')}"
+_RUBY, _RUBY_BASE = name_of("w", "ruby"), name_of("w", "rubyBase")
+_SYMBOL = name_of("w", "sym")
+_OFF = ("0", "false", "off")
+
+#: What change tracking deleted or moved away, and the properties that it replaced.
+_GONE = {
+    name_of("w", name)
+    for name in (
+        *("del", "moveFrom", "delText", "softHyphen"),
+        *(
+            "rPrChange",
+            "pPrChange",
+            "sectPrChange",
+            "tblPrChange",
+            "trPrChange",
+            "tcPrChange",
+            "tblGridChange",
+        ),
+    )
+}
+#: Elements of a run that stand for characters.
+_CHARACTERS = {
+    **dict.fromkeys((name_of("w", "tab"), name_of("w", "ptab")), " "),
+    name_of("w", "noBreakHyphen"): "-",
+}
+_REWRITTEN = {*_GONE, *_CHARACTERS, _ALTERNATIVES, _TR, _SYMBOL, _RUBY, BR, name_of("w", "cr")}
+#: Elements of a hidden run that stay: without them a field would not end.
+_FIELD = {RPR, name_of("w", "fldChar"), name_of("w", "instrText")}
+#: Formats that must not part a word: their marks would stand inside it.
+_MARKED = [name_of("w", name) for name in ("b", "bCs", "i", "iCs", "strike", "dstrike")]
+_VANISH = name_of("w", "vanish")
+_UNDERLINE, _RAISED = name_of("w", "u"), name_of("w", "vertAlign")
+_SUPERSCRIPTS = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
+
+#: The letters of the font Symbol, from 0x41 and 0x61, and its signs that stand in formulas and units.
+_GREEK = dict(
+    zip(
+        (*range(0x41, 0x5B), *range(0x61, 0x7B)),
+        "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖαβχδεφγηιϕκλμνοπθρστυϖωξψζ",
+        strict=True,
+    )
+)
+_SIGNS = {
+    0xA3: "≤",
+    0xA5: "∞",
+    0xAC: "←",
+    0xAE: "→",
+    0xB0: "°",
+    0xB1: "±",
+    0xB3: "≥",
+    0xB4: "×",
+    0xB7: "•",
+}
+_SIGNS |= {0xB8: "÷", 0xB9: "≠", 0xBB: "≈", 0xD7: "⋅", 0xD6: "√", 0xE5: "∑"}
+_WINGDINGS = {
+    0x6F: "☐",
+    0xA8: "☐",
+    0xFB: "☒",
+    0xFC: "✓",
+    0xFD: "☒",
+    0xFE: "☑",
+    0xE0: "→",
+    0xDF: "←",
+}
+
+
+def text_element(text: str) -> Element:
+    """Return a `w:t`."""
+    element = Element(T, {_SPACE: "preserve"})
+    element.text = text
+    return element
+
+
+def paragraph_of(text: str) -> Element:
+    """Return a paragraph of one run."""
+    paragraph, run = Element(P), Element(R)
+    run.append(text_element(text))
+    paragraph.append(run)
+    return paragraph
+
+
+def text_of(element: Element) -> str:
+    """Return the characters of all `w:t` below an element."""
+    return "".join(node.text or "" for node in element.iter(T))
+
+
+def hidden_styles(styles: Element) -> frozenset[str]:
+    """Return the ids of the styles that hide text."""
+    return frozenset(
+        style.get(name_of("w", "styleId")) or ""
+        for style in styles.iter(name_of("w", "style"))
+        if _is_on(style.find(RPR), "vanish")
+    )
+
+
+class LeftOut(NamedTuple):
+    """The numbers of hidden characters and of readings above characters."""
+
+    hidden: int
+    readings: int
+
+
+def simplify(root: Element, hidden: frozenset[str] = frozenset()) -> LeftOut:
+    """Rewrite the text of one part. `hidden`: styles that hide text."""
+    left_out = 0
+    readings = sum(1 for _ in root.iter(_RUBY))
+    for parent in root.iter():
+        if not len(parent):
+            continue
+        if not _REWRITTEN.isdisjoint([child.tag for child in parent]):
+            parent[:] = [new for child in parent for new in _replacements(child, parent)]
+        if parent.tag == R and (properties := parent.find(RPR)) is not None:
+            _plain_format(parent, properties)
+            if _is_hidden(properties, hidden):
+                left_out += sum(len(child.text or "") for child in parent if child.tag == T)
+                parent[:] = [child for child in parent if child.tag in _FIELD]
+        elif parent.tag == P and hidden and _style(parent, PPR, "pStyle") in hidden:
+            for run in parent.iter(R):
+                run.insert(0, _hiding())
+        elif parent.tag == _CELL:
+            # The extractor escapes their marks in tables, where they are no formats any more.
+            for paragraph in parent.findall(P):
+                for run in paragraph.iter(R):
+                    _remove_marks(run)
+    # Only now the runs have all their characters.
+    for paragraph in root.iter(P):
+        _keep_words_whole(paragraph)
+    return LeftOut(left_out, readings)
+
+
+def _replacements(child: Element, parent: Element) -> Iterator[Element]:
+    """Yield what replaces a child: itself, nothing, or other elements."""
+    tag = child.tag
+    if tag in _GONE or (tag == _TR and child.find(_ROW_DELETED) is not None):
+        return
+    if tag == _ALTERNATIVES:
+        for element in _alternative(child):
+            yield from _replacements(element, parent)
+    elif parent.tag != R:
+        yield child
+    elif tag in _CHARACTERS:
+        yield text_element(_CHARACTERS[tag])
+    elif tag == name_of("w", "cr") or tag == BR:
+        # A break of pages or columns is one of lines: the extractor drops it otherwise.
+        yield Element(BR)
+    elif tag == _SYMBOL:
+        yield text_element(_symbol(child))
+    elif tag == _RUBY:
+        for run in child.findall(f"{_RUBY_BASE}/{R}"):
+            for element in run:
+                if element.tag != RPR:
+                    yield from _replacements(element, parent)
+    else:
+        yield child
+
+
+def _alternative(alternatives: Element) -> Iterable[Element]:
+    """Return the content for new programs, or the one for old programs if only that has text."""
+    choice, fallback = alternatives.find(_CHOICE), alternatives.find(_FALLBACK)
+    if choice is None or (fallback is not None and text_of(fallback) and not text_of(choice)):
+        choice = fallback
+    return () if choice is None else list(choice)
+
+
+def _symbol(element: Element) -> str:
+    font = (element.get(name_of("w", "font")) or "").lower()
+    try:
+        code = int(element.get(name_of("w", "char")) or "", 16)
+    except ValueError:
+        return " "
+    if not 0xF000 <= code <= 0xF0FF and code > 0xFF:
+        return chr(code) if code < 0xD800 else " "
+    code &= 0xFF
+    if font == "symbol":
+        return _GREEK.get(code) or _SIGNS.get(code) or (chr(code) if 0x20 <= code < 0x41 else " ")
+    return _WINGDINGS.get(code, " ")
+
+
+def _is_hidden(properties: Element, hidden: frozenset[str]) -> bool:
+    if properties.find(_VANISH) is not None:
+        return _is_on(properties, "vanish")
+    if not hidden or (style := properties.find(name_of("w", "rStyle"))) is None:
+        return False
+    return style.get(VAL) in hidden
+
+
+def _is_on(properties: Element | None, name: str) -> bool:
+    switch = properties.find(name_of("w", name)) if properties is not None else None
+    return switch is not None and switch.get(VAL) not in _OFF
+
+
+def _style(element: Element, properties: str, name: str) -> str:
+    style = element.find(f"{properties}/{name_of('w', name)}")
+    return "" if style is None else style.get(VAL) or ""
+
+
+def _hiding() -> Element:
+    properties = Element(RPR)
+    properties.append(Element(name_of("w", "vanish")))
+    return properties
+
+
+def _plain_format(run: Element, properties: Element) -> None:
+    """Remove the formats whose marks part words or mean something else in Markdown: underlined, raised, lowered."""
+    if (underline := properties.find(_UNDERLINE)) is not None:
+        properties.remove(underline)
+    if (raised := properties.find(_RAISED)) is not None:
+        properties.remove(raised)
+        if raised.get(VAL) == "superscript":
+            for node in run.findall(T):
+                text = node.text or ""
+                # Not "1st" or "xn": only what has a form of its own, so that 10³ does not become 103.
+                if text and all(character in "0123456789+-−" for character in text):
+                    node.text = text.translate(_SUPERSCRIPTS)
+
+
+def _keep_words_whole(paragraph: Element) -> None:
+    """Remove bold, italic and struck from runs that meet inside a word."""
+    previous, end = None, ""
+    for run in paragraph:
+        if local_name(run) in ("proofErr", "bookmarkStart", "bookmarkEnd", "pPr"):
+            continue
+        text = "".join(node.text or "" for node in run.findall(T)) if run.tag == R else ""
+        if not text:
+            previous, end = None, ""
+            continue
+        is_inside_word = previous is not None and end.isalnum() and text[0].isalnum()
+        if previous is not None and is_inside_word and _marks(previous) != _marks(run):
+            _remove_marks(previous)
+            _remove_marks(run)
+        previous, end = run, text[-1]
+
+
+def _marks(run: Element) -> list[str]:
+    properties = run.find(RPR)
+    if properties is None:
+        return []
+    return [
+        name
+        for name in _MARKED
+        if (mark := properties.find(name)) is not None and mark.get(VAL) not in _OFF
+    ]
+
+
+def _remove_marks(run: Element) -> None:
+    properties = run.find(RPR)
+    for name in _MARKED:
+        if properties is not None and (mark := properties.find(name)) is not None:
+            properties.remove(mark)

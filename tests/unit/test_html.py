@@ -1,0 +1,125 @@
+"""Web pages: main content, menus and furniture, on handmade pages."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from resources.errors import ParseError
+from resources.parsing.header_rows import join_header_rows
+from resources.parsing.inline_marks import join_words
+from resources.parsing.web_page import content_of
+from tests.support.parsed import (
+    ENGLISH,
+    parse,
+)
+
+
+def test_menus_of_links_are_removed_and_links_in_sentences_stay() -> None:
+    menu = "".join(f"<li><a href='/{n}'>Topic number {n}</a></li>" for n in range(20))
+    prose = f"<p>{ENGLISH} <a href='/fox'>Foxes</a> jump.</p>" * 8
+    page = parse(f"<html><body><ul>{menu}</ul>{prose}</body></html>", "a.html").text
+    assert "Topic number" not in page
+    assert page.count("Foxes") == 8
+    assert "Topic number 7" in parse(f"<html><body><ul>{menu}</ul></body></html>", "a.html").text
+
+
+def test_html_is_reduced_to_its_main_content() -> None:
+    page = f"""<!doctype html><html lang="en"><head><title>A &amp; B</title><meta name="author" content="Ada">
+    <script>var x = "hidden"</script></head><body><nav>Menu</nav><main><h1>Head</h1><p>{ENGLISH}</p>
+    <pre><code>a = b_c
+# same block</code></pre><img src="http://127.0.0.1:9/pixel.png" alt="a picture"></main><footer>Imprint</footer></body>"""
+    # Without a suffix, the content decides.
+    document = parse(page, "page")
+    assert (document.title, document.author, document.mime_type) == ("A & B", "Ada", "text/html")
+    assert (
+        document.markdown and "# Head" in document.text and "a = b_c\n# same block" in document.text
+    )
+    assert "a picture" in document.text
+    for noise in ("Menu", "Imprint", "hidden", "pixel.png", "title:"):
+        assert noise not in document.text
+
+
+def test_a_table_of_one_cell_is_layout() -> None:
+    page = f"<table><tr><td><h1>Head</h1><p>{ENGLISH} a|b</p></td></tr></table><table><tr><td>x</td><td>y</td></tr></table>"
+    document = parse(
+        f"<body>{page}<table><tr><th>one</th></tr><tr><td>two</td></tr></table></body>", "a.html"
+    )
+    assert document.text.startswith("Head") and f"{ENGLISH} a|b\n" in document.text
+    assert "| x | y |" in document.text and "| one |" in document.text
+
+
+def test_html_furniture_may_be_nested_or_never_closed() -> None:
+    page = "<body><nav>a<nav>b</nav>c</nav><p>kept</p><footer>d</footer><p>too</p><aside>open<p>end</p>"
+    assert parse(page, "a.html").text.split() == ["kept", "too", "open", "end"]
+
+
+PROSE = f"<p>{ENGLISH}</p>"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        # What stands in the content is content; the same elements around it are not.
+        "<body><aside>zz</aside><main>{prose}<aside>Kept</aside><footer>kept</footer></main><footer>zz</footer></body>",
+        "<body><nav>zz</nav><div role='main'>{prose}<aside role='note'>Kept</aside>kept</div><div role='contentinfo'>zz"
+        "</div></body>",
+        "<article>{prose}<aside>Kept</aside></article><article>{prose}<footer>kept</footer></article><footer>zz</footer>",
+        "<article>{prose}Kept<article>kept, an answer</article></article><aside>zz</aside>",
+        "<body><div id='content'><div>{prose}</div><aside>Kept</aside></div><div><aside>zz</aside></div>"
+        "<blockquote>{prose}<footer>kept</footer></blockquote></body>",
+        "<body><div class='x'>{prose}<aside>Kept</aside>{prose}</div><div>{prose}<aside>kept</aside></div>"
+        "<footer><aside>zz</aside></footer></body>",
+        "<body>{prose}<aside>Kept</aside>{prose}<figure>x<footer>kept</footer></figure><aside>zz</aside></body>",
+        "<body><header><h1>Kept</h1><nav>zz</nav></header><div>{prose}</div><section>{prose}<footer>kept</footer>"
+        "</section><div role='navigation'>zz</div></body>",
+        "<main>{prose}<noscript><p>Kept</p></noscript><template>kept</template></main><noscript>zz</noscript>",
+        "<main>{prose}<nav><p>Kept and kept</p></nav><nav><a href='/'>zz</a> <b>zz</b></nav></main>",
+        "<body><aside role='doc-tip'>Kept</aside><footer>zz</footer><aside role='note'>kept</aside></body>",
+        "<body><main>{prose}<div class='a' title='a > <nav>b'>Kept</div><!-- <aside> -->kept</main><footer>zz</footer>",
+    ],
+)  # fmt: skip
+def test_elements_inside_of_the_content_are_kept_and_furniture_is_not(page: str) -> None:
+    text = parse(page.replace("{prose}", PROSE), "a.html").text
+    assert "Kept" in text and "kept" in text and "zz" not in text
+
+
+def test_a_page_of_furniture_alone_is_read() -> None:
+    assert "Imprint" in parse("<body><footer><p>Imprint</p></footer></body>", "a.html").text
+    with pytest.raises(ParseError, match="no text"):
+        parse("<body><noscript>Enable JavaScript</noscript></body>", "a.html")
+
+
+def test_rows_of_names_of_a_table_become_one() -> None:
+    head = "<tr><th rowspan=2>Sort</th><th colspan=2>Q1</th></tr><tr><th>Jan</th><th>Feb</th></tr>"
+    row = "<tr><td>a</td><td>1</td><td>2</td></tr>"
+    for rows in (f"<thead>{head}</thead><tbody>{row}</tbody>", head + row):
+        lines = parse(f"<main><table>{rows}</table></main>", "a.html").text.split("\n")
+        assert " ".join(lines[0].split()) == "| Sort | Q1 Jan | Q1 Feb |"
+    titled = f"<table><tr><th colspan=2>FLEET</th></tr><tr><th>a</th><th>b</th></tr>{row}</table>"
+    text = parse(titled, "a.html").text
+    assert "FLEET" in text and "| a " in text.split("FLEET")[1]
+    # The heading of a group of rows is no name of a column.
+    groups = f"<table><tr><th>Year</th><th>Sum</th></tr><tr><th>2025</th></tr>{row}</table>"
+    assert "| Year" in parse(groups, "a.html").text
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<aside><nav>" * 20_000 + "x",
+        "<main>" * 20_000 + "x",
+        "<section>" * 20_000 + "</section>" * 20_000,
+        '<a ="' * 30_000,
+        "<script>" * 30_000,
+        "<!--" * 30_000,
+        "<table><tr><th>" * 10_000,
+    ],
+    ids=lambda page: page[:9],
+)
+def test_broken_html_takes_linear_time(page: str) -> None:
+    start = time.process_time()
+    join_words(join_header_rows(content_of(page)))
+    # A quadratic pass would take minutes.
+    assert time.process_time() - start < 3
