@@ -46,6 +46,10 @@ _CERTIFICATE = (
     "(?sslmode=verify-full&sslrootcert=FILE) and the host by the certificate's name."
 )
 _PROTOCOL = "The port in RAG_POSTGRES_URL does not speak PostgreSQL's protocol: {reason}. Check its host and port."
+_FORBIDDEN = (
+    "PostgreSQL refused the change: {reason}. A constraint or a trigger that was added to the database forbids it: drop "
+    "it, or change what it forbids."
+)
 _URL = (
     "RAG_POSTGRES_URL cannot be used: {reason}. Expected postgresql://user:password@host:port/database; "
     f"{ENCODING}."
@@ -60,6 +64,10 @@ _BY_CODE: dict[str, str] = {
     # No schema of search_path can be used: the role has no USAGE on it.
     "3F000": _RIGHTS,
     "25006": _READ_ONLY,
+    # A check, an exclusion, RAISE EXCEPTION. The tables have no such constraint that a document could break.
+    "23514": _FORBIDDEN,
+    "23P01": _FORBIDDEN,
+    "P0001": _FORBIDDEN,
 }
 _DISK_FULL = "53100"
 

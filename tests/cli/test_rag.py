@@ -46,7 +46,14 @@ def test_status_shows_the_stores_and_their_contents(rag: Rag, report: dict[str, 
     status = rag.json("status")
     assert list(status) == [
         *("schema", "home", "dagster_home", "postgres", "milvus", "storage", "embedder"),
-        *("counts", "checks"),
+        *(
+            "counts",
+            "failed_documents",
+            "incomplete_documents",
+            "runs",
+            "checks",
+            "failing_sources",
+        ),
     ]
     assert status["home"] == str(rag.home)
     assert set(status["embedder"]) == {"name", "fingerprint", "vectors"}
@@ -122,7 +129,9 @@ def test_ingest_reports_in_the_documented_shape(report: dict[str, Any]) -> None:
     assert report["plan"]["dense_vectors"]["inserted"] >= 2
     assert list(report["seconds"]) == list(report["plan"])
     assert all(isinstance(seconds, float) for seconds in report["seconds"].values())
-    assert report["failed_documents"] == [{"key": "empty.md", "reason": "the file is empty"}]
+    assert report["failed_documents"] == [
+        {"key": "empty.md", "step": "read", "reason": "the file is empty"}
+    ]
 
 
 def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -> None:

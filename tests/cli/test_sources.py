@@ -202,7 +202,9 @@ def test_credentials_reach_the_store_and_no_log(rag: Rag, s3: S3, web: Web) -> N
         "--credential", "token=@WIKI_PASSWORD",
     )  # fmt: skip
     (report,) = rag.json("ingest", "wiki")["sources"]
-    assert report["failed_documents"] == [{"key": web.url("/a"), "reason": "HTTP 401"}]
+    assert report["failed_documents"] == [
+        {"key": web.url("/a"), "step": "read", "reason": "HTTP 401"}
+    ]
     assert web.headers[-1]["authorization"] == "Bearer hush-wiki"
     with rag.sql() as connection:
         events = connection.execute(

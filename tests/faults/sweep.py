@@ -30,39 +30,37 @@ LEFT_OUT = {
 ELSEWHERE = ("milvus", "compact")
 
 #: Point -> the passages at which the step, Milvus and PostgreSQL die in `make test`; other cells have the mark `soak`.
-#: The step dies at each point, and twice where Milvus and PostgreSQL both take part. Milvus dies once before the
-#: vectors, where it takes no part, and twice where it does: it restarts at once (first) or stays down (middle).
-#: PostgreSQL dies at each point between two of its statements; from the embedding of texts to the finished file it has
-#: none.
+#: The step dies at each point. Milvus dies where it takes part: it restarts at once (first) or stays down (middle);
+#: and once where it takes none. PostgreSQL dies once in each stage, between two of its statements.
 SELECTED = {
     "entry-read": ("last", "first", "first"),
     "documents-written": ("last", "", "last"),
-    "chunks-written": ("last", "", "last"),
+    "chunks-written": ("last", "", ""),
     "chunks-committed": ("last", "", "last"),
     "texts-embedded": ("last", "", ""),
     "file-written": ("last", "", ""),
     "file-synced": ("last", "", ""),
     "file-renamed": ("last", "", ""),
-    "file-in-place": ("last", "", "last"),
+    "file-in-place": ("last", "", ""),
     "file-recorded": ("last", "", "last"),
-    "deletions-claimed": ("first last", "first middle", "last"),
+    "deletions-claimed": ("last", "first", ""),
     "upsert-answered": ("first last", "first middle", "last"),
-    "batch-upserted": ("first last", "first middle", "last"),
+    "batch-upserted": ("last", "middle", ""),
     "upsert-sent": ("", "first middle last", ""),
-    "batch-recorded": ("last", "middle", "last"),
-    "deletions-done": ("first last", "first middle", "last"),
-    "collection-loaded": ("first last", "first", "last"),
+    "batch-recorded": ("last", "", "last"),
+    "deletions-done": ("last", "first middle", "last"),
+    "collection-loaded": ("first", "first", ""),
     "alias-moved": ("first last", "first", "last"),
-    "collection-dropping": ("first last", "first", "last"),
+    "collection-dropping": ("last", "first", ""),
     "rebuild-batch": ("last", "middle", "last"),
-    "forget-vectors": ("first", "first", "first"),
-    "forget-drained": ("first", "first", "first"),
-    "forget-rewritten": ("last", "", "last"),
+    "forget-vectors": ("first", "first", ""),
+    "forget-drained": ("first", "", "first"),
+    "forget-rewritten": ("last", "", ""),
     "forget-parquet": ("first", "", "first"),
-    "deletions-allowed": ("first", "", "first"),
-    "repair-planned": ("first", "first", "first"),
+    "deletions-allowed": ("first", "", ""),
+    "repair-planned": ("first", "", ""),
     "repair-half-done": ("first", "first", "first"),
-    "repair-done": ("first", "", "first"),
+    "repair-done": ("first", "", ""),
 }
 
 #: Milliseconds from sending an upsert to the death of the server.

@@ -175,6 +175,8 @@ def test_without_a_terminal_a_long_command_prints_its_progress(
 ) -> None:
     console = Console(file=io.StringIO(), width=80)
     monkeypatch.setattr(output, "err", console)
+    # A command that ran before may have been quiet.
+    monkeypatch.setattr(output, "_verbosity", output._Verbosity.NORMAL)
     with output.progress_lines():
         for done in range(1, 1001):
             progress.report("written", "rows", done, 1000)
