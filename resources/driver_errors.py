@@ -47,8 +47,8 @@ _CERTIFICATE = (
 )
 _PROTOCOL = "The port in RAG_POSTGRES_URL does not speak PostgreSQL's protocol: {reason}. Check its host and port."
 _FORBIDDEN = (
-    "PostgreSQL refused the change: {reason}. A constraint or a trigger that was added to the database forbids it: drop "
-    "it, or change what it forbids."
+    "PostgreSQL refused the change: {reason}. A constraint or a trigger that was added to the database forbids it: "
+    "drop it, or change what it forbids."
 )
 _URL = (
     "RAG_POSTGRES_URL cannot be used: {reason}. Expected postgresql://user:password@host:port/database; "

@@ -1,39 +1,21 @@
-"""Chunking: nothing is lost, nothing is too long, structure is kept, and an edit changes only its neighbourhood."""
+"""Chunking: nothing is lost, nothing is too long, and structure is kept."""
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_assets.pipeline.chunking import CHUNKER_VERSION, Chunk, ChunkingConfig, split
+from rag_assets.pipeline.chunking import Chunk, ChunkingConfig, split
+from tests.support.chunk_texts import contents, sentence, squeezed
 from tests.support.extent import times
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-
-WORDS = ["the", "partition", "holds", "rows", "that", "a", "query", "reads", "and", "merges"]
-
-
-def sentence(rng: random.Random, low: int, high: int) -> str:
-    words = [rng.choice(WORDS) for _ in range(rng.randint(low, high))]
-    words[-1] += str(rng.randrange(1_000_000))
-    return " ".join(words).capitalize() + "."
-
-
-def squeezed(text: str) -> str:
-    return "".join(text.split())
-
-
-def contents(text: str, *, markdown: bool = True) -> list[str]:
-    return [chunk.content for chunk in split(text, markdown=markdown)]
 
 
 # --- properties of every text -----------------------------------------------------------------------------------------
@@ -186,101 +168,6 @@ def test_code_is_kept_whole_where_it_fits_and_cut_at_line_ends_otherwise() -> No
     assert "\n".join(part.content for part in parts).split("\n") == ["```python", *lines, "```"]
 
 
-def test_every_part_of_a_cut_table_repeats_the_header() -> None:
-    header = "| key | value |\n|-----|-------|\n"
-    rows = [f"| {n} | {'v' * (n % 50)} |" for n in range(150)]
-    chunks = split("# Table\n\n" + header + "\n".join(rows), markdown=True)
-    assert len(chunks) > 3
-    assert {chunk.chunk_type for chunk in chunks} == {"table"}
-    assert chunks[0].content.startswith("# Table\n\n" + header + rows[0])
-    assert all(chunk.content.startswith(header) for chunk in chunks[1:])
-    assert max(len(chunk.content) for chunk in chunks) <= 1000
-    assert [line for chunk in chunks for line in chunk.content.split("\n") if line in rows] == rows
-
-
-def markdown_table(names: list[str], rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(cells)} |" for cells in (names, *rows)]
-    return "\n".join([lines[0], "|---" * len(names) + "|", *lines[1:]])
-
-
-@pytest.mark.parametrize(
-    ("columns", "name_chars", "value_chars"),
-    [(12, 44, 2), (20, 45, 4), (200, 10, 2), (5, 100, 300), (300, 3, 0), (2, 3, 480)],
-)
-def test_each_value_of_a_wide_table_stands_below_the_name_of_its_column(
-    columns: int, name_chars: int, value_chars: int
-) -> None:
-    names = [f"{'n' * name_chars}{column}" for column in range(columns)]
-    rows = [[f"{row}-{c}{'v' * value_chars}" for c in range(columns)] for row in range(6)]
-    parts = split("Register\n" + markdown_table(names, rows), markdown=True)
-    assert max(len(part.content) for part in parts) <= 1000
-    for row in rows:
-        for column, value in enumerate(row):
-            # Of a long name the end is kept.
-            assert any(
-                f" {value} " in f"{part.content} " and f"n{column} |" in part.content
-                for part in parts
-            ), (column, value)
-
-
-def test_a_part_of_a_row_tells_which_row_it_is() -> None:
-    names = ["Country", *(f"Indicator {n} of the year" for n in range(60))]
-    rows = [[country, *("7,4" for _ in range(60))] for country in ("Chile", "Peru")]
-    parts = contents(markdown_table(names, rows))
-    assert sum("Country: Chile\n" in part for part in parts) >= 2
-    assert not any("Chile" in part and "Peru" in part for part in parts)
-
-
-def test_all_rows_of_names_are_repeated() -> None:
-    names = "| Sort | Q1 | Q2 |\n| | Jan-Mar | Apr-Jun |\n"
-    rows = "\n".join(f"| sort{n} | {n} | {n} |" for n in range(90))
-    for header in (f"{names}|---|---|---|\n", names.replace("\n", "\n|---|---|---|\n", 1)):
-        parts = contents(header + rows)
-        assert len(parts) > 2
-        assert all("Q1" in part and "Jan-Mar" in part for part in parts)
-
-
-def test_a_table_may_follow_its_introduction_without_a_blank_line() -> None:
-    rows = [[f"key{n}", f"value {n}"] for n in range(90)]
-    parts = split("Introduction.\n" + markdown_table(["Key", "Value"], rows), markdown=True)
-    assert parts[0].content.startswith("Introduction.\n| Key | Value |")
-    assert all("| Key | Value |" in part.content for part in parts)
-    prose = "A line with a | bar\nand one more | bar\n---\n"
-    assert contents(prose) == [prose.strip()]
-
-
-def test_no_value_of_a_record_is_parted_from_its_name() -> None:
-    long = "; ".join(f"Indicator {n} of the quarter: 0,{n:03} e.g. Dr. Otto" for n in range(90))
-    short = "\n".join(
-        f"name: Dr. Otto {n}; age: {n}; note: First sentence. Second." for n in range(60)
-    )
-    for text in (long, short, f"{short}\n{long}"):
-        parts = contents(text, markdown=False)
-        assert max(map(len, parts)) <= 1000
-        for value in re.findall(r"[^;\n]+: [^;\n]+", text):
-            assert any(value.strip() in part for part in parts), value
-    assert all("Indicator 0 of" in part for part in contents(long, markdown=False))
-    article = f"id: 7; text: {'A sentence of the text. ' * 90}; price: 3"
-    parts = contents(article, markdown=False)
-    assert all(part.startswith("id: 7; ") and "text: " in part for part in parts[:-1])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "|" * 100_000 + "\n|-|\n" + "|" * 100_000,
-        "| a | b |\n|---|---|\n" + "| " * 100_000,
-        "a: " + "; b: c" * 100_000,
-        " | x" * 100_000,
-        "|" + " " * 300_000 + "x\n|-" + " " * 300_000 + "x\n",
-    ],
-    ids=lambda text: text[:12],
-)
-def test_a_very_long_row_is_cut_in_linear_time(text: str) -> None:
-    # A quadratic cut would take minutes here.
-    assert max(map(len, contents(text))) <= 1000
-
-
 @pytest.mark.parametrize(
     ("unit", "ends"),
     [
@@ -323,91 +210,6 @@ def test_neighbours_that_fit_are_joined_and_long_sections_are_not() -> None:
 )
 def test_tokens_are_words_and_characters_of_spaceless_scripts(text: str, tokens: int) -> None:
     assert split(text, markdown=False)[0].token_count == tokens
-
-
-# --- stability -------------------------------------------------------------------------------------------------------
-
-
-def markdown_blocks(rng: random.Random) -> str:
-    shape = rng.random()
-    if shape < 0.12:
-        return "#" * rng.choice([2, 2, 3, 3, 4]) + " " + sentence(rng, 2, 5)
-    if shape < 0.25:
-        return "```\n" + "\n".join(sentence(rng, 2, 8) for _ in range(rng.randint(1, 40))) + "\n```"
-    if shape < 0.35:
-        return "\n".join("- " + sentence(rng, 2, 12) for _ in range(rng.randint(1, 10)))
-    return sentence(rng, 4, 60)
-
-
-CASES: dict[str, tuple[Callable[[random.Random], str], str, bool]] = {
-    "markdown with headings": (markdown_blocks, "\n\n", True),
-    "paragraphs": (lambda rng: sentence(rng, 4, 60), "\n\n", True),
-    "one paragraph of many lines": (lambda rng: sentence(rng, 4, 15), "\n", False),
-    "one line of many sentences": (lambda rng: sentence(rng, 4, 30), " ", False),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_an_edit_changes_only_the_chunks_next_to_it(case: str) -> None:
-    make, glue, markdown = CASES[case]
-    rng = random.Random(case)
-    changed: list[int] = []
-    for _ in range(2):
-        blocks = [make(rng) for _ in range(400)]
-        before = set(contents(glue.join(blocks), markdown=markdown))
-        for _ in range(60):
-            edited, index = blocks.copy(), rng.randrange(400)
-            block = blocks[index]
-            edited[index : index + 1] = rng.choice(
-                [
-                    [],
-                    [make(rng)],
-                    [make(rng), block],
-                    [block.replace("a", "A", 1)],
-                    [block, make(rng), make(rng)],
-                ]
-            )
-            after = contents(glue.join(edited), markdown=markdown)
-            changed.append(sum(content not in before for content in after))
-    changed.sort()
-    p95 = changed[int(len(changed) * 0.95)]
-    print(f"{case}: mean {mean(changed):.2f}, p95 {p95}, max {changed[-1]}")
-    assert mean(changed) <= 1.7
-    assert p95 <= 3
-    assert changed[-1] <= 6
-
-
-def test_an_edit_after_the_opening_of_a_paragraph_changes_at_most_three_chunks() -> None:
-    rng = random.Random("within")
-    words, sizes = [], []
-    for _ in range(2):
-        blocks = [sentence(rng, 20, 60) for _ in range(300)]
-        before = set(contents("\n\n".join(blocks)))
-        for _ in range(60):
-            index = rng.randrange(300)
-            opening, rest = blocks[index][:30], blocks[index][30:]
-            place = rng.randrange(len(rest))
-            for changed, counts in (
-                # Same length as before.
-                (rest[:place] + "*" + rest[place + 1 :], words),
-                (rest + " " + sentence(rng, 4, 20), sizes),
-                (rest[:place], sizes),
-            ):
-                edited = blocks.copy()
-                edited[index] = opening + changed
-                after = contents("\n\n".join(edited))
-                counts.append(sum(content not in before for content in after))
-    assert set(words) == {1}
-    assert sum(count > 3 for count in sizes) <= 0.01 * len(sizes)
-    assert max(sizes) <= 5
-
-
-def test_chunks_change_only_with_the_version() -> None:
-    """If chunks change, raise CHUNKER_VERSION too; otherwise documents keep the chunks of the old rules."""
-    rng = random.Random("golden")
-    text = "\n\n".join(markdown_blocks(rng) for _ in range(200)) + "\n\n" + "これは文です。" * 300
-    digest = hashlib.blake2b("\0".join(contents(text)).encode(), digest_size=8).hexdigest()
-    assert (CHUNKER_VERSION, digest) == ("4", "4d1d3b62754a3d89")
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------
