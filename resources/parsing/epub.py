@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from html import unescape
 from typing import NamedTuple
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 from resources.parsing.decoding import decode
 from resources.parsing.header_rows import join_header_rows
@@ -21,6 +24,10 @@ _MEDIA = (
 )
 #: Kreuzberg glues the mark of a note to its word.
 _RAISED = re.compile(r"<sup\b[^<>]*>([^<>]*)</sup\s*>", re.IGNORECASE)
+#: Of a chapter that is no valid XML, the extractor writes the title as a line of text.
+_TITLE = re.compile(r"<title\b[^<>]*>[^<>]*</title\s*>", re.IGNORECASE)
+#: The extractor looks for files by the encoded names of the package.
+_REFERENCE = re.compile(r"""(?<=\bhref=)("[^"<>]*%[^"<>]*"|'[^'<>]*%[^'<>]*')""")
 _DECLARATION = re.compile(r"\A\s*<\?xml[^<>]*\?>")
 
 
@@ -41,19 +48,33 @@ def prepare(data: bytes) -> Book:
             if sum(chapter.file_size for chapter in chapters) > _MAX_BYTES:
                 return Book(data, [])
             for chapter in chapters:
-                before = decode(archive.read(chapter)).text
-                after, count = join_words(join_header_rows(before))
+                raw = archive.read(chapter)
+                after, count = join_words(join_header_rows(decode(raw).text))
                 readings += count
-                after = _RAISED.sub(r"^\1^", after)
-                if after != before:
+                after = _TITLE.sub("", _RAISED.sub(r"^\1^", after))
+                # It reads UTF-8 only.
+                if after.encode() != raw:
                     after = _DECLARATION.sub('<?xml version="1.0" encoding="utf-8"?>', after)
                     changed[chapter.filename] = after.encode()
+            for package in archive.infolist():
+                if package.filename.lower().endswith(".opf"):
+                    changed |= _with_plain_names(package.filename, archive.read(package))
             return Book(
                 _written(archive, changed) if changed else data, readings_left_out(readings)
             )
     # zipfile raises many kinds of errors for damaged members; the extractor then gives the reason.
     except Exception:
         return Book(data, [])
+
+
+def _with_plain_names(name: str, package: bytes) -> dict[str, bytes]:
+    """Return the package with `Kapitel 1.xhtml` for `Kapitel%201.xhtml`, by its name; nothing if it has no such name."""
+    before = decode(package).text
+    after = _REFERENCE.sub(lambda name: escape(unquote(unescape(name[0]))), before)
+    if after == before:
+        return {}
+    after = _DECLARATION.sub('<?xml version="1.0" encoding="utf-8"?>', after)
+    return {name: after.encode()}
 
 
 def _written(archive: zipfile.ZipFile, changed: dict[str, bytes]) -> bytes:

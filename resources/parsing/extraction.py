@@ -23,6 +23,7 @@ from resources.parsing.pdf import in_reading_order
 from resources.parsing.rtf import prepare_rtf
 from resources.parsing.spreadsheets import from_grids, read_spreadsheet
 from resources.parsing.web_page import content_of
+from resources.parsing.web_tags import regular_tags, with_end_tags
 
 _FRONT_MATTER = re.compile(r"\A---\n(?=[\w:.-]+:)(?:.*\n)*?---\n+")
 _IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^)\n\[]*\)")
@@ -38,6 +39,9 @@ _ESCAPED = re.compile(r"(?<=[^\n\\])\\([-~<>=.!+#&_:@])")
 _ONE_CELL = re.compile(
     r"^\|((?:[^|\n\\]|\\.)+)\|\n\|[ \t]*:?-+:?[ \t]*\|(?:\n(?!\|)|\Z)", re.MULTILINE
 )
+#: The source of a formula, in front of its text; and text that is struck out, in Djot.
+_FORMULA_SOURCE = re.compile(r"<!-- MathML: .*? -->[ \t]?", re.DOTALL)
+_STRUCK = re.compile(r"\{-(?=\S)([^\n]*?\S)-\}")
 _EMPTY_ROW = re.compile(r"^\|(?:[ \t]*\|)+\n(?!\|[ \t]*-)", re.MULTILINE)
 #: PDFium, which kreuzberg and `pdf` share, allows one thread at a time.
 _PDFIUM = threading.Lock()
@@ -83,10 +87,12 @@ def _extract_pdf(data: bytes) -> Extracted:
 
 def extract_html(html: str, file_format: Format) -> Extracted:
     """Return the content of a decoded web page: its `<main>` or `<article>` if present, without menus and footers."""
-    page, readings = join_words(join_header_rows(content_of(html)))
+    page = regular_tags(content_of(with_end_tags(html)))
+    page, readings = join_words(join_header_rows(page))
     # Djot, not Markdown: the Markdown writer turns the page's metadata into a heading and duplicates lines of code.
     result = _kreuzberg(page.encode(), file_format, "djot")
     content = _tidy(_FRONT_MATTER.sub("", result.content, count=1))
+    content = _STRUCK.sub(r"~~\1~~", content)
     markdown = _remove_menus(content)
     return Extracted(markdown, dict(result.metadata), left_out=readings_left_out(readings))
 
@@ -111,7 +117,7 @@ def _tidy(markdown: str) -> str:
     # The split yields prose, code, its fence, prose, …
     parts = _FENCES.split(markdown)
     for i in range(0, len(parts), 3):
-        prose = _EMPTY_LINK.sub("", _IMAGE.sub(r"\1", parts[i]))
+        prose = _EMPTY_LINK.sub("", _IMAGE.sub(r"\1", _FORMULA_SOURCE.sub("", parts[i])))
         parts[i] = (
             _ONE_CELL.sub(_cell_text, _EMPTY_ROW.sub("", _ESCAPED.sub(r"\1", prose)))
             .replace("&#9;", " ")

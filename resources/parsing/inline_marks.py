@@ -130,7 +130,7 @@ def _is_one_word(left: str, right: str) -> bool:
     """Return whether the mark between two characters stands inside a word: not in `Name` and `Otter`."""
     if not left.isalnum() or not right.isalnum() or max(left, right) > _LAST_SPACED:
         return False
-    return left.isdigit() or right.isdigit() or right.islower() or left.isupper()
+    return left.isdigit() or right.isdigit() or not right.isupper() or left.isupper()
 
 
 def _pandoc(match: re.Match[str]) -> str:

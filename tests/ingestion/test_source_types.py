@@ -65,7 +65,7 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
             "metadata": ["year", "odd"],
         },
     )  # fmt: skip
-    world.sync("rows")
+    world.fill("rows")
     rows = documents(world)
     assert {name: value for name, value in rows["a/1"].items() if name != "metadata"} == {
         "title": "Hall of one", "author": "Ada", "source_url": "https://ex.org/1", "language": "en",
@@ -79,7 +79,7 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
 
     before = world.one("SELECT updated_at FROM documents WHERE source_key = 'b'")
     write({**row, "name": "The first hall"}, other)
-    plan = world.sync("rows")
+    plan = world.fill("rows")
     assert documents(world)["a/1"]["title"] == "The first hall"
     assert plan["documents"]["replaced"] == 1
     assert all(
@@ -88,16 +88,16 @@ def test_an_edited_title_of_a_row_embeds_nothing_and_rewrites_only_its_document(
     assert world.one("SELECT updated_at FROM documents WHERE source_key = 'b'") == before
 
     write({**row, "name": "The first hall", "kind": "", "tags": "z"}, other)
-    plan = world.sync("rows")
+    plan = world.fill("rows")
     assert (documents(world)["a/1"]["category"], documents(world)["a/1"]["tags"]) == (None, ["z"])
     assert (plan["chunk_embeddings"]["inserted"], plan["dense_vectors"]["replaced"]) == (0, 1)
 
     # One row moves up, and one is deleted.
     write(other)
-    plan = world.sync("rows")
+    plan = world.fill("rows")
     assert plan["source_documents"] == {"inserted": 0, "replaced": 0, "deleted": 1, "kept": 1, "failed": 0}  # fmt: skip
     assert_stores_match(world)
-    assert not any(written(world.sync("rows"), asset) for asset in plan)
+    assert not any(written(world.fill("rows"), asset) for asset in plan)
 
 
 def test_rows_lost_from_the_raw_store_are_read_again(world: World) -> None:
@@ -105,12 +105,12 @@ def test_rows_lost_from_the_raw_store_are_read_again(world: World) -> None:
         {"rows.csv": "id,text\n" + "".join(f"{n},text {n} of it\n" for n in range(9))}
     )
     world.register("rows", "csv", {"path": f"{path}/rows.csv", "key": "id", "text": "text"})
-    world.sync("rows")
+    world.fill("rows")
     for raw in (world.folder.parent / "storage" / "raw").rglob("*"):
         if raw.is_file():
             raw.unlink()
     world.connection.execute("UPDATE documents SET parser_fingerprint = 'old'")
-    plan = world.sync("rows")
+    plan = world.fill("rows")
     assert (plan["documents"]["replaced"], plan["documents"]["failed"]) == (9, 0)
 
 
@@ -129,7 +129,7 @@ def served(world: World, web: Web) -> Web:
 def test_a_server_that_dies_halfway_loses_nothing_and_the_next_sync_finishes(
     world: World, served: Web, fault: int | str, late: bool
 ) -> None:
-    world.sync("served")
+    world.fill("served")
     for number in range(0, 26, 2):
         served.put(f"/docs/{number:02}.md", text(number) + "Edited.\n")
     served.put("/docs/40.md", text(40))
@@ -161,7 +161,7 @@ def test_a_server_that_dies_halfway_loses_nothing_and_the_next_sync_finishes(
 
     served.fault = None
     served.requests.clear()
-    plan = world.sync("served")
+    plan = world.fill("served")
     assert plan["source_documents"]["deleted"] == 1
     assert plan["source_documents"]["failed"] == 0
     fetched = [path for method, path, _ in served.requests if method == "GET" and path != "/docs/"]
@@ -180,18 +180,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def test_a_single_failed_document_is_recorded_and_retried(world: World, served: Web) -> None:
     served.fault = lambda method, path: 500 if (method, path) == ("GET", "/docs/07.md") else None
-    plan = world.sync("served")["source_documents"]
+    plan = world.fill("served")["source_documents"]
     assert (plan["inserted"], plan["failed"]) == (39, 1)
     assert "500" in world.one("SELECT error_message FROM documents WHERE source_key = '07.md'")
     served.fault = None
-    plan = world.sync("served")
+    plan = world.fill("served")
     assert plan["source_documents"]["replaced"] == 1
     assert world.one("SELECT count(*) FROM documents WHERE processing_status = 'completed'") == 40
     assert_stores_match(world)
 
 
 def test_a_server_that_is_dead_at_the_listing_deletes_nothing(world: World, served: Web) -> None:
-    world.sync("served")
+    world.fill("served")
     served.fault = lambda *_: 502
     assert not world.run("sync_source", "served", raise_on_error=False).success
     assert world.one("SELECT count(*) FROM documents") == 40
@@ -208,18 +208,18 @@ def test_pages_of_a_sitemap_are_requested_with_their_last_etag(world: World, web
     list_pages(0, 1, 2, 3)
     config = {"sitemap": web.url("/sitemap.xml"), "allow_private_addresses": True}
     world.register("site", "web", {**config, "requests_per_second": 100.0})
-    world.sync("site")
+    world.fill("site")
     page = documents(world)[web.url("/1")]
     assert (page["title"], page["source_url"]) == ("Hall 1", web.url("/1"))
 
     web.requests.clear()
-    plan = world.sync("site")
+    plan = world.fill("site")
     assert not any(written(plan, asset) for asset in plan)
     assert [status for _, path, status in web.requests if path[1:].isdigit()] == [304] * 4
 
     web.put("/2", f"<title>Hall 2</title><p>{text(2)} Edited.</p>")
     list_pages(0, 2, 3, 4)
-    plan = world.sync("site")
+    plan = world.fill("site")
     assert plan["source_documents"] == {"inserted": 1, "replaced": 1, "deleted": 1, "kept": 2, "failed": 0}  # fmt: skip
     assert_stores_match(world)
 
@@ -239,15 +239,15 @@ def test_rows_of_a_database_are_added_to_milvus_and_deleted_from_it(world: World
             "text": "body",
         }
         world.register("pages", "sql", {**config, "updated_at": "changed"})
-        assert world.sync("pages")["documents"]["inserted"] == 9
+        assert world.fill("pages")["documents"]["inserted"] == 9
         world.connection.execute("DELETE FROM pages WHERE id = 1")
         world.connection.execute(
             "UPDATE pages SET body = body || '!', changed = now() WHERE id = 2"
         )
-        plan = world.sync("pages")["source_documents"]
+        plan = world.fill("pages")["source_documents"]
         assert plan == {"inserted": 0, "replaced": 1, "deleted": 1, "kept": 7, "failed": 0}
         assert_stores_match(world)
-        plan = world.sync("pages")
+        plan = world.fill("pages")
         assert not any(written(plan, asset) for asset in plan)
     finally:
         world.connection.execute("DROP TABLE pages")
@@ -324,7 +324,7 @@ def test_a_file_that_differs_under_equal_signs_is_found_by_a_check_and_read_on_r
     world.connection.execute(
         "UPDATE source_entries SET change_token = %s WHERE key = 'a.md'", [tokens["a.md"]]
     )
-    assert not written(world.sync(), "source_documents")
+    assert not written(world.fill(), "source_documents")
     finding = files_are_as_read(world.connection, source)
     assert (finding.outcome, finding.remedy, finding.key) == ("failed", "person", {"a.md"})
     assert finding.command == "rag ingest docs --reread"
