@@ -16,6 +16,8 @@ from resources.postgres.consistency.check_results import (
 )
 from resources.postgres.registry.sources import list_sources
 
+#: The checks that every sync runs, because they block it.
+IN_EVERY_SYNC = frozenset({"chunks_have_documents", "chunk_positions_are_contiguous"})
 #: The worst first.
 _OUTCOMES = ("failed", "undetermined", "passed")
 
@@ -59,13 +61,17 @@ def _of_source(name: str, results: list[CheckResult], attempts: int) -> dict[str
 
 
 def _summary(results: list[CheckResult], form: Form) -> dict[str, Any] | None:
-    """Return the time of the oldest of these results, and the worst outcome; None if there are none."""
+    """Return the time of the oldest of these results, and the worst outcome; None if there are none.
+
+    A sync alone runs the checks that block it: they are no full check.
+    """
     of_form = [result for result in results if result.form == form]
-    if not of_form:
+    of_checks = [result for result in of_form if result.check not in IN_EVERY_SYNC]
+    if not of_checks:
         return None
     outcomes = {result.outcome for result in of_form}
     return {
-        "checked_at": min(result.checked_at for result in of_form),
+        "checked_at": min(result.checked_at for result in of_checks),
         "outcome": next(outcome for outcome in _OUTCOMES if outcome in outcomes),
     }
 

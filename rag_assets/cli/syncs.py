@@ -114,7 +114,7 @@ class Syncs:
                         reports[source] = in_shards(source, keys[source], self.ops)
             # At the end: a server that does not answer must not delay the other sources.
             for source in failing:
-                with self._timed(f"{source}, which did not answer, again"):
+                with self._timed(f"{source}, which failed, again"):
                     tags = {STEP_RETRIES_TAG: "1"}
                     reports[source] = run(self.deployment, source, self.ops, tags)
         with self.deployment.postgres().connect(autocommit=True) as connection:

@@ -17,6 +17,8 @@ _BLOCK = re.compile(
     r"\A(?:---[ \t]*\n(?P<yaml>.+?)\n(?:---|\.\.\.)|\+\+\+[ \t]*\n(?P<toml>.+?)\n\+\+\+)[ \t]*(?:\n|\Z)",
     re.DOTALL,
 )
+#: Jekyll asks for one in each page.
+_EMPTY_BLOCK = re.compile(r"(---|\+\+\+)[ \t]*\n\1[ \t]*(?:\n|\Z)")
 #: The lines of a block that is meant as a mapping, though it is invalid YAML: comments, then entries with their
 #: continuations. Prose between two rules has other lines.
 _ENTRIES = re.compile(
@@ -54,6 +56,8 @@ def read_front_matter(text: str) -> FrontMatter | None:
     """
     if not text.startswith(("---", "+++")):
         return None
+    if empty := _EMPTY_BLOCK.match(text):
+        return FrontMatter({}, empty.end())
     block = _BLOCK.match(text, 0, _MAX_CHARS)
     if block is None:
         return None

@@ -92,7 +92,11 @@ def codecs_of(label: str) -> tuple[str, ...]:
 
 def stated_in_document(data: bytes) -> str | None:
     """Return the label that a document states at its start, or None."""
-    head = _COMMENT.sub(b"", data[:_STATEMENT_BYTES])
+    head = data[:_STATEMENT_BYTES]
+    # Most files state nothing; the pattern takes 0.3 ms.
+    if not any(word in head.lower() for word in (b"coding", b"charset", b"inputenc")):
+        return None
+    head = _COMMENT.sub(b"", head)
     statement = _STATEMENT.search(head)
     return next(filter(None, statement.groups())).decode("ascii", "replace") if statement else None
 

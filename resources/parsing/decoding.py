@@ -36,6 +36,10 @@ _MAX_CONTROLS = 0.02
 
 _XML_DECLARATION = re.compile(r"\ufeff?\s*<\?xml\b[^<>]{0,300}\?>")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufeff]")
+#: Colours and the like of terminals, in captured output.
+_TERMINAL = re.compile(
+    "\x1b(?:\\[[0-?]{0,40}[ -/]{0,4}[@-~]|\\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\\\)|[()][AB0])"
+)
 _NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _ODD = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff{INVISIBLE}]")
 #: Mojibake turns one character into two or three adjacent ones above ASCII. Of 3,565 pages in Chinese, Japanese,
@@ -210,6 +214,7 @@ def _require_no_zeros(data: bytes) -> None:
 
 
 def _require_text(text: str) -> str:
+    text = _TERMINAL.sub("", text)
     if len(text) - len(_CONTROLS.sub("", text)) > _MAX_CONTROLS * len(text) + 1:
         raise ParseError("the content is binary, not text")
     return text

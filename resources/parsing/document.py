@@ -51,7 +51,7 @@ from resources.parsing.titles import title_of
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
 #: Increase this when a change here changes a document's output. The libraries' versions are added: they change it too.
-_REVISION = 5
+_REVISION = 6
 PARSER_VERSION: str = ";".join(
     [
         f"parsing={_REVISION}",

@@ -60,8 +60,9 @@ def codec_of_words(data: bytes) -> str | None:
 
 
 def _decode_sample(sample: bytes, codec: str) -> str:
-    # The sample may end inside a character, and a stray byte must not exclude the encoding of all others.
-    text = codecs.getincrementaldecoder(codec)("replace").decode(sample)
+    # A full sample may end inside a character, and a stray byte must not exclude the encoding of all others.
+    is_whole = len(sample) < SAMPLE_BYTES
+    text = codecs.getincrementaldecoder(codec)("replace").decode(sample, is_whole)
     return unicodedata.normalize("NFC", text)
 
 
@@ -100,6 +101,8 @@ _BEST_LETTER, _RANK = 3.2, 0.18
 _ASCII_LETTER = 4.5
 _CAPITAL, _CAPITAL_INSIDE, _WORD = 1.5, 8.0, -4.0
 _PUNCTUATION, _FOREIGN_LETTER, _SIGN, _SIGN_INSIDE, _CONTROL = 7.5, 12.0, 11.0, 6.0, 16.0
+#: The most frequent character above ASCII in English.
+_APOSTROPHE = 5.0
 _KANA, _HALFWIDTH_KANA, _VERY_FREQUENT, _FREQUENT, _RARE = 6.5, 6.0, 7.5, 11.7, 16.0
 #: Bits of a byte that no character begins with.
 _STRAY = 20.0
@@ -114,7 +117,7 @@ _RANKS = {
     language: {letter: rank for rank, letter in reversed([*enumerate(letters)])}
     for language, letters in LETTERS.items()
 }
-_USUAL_SIGNS = frozenset("\xa0¡§©«°±·»¿–—‘’“”„…•€№،؛؟־׳״\u200c、。「」・，！？：；（）")
+_USUAL_SIGNS = frozenset("\xa0¡£¥§©«®°±²³·º»½¿×™–—‘’“”„…•€№،؛؟־׳״\u200c、。「」・，！？：；（）")
 #: Signs inside words besides marks, which belong to the letter before: hyphen, apostrophes, non-joiner.
 _IN_WORDS = frozenset("־׳״\u200c\u200d")
 #: One letter beside a number is rather a sign: € behind 45, ± before 2.
@@ -125,6 +128,10 @@ _INSIDE = re.compile(r"(?<=[^\W\d_])[^\w\s'’·.,:;!?()/\\|<>\"=&\[\]{}@#%*+~^`
 #: Half-width kana beside letters or full-width characters: bytes of another encoding.
 _HALFWIDTH_AMID = re.compile(
     "(?<=[A-Za-z\u3041-\u9fff])[\uff61-\uff9f]|[\uff61-\uff9f](?=[A-Za-z\u3041-\u9fff])"
+)
+#: Signs that no word begins with, and vowels and tones of other scripts behind a Latin letter.
+_MISPLACED = re.compile(
+    "[№§©±•](?=[a-z])|(?<=[A-Za-z])[\u05b0-\u05c7\u064b-\u0652\u0e31\u0e34-\u0e3a\u0e47-\u0e4e]"
 )
 _WORDS = re.compile(r"[^\W\d_]+")
 
@@ -137,6 +144,7 @@ def _bits(text: str, codec: str) -> float:
 def _alphabet_bits(text: str) -> float:
     words = [word for word in _WORDS.findall(text) if not word.isascii()]
     bits = _SIGN_INSIDE * sum(map(_is_sign_inside, _INSIDE.findall(text)))
+    bits += _SIGN_INSIDE * len(_MISPLACED.findall(text))
     bits += _CAPITAL_INSIDE * sum(not letter.isascii() for letter in _BESIDE_NUMBER.findall(text))
     for word in words:
         if not (word.isupper() or word.islower()):
@@ -170,7 +178,7 @@ def _other_bits(ranks: dict[str, int], character: str) -> float:
     if character in ranks:
         return _letter_bits(ranks, character)
     if character in _USUAL_SIGNS:
-        return _PUNCTUATION
+        return _APOSTROPHE if character == "’" else _PUNCTUATION
     category = unicodedata.category(character)
     return _CONTROL if category in ("Cc", "Co", "Cn") else _SIGN
 

@@ -68,7 +68,7 @@ def prepare(data: bytes) -> Book:
 
 
 def _with_plain_names(name: str, package: bytes) -> dict[str, bytes]:
-    """Return the package with `Kapitel 1.xhtml` for `Kapitel%201.xhtml`, by its name; nothing if it has no such name."""
+    """Return the package, by its name, with `Kapitel 1.xhtml` for `Kapitel%201.xhtml`; nothing if no name changes."""
     before = decode(package).text
     after = _REFERENCE.sub(lambda name: escape(unquote(unescape(name[0]))), before)
     if after == before:

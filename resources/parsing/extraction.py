@@ -40,8 +40,8 @@ _ONE_CELL = re.compile(
     r"^\|((?:[^|\n\\]|\\.)+)\|\n\|[ \t]*:?-+:?[ \t]*\|(?:\n(?!\|)|\Z)", re.MULTILINE
 )
 #: The source of a formula, in front of its text; and text that is struck out, in Djot.
-_FORMULA_SOURCE = re.compile(r"<!-- MathML: .*? -->[ \t]?", re.DOTALL)
-_STRUCK = re.compile(r"\{-(?=\S)([^\n]*?\S)-\}")
+_FORMULA_SOURCE = re.compile(r"<!-- MathML: (?:[^<-]|<(?!!--)|-(?!->))*+-->[ \t]?")
+_STRUCK = re.compile(r"\{-(?=\S)((?:[^\n{-]|-(?!\})|\{(?!-))*+)-\}")
 _EMPTY_ROW = re.compile(r"^\|(?:[ \t]*\|)+\n(?!\|[ \t]*-)", re.MULTILINE)
 #: PDFium, which kreuzberg and `pdf` share, allows one thread at a time.
 _PDFIUM = threading.Lock()

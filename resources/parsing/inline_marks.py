@@ -54,7 +54,8 @@ def join_words(html: str) -> tuple[str, int]:
 
 def join_words_of_markdown(text: str) -> tuple[str, int]:
     """Return the Markdown without marks inside words, except in code, and how many readings were left out."""
-    if not _MARKED.search(text):
+    # Most texts have none of these signs; the pattern takes 0.3 ms.
+    if not any(sign in text for sign in "<&~^") or not _MARKED.search(text):
         return text, 0
     parts: list[str] = []
     readings = cursor = 0

@@ -28,6 +28,11 @@ _MAX_DEPTH, _MAX_PARTS, _MAX_CHARACTERS = 10, 1000, 20_000_000
 _MAX_HEADER = 10_000
 #: A plain text this short may only say that the reader should open the HTML version.
 _STUB_LENGTH = 200
+_MESSAGES = tuple(
+    f"message/{kind}" for kind in ("rfc822", "global", "news", "partial", "external-body")
+)
+#: ISO-2022-JP without the encoding of headers.
+_ESCAPE = "\x1b"
 _PEOPLE = ("From", "To", "Cc", "Date")
 _RESOURCES = re.compile(
     "image/|font/|audio/|video/|text/css|[a-z]+/(?:x-)?javascript|application/(?:x-)?font"
@@ -151,7 +156,8 @@ class MailReader:
             self._read_leaf(part, depth)
 
     def _read_messages(self, part: Message, children: list[Message], depth: int) -> None:
-        if part.get_content_type() == "message/delivery-status":
+        if part.get_content_type() not in _MESSAGES:
+            # Fields about a delivery, a receipt or a complaint.
             self.add("\n\n".join(str(child).strip() for child in children))
             return
         encoding = str(part.get("Content-Transfer-Encoding", "")).strip().lower()
@@ -273,22 +279,37 @@ def _walk(part: Message) -> Iterator[Message]:
 
 def _file_name(part: Message) -> str:
     for parameter, field in (("filename", "Content-Disposition"), ("name", "Content-Type")):
-        value = part.get_param(parameter, header=field)
+        value = _decoded_field(part, field).get_param(parameter, header=field)
         if value:
             return _words(collapse_rfc2231_value(value).strip())
     return ""
 
 
+def _decoded_field(part: Message, name: str) -> Message:
+    """Return the part, or one with this field alone if it holds raw bytes, which `get_param` replaces."""
+    raw = _raw_header(part, name)
+    if raw.isascii() and _ESCAPE not in raw:
+        return part
+    decoded = Message()
+    decoded[name] = decode(raw.encode("utf-8", "surrogateescape")).text
+    return decoded
+
+
 def _header(message: Message, name: str) -> str:
     """Return a header field as text; its raw bytes, if any, are decoded by their content."""
-    raw = next((value for field, value in message.raw_items() if field.lower() == name.lower()), "")
-    return _words(str(raw))
+    return _words(_raw_header(message, name))
+
+
+def _raw_header(message: Message, name: str) -> str:
+    return str(
+        next((value for field, value in message.raw_items() if field.lower() == name.lower()), "")
+    )
 
 
 def _words(raw: str) -> str:
     # Long enough for any real field; each encoded word costs 0.1 ms.
     raw = raw[:_MAX_HEADER]
-    if not raw.isascii():
+    if not raw.isascii() or _ESCAPE in raw:
         raw = decode(raw.encode("utf-8", "surrogateescape")).text
     try:
         parts = [

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from resources.errors import ParseError
+from resources.parsing.extraction import extract_html
+from resources.parsing.formats import HTML
 
 #: What programs print in place of a picture: `<Figure size 640x480 with 1 Axes>`.
 _PLACEHOLDER = re.compile(r"<[^<>\n]{1,200}>")
@@ -82,6 +84,13 @@ def _output(output: dict[str, Any]) -> Iterator[str]:
     text = _ESCAPES.sub("", text).strip("\n")
     if text.strip() and not _PLACEHOLDER.fullmatch(text.strip()):
         yield _fenced(text, "")
+    elif (html := _joined(data.get("text/html"))).strip():
+        try:
+            content = extract_html(html, HTML).markdown.strip()
+        except ParseError:
+            return
+        if content:
+            yield content
 
 
 def _fenced(text: str, language: str) -> str:

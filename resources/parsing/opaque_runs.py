@@ -22,7 +22,8 @@ _MIN_RUN = 200
 #: Of a wrapped run: the number of lines, which have equal lengths, and the length of each.
 _MIN_LINES, _MIN_LINE = 4, 40
 _RUN = re.compile(r"[!-~]{40,}+")
-_BETWEEN_LINES = re.compile(r"[\s>\"'`,;+\\|*#]{1,40}")
+_MAX_BETWEEN = 40
+_BETWEEN_LINES = re.compile(r"[\s>\"'`,;+\\|*#]+")
 _LAST_LINE = re.compile(
     r"[\"'`,;\\]*[ \t]*\r?\n[ \t>\"'`]*([A-Za-z0-9+/_-]{1,200}={0,2})[\"'`,;\\)]*[ \t]*(?:\n|\Z)"
     r"|[ ]([A-Za-z0-9+/]{1,76}={0,2})(?=[ \n]|\Z)"
@@ -98,6 +99,8 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _data_uris(text: str) -> Iterator[tuple[int, int]]:
+    if "data:" not in text.lower():
+        return
     for uri in _DATA_URI.finditer(text):
         is_base64 = uri[0].lower().endswith(";base64,")
         # Percent-encoded text is readable.
@@ -142,9 +145,12 @@ def _behind_path(text: str, run_start: int, start: int, end: int) -> int:
 
 
 def _continues(text: str, line: re.Match[str], following: re.Match[str]) -> bool:
-    lines = line[0], following[0]
-    has_equal_length = len({len(line) for line in lines}) == 1
-    has_equal_length |= len({len(line.strip(_LINE_MARKS)) for line in lines}) == 1
+    if following.start() - line.end() > _MAX_BETWEEN:
+        return False
+    first, second = line[0], following[0]
+    has_equal_length = len(first) == len(second) or (
+        len(first.strip(_LINE_MARKS)) == len(second.strip(_LINE_MARKS))
+    )
     return has_equal_length and bool(_BETWEEN_LINES.fullmatch(text, line.end(), following.start()))
 
 

@@ -16,6 +16,7 @@ from html.parser import HTMLParser
 from typing import Any
 from xml.parsers import expat
 
+from resources.errors import ParseError
 from resources.parsing.formats import DOCX, EPUB, HTML, MAIL, ODP, ODS, ODT, PPTX, XLSX, Format
 
 #: Bytes of XML that are read for a comparison; a larger file has no reference.
@@ -199,8 +200,14 @@ def _html_file_text(data: bytes) -> str:
 
 
 def _epub_text(data: bytes) -> str:
+    from resources.parsing.decoding import decode
+
     pages = _parts(data, r"(?i).*\.x?html?")
-    return "\n".join(html_text(page.decode("utf-8", "replace")) for page in pages)
+    try:
+        return "\n".join(html_text(decode(page).text) for page in pages)
+    except ParseError:
+        # The reader gives the reason.
+        return ""
 
 
 def _mail_text(data: bytes) -> str:

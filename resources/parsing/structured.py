@@ -89,10 +89,12 @@ def json_text(text: str) -> str:
     Raises ParseError if the text is neither JSON nor JSON lines.
     """
     try:
-        values = [json.loads(text)]
+        values = [json.loads(text, parse_float=str)]
     except (ValueError, RecursionError) as error:
         try:
-            values = [json.loads(line) for line in text.split("\n") if line.strip()]
+            values = [
+                json.loads(line, parse_float=str) for line in text.split("\n") if line.strip()
+            ]
         except (ValueError, RecursionError):
             raise ParseError(f"the JSON is not valid: {error}") from None
     if len(values) == 1 and isinstance(values[0], list):

@@ -84,7 +84,10 @@ def _heading(text: str, file_format: Format, *, markdown: bool, start: int) -> s
             if heading["atx"] and (unclosed := stated.rstrip("#"))[-1:].isspace():
                 stated = unclosed
             title = html.unescape(_INLINE.sub(r"\1", stated)).strip()
-            if title and (file_format.reader == "markdown" or not _USELESS_TITLE.fullmatch(title)):
+            # Two rules below each other are no heading.
+            if not any(map(str.isalnum, title)):
+                continue
+            if file_format.reader == "markdown" or not _USELESS_TITLE.fullmatch(title):
                 return title
     elif (pattern := _OTHER_HEADINGS.get(file_format.kind)) and (heading := pattern.search(head)):
         return heading["title"]

@@ -15,6 +15,8 @@ from resources.parsing.tables import Row
 from resources.parsing.workbook import Package, Sheet, Workbook
 
 _REFERENCE = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7})", re.IGNORECASE)
+#: A number with more digits than Excel keeps, by another program: the text of an identifier.
+_IDENTIFIER = re.compile(r"-?[1-9]\d{14,24}")
 _TRUE = ("1", "true", "on")
 #: What Excel writes above a comment with replies, for its older versions.
 _THREADED = re.compile(r"^\[[^\]]*\][^\n]*?fwlink/\?linkid=\d+ (?:\w+: )?")
@@ -202,6 +204,8 @@ class _SheetReader:
     def _number(self, raw: str, style: str) -> str:
         index = int(style) if style.isdigit() else 0
         code = self._styles[index] if index < len(self._styles) else ""
+        if _IDENTIFIER.fullmatch(raw.strip()) and code in ("", "General", "0"):
+            return raw.strip()
         try:
             return shown(float(raw), code, since_1904=self._since_1904)
         except (ValueError, OverflowError):

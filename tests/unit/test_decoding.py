@@ -252,3 +252,26 @@ def test_noise_after_a_text_makes_it_binary() -> None:
 )
 def test_invisible_characters_are_removed_where_they_mean_nothing(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        ("สถานีสูบน้ำหยุดทำงานและประตูน้ำทิศเหนือถูกปิดในวันอังคาร", "cp874"),
+        ("שער המים נפתח ב־קיץ", "cp1255"),
+        ("دریچه‌های شمالی بسته شده‌اند و پمپ‌ها کار نمی‌کنند", "cp1256"),
+        ("Preis: 45 €", "cp1252"),
+        ("Temperature 45°C ±2", "cp1252"),
+        ("Inhalt: Übung15", "cp1252"),
+        # The last byte begins a character in East Asian encodings.
+        ("Written by José", "cp1252"),
+    ],
+)
+def test_marks_and_lone_signs_do_not_mislead_the_guess(text: str, codec: str) -> None:
+    text = text.replace("ی", "ي") if codec == "cp1256" else text
+    assert parse_document(text.encode(codec), "a.txt").text == clean(text)
+
+
+def test_the_colours_of_captured_output_are_no_text() -> None:
+    line = b"\x1b[32m09:44\x1b[0m \x1b[1;31mERROR\x1b[m pump\x1b[K \x1b]8;;http://a/\x1b\\link\x1b]8;;\x1b\\"
+    assert parse_document(line, "a.log").text == "09:44 ERROR pump link"

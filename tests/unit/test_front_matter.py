@@ -29,6 +29,8 @@ def test_markdown_keeps_its_text_and_provides_the_title() -> None:
     [
         ("---\ntitle: 'From the front'\nauthor: Ada\n---\n# Heading\n", "a.md", "From the front"),
         ("Setext title\n===\n\ntext", "a.md", "Setext title"),
+        ("---\n---\n# Heading\n", "a.md", "Heading"),
+        ("text\n\n---\n---\n\n# Heading\n", "a.md", "Heading"),
         ("no heading", "guide/getting-started_now.md", "getting started now"),
         ("no heading", "guide/index.md", "guide"),
         ("=====\nTitle\n=====\n\ntext", "a.rst", "Title"),

@@ -115,6 +115,8 @@ def test_rows_of_names_of_a_table_become_one() -> None:
         "<script>" * 30_000,
         "<!--" * 30_000,
         "<table><tr><th>" * 10_000,
+        "<p>{-a" * 20_000,
+        "&lt;!-- MathML: " * 20_000,
     ],
     ids=lambda page: page[:9],
 )
@@ -123,3 +125,27 @@ def test_broken_html_takes_linear_time(page: str) -> None:
     join_words(join_header_rows(content_of(page)))
     # A quadratic pass would take minutes.
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        # Pages of ASP.NET are one form.
+        (
+            "<body><form><h1>Gates</h1><p>North44 shut.</p></form></body>",
+            "# Gates\n\nNorth44 shut.",
+        ),
+        # A cell without an end tag in a table of one row, which may hold another table.
+        ("<table><tr><td>Kiel<td>44</table><p>Below</p>", "Below"),
+        ("<table><tr><td>Kiel<td><table><tr><td>44<td>5</table></table><p>Below</p>", "Below"),
+        ("<div>" * 200 + "deep" + "</div>" * 200 + "<p>flat</p>", "deep  \n\nflat"),
+        ("<p>" + "<span>" * 200 + "deep" + "</span>" * 200 + "er</p>", "deeper"),
+        ("<p>It is <math><mi>x</mi><mo>=</mo><mn>5</mn></math> here.</p>", "It is x=5 here."),
+        ("<p><del>old</del> <ins>new</ins> <mark>set</mark></p>", "~~old~~ new set"),
+        # A script ends at its empty tag in XHTML.
+        ("<?xml version='1.0'?><html><head><script src='a'/></head><p>shown</p></html>", "shown"),
+        ("<p>این <b>باز</b>رسی</p>", "این بازرسی"),
+    ],
+)
+def test_no_tag_costs_the_text_around_it(html: str, expected: str) -> None:
+    assert parse(html, "a.html").text.endswith(expected)

@@ -113,6 +113,24 @@ def test_the_charset_of_a_part_is_used_and_raw_headers_are_guessed() -> None:
     assert (document.title, document.text.split("\n\n")[-1]) == ("Gruß aus Köln", "Привет")
 
 
+@pytest.mark.parametrize("codec", ["cp932", "utf-8", "iso2022_jp"])
+def test_raw_names_of_attachments_and_raw_subjects_are_decoded(codec: str) -> None:
+    data = (
+        "Subject: 会議のお知らせ\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: text/plain\n"
+        'Content-Disposition: attachment; filename="資料の一覧.txt"\n\nKormoran\n--b--\n'
+    ).encode(codec)
+    document = parse_document(data, "a.eml")
+    assert document.title == "会議のお知らせ"
+    assert document.text.endswith("## 資料の一覧.txt\n\nKormoran")
+
+
+@pytest.mark.parametrize("kind", ["delivery-status", "disposition-notification", "feedback-report"])
+def test_the_fields_of_reports_are_read(kind: str) -> None:
+    report = "Final-Recipient: rfc822; ada@example.org\nDisposition: displayed"
+    data = f"Subject: Read\nContent-Type: message/{kind}\n\n{report}\n"
+    assert parse_document(data.encode(), "a.eml").text.endswith(report)
+
+
 def test_a_mailbox_is_read_message_by_message() -> None:
     mbox = (
         "From ada@example.org Mon Jan  5 10:00:00 2026\nSubject: One\nFrom: Ada <ada@example.org>\n\nBody 1\n>From here on\n\n"

@@ -42,6 +42,14 @@ def test_cells_and_texts_of_outputs_are_read_as_they_are() -> None:
     ]
 
 
+def test_html_is_read_if_the_output_has_no_text() -> None:
+    html = "<table><tr><th>Port</th></tr><tr><td>Kiel</td></tr></table>"
+    output = {"data": {"text/html": html, "text/plain": "<IPython.core.display.HTML object>"}}
+    cells = [{"cell_type": "code", "source": "x", "outputs": [output]}]
+    document = parse(json.dumps({"nbformat": 4, "metadata": {}, "cells": cells}), "a.ipynb")
+    assert document.text.endswith("| Port |\n| ---- |\n| Kiel |")
+
+
 def test_notebooks_of_older_versions_have_worksheets() -> None:
     cells = [
         {"cell_type": "heading", "level": 2, "source": "T"},

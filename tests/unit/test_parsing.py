@@ -6,8 +6,11 @@ Not whether the libraries read every feature of their formats.
 from __future__ import annotations
 
 import contextlib
+import io
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -197,3 +200,38 @@ def test_hostile_files_are_parsed_or_fail_with_a_reason(step: int) -> None:
             parse_document(path.read_bytes(), path.name)
         except ParseError as error:
             assert "\n" not in str(error)
+
+
+def test_chapters_of_e_books_are_read_whatever_their_names_and_encodings() -> None:
+    names = ("Kapitel%201.xhtml", "%C3%A4.xhtml", "c.html")
+    chapters = (
+        b"<html><head><title>t</title></head><body><p>Kormoran &nbsp; here</p></body></html>",
+        "<?xml version='1.0' encoding='utf-16'?><html><body><p>Größe</p></body></html>".encode(
+            "utf-16"
+        ),
+        "<?xml version='1.0' encoding='windows-1251'?><html><body><p>Журавль</p></body></html>".encode(
+            "cp1251"
+        ),
+    )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as book:
+        book.writestr("mimetype", "application/epub+zip")
+        book.writestr(
+            "META-INF/container.xml",
+            "<container xmlns='urn:oasis:names:tc:opendocument:xmlns:container'><rootfiles>"
+            "<rootfile full-path='c.opf' media-type='application/oebps-package+xml'/></rootfiles></container>",
+        )
+        items = "".join(
+            f"<item id='c{n}' href='{name}' media-type='application/xhtml+xml'/>"
+            for n, name in enumerate(names)
+        )
+        spine = "".join(f"<itemref idref='c{n}'/>" for n in range(len(names)))
+        book.writestr(
+            "c.opf",
+            f"<package xmlns='http://www.idpf.org/2007/opf' version='3.0'><manifest>{items}</manifest>"
+            f"<spine>{spine}</spine></package>",
+        )
+        for name, chapter in zip(names, chapters, strict=True):
+            book.writestr(unquote(name), chapter)
+    text = parse_document(buffer.getvalue(), "a.epub").text
+    assert text.split() == ["Kormoran", "here", "Größe", "Журавль"]

@@ -199,3 +199,8 @@ def test_grids_of_older_formats_are_shown_as_their_program_shows_them() -> None:
 def test_the_number_of_a_sheet_is_no_page() -> None:
     document = read(xlsx({"One": rows(["a"]), "Two": rows(["b"])}))
     assert document.metadata == {"sheets": 2}
+
+
+def test_an_identifier_with_more_digits_than_excel_keeps_is_whole() -> None:
+    sheet = "<sheetData><row r='1'><c r='A1'><v>12345678901234567</v></c></row></sheetData>"
+    assert "12345678901234567" in parse_document(xlsx({"Ids": sheet}), "a.xlsx").text

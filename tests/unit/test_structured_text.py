@@ -18,6 +18,9 @@ def test_json_becomes_lines_that_name_their_path() -> None:
         == "a.b: 1\na.c: 1, 2\n\nt: x"
     )
     assert parse('{"n": 1}\n{"n": 2}\n', "x.jsonl").text == "n: 1\n\nn: 2"
+    assert (
+        parse('{"version": 1.10, "n": [1e400, 2]}', "x.json").text == "version: 1.10\nn: 1e400, 2"
+    )
     assert "\ud800" not in parse(r'{"broken": "\ud800 half a pair"}', "x.json").text
     with pytest.raises(ParseError, match="JSON is not valid"):
         parse("{ nonsense", "x.json")

@@ -128,8 +128,21 @@ def test_characters_that_are_elements_keep_words_apart(between: str, expected: s
             f"<w:p>{run('Fen', '<w:b/>')}{run('ster', '<w:i/>')}{run('laden', _UNDERLINED)}{run(' bold', '<w:b/>')}</w:p>",
             "Fensterladen **bold**",
         ),
+        (
+            f"<w:p><w:pPr><w:rPr><w:del/></w:rPr></w:pPr>{run('Fen')}</w:p>{paragraph('ster')}",
+            "Fenster",
+        ),
+        (
+            f"<w:p>{run('Colour: ')}<w:r><w:fldChar w:fldCharType='begin'><w:ffData><w:ddList><w:result w:val='1'/>"
+            "<w:listEntry w:val='red'/><w:listEntry w:val='blue'/></w:ddList></w:ffData></w:fldChar></w:r>"
+            "<w:r><w:instrText>FORMDROPDOWN</w:instrText></w:r><w:r><w:fldChar w:fldCharType='end'/></w:r></w:p>",
+            "Colour: blue",
+        ),
     ],
-    ids=("moved", "deleted", "deleted row", "reading", "raised", "format inside a word"),
+    ids=(
+        *("moved", "deleted", "deleted row", "reading", "raised", "format inside a word"),
+        *("deleted end of a paragraph", "choice in a form"),
+    ),
 )
 def test_the_text_is_the_one_that_a_reader_sees(body: str, expected: str) -> None:
     assert read_word(body).text == expected
@@ -233,3 +246,8 @@ def test_rtf_is_decoded_by_the_charset_of_its_fonts() -> None:
     escaped = "".join(f"\\'{byte:02x}" for byte in "日本語の文書".encode("cp932"))
     rtf = f"{{\\rtf1\\ansi\\deff0{{\\fonttbl{{\\f0\\fnil\\fcharset128 Gothic;}}}}\\f0 {escaped}\\par}}"
     assert parse(rtf, "a.rtf").text == "日本語の文書"
+
+
+def test_inserted_files_are_left_out_and_recorded() -> None:
+    document = read_word(f"{paragraph('around')}<w:altChunk r:id='a'/>")
+    assert document.metadata["left_out"] == ["1 file inserted as a whole (altChunk)"]

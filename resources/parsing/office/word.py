@@ -68,6 +68,8 @@ def prepare_word(data: bytes) -> Prepared:
         target for kind, target in relationships.values() if kind in ("footnotes", "endnotes")
     ]
     left_out = _comments(package, relationships)
+    if files := sum(1 for _ in root.iter(name_of("w", "altChunk"))):
+        left_out.append(f"{files} file{'s' if files > 1 else ''} inserted as a whole (altChunk)")
     if hidden_characters := sum(part.hidden for part in simplified):
         left_out.append(f"hidden text ({hidden_characters} characters)")
     left_out += readings_left_out(sum(part.readings for part in simplified))

@@ -19,6 +19,9 @@ _ALTERNATIVES = name_of("mc", "AlternateContent")
 _CHOICE, _FALLBACK = name_of("mc", "Choice"), name_of("mc", "Fallback")
 _CELL = name_of("w", "tc")
 _TR, _ROW_DELETED = name_of("w", "tr"), f"{name_of('w', 'trPr')}/{name_of('w', 'del')}"
+_MARK_DELETED = f"{PPR}/{RPR}/{name_of('w', 'del')}"
+_FIELD_CHARACTER = name_of("w", "fldChar")
+_LIST_OF_CHOICES = f"{name_of('w', 'ffData')}/{name_of('w', 'ddList')}"
 _RUBY, _RUBY_BASE = name_of("w", "ruby"), name_of("w", "rubyBase")
 _SYMBOL = name_of("w", "sym")
 _OFF = ("0", "false", "off")
@@ -44,7 +47,10 @@ _CHARACTERS = {
     **dict.fromkeys((name_of("w", "tab"), name_of("w", "ptab")), " "),
     name_of("w", "noBreakHyphen"): "-",
 }
-_REWRITTEN = {*_GONE, *_CHARACTERS, _ALTERNATIVES, _TR, _SYMBOL, _RUBY, BR, name_of("w", "cr")}
+_REWRITTEN = {
+    *(*_GONE, *_CHARACTERS, _ALTERNATIVES, _TR, _SYMBOL, _RUBY, _FIELD_CHARACTER),
+    *(BR, name_of("w", "cr")),
+}
 #: Elements of a hidden run that stay: without them a field would not end.
 _FIELD = {RPR, name_of("w", "fldChar"), name_of("w", "instrText")}
 #: Formats that must not part a word: their marks would stand inside it.
@@ -128,6 +134,8 @@ def simplify(root: Element, hidden: frozenset[str] = frozenset()) -> LeftOut:
     for parent in root.iter():
         if not len(parent):
             continue
+        if any(child.tag == P and child.find(_MARK_DELETED) is not None for child in parent):
+            parent[:] = _merged_paragraphs(parent)
         if not _REWRITTEN.isdisjoint([child.tag for child in parent]):
             parent[:] = [new for child in parent for new in _replacements(child, parent)]
         if parent.tag == R and (properties := parent.find(RPR)) is not None:
@@ -149,6 +157,25 @@ def simplify(root: Element, hidden: frozenset[str] = frozenset()) -> LeftOut:
     return LeftOut(left_out, readings)
 
 
+def _merged_paragraphs(blocks: Iterable[Element]) -> Iterator[Element]:
+    """Yield the blocks; a paragraph whose end was deleted goes on in the next one."""
+    open_paragraph: Element | None = None
+    for block in list(blocks):
+        if open_paragraph is not None:
+            if block.tag == P:
+                start = len(block.findall(PPR))
+                block[start:start] = [child for child in open_paragraph if child.tag != PPR]
+            else:
+                yield open_paragraph
+            open_paragraph = None
+        if block.tag == P and block.find(_MARK_DELETED) is not None:
+            open_paragraph = block
+        else:
+            yield block
+    if open_paragraph is not None:
+        yield open_paragraph
+
+
 def _replacements(child: Element, parent: Element) -> Iterator[Element]:
     """Yield what replaces a child: itself, nothing, or other elements."""
     tag = child.tag
@@ -158,6 +185,10 @@ def _replacements(child: Element, parent: Element) -> Iterator[Element]:
         for element in _alternative(child):
             yield from _replacements(element, parent)
     elif parent.tag != R:
+        yield child
+    elif tag == _FIELD_CHARACTER:
+        if choice := _choice(child):
+            yield text_element(choice)
         yield child
     elif tag in _CHARACTERS:
         yield text_element(_CHARACTERS[tag])
@@ -181,6 +212,18 @@ def _alternative(alternatives: Element) -> Iterable[Element]:
     if choice is None or (fallback is not None and text_of(fallback) and not text_of(choice)):
         choice = fallback
     return () if choice is None else list(choice)
+
+
+def _choice(field: Element) -> str:
+    """Return the chosen entry of a form's list; it is no text of the document."""
+    choices = field.find(_LIST_OF_CHOICES)
+    if choices is None:
+        return ""
+    entries = [entry.get(VAL) or "" for entry in choices.findall(name_of("w", "listEntry"))]
+    result = choices.find(name_of("w", "result"))
+    number = "" if result is None else result.get(VAL) or ""
+    index = int(number) if number.isdecimal() else 0
+    return entries[index] if index < len(entries) else ""
 
 
 def _symbol(element: Element) -> str:

@@ -244,8 +244,10 @@ def stage_listing(
     try:
         connection.execute("CREATE UNIQUE INDEX ON pg_temp.listing (key)")
     except psycopg.errors.UniqueViolation as error:
+        found = re.search(r"\(key\)=\((.*)\) is", error.diag.message_detail or "", re.DOTALL)
         raise SourceError(
-            f"The source listed one key twice: {error.diag.message_detail}"
+            f"Expected a key of its own for each document, found {found[1] if found else 'one'!r} twice. Remove one of "
+            "them or, if the documents are rows, name another column: rag sources change NAME --set key=COLUMN"
         ) from error
     # An erased document is not read again, even while its source still has it.
     connection.execute(
