@@ -74,6 +74,8 @@ def test_status_shows_the_stores_and_their_contents(rag: Rag, report: dict[str, 
         "near_duplicates",
     ]
     assert counts["chunks"] == counts["dense"] == counts["sparse"] == chunks
+    # A sync runs two checks of its own.
+    assert [item["full"] for item in status["checks"]] == [None]
     assert counts["multi"] == counts["near_duplicates"] == 0
 
 

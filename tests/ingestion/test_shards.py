@@ -149,12 +149,14 @@ def test_concurrent_shards_list_the_source_once(world: World) -> None:
     world.add(shards=2)
     keys = shard_keys("docs", 2)
     plans: dict[str, Any] = {}
+    # One waits for the other's listing, on a busy machine longer than a test usually may.
+    settings = world.settings.model_copy(update={"lock_timeout": 60})
 
     def sync(key: str) -> None:
         # Threads cannot share an instance in memory: it is one SQLite session.
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions("sources", keys)
-            own = World(world.settings, world.folder, instance, world.connection)
+            own = World(settings, world.folder, instance, world.connection)
             plans[key] = own.sync(key, tags_of_sync("one"))
 
     threads = [threading.Thread(target=sync, args=[key]) for key in keys]
