@@ -5,6 +5,8 @@ Which partitions of a run failed in an earlier step is remembered here too: the 
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -93,8 +95,11 @@ class StepError:
         return without_secrets(str(value[0] if isinstance(value, list) else value))
 
 
-def as_stage_error(error: Exception) -> RagError:
-    """Return the error of one source as one of ours, so that it does not end the work on the others."""
+def as_stage_error(error: Exception, log: logging.Logger) -> RagError:
+    """Return the error of one source as one of ours, so that it does not end the work on the others.
+
+    Logs the traceback of an unexpected error.
+    """
     if isinstance(error, RagError):
         return error
     if (known := as_rag_error(error)) is not None:
@@ -104,6 +109,7 @@ def as_stage_error(error: Exception) -> RagError:
         f"unexpected {type(error).__name__}: {reason}. Please report it; the run's log has its traceback."
     )
     unexpected.transient = not isinstance(error, _REPEATED)
+    log.error("".join(traceback.format_exception(error)))
     return unexpected
 
 

@@ -9,7 +9,6 @@ date in every stage, and one of the last steps fails the run. So Dagster marks t
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ from rag_assets.dagster_internals import (
 )
 from rag_assets.ingestion.stage import Outcome, Stage
 from resources.dagster_resources import PostgresResource
-from resources.errors import Fenced, RagError, SourceError, UnexpectedError
+from resources.errors import Fenced, RagError, SourceError
 from resources.partition_keys import shard_of, source_name
 from resources.postgres.connection import Connection, Postgres, set_run
 from resources.postgres.registry.sources import SourceRow, list_sources
@@ -128,9 +127,7 @@ def _run_partitions(
             raise
         except Exception as raised:
             # Broad, since no fault of one source may end the work on the others.
-            error = as_stage_error(raised)
-            if isinstance(error, UnexpectedError):
-                context.log.error("".join(traceback.format_exception(raised)))
+            error = as_stage_error(raised, context.log)
             errors.append(StepError(key, asset, error, source.config if source else {}))
             if source and not isinstance(error, Fenced):
                 failed_sources[name] = str(error)

@@ -1,6 +1,5 @@
 """How an op works on each source of its run, as the only writer of that source."""
 
-import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,7 +10,6 @@ from rag_assets.assets.interruptions import RunInterrupted, end_if_canceled
 from rag_assets.assets.run_partitions import partitions_of_run, source_of
 from rag_assets.ingestion.stage import Stage
 from resources.dagster_resources import PostgresResource
-from resources.errors import UnexpectedError
 from resources.partition_keys import partition_key, source_name
 
 T = TypeVar("T")
@@ -43,9 +41,7 @@ def for_each_source(
             raise
         except Exception as raised:
             # Broad, since no fault of one source may end the work on the others.
-            error = as_stage_error(raised)
-            if isinstance(error, UnexpectedError):
-                context.log.error("".join(traceback.format_exception(raised)))
+            error = as_stage_error(raised, context.log)
             errors.append(StepError(name, context.op.name, error, config))
     if errors:
         retry = any(may_retry(context, item.error) for item in errors)

@@ -15,6 +15,7 @@ import yaml
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from dagster._core.workspace.autodiscovery import loadable_targets_from_python_module
 
+from rag_assets.cli.last_checks import IN_EVERY_SYNC
 from rag_assets.dagster_internals import default_freshness_policy
 from rag_assets.definitions import build_definitions, build_resources, defs
 from rag_assets.partitions import SOURCES
@@ -310,3 +311,9 @@ def test_jobs_schedules_and_sensors_are_described_and_bounded(definitions: dg.De
     for automation in (*repository.schedule_defs, *repository.sensor_defs):
         assert automation.default_status.value == "RUNNING", automation.name
         assert automation.description, automation.name
+
+
+def test_a_full_check_is_told_from_the_checks_of_a_sync(definitions: dg.Definitions) -> None:
+    """`rag status` names these checks without Dagster, which takes seconds to import."""
+    graph = definitions.resolve_job_def("sync_source").asset_layer.asset_graph
+    assert {key.name for key in graph.asset_check_keys} == IN_EVERY_SYNC

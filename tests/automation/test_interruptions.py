@@ -1,5 +1,6 @@
 """Runs that end from outside, and runs whose source is gone when they start: they end once, and say why."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from resources.errors import ConfigError
 from resources.run_processes import COMMAND_TAG
 from tests.support.world import World
 
+LOG = logging.getLogger("test")
 TEXT = "# Hours\n\nThe observatory opens at nine in the morning.\n"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -100,18 +102,22 @@ def test_a_step_of_a_run_that_was_canceled_elsewhere_does_not_begin() -> None:
 # Errors ------------------------------------------------------------------------------------------------------------
 
 
-def test_an_error_that_no_stage_expects_is_tried_again_only_if_it_may_come_from_outside() -> None:
+def test_an_error_that_no_stage_expects_is_tried_again_only_if_it_may_come_from_outside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     for error in (
         KeyError("id"),
         UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
         TypeError("None"),
     ):
-        converted = as_stage_error(error)
+        converted = as_stage_error(error, LOG)
         assert not converted.transient
         assert str(converted).startswith(f"unexpected {type(error).__name__}: ")
-    assert as_stage_error(ConnectionResetError("Connection reset by peer")).transient
+        # The message promises the traceback.
+        assert type(error).__name__ in caplog.messages[-1]
+    assert as_stage_error(ConnectionResetError("Connection reset by peer"), LOG).transient
     known = ConfigError("Expected a folder.")
-    assert as_stage_error(known) is known
+    assert as_stage_error(known, LOG) is known
 
 
 # Runs that waited --------------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def changed_folders_sensor(
                 state = _difference(connection, source)
             except Exception as error:
                 # Broad, since no fault of one source may keep the others from being synced.
-                problems.append(f"{source.name}: {as_stage_error(error)}")
+                problems.append(f"{source.name}: {as_stage_error(error, context.log)}")
                 continue
             state = state or unfinished.get(source.id, "")
             if not state or (source.id in failing and cursor.was_requested(key, state)):
