@@ -47,7 +47,7 @@ ReadFile = Callable[[bytes, str, "Format | None", "str | None"], str]
 
 
 class MailReader:
-    """Collects the Markdown blocks of one file of mail, its properties, and what is left out."""
+    """Collects the Markdown blocks of one file of mail, its properties, and the omissions."""
 
     def __init__(self, read_file: ReadFile) -> None:
         self.blocks: list[str] = []
@@ -203,7 +203,7 @@ class MailReader:
 def read_mail(
     data: bytes, file_format: Format, read_file: ReadFile
 ) -> tuple[str, dict[str, Any], list[str]]:
-    """Return Markdown, properties, and what is left out. Raises ParseError if the file is damaged."""
+    """Return Markdown, properties, and the omissions. Raises ParseError if the file is damaged."""
     mail = MailReader(read_file)
     header = mail.read(data) if file_format is MAIL else read_outlook(data, mail, 0)
     properties = {

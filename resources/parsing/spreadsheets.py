@@ -50,7 +50,7 @@ _MIDNIGHT = re.compile(r"(\d{4}-\d\d-\d\d) 00:00:00")
 
 
 class Sheets(NamedTuple):
-    """Markdown of all visible sheets, the properties of the file, and what is left out."""
+    """Markdown of all visible sheets, the properties of the file, and the omissions."""
 
     markdown: str
     properties: dict[str, Any]

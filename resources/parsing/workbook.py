@@ -20,7 +20,7 @@ _CHUNK_BYTES = 256 * 1024
 
 @dataclass
 class Sheet:
-    """The filled rows of a sheet that its program shows, the texts around them, and what is left out."""
+    """The filled rows of a sheet that its program shows, the texts around them, and the omissions."""
 
     name: str
     rows: list[Row] = field(default_factory=list)
