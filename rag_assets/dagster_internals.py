@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -17,18 +19,23 @@ import psycopg
 from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import DagsterEvent
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+from dagster._core.storage.event_log.schema import (
+    AssetCheckExecutionsTable,
+    SqlEventLogStorageTable,
+)
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster._serdes import ConfigurableClassData
 from dagster._utils.schedules import get_smallest_cron_interval
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.run_storage import PostgresRunStorage
-from sqlalchemy import create_engine
+from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy import create_engine, func, select
 
-from rag_assets.partitions import PARTITION_TAG
+from rag_assets.partitions import MAX_RETRIES_TAG, PARTITION_TAG
 from rag_assets.settings.load import load_settings
 from resources.embedded.stack import start_postgres
+from resources.errors import ConfigError
 
 __all__ = [
     "BACKFILL_ID_TAG",
@@ -42,10 +49,16 @@ __all__ = [
     "last_assets",
     "materialize_only",
     "syncs",
+    "trim_run_logs",
 ]
 
+#: Old events per DELETE.
+TRIM_BATCH = 20_000
 #: Events per INSERT. There is one event per partition and asset; each takes 14 ms if it is stored alone.
 BATCH_SIZE = 250
+
+
+_RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class RunInterrupted(DagsterExecutionInterruptedError, dg.DagsterError):
@@ -85,6 +98,22 @@ def materialize_only(context: dg.AssetExecutionContext, partitions: Sequence[str
         return output
 
     step.get_output_context = get_output_context
+
+
+def trim_run_logs(instance: dg.DagsterInstance, before: datetime) -> dict[str, int]:
+    """Delete the details of old runs, which Dagster keeps for ever: events of steps, and captured output.
+
+    Returns how many events, and how many folders of output.
+    """
+    log = instance.event_log_storage
+    events = log.trim(before) if isinstance(log, BatchedEventLog) else 0
+    base, folders = getattr(instance.compute_log_manager, "_base_dir", None), 0
+    for entry in os.scandir(base) if base and os.path.isdir(base) else ():
+        # Each run has a folder of its own, named for its id.
+        if _RUN_ID.fullmatch(entry.name) and entry.stat().st_mtime < before.timestamp():
+            shutil.rmtree(entry.path, ignore_errors=True)
+            folders += 1
+    return {"events": events, "folders": folders}
 
 
 def failed_checks_of_others(
@@ -151,7 +180,20 @@ def default_freshness_policy(cron: str, timezone: str) -> dg.FreshnessPolicy:
 
 
 class BatchedEventLog(PostgresEventLogStorage):
-    """Also stores the planned materializations of a new run in batches: there is one per partition and asset."""
+    """Also stores the planned materializations of a new run in batches: there is one per partition and asset.
+
+    A run that could not be started because of a setting is not started again by the daemon, which knows no reasons.
+    """
+
+    #: Set once, by the storage that has both.
+    runs: PostgresRunStorage
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        super().store_event(event)
+        if event.dagster_event_type == dg.DagsterEventType.ENGINE_EVENT:
+            error = getattr(event.get_dagster_event().event_specific_data, "error", None)
+            if error is not None and _is_wrong_setting(error):
+                self.runs.add_run_tags(event.run_id, {MAX_RETRIES_TAG: "0"})
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
         kind = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
@@ -165,6 +207,33 @@ class BatchedEventLog(PostgresEventLogStorage):
                     # The event id is not stored.
                     self._store_asset_event(connection, event, 0)
         super().store_event_batch([event for event in events if event.dagster_event_type != kind])
+
+    def trim(self, before: datetime) -> int:
+        """Delete the events of steps and the log lines that are older. Returns their number.
+
+        The starts and ends of runs stay, and all that is known of assets and checks.
+        """
+        events, last, total = SqlEventLogStorageTable, 0, 0
+        kind = func.coalesce(events.c.dagster_event_type, "")
+        while True:
+            old = (
+                select(events.c.id)
+                .where(
+                    events.c.id > last,
+                    events.c.timestamp < before.astimezone(UTC).replace(tzinfo=None),
+                    events.c.asset_key.is_(None),
+                    kind.not_like("ASSET%"),
+                    kind.not_like("PIPELINE%"),
+                )
+                .order_by(events.c.id)
+                .limit(TRIM_BATCH)
+            )
+            with self.index_connection() as connection:
+                query = events.delete().where(events.c.id.in_(old)).returning(events.c.id)
+                deleted = connection.execute(query).scalars().all()
+            if not deleted:
+                return total
+            last, total = max(deleted), total + len(deleted)
 
     def _store_runless_asset_check_evaluation(
         self, event: dg.EventLogEntry, event_id: int | None
@@ -186,6 +255,12 @@ class BatchedEventLog(PostgresEventLogStorage):
                 )
             )
         super()._store_runless_asset_check_evaluation(event, event_id)
+
+
+def _is_wrong_setting(error: SerializableErrorInfo) -> bool:
+    """Return whether an error, or one that led to it, is a ConfigError: Dagster keeps the names of their classes."""
+    causes = [cause for cause in (error.cause, error.context) if cause is not None]
+    return error.cls_name == ConfigError.__name__ or any(map(_is_wrong_setting, causes))
 
 
 class EndedRunStorage(PostgresRunStorage):
@@ -212,7 +287,7 @@ class StackPostgresStorage(DagsterPostgresStorage):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._event_log_storage = BatchedEventLog(self.postgres_url, False)
-        self._run_storage = EndedRunStorage(self.postgres_url, False)
+        self._run_storage = self._event_log_storage.runs = EndedRunStorage(self.postgres_url, False)
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
         # Dagster opens a connection per statement: 273 in a sync that has nothing to do, 1 s of its 2.3 s. This engine
         # keeps one per process, and replaces it before the next use if the server was restarted.

@@ -64,13 +64,18 @@ def execute_job(
 
 
 def failures(result: dg.ExecuteInProcessResult) -> Sequence[tuple[str, str]]:
-    """Return (step, message) of the failed steps, without tracebacks."""
+    """Return (step, message) of the failed steps, without tracebacks.
+
+    An error that a last step reports has the step in which it occurred.
+    """
     messages = []
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
             if data.user_failure_data is not None and data.user_failure_data.description:
-                messages.append((event.step_key or "", data.user_failure_data.description))
+                stage = data.user_failure_data.metadata.get("stage")
+                step = event.step_key or "" if stage is None else str(stage.value)
+                messages.append((step, data.user_failure_data.description))
             elif data.error is not None:
                 messages.append((event.step_key or "", _message(data.error.cause or data.error)))
     return messages

@@ -20,6 +20,10 @@ _CREDENTIALS = (
     "PostgreSQL does not accept the user or the password in RAG_POSTGRES_URL: {reason}. Correct them there; "
     f"{ENCODING}."
 )
+_REJECTED = (
+    "PostgreSQL rejects the user, the password or the database in RAG_POSTGRES_URL: {reason}. Correct them there; "
+    f"{ENCODING}."
+)
 _RIGHTS = (
     "PostgreSQL denies this to the role in RAG_POSTGRES_URL: {reason}. The role needs CREATE on the database and on "
     "schema public, and owns the tables: GRANT CREATE ON DATABASE <database> TO <role>; GRANT USAGE, CREATE ON SCHEMA "
@@ -71,8 +75,12 @@ _BY_CODE: dict[str, str] = {
 }
 _DISK_FULL = "53100"
 
-#: libpq reports no code for a connection that failed, only text. The text of a server in another language than English
-#: is shown as it is, with StoreUnavailable.
+#: libpq reports no code for a connection that failed, only text, in the language of the server. In other languages than
+#: English, an error that the server sent after it had asked for the password is one of the user, the password or the
+#: database: it refuses before that while it starts, stops or is full. These English ones may come after it, too:
+_MAY_PASS = re.compile("too many|connection slots|starting up|shutting down|recovery|not yet", re.I)
+#: An error of the server, behind its severity in any language, and not one of libpq.
+_OF_SERVER = re.compile(r"failed: [^\s:]+: {2}")
 _BY_TEXT: Sequence[tuple[re.Pattern[str], str]] = tuple(
     (re.compile(pattern, re.IGNORECASE), message)
     for pattern, message in (
@@ -106,7 +114,12 @@ def connection_error(error: Exception, url: str) -> RagError:
     reason = without_secrets(_sentence(str(error)).replace(url, without_secrets(url)))
     if getattr(getattr(error, "pgconn", None), "needs_password", False):
         return ConfigError(_CREDENTIALS.format(reason=f"it asks for a password ({reason})"))
-    return _by_text(reason) or StoreUnavailable(
+    if (known := _by_text(reason)) is not None:
+        return known
+    asked = getattr(getattr(error, "pgconn", None), "used_password", False)
+    if asked and _OF_SERVER.search(str(error)) and not _MAY_PASS.search(reason):
+        return ConfigError(_REJECTED.format(reason=reason))
+    return StoreUnavailable(
         f"PostgreSQL does not answer: {reason}. Check that it runs, and RAG_POSTGRES_URL if it is your own."
     )
 

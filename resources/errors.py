@@ -87,7 +87,7 @@ class DeletionGuard(SourceError):
 
 
 class ContentGuard(SourceError):
-    """So many documents of a source turned into one and the same content that it waits until a person confirms it."""
+    """So many documents of a source turned into one and the same content that they wait until a person confirms it."""
 
 
 class VectorError(RagError):

@@ -42,6 +42,12 @@ def listen(listener: Listener | None) -> None:
     _listener = listener
 
 
+def report(awaited: str, seconds: float) -> None:
+    """Report a wait that begins now."""
+    if _listener is not None:
+        _listener(awaited, seconds)
+
+
 @contextmanager
 def waiting(awaited: str, seconds: float) -> Iterator[None]:
     """Report that the block waits for something, up to so many seconds."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import tests.support.migrations_read_once
 import tests.support.short_waits  # noqa: F401
 from resources.embedded.stack import start_milvus, start_postgres, stop
 from resources.postgres.schema import migrate

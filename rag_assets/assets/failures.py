@@ -36,6 +36,7 @@ from resources.errors import (
 )
 from resources.library_errors import as_rag_error
 from resources.urls import without_secrets
+from resources.waiting import report
 
 #: A store that restarts is back within seconds; a fault that lasts half a minute needs a person.
 RETRY = dg.RetryPolicy(
@@ -158,6 +159,12 @@ def may_retry(context: Context, error: RagError) -> bool:
     return error.transient and context.retry_number < most
 
 
+def report_retry(context: Context, reason: object) -> None:
+    """Tell a person at a terminal why the run waits: its step failed, and runs again after a delay."""
+    delay = RETRY.calculate_delay(context.retry_number + 1)
+    report(f"another attempt of {context.op_execution_context.op.name}, since {reason}", delay)
+
+
 def forbid_retries(context: Context) -> None:
     """Make Dagster's daemon start this run no second time: it would fail until a person changes something."""
     context.instance.add_run_tags(context.run.run_id, {MAX_RETRIES_TAG: "0"})
@@ -189,7 +196,8 @@ def errors_as_failures(context: Context, source: str = "") -> Iterator[None]:
         }
         if source:
             metadata["source"] = source
-        retry = may_retry(context, error)
+        if retry := may_retry(context, error):
+            report_retry(context, error)
         raise dg.Failure(str(error), metadata=metadata, allow_retries=retry) from raised
 
 
@@ -198,9 +206,13 @@ def errors_as_failures(context: Context, source: str = "") -> Iterator[None]:
 
 @dataclass
 class _LeftOut:
-    """What a run leaves out: partition -> error. `reported`: the partitions for which a step has failed for good."""
+    """What a run leaves out: partition -> error. `reported`: the partitions for which a step has failed for good.
+
+    `at_the_end`: errors of partitions that go on: a part of them waits for a person.
+    """
 
     errors: dict[str, StepError] = field(default_factory=dict)
+    at_the_end: dict[str, StepError] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
 
 
@@ -211,22 +223,34 @@ _RUNS = 100
 
 def earlier_errors(context: dg.AssetExecutionContext) -> Mapping[str, StepError]:
     """Return the partitions that failed in an earlier step of this run, and why."""
-    return errors_of_run(context.run.run_id)
+    return _of_run(context.run.run_id).errors
 
 
 def errors_of_run(run_id: str) -> Mapping[str, StepError]:
-    """Return the partitions that a run in this process left out, and why."""
-    return _left_out[run_id].errors if run_id in _left_out else {}
+    """Return the partitions for which a run in this process failed, and why."""
+    of_run = _of_run(run_id)
+    return {**of_run.at_the_end, **of_run.errors}
+
+
+def _of_run(run_id: str) -> _LeftOut:
+    return _left_out.get(run_id) or _LeftOut()
 
 
 def leave_out(context: Context, errors: Sequence[StepError]) -> None:
     """Make the later steps of this run leave these partitions out."""
-    if not errors:
-        return
+    if errors:
+        _remember(context).errors |= {item.partition: item for item in errors}
+
+
+def fail_at_the_end(context: Context, error: StepError) -> None:
+    """Make one of the last steps of this run fail for a partition that goes on until then."""
+    _remember(context).at_the_end[error.partition] = error
+
+
+def _remember(context: Context) -> _LeftOut:
     while len(_left_out) >= _RUNS and context.run.run_id not in _left_out:
         del _left_out[next(iter(_left_out))]
-    of_run = _left_out.setdefault(context.run.run_id, _LeftOut())
-    of_run.errors |= {item.partition: item for item in errors}
+    return _left_out.setdefault(context.run.run_id, _LeftOut())
 
 
 def errors_to_report(context: dg.AssetExecutionContext) -> list[StepError]:
@@ -238,6 +262,7 @@ def errors_to_report(context: dg.AssetExecutionContext) -> list[StepError]:
     of_run = _left_out.get(context.run.run_id)
     if of_run is None or context.asset_key.to_user_string() not in last_assets(context):
         return []
-    due = [item for key, item in of_run.errors.items() if key not in of_run.reported]
+    errors = errors_of_run(context.run.run_id)
+    due = [item for key, item in errors.items() if key not in of_run.reported]
     of_run.reported |= {item.partition for item in due}
     return due

@@ -22,8 +22,10 @@ from rag_assets.assets.failures import (
     earlier_errors,
     errors_as_failures,
     errors_to_report,
+    fail_at_the_end,
     leave_out,
     may_retry,
+    report_retry,
     step_failure,
 )
 from rag_assets.assets.interruptions import end_if_canceled, is_canceled
@@ -134,6 +136,9 @@ def _run_partitions(
             continue
         seconds = time.monotonic() - started
         context.log.info(f"{key}: {outcome.plan} in {seconds:.2f} s")
+        if outcome.error is not None:
+            context.log.error(f"{key}: {outcome.error}")
+            fail_at_the_end(context, StepError(key, asset, outcome.error, source.config))
         metadata[key] = stage_metadata(asset, outcome, seconds)
     if errors and _ends_now(context, metadata, errors):
         _record_end(database, context, partitions, failed_sources)
@@ -164,7 +169,8 @@ def materialize(
     yield dg.MaterializeResult(metadata=common)
     if failed := errors_to_report(context):
         # Not tried again: the sensor of due sources syncs the failed ones again, and the others are done.
-        raise step_failure(failed, retry=False, others=len(metadata))
+        others = metadata.keys() - {item.partition for item in failed}
+        raise step_failure(failed, retry=False, others=len(others))
 
 
 def _ends_now(
@@ -184,7 +190,8 @@ def _ends_now(
 
 def _failure(context: dg.AssetExecutionContext, errors: Sequence[StepError]) -> dg.Failure:
     """Return the failure of a step that materializes nothing."""
-    retry = any(may_retry(context, item.error) for item in errors)
+    if retry := any(may_retry(context, item.error) for item in errors):
+        report_retry(context, errors[0].error)
     return step_failure([*earlier_errors(context).values(), *errors], retry=retry)
 
 

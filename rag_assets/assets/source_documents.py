@@ -43,9 +43,10 @@ def source_documents(
 ) -> Iterator[dg.MaterializeResult]:
     """The raw documents of a source, fetched when their size, times, inode or version changed, kept by content hash.
 
-    A source that suddenly lists nothing, or lost a large share of its documents, is not emptied until confirmed; the
-    same holds for documents that turned into one and the same content, such as an error. If its server dies halfway,
-    the fetched documents are kept, nothing is deleted, and the next sync continues from there.
+    A source that suddenly lists nothing, or lost a large share of its documents, is not emptied until confirmed.
+    Documents that turned into one and the same content, such as an error, keep the former one until confirmed; then
+    the run fails at its end. If its server dies halfway, the fetched documents are kept, nothing is deleted, and the
+    next sync continues from there.
     """
     options = SyncOptions(
         None if config.accept_deletions else guard.limits(),

@@ -93,11 +93,13 @@ def forget_documents() -> None:
 @dg.job(
     tags=SHORT,
     description="Creates the partitions of document_versions for the months ahead, and drops those beyond the "
-    "retention. Deletes raw files that a killed sync left a day ago or earlier.",
+    "retention. Deletes raw files that a killed sync left a day ago or earlier, and the details of runs after "
+    f"{ops.RUN_LOG_DAYS} days.",
 )
 def keep_history() -> None:
     ops.turn_months()
     ops.sweep_raw_files()
+    ops.trim_logs()
 
 
 @dg.job(

@@ -5,7 +5,13 @@ from typing import TypeVar
 
 import dagster as dg
 
-from rag_assets.assets.failures import StepError, as_stage_error, may_retry, step_failure
+from rag_assets.assets.failures import (
+    StepError,
+    as_stage_error,
+    may_retry,
+    report_retry,
+    step_failure,
+)
 from rag_assets.assets.interruptions import RunInterrupted, end_if_canceled
 from rag_assets.assets.run_partitions import partitions_of_run, source_of
 from rag_assets.ingestion.stage import Stage
@@ -44,6 +50,7 @@ def for_each_source(
             error = as_stage_error(raised, context.log)
             errors.append(StepError(name, context.op.name, error, config))
     if errors:
-        retry = any(may_retry(context, item.error) for item in errors)
+        if retry := any(may_retry(context, item.error) for item in errors):
+            report_retry(context, errors[0].error)
         raise step_failure(errors, retry=retry, others=len(results))
     return results

@@ -1,6 +1,7 @@
 """The steps of the jobs in `jobs.py`. Each opens its resources and calls one use-case."""
 
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -8,6 +9,7 @@ import dagster as dg
 from rag_assets.assets.documentation import documentation
 from rag_assets.assets.failures import RETRY, errors_as_failures
 from rag_assets.automation.op_helpers import for_each_source
+from rag_assets.dagster_internals import trim_run_logs
 from rag_assets.ingestion.garbage import GRACE
 from rag_assets.ingestion.outbox import drain_removed_sources
 from rag_assets.ingestion.publishing import publish_collections
@@ -85,6 +87,18 @@ def sweep_raw_files(
     with errors_as_failures(context), postgres.open().connect(autocommit=True) as connection:
         deleted, _ = sweep(connection, storage.open(), lambda: GRACE)
     context.add_output_metadata({"deleted": deleted})
+    return deleted
+
+
+#: Days for which the details of runs are kept: a run that nobody looked into by then needs none.
+RUN_LOG_DAYS = 60
+
+
+@dg.op(retry_policy=RETRY)
+def trim_logs(context: dg.OpExecutionContext) -> dict[str, int]:
+    """Delete the events of steps, the log lines and the captured output of old runs."""
+    deleted = trim_run_logs(context.instance, datetime.now(UTC) - timedelta(days=RUN_LOG_DAYS))
+    context.add_output_metadata({"deleted": dg.MetadataValue.json(deleted)})
     return deleted
 
 

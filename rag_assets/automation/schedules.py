@@ -51,8 +51,8 @@ def build_schedules(settings: ScheduleSettings) -> list[dg.ScheduleDefinition]:
             cron_schedule=settings.history_schedule,
             execution_timezone=zone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description="Creates the partitions of document_versions for the months ahead, drops expired ones and "
-            "deletes unused raw files, daily at 03:30 by default.",
+            description="Creates the partitions of document_versions for the months ahead, drops expired ones, and "
+            "deletes unused raw files and the details of old runs, daily at 03:30 by default.",
         ),
         dg.ScheduleDefinition(
             name="weekly_compaction",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rag_assets.cli.output import command, out, plural, print_json
+from rag_assets.cli.output import command, note, plural, print_json
 from rag_assets.cli.sources import CredentialOption, NameArgument, read_credentials
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
@@ -42,7 +42,7 @@ def set_credentials(
         print_json({"name": name, "credentials": dict.fromkeys(credentials, "***")})
         return
     names = ", ".join(credentials) or "none"
-    out.print(f"Credentials of source {name}: {names}.", markup=False, soft_wrap=True)
+    note(f"Credentials of source {name}: {names}.")
 
 
 @command
@@ -62,6 +62,4 @@ def rotate_credentials(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"rotated": [row.name for row in rows]})
     else:
-        out.print(
-            f"The credentials of {plural(len(rows), 'source')} are encrypted with the first key."
-        )
+        note(f"The credentials of {plural(len(rows), 'source')} are encrypted with the first key.")

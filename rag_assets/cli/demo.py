@@ -17,6 +17,7 @@ import typer
 from rich.text import Text
 
 from rag_assets.cli.demo_questions import Answered, ask, read_questions
+from rag_assets.cli.exit_codes import ExitCode
 from rag_assets.cli.output import command, err, is_quiet, is_verbose, out, plural
 from rag_assets.cli.syncs import Report, Syncs
 from rag_assets.deployment import Deployment
@@ -66,8 +67,13 @@ def demo(
         _ingest_again(deployment, first)
     out.print()
     _show_next_steps(home)
+    expect_success(consistent, answers)
+
+
+def expect_success(consistent: bool, answers: Sequence[Answered]) -> None:
+    """Exit with code 1 if a part of the demo has failed."""
     if not consistent or not all(answer.is_right for answer in answers):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAILED)
 
 
 # The deployment ---------------------------------------------------------------------------------------------------

@@ -38,11 +38,10 @@ def duplicates(
     elif marked:
         table(
             "Near-duplicates" + (f", the first {SHOWN}" if len(marked) > SHOWN else ""),
-            ("source", "document", "near-duplicate of", "similarity"),
+            ("document", "near-duplicate of", "similarity"),
             [
                 (
-                    document.source,
-                    document.key,
+                    f"{document.source}/{document.key}",
                     f"{document.other_source}/{document.other_key}",
                     f"{document.similarity:.2f}",
                 )

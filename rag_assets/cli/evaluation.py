@@ -12,6 +12,7 @@ from rag_assets.cli.exit_codes import ExitCode, run_exit_code
 from rag_assets.cli.output import (
     bars,
     command,
+    note,
     out,
     print_error,
     print_json,
@@ -166,7 +167,7 @@ def accept(
     if as_json:
         print_json({"set": name, "accepted": number})
         return
-    out.print(f"Evaluation {number} of {name} is accepted.", markup=False)
+    note(f"Evaluation {number} of {name} is accepted.")
 
 
 @app.command()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.text import Text
+from rich.cells import cell_len
 
-from rag_assets.cli.output import command, out, print_json
+from rag_assets.cli.output import command, facts, out, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from rag_assets.pipeline.access import AccessScope
@@ -76,27 +77,31 @@ class _Printer:
         self.zone = zone
 
     def now(self, life: Mapping[str, Any]) -> None:
-        out.print(f"{life['key']}  ({life['document_id']})", markup=False, style="bold")
+        _print_name(life)
         out.print(
             f"{life['source'] or 'a removed source'}: {life['state']}",
             markup=False,
             soft_wrap=True,
         )
-        facts: list[tuple[str, str | None]] = []
+        known: list[tuple[str, str | None]] = []
         if entry := life["entry"]:
-            facts += [
-                ("entry", f"{entry['locator']}, fetched {self.time(entry['fetched_at'])}"),
+            # A path is its own key.
+            place = "" if unquote(entry["locator"]) == life["key"] else f"{entry['locator']}, "
+            known += [
+                ("entry", f"{place}fetched {self.time(entry['fetched_at'])}"),
                 ("change token", entry["change_token"]),
                 ("last fetch failed", entry["error"]),
             ]
+        if left := life["left"]:
+            known.append(("left as it was", self.time(left["left_at"])))
         if raw := life["raw"]:
             size = "not in the raw store" if raw["bytes"] is None else f"{raw['bytes']:,} bytes"
-            facts.append(("raw bytes", f"{raw['file']}, {size}"))
+            known.append(("raw bytes", f"{raw['file']}, {size}"))
         if document := life["document"]:
-            facts += self.reading(life["reading"]) if life["reading"] else []
-            facts += self.properties(document)
-            facts += self.processing(document)
-        _print_facts(facts)
+            known += self.reading(life["reading"]) if life["reading"] else []
+            known += self.properties(document)
+            known += self.processing(document)
+        _print_facts(known)
         self.chunks(life["chunks"])
         self.vectors(life["vectors"])
         self.versions(life["versions"])
@@ -106,11 +111,12 @@ class _Printer:
     def then(self, life: Mapping[str, Any]) -> None:
         document = life["document"]
         until = f"{life['ended_by']} {self.time(life['valid_to'])}" if life["valid_to"] else ""
-        out.print(f"{life['key']}  ({life['document_id']})", markup=False, style="bold")
+        _print_name(life)
         out.print(
             f"{life['source'] or 'a removed source'}, at {self.time(life['at'])}: "
             f"version {document['version']}, {until or 'which is the current one'}",
             markup=False,
+            soft_wrap=True,
         )
         _print_facts(
             [
@@ -257,12 +263,18 @@ class _Printer:
         return f"{moment.astimezone(self.zone):%Y-%m-%d %H:%M:%S%z}" if moment else ""
 
 
-def _print_facts(facts: Iterable[tuple[str, str | None]]) -> None:
-    shown = [(name, value) for name, value in facts if value]
-    if shown:
+def _print_name(life: Mapping[str, Any]) -> None:
+    """Print the key and the id; on a line of its own each, if the key is long: both are copied."""
+    key, identity = life["key"], f"({life['document_id']})"
+    fits = cell_len(f"{key}  {identity}") <= out.width
+    for line in [f"{key}  {identity}"] if fits else [key, identity]:
+        out.print(line, markup=False, style="bold", soft_wrap=True)
+
+
+def _print_facts(pairs: Sequence[tuple[str, str | None]]) -> None:
+    if any(value for _, value in pairs):
         out.print()
-    for name, value in shown:
-        out.print(Text.assemble((f"{name:<18}", "dim"), value or ""), soft_wrap=True)
+    facts("", pairs)
 
 
 def _section(title: str, entries: Sequence[tuple[str, str]]) -> None:

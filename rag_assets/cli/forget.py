@@ -15,6 +15,7 @@ from rag_assets.cli.output import command, note, out, print_error, print_json, s
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from rag_assets.job_runs import failures
+from rag_assets.pipeline.access import AccessScope
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
 from resources.postgres.documents.erasures import (
@@ -28,16 +29,20 @@ from resources.postgres.documents.erasures import (
     request_erasure,
     withdraw_erasure,
 )
+from resources.postgres.documents.lineage import find_document
 from resources.postgres.documents.versions import has_versions
 from resources.postgres.registry.sources import get_source
 
 
 @command
 def forget(
+    name: Annotated[
+        str | None, typer.Argument(metavar="DOCUMENT", help="SOURCE/KEY, key or id of a document.")
+    ] = None,
     source: Annotated[str | None, typer.Option("--source", help="The document's source.")] = None,
     key: Annotated[str | None, typer.Option("--key", help="Its key there, e.g. a path.")] = None,
     document: Annotated[
-        str | None, typer.Option("--document", help="Its id; replaces --source and --key.")
+        str | None, typer.Option("--document", help="Its id, instead of DOCUMENT.")
     ] = None,
     yes: YesOption = False,
     undo: Annotated[
@@ -50,36 +55,43 @@ def forget(
     Prints a receipt: what each place contains afterwards. Exit code 1 if a place could not be verified; the same
     command then continues from there.
     """
-    if (document is None) == (source is None or key is None):
+    given = [name is not None, document is not None, key is not None]
+    if sum(given) != 1 or (key is not None and source is None):
         raise ConfigError(
-            "Name one document: rag forget --source NAME --key KEY, or rag forget --document ID."
+            "Name one document: rag forget SOURCE/KEY, rag forget --source NAME --key KEY, or "
+            "rag forget --document ID."
         )
     deployment = Deployment.from_environment()
     deployment.start(dagster=True)
     deployment.sync_partitions()
     with deployment.postgres().connect(autocommit=True) as connection:
-        name, hashed_key, present, earlier = _resolve(connection, source, key, document)
+        if name is not None:
+            scope = AccessScope.owner()
+            document = str(find_document(connection, name, source, scope, "rag forget").document_id)
+        source, hashed_key, present, earlier = _resolve(connection, source, key, document)
     if undo:
-        _undo(deployment, name, hashed_key, earlier, as_json)
+        _undo(deployment, source, hashed_key, earlier, as_json)
         return
     if present is not None:
-        place = ("--document", document) if document else ("--source", name, "--key", str(key))
+        named = ("--document", document) if document else ("--source", source, "--key", str(key))
+        # As the person named it.
+        place = named if name is None else (name, "--source", source)
         confirm(
-            f"Remove {key or document} of {name} from every store, for good?",
+            f"Remove {present[1]} of {source} from every store, for good?",
             ("forget", *place),
             yes=yes,
             as_json=as_json,
         )
         with (
-            deployment.postgres().writer(name) as writer,
+            deployment.postgres().writer(source) as writer,
             writer.transaction() as connection,
         ):
-            row = get_source(connection, name)
-            request_erasure(connection, name, row.id, present[1], present[0])
-    result = deployment.execute("forget_documents", name)
+            row = get_source(connection, source)
+            request_erasure(connection, source, row.id, present[1], present[0])
+    result = deployment.execute("forget_documents", source)
     errors = failures(result)
     with deployment.postgres().connect(autocommit=True) as connection:
-        erasure = find_erasure(connection, name, hashed_key)
+        erasure = find_erasure(connection, source, hashed_key)
     receipt: dict[str, Any] = dict(erasure.receipt) if erasure and erasure.receipt else {}
     if not receipt and result.success:
         receipt = next(
@@ -142,7 +154,7 @@ def _undo(
     if as_json:
         print_json({"source": name, "key_sha256": hashed_key, "withdrawn": True})
     else:
-        out.print(f"The next sync of {name} may read it again.", markup=False)
+        note(f"The next sync of {name} may read it again.")
         note(f"Run it with: rag ingest {shlex.quote(name)}")
 
 

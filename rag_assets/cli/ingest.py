@@ -9,12 +9,13 @@ import typer
 
 from rag_assets.cli.output import (
     command,
-    err,
     is_quiet,
+    note,
     out,
     plural,
     print_error,
     print_json,
+    remark,
     table,
 )
 from rag_assets.cli.preview import preview_sources
@@ -123,8 +124,8 @@ def ingest(
     deployment.start(dagster=not dry_run, indexes=not dry_run)
     resolved = _resolve(deployment, targets or [], source or [], options)
     for target in resolved:
-        if target.remark and not is_quiet():
-            err.print(target.remark, markup=False, soft_wrap=True)
+        if target.remark:
+            remark(target.remark)
     if dry_run:
         preview_sources(deployment, resolved, accept_deletions=accept_deletions, as_json=as_json)
         return
@@ -145,7 +146,8 @@ def ingest(
         "reread": reread,
     }
     ops = {"source_documents": chosen} if any(chosen.values()) else None
-    reports = Syncs(deployment, ops, quiet=as_json).of(names)
+    syncs = Syncs(deployment, ops, quiet=as_json)
+    reports = syncs.of(names)
     publication = publish_requested(deployment)
     if as_json:
         sources = [report.as_json() for report in reports]
@@ -153,6 +155,8 @@ def ingest(
     else:
         for report in reports:
             _show(report)
+        for line in syncs.durations:
+            remark(line)
         if publication:
             show_publication(publication)
     if failed := [report for report in reports if report.errors]:
@@ -231,12 +235,14 @@ def _accept_model(deployment: Deployment) -> None:
 
 
 def _show(report: Report) -> None:
-    if report.plan:
+    if report.plan and not is_quiet():
         table(
             report.source,
             ("asset", "inserted", "replaced", "deleted", "kept", "failed", "seconds"),
             [(asset, *plan.values(), report.seconds[asset]) for asset, plan in report.plan.items()],
         )
+    if report.hint:
+        note(report.hint)
     if report.left_count:
         names = ", ".join(report.left) + (", …" if report.left_count > len(report.left) else "")
         out.print(

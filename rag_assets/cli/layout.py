@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
 
@@ -41,6 +42,11 @@ def _text(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_text, value))
     return str(value)
+
+
+def is_right_to_left(text: str) -> bool:
+    """Return whether the text has letters of a script such as Arabic or Hebrew."""
+    return any(unicodedata.bidirectional(letter) in ("R", "AL") for letter in text)
 
 
 def column_widths(columns: Sequence[Sequence[Text]], available: int) -> list[int] | None:

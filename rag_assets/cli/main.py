@@ -35,11 +35,10 @@ from rag_assets.cli.exit_codes import ExitCode
 from rag_assets.cli.output import (
     QuietOption,
     VerboseOption,
-    err,
     facts,
-    is_quiet,
     print_error,
     print_error_json,
+    remark,
     set_verbosity,
 )
 from resources.waiting import listen
@@ -111,14 +110,16 @@ class _Warnings(logging.Handler):
 
 
 def _report_wait(awaited: str, seconds: float) -> None:
-    if not is_quiet():
-        err.print(f"waiting for {awaited} (up to {seconds:g} s)", markup=False, soft_wrap=True)
+    remark(f"waiting for {awaited} (up to {seconds:g} s)")
 
 
 def main() -> None:
     for name in ("rag_assets.settings", "rag_assets.deployment"):
         log = logging.getLogger(name)
         log.handlers, log.propagate = [_Warnings()], False
+    # Ctrl-C between a statement and its answer leaves a transaction that cannot be rolled back. Its connection is
+    # closed next, which does the same; the driver's line would stand beside our own about the interruption.
+    logging.getLogger("psycopg.transaction").setLevel(logging.ERROR)
     listen(_report_wait)
     if "--json" not in sys.argv:
         app()

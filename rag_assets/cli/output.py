@@ -1,6 +1,7 @@
 """The output of commands: tables and messages on a terminal, JSON for programs, one line per error, the exit code.
 
-Standard output carries results, standard error everything else. With `--quiet` only results and errors are printed.
+Standard output carries results, standard error everything else. With `--quiet` only errors, warnings and results are
+printed: what a command was asked for, and what needs attention. Hints, confirmations, progress and durations are not.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ __all__ = [
     "print_error",
     "print_json",
     "progress_lines",
+    "remark",
     "set_verbosity",
     "step_errors",
     "table",
@@ -167,9 +169,15 @@ def _print_facts(pairs: Sequence[tuple[str, Text]], indent: int) -> None:
 
 
 def note(text: str) -> None:
-    """Print a hint for people, such as the next command; nothing with --quiet. It is not wrapped, to be copied."""
+    """Print a confirmation or a hint, such as the next command; nothing with --quiet. Not wrapped, to be copied."""
     if not is_quiet():
         out.print(text, markup=False, soft_wrap=True)
+
+
+def remark(text: str) -> None:
+    """Print a line on the work in progress to standard error; nothing with --quiet."""
+    if not is_quiet():
+        err.print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ def preview_sources(
 ) -> None:
     """Show the plans. Ends the command with code 1 if a source cannot be listed, or a sync would refuse to delete."""
     from rag_assets.ingestion.preview import preview
+    from rag_assets.operations.ingest_messages import nothing_found
     from rag_assets.pipeline.limits import DeletionLimits
     from resources.postgres.registry.sources import list_sources
 
@@ -37,12 +38,13 @@ def preview_sources(
         rows = {row.name: row for row in list_sources(connection)}
         for target in targets:
             report: dict[str, Any] = {"source": target.name, "is_new": target.is_new}
+            row = _row(target, rows)
             try:
-                found = preview(
-                    connection, _row(target, rows), None if accept_deletions else limits
-                )
+                found = preview(connection, row, None if accept_deletions else limits)
                 plan = {name: n for name, n in found.plan.as_dict().items() if name != "failed"}
                 report |= {"documents": plan, "bytes_to_fetch": found.bytes, "error": None}
+                if not any(plan.values()):
+                    report["hint"] = nothing_found(row)
                 if found.refused:
                     report["error"] = found.refused
             except RagError as error:
@@ -84,6 +86,8 @@ def _show(reports: Sequence[dict[str, Any]]) -> None:
             ],
         )
     for report in reports:
+        if "hint" in report:
+            note(report["hint"])
         if report["error"]:
             print_error(report["error"], f"{report['source']}:")
     note(

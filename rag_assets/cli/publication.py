@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rag_assets.cli.output import err
+from rag_assets.cli.output import err, remark
 from rag_assets.deployment import Deployment
 from rag_assets.job_runs import failures
 
@@ -27,7 +27,7 @@ def publish_requested(deployment: Deployment) -> dict[str, Any] | None:
 
 def show_publication(report: dict[str, Any]) -> None:
     for alias, collection in report["published"].items():
-        err.print(f"{alias} now points at {collection}", markup=False, soft_wrap=True)
+        remark(f"{alias} now points at {collection}")
     if report["blocked"]:
         err.print("[bold yellow]not published:[/] ", end="")
         err.print(report["blocked"], markup=False, soft_wrap=True)

@@ -53,9 +53,7 @@ def add(
         print_json({"set": name, "source": source, "queries": len(kept), "left_out": left_out})
         return
     dropped = f", {left_out} without an answer left out" if left_out else ""
-    out.print(
-        f"{name}: {plural(len(kept), 'query', 'queries')} of {source}{dropped}.", markup=False
-    )
+    note(f"{name}: {plural(len(kept), 'query', 'queries')} of {source}{dropped}.")
     note(f"Measure: rag eval --set {name}")
 
 
@@ -91,7 +89,7 @@ def build(
     if as_json:
         print_json({"set": name, "source": source, "queries": count})
         return
-    out.print(f"{name}: {plural(count, 'query', 'queries')} of {source}.", markup=False)
+    note(f"{name}: {plural(count, 'query', 'queries')} of {source}.")
     note(f"Measure: rag eval --set {name}")
 
 

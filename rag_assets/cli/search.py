@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.text import Text
 
 from rag_assets.cli.excerpts import excerpt
+from rag_assets.cli.layout import is_right_to_left
 from rag_assets.cli.output import command, note, out, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
@@ -38,7 +40,11 @@ def search(
     k: Annotated[int, typer.Option("--limit", "-k", help="How many results.")] = 10,
     offset: Annotated[int, typer.Option(help="Results to skip.")] = 0,
     mode: Annotated[
-        ModeOption | None, typer.Option(help="Default: hybrid where dense and sparse are kept.")
+        ModeOption | None,
+        typer.Option(
+            metavar="MODE",
+            help="dense, sparse, hybrid or multi; default: hybrid where dense and sparse are kept.",
+        ),
     ] = None,
     source: Annotated[list[str] | None, typer.Option(help="Only these sources.")] = None,
     language: Annotated[
@@ -181,16 +187,17 @@ def _document(
 def _print(hit: Hit, query: str) -> None:
     titles = dict.fromkeys(part for part in (hit.title, hit.section_title) if part)
     title = " › ".join(titles)
-    for line in Text(f"{hit.rank}. {title}", "bold").wrap(out, out.width):
-        out.print(line)
-    facts = [
-        f"{hit.source}/{hit.key} #{hit.position}",
-        f"p. {hit.page}" if hit.page else "",
-        hit.language or "",
-        *_scores(hit),
-    ]
-    # Not wrapped: users copy the key.
-    out.print(Text(INDENT + " · ".join(filter(None, facts)), "dim"), soft_wrap=True)
+    number = f"{hit.rank}. "
+    for n, line in enumerate(Text(title, "bold").wrap(out, out.width - len(number))):
+        out.print(Text.assemble((number if n == 0 else " " * len(number), "bold"), line))
+    page = f"p. {hit.page}" if hit.page else ""
+    facts = " · ".join(filter(None, [f"#{hit.position}", page, hit.language or "", *_scores(hit)]))
+    place = f"{hit.source}/{hit.key}"
+    # Not wrapped: users copy the key. On a line of its own if it is long; or written from right to left, where a
+    # terminal would reorder what follows.
+    fits = cell_len(f"{INDENT}{place} {facts}") <= out.width and not is_right_to_left(place)
+    for line in [f"{place} {facts}"] if fits else [place, facts]:
+        out.print(Text(INDENT + line, "dim"), soft_wrap=True)
     for text in hit.before:
         _print_neighbour(text)
     width = out.width - len(INDENT)
@@ -198,9 +205,12 @@ def _print(hit: Hit, query: str) -> None:
     for text in hit.after:
         _print_neighbour(text)
     if hit.also_in:
-        keys = ", ".join(holder.key for holder in hit.also_in[:3])
+        keys = [holder.key for holder in hit.also_in[:3]]
         more = f" and {len(hit.also_in) - 3} more" if len(hit.also_in) > 3 else ""
-        out.print(Text(f"{INDENT}also in {keys}{more}", "dim"))
+        line = f"also in {', '.join(keys)}{more}"
+        fits = cell_len(INDENT + line) <= out.width
+        for text in [line] if fits else [f"also in{more}:", *keys]:
+            out.print(Text(INDENT + text, "dim"), soft_wrap=True)
 
 
 def _scores(hit: Hit) -> list[str]:

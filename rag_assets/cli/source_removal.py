@@ -47,8 +47,10 @@ def remove(
     if as_json:
         print_json(report)
         return
-    verb = "would be removed" if dry_run else "is removed"
-    out.print(f"Source {name} {verb}: {parts}.", markup=False, soft_wrap=True)
+    if dry_run:
+        out.print(f"Source {name} would be removed: {parts}.", markup=False, soft_wrap=True)
+    else:
+        note(f"Source {name} is removed: {parts}.")
     if counts.embeddings:
         note(rest)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from rag_assets.cli.confirmation import has_terminal
-from rag_assets.cli.output import command, note, out, print_json
+from rag_assets.cli.output import command, note, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
@@ -52,7 +52,11 @@ def register(
     credentials: dict[str, str] | None = None,
 ) -> None:
     """Add a source. Raises ConfigError that lists every problem."""
-    from rag_assets.operations.source_specs import check_source, missing_packages
+    from rag_assets.operations.source_specs import (
+        check_source,
+        column_problems,
+        missing_packages,
+    )
     from rag_assets.pipeline.plain_text import nfc
     from resources.credentials import encrypt
     from resources.partition_keys import partition_key
@@ -61,7 +65,8 @@ def register(
     name = nfc(partition_key(name))
     credentials = credentials or {}
     problems = check_source(kind, config, schedule, list(credentials))
-    if problems := problems or missing_packages(kind, config):
+    problems = problems or missing_packages(kind, config)
+    if problems := problems or column_problems(kind, config):
         raise ConfigError("\n".join(problems))
     with deployment.postgres().connect(autocommit=True) as connection:
         add_source(connection, name, kind, config, schedule, encrypt(credentials))
@@ -176,7 +181,7 @@ def add(
     if as_json:
         _print_source(deployment, name)
         return
-    out.print(f"Source {name} is registered.", markup=False)
+    note(f"Source {name} is registered.")
     note(f"Ingest it with: rag ingest {shlex.quote(name)}")
 
 
@@ -228,7 +233,7 @@ def change(
     if as_json:
         _print_source(deployment, name)
         return
-    out.print(f"Source {name} is changed.", markup=False)
+    note(f"Source {name} is changed.")
     note(f"Ingest it with: rag ingest {shlex.quote(name)}")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rag_assets.cli.output import command, out, print_json
+from rag_assets.cli.output import command, note, print_json
 from rag_assets.deployment import Deployment
 from resources.urls import without_secrets
 
@@ -30,8 +30,8 @@ def up(as_json: JsonOption = False) -> None:
         print_json({"home": str(deployment.settings.home), **urls})
         return
     for name, url in urls.items():
-        out.print(f"{name:10} {url}", soft_wrap=True)
-    out.print(f"{'home':10} {deployment.settings.home}", soft_wrap=True)
+        note(f"{name:10} {url}")
+    note(f"{'home':10} {deployment.settings.home}")
 
 
 @command
@@ -46,4 +46,4 @@ def down(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"stopped": list(stopped)})
         return
-    out.print(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")
+    note(f"stopped: {', '.join(stopped)}" if stopped else "nothing was running")

@@ -47,6 +47,7 @@ def status(as_json: JsonOption = False) -> None:
         table("Rows", list(report["counts"]), [list(report["counts"].values())])
     _show_failed(report["failed_documents"])
     _show_incomplete(report["incomplete_documents"])
+    _show_left(report["left_documents"])
     if report["runs"]:
         show_runs(report["runs"])
     if report["checks"]:
@@ -63,9 +64,9 @@ def _show_failed(failed: Mapping[str, Any] | None) -> None:
     table(
         f"Not searchable: {plural(failed['read'], 'document')} that could not be read, {failed['embed']} that could "
         "not be embedded, wholly or in part; about one: rag explain KEY",
-        ("source", "document", "could not be", "reason"),
+        ("document", "could not be", "reason"),
         [
-            (item["source"], item["key"], _STEPS[item["step"]], item["reason"])
+            (f"{item['source']}/{item['key']}", _STEPS[item["step"]], item["reason"])
             for item in failed["documents"]
         ],
     )
@@ -79,8 +80,19 @@ def _show_incomplete(documents: Sequence[Mapping[str, Any]] | None) -> None:
         return
     table(
         f"Read in part: {documents[0]['total']} documents; more of each: rag explain",
-        ("source", "document", "share of the text that was not read"),
-        [(item["source"], item["key"], f"{item['share']:.0%}") for item in documents],
+        ("document", "share of the text that was not read"),
+        [(f"{item['source']}/{item['key']}", f"{item['share']:.0%}") for item in documents],
+    )
+
+
+def _show_left(left: Mapping[str, Any] | None) -> None:
+    """Show the documents that the last syncs left as they were, and why."""
+    if not left or not left["count"]:
+        return
+    table(
+        f"Left for the next sync: {plural(left['count'], 'document')}; about one: rag explain KEY",
+        ("document", "reason"),
+        [(f"{item['source']}/{item['key']}", item["reason"]) for item in left["documents"]],
     )
 
 
@@ -99,6 +111,7 @@ def _status(deployment: Deployment) -> dict[str, Any]:
     failing: list[dict[str, Any]] | None = None
     failed: dict[str, Any] | None = None
     incomplete: list[dict[str, Any]] | None = None
+    left: dict[str, Any] | None = None
     if "postgres" in endpoints:
         with Postgres(endpoints["postgres"]).connect(autocommit=True) as connection:
             counts = count_everything(connection)
@@ -107,6 +120,7 @@ def _status(deployment: Deployment) -> dict[str, Any]:
             # Without documents the tables may not exist yet.
             failed = _failed_documents(connection) if counts["documents"] else None
             incomplete = _incomplete_documents(connection) if counts["documents"] else []
+            left = _left_documents(connection) if counts["sources"] else None
     return {
         "home": str(settings.home),
         "dagster_home": str(deployment.dagster_home),
@@ -121,6 +135,7 @@ def _status(deployment: Deployment) -> dict[str, Any]:
         "counts": counts,
         "failed_documents": failed,
         "incomplete_documents": incomplete,
+        "left_documents": left,
         "runs": runs,
         "checks": checks,
         "failing_sources": failing,
@@ -143,6 +158,13 @@ def _incomplete_documents(connection: Connection) -> list[dict[str, Any]]:
     from resources.postgres.documents.documents import most_incomplete_documents
 
     return [document._asdict() for document in most_incomplete_documents(connection, MAX_FAILED)]
+
+
+def _left_documents(connection: Connection) -> dict[str, Any]:
+    from resources.postgres.registry.left_documents import count_left, list_left
+
+    documents = [document._asdict() for document in list_left(connection, MAX_FAILED)]
+    return {"count": count_left(connection), "documents": documents}
 
 
 def _fingerprint(deployment: Deployment) -> str | None:

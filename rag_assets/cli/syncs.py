@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rag_assets.cli.exit_codes import ExitCode, exit_code, run_exit_code
-from rag_assets.cli.output import bars, err
+from rag_assets.cli.output import bars
 from rag_assets.deployment import Deployment
 from rag_assets.job_runs import failures
 from rag_assets.settings.load import load_settings
@@ -38,11 +38,15 @@ class Report:
     #: Some of the documents that wait for the next sync, since their content is being written, and the number of all.
     left: list[str] = field(default_factory=list)
     left_count: int = 0
+    #: Documents that keep their contents until a person decides.
+    held_back: int = 0
     #: Documents that were read without some of their parts, the first of them, and the number of all.
     left_out: list[dict[str, str]] = field(default_factory=list)
     left_out_count: int = 0
     #: Why documents that are not listed were not deleted.
     not_deleted: str = ""
+    #: If the source has no documents: which settings decide what is read.
+    hint: str = ""
     #: Of the errors. UNREACHABLE: a store or another writer stopped the sync, not the source, and the same command may
     #: succeed later. WRONG_INPUT: a setting must be changed.
     exit_code: ExitCode = ExitCode.FAILED
@@ -59,6 +63,7 @@ class Report:
         for shard in shards:
             total.left += shard.left
             total.left_count += shard.left_count
+            total.held_back += shard.held_back
             total.left_out += shard.left_out
             total.left_out_count += shard.left_out_count
             total.not_deleted = total.not_deleted or shard.not_deleted
@@ -70,6 +75,11 @@ class Report:
         total.exit_code = common_exit_code([shard for shard in shards if shard.errors])
         return total
 
+    @property
+    def found_nothing(self) -> bool:
+        plan = self.plan.get("source_documents")
+        return plan is not None and not self.errors and not any(plan.values())
+
     def as_json(self) -> dict[str, Any]:
         report = {
             "source": self.source,
@@ -80,10 +90,14 @@ class Report:
         }
         if self.left_count:
             report["left_for_next_sync"] = {"count": self.left_count, "documents": self.left}
+        if self.held_back:
+            report["held_back"] = self.held_back
         if self.left_out_count:
             report["left_out"] = {"count": self.left_out_count, "documents": self.left_out}
         if self.not_deleted:
             report["not_deleted"] = self.not_deleted
+        if self.hint:
+            report["hint"] = self.hint
         if self.errors:
             report["errors"] = [{"step": step, "message": message} for step, message in self.errors]
         return report
@@ -91,14 +105,19 @@ class Report:
 
 @dataclass(frozen=True)
 class Syncs:
-    """Syncs sources. `ops`: op -> its configuration; `quiet`: no progress bars, no durations."""
+    """Syncs sources. `ops`: op -> its configuration; `quiet`: no progress bars.
+
+    `durations`: a line for each run so far, which a person reads after the results.
+    """
 
     deployment: Deployment
     ops: Mapping[str, Any] | None = None
     quiet: bool = False
+    durations: list[str] = field(default_factory=list)
 
     def of(self, sources: Sequence[str]) -> list[Report]:
         """Sync the sources without shards in few runs, since most have nothing to do, and each shard in a process."""
+        from rag_assets.operations.ingest_messages import nothing_found
         from rag_assets.partitions import STEP_RETRIES_TAG
         from resources.partition_keys import sync_keys
         from resources.postgres.documents.documents import failed_documents
@@ -119,11 +138,14 @@ class Syncs:
                     reports[source] = run(self.deployment, source, self.ops, tags)
         with self.deployment.postgres().connect(autocommit=True) as connection:
             for source, report in reports.items():
-                failed = failed_documents(connection, [get_source(connection, source).id])
+                row = get_source(connection, source)
+                failed = failed_documents(connection, [row.id])
                 report.failed_documents = [
                     {"key": document.key, "step": document.step, "reason": document.reason}
                     for document in failed
                 ]
+                if report.found_nothing:
+                    report.hint = nothing_found(row)
         return [reports[source] for source in sources]
 
     def _in_few_runs(self, sources: Sequence[str]) -> tuple[dict[str, Report], list[str]]:
@@ -151,8 +173,7 @@ class Syncs:
     def _timed(self, label: str) -> Iterator[None]:
         started = time.monotonic()
         yield
-        if not self.quiet:
-            err.print(f"{label}: {time.monotonic() - started:.1f} s")
+        self.durations.append(f"{label}: {time.monotonic() - started:.1f} s")
 
 
 def ranges(partitions: Sequence[str], selected: Collection[str]) -> list[list[str]]:
@@ -254,9 +275,10 @@ def _is_finished(result: dg.ExecuteInProcessResult, key: str) -> bool:
 
 
 def _read(result: dg.ExecuteInProcessResult, reports: Mapping[str, Report]) -> None:
-    from rag_assets.ingestion.fetch import LEFT, LEFT_DOCUMENTS, LISTED_BY, NOT_DELETED
-    from rag_assets.ingestion.parse import LEFT_OUT, LEFT_OUT_COUNT
+    from rag_assets.ingestion.fetch import HELD_BACK, LEFT, LEFT_DOCUMENTS, LISTED_BY, NOT_DELETED
+    from rag_assets.ingestion.parse import DELETED_CHUNKS, LEFT_OUT, LEFT_OUT_COUNT
 
+    deleted_with_documents: dict[str, int] = {}
     for event in result.all_events:
         if not event.is_step_materialization:
             continue
@@ -266,19 +288,26 @@ def _read(result: dg.ExecuteInProcessResult, reports: Mapping[str, Report]) -> N
         if LISTED_BY in metadata:
             continue
         report, asset = reports[materialization.partition or ""], materialization.asset_key
-        report.plan[asset.to_user_string()] = metadata["plan"].value
+        report.plan[asset.to_user_string()] = dict(metadata["plan"].value)
         report.seconds[asset.to_user_string()] = metadata["seconds"].value
         if LEFT in metadata:
             report.left_count = metadata[LEFT].value
             report.left = [str(x.data["document"]) for x in metadata[LEFT_DOCUMENTS].records]
+        if HELD_BACK in metadata:
+            report.held_back = metadata[HELD_BACK].value
         if LEFT_OUT_COUNT in metadata:
             report.left_out_count = metadata[LEFT_OUT_COUNT].value
             report.left_out = [
                 {name: str(value) for name, value in record.data.items()}
                 for record in metadata[LEFT_OUT].records
             ]
+        if DELETED_CHUNKS in metadata:
+            deleted_with_documents[materialization.partition or ""] = metadata[DELETED_CHUNKS].value
         if NOT_DELETED in metadata:
             report.not_deleted = metadata[NOT_DELETED].value
+    for key, count in deleted_with_documents.items():
+        if chunks := reports[key].plan.get("document_chunks"):
+            chunks["deleted"] += count
     for evaluation in result.get_asset_check_evaluations():
         # A warning: the run left out the sources for which the check failed, and says so by itself.
         if not evaluation.passed and evaluation.severity.value == "ERROR":

@@ -20,7 +20,7 @@ import psutil
 import typer
 
 from rag_assets.cli.exit_codes import ExitCode
-from rag_assets.cli.output import command, err, out, print_error
+from rag_assets.cli.output import command, out, print_error, remark
 from rag_assets.cli.ui_processes import end_orphans, expect_no_daemon, owner_variable
 from rag_assets.deployment import Deployment
 from rag_assets.settings.stores import data_file
@@ -64,7 +64,7 @@ def ui(
             f"Dagster has no login: everyone who reaches {host}:{port} can start, change and delete runs.",
             "warning:",
         )
-    err.print(f"starting Dagster … (log: {log})", markup=False, soft_wrap=True)
+    remark(f"starting Dagster … (log: {log})")
     with _dagster(deployment, host, port, log) as dagster:
         try:
             if _serves(dagster, _reachable(host), port):
@@ -75,11 +75,9 @@ def ui(
                 )
             dagster.wait()
         except KeyboardInterrupt:
-            err.print("stopping Dagster …")
+            remark("stopping Dagster …")
             _stop(dagster)
-            err.print(
-                "Dagster has ended. The embedded servers keep running; to stop them: rag down"
-            )
+            remark("Dagster has ended. The embedded servers keep running; to stop them: rag down")
             return
     print_error(f"Dagster ended unexpectedly. The last lines of {log}:\n{tail(log)}")
     raise typer.Exit(ExitCode.FAILED)

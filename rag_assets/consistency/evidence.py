@@ -1,4 +1,4 @@
-"""Evidence for faulty rows: the class, document and chunk of each id, and the reason; and what identifies a drift."""
+"""Evidence for faulty rows: the class and document of each id, and the reason; and what identifies a drift."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from resources.postgres.consistency.check_results import Inconsistency, Outcome,
 from resources.postgres.consistency.table_checks import documents_of_chunks, keys_of_documents
 from resources.postgres.vectors.collections import Collection
 
-COLUMNS = ("id", "class", "document", "chunk", "reason")
+COLUMNS = ("id", "class", "document", "reason")
 
-#: Class of an id -> the reason that is shown. Contradictions are no drift, but are shown like it.
+#: Class of an id -> the reason that is shown. Contradictions are no drift, but are shown like it. Short, as the id is
+#: long (it begins with the chunk's): a wider table does not fit on a page of Dagster's UI.
 _REASONS: Mapping[str, str] = {
-    "missing": "Milvus acknowledged it and lacks it",
-    "orphaned": "no live chunk has this id",
-    "stale": "row_fingerprint differs from PostgreSQL's",
+    "missing": "acknowledged, not there",
+    "orphaned": "of no live chunk",
+    "stale": "row_fingerprint differs",
     "duplicate": "one id, several rows",
-    "contradictions": "two reads of Milvus disagree",
+    "contradictions": "two reads disagree",
 }
 _CLASSES = (*DRIFT_CLASSES, "contradictions")
 
@@ -100,12 +101,9 @@ def rows_evidence(
         if document is not None and document in keys:
             return keys[document]
         row = stored[row_id]
-        return f"none; the row names {row['document_id']} of source {row['source']}"
+        return f"none; it names {row['document_id']} of {row['source']}"
 
-    return [
-        (row_id, name, document_of(row_id), chunk, reason)
-        for (row_id, name, reason), chunk in zip(classified, chunks)
-    ]
+    return [(row_id, name, document_of(row_id), reason) for row_id, name, reason in classified]
 
 
 def _uuid(text: str) -> uuid.UUID | None:

@@ -16,13 +16,15 @@ from rag_assets.pipeline.model_probe import (
     Comparison,
     Probe,
     compare,
+    one_vector_message,
     other_model_message,
     probes_of,
+    tells_texts_apart,
 )
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from resources.embedders.checked import CheckedEmbedder
 from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows
-from resources.errors import EmbedderUnavailable, OtherModel
+from resources.errors import ConfigError, EmbedderUnavailable, OtherModel
 from resources.files import FileStore
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.vectors.model_probes import known_texts, read_probes, record_probes
@@ -36,11 +38,13 @@ STORED_TEXTS = 3
 def require_same_model(writer: Writer, files: FileStore, model: ModelTarget) -> str | None:
     """Raise OtherModel if the embedder does not return the known vectors. Records vectors of a model without any.
 
+    Raises ConfigError if the embedder returns one vector for all texts.
     Returns a harmless text that the embedder has just embedded; None if it embeds none of them.
     """
     recorded = read_probes(writer.connection, model.fingerprint)
     known = recorded or _stored_vectors(writer.connection, files, model)
     present = _present(model, [*known, *PROBE_TEXTS])
+    _require_different_vectors(present, model)
     _require_same(compare(known, present, model.kinds), model)
     probes = [present[text] for text in (recorded or PROBE_TEXTS) if text in present]
     if any(not _covers(recorded.get(probe.text), probe, model.kinds) for probe in probes):
@@ -48,6 +52,11 @@ def require_same_model(writer: Writer, files: FileStore, model: ModelTarget) -> 
         with writer.transaction() as connection:
             record_probes(connection, model.fingerprint, probes, replace=not recorded)
     return next((text for text in PROBE_TEXTS if text in present), None)
+
+
+def _require_different_vectors(present: Mapping[str, Probe], model: ModelTarget) -> None:
+    if not tells_texts_apart(present.values()):
+        raise ConfigError(one_vector_message(model.embedder.identity))
 
 
 def _require_same(comparison: Comparison, model: ModelTarget) -> None:
@@ -60,6 +69,7 @@ def _require_same(comparison: Comparison, model: ModelTarget) -> None:
 def accept_model(connection: Connection, model: ModelTarget) -> int:
     """Record the embedder's present vectors instead of the known ones. Returns the number of texts."""
     present = _present(model, PROBE_TEXTS)
+    _require_different_vectors(present, model)
     with connection.transaction():
         record_probes(connection, model.fingerprint, present.values(), replace=True)
     return len(present)

@@ -10,7 +10,8 @@ from rag_assets.pipeline.entries import Entry
 from rag_assets.pipeline.identity import content_hash
 from resources.errors import SourceError
 from resources.postgres.connection import Connection
-from resources.postgres.registry.sources import SourceRow, stage_listing
+from resources.postgres.registry.entries import stage_listing
+from resources.postgres.registry.sources import SourceRow
 from resources.postgres.registry.unchanged_entries import (
     UnchangedEntry,
     still_recorded,

@@ -14,25 +14,32 @@ from rag_assets.ingestion.stage import Outcome, Stage, columns_and_sample
 from rag_assets.pipeline.entries import Entry
 from rag_assets.pipeline.limits import DeletionLimits
 from rag_assets.pipeline.plan import Plan
-from resources.errors import RagError, SourceError, SourceUnavailable, UnreadablePart
+from resources.errors import (
+    ContentGuard,
+    RagError,
+    SourceError,
+    SourceUnavailable,
+    UnreadablePart,
+)
 from resources.fault_injection import fault_point
 from resources.files import FileStore
 from resources.postgres.connection import Connection
 from resources.postgres.documents.erasures import key_hash, list_erased_key_hashes
 from resources.postgres.idle_sources import listable_sources
-from resources.postgres.registry.replacements import (
-    ContentGroup,
-    record_replacements,
-    start_replacements,
-)
-from resources.postgres.registry.sources import (
-    SourceRow,
+from resources.postgres.registry.entries import (
     count_entries,
     delete_gone_entries,
     listed_batch,
     recorded_entries,
     stage_listing,
 )
+from resources.postgres.registry.left_documents import forget_left, hold_back, record_left
+from resources.postgres.registry.replacements import (
+    ContentGroup,
+    record_replacements,
+    start_replacements,
+)
+from resources.postgres.registry.sources import SourceRow
 from resources.postgres.registry.syncs import is_listed, mark_listed, mark_syncing
 from resources.sources.base import Source
 from resources.sources.registered import open_registered
@@ -46,6 +53,8 @@ LISTED_BY = "listed"
 MAX_IDLE_ENTRIES = 10_000
 #: In the metadata: documents that wait for the next sync, and why entries that are not listed were not deleted.
 LEFT, LEFT_DOCUMENTS, NOT_DELETED = "left_for_next_sync", "left_documents", "not_deleted"
+#: In the metadata: how many documents keep their contents until a person decides.
+HELD_BACK = "held_back"
 #: Documents that are named among those left.
 MAX_LEFT = 20
 
@@ -83,7 +92,9 @@ def find_idle_sources(
             continue
         if count is not None:
             outcomes[key] = Outcome(Plan(kept=count), count)
-    mark_syncing(connection, [watched[key] for key in outcomes])
+    idle = [watched[key] for key in outcomes]
+    mark_syncing(connection, idle)
+    forget_left(connection, idle)
     return outcomes
 
 
@@ -112,8 +123,9 @@ def listed_by_another_shard(stage: Stage) -> Outcome | None:
 def sync_source_documents(stage: Stage, files: FileStore, options: SyncOptions) -> Outcome:
     """List the source and fetch what changed.
 
-    Raises SourceError, and deletes nothing, if the listing is incomplete. Raises DeletionGuard or ContentGuard if the
-    deletions, or the documents that turned into one content, exceed the limits.
+    Raises SourceError, and deletes nothing, if the listing is incomplete. Raises DeletionGuard if the deletions exceed
+    the limits. If the documents that turned into one content do, these are held back, and the outcome's error is a
+    ContentGuard.
     """
     mark_syncing(stage.connection, [stage.source.id])
     with closing(open_registered(stage.source)) as source:
@@ -130,7 +142,7 @@ def sync_source_documents(stage: Stage, files: FileStore, options: SyncOptions) 
         if options.limits is not None and not incomplete:
             check_deletions(stage.source.name, options.limits, listed, plan.deleted, recorded)
         fetching = Fetching(stage, source, files, plan, options.content_limits is not None)
-        _fetch_batches(stage, fetching, batches, options.content_limits, recorded)
+        guard = _fetch_batches(stage, fetching, batches, options.content_limits, recorded)
     if plan.deleted:
         fault_point("deletions-allowed")
         with stage.writer.transaction() as connection:
@@ -144,13 +156,15 @@ def sync_source_documents(stage: Stage, files: FileStore, options: SyncOptions) 
         {"source": stage.source.id},
     )
     metadata: dict[str, Any] = {LEFT: len(fetching.left)} if fetching.left else {}
+    if fetching.held_back:
+        metadata[HELD_BACK] = fetching.held_back
     if not_deleted:
         metadata[NOT_DELETED] = (
             f"{not_deleted} documents that are not listed are kept: {incomplete}"
         )
     left = [{"document": x.key, "reason": x.reason} for x in fetching.left[:MAX_LEFT]]
     tables = {LEFT_DOCUMENTS: left} if left else {}
-    return Outcome(plan, listed, columns, sample, metadata, tables)
+    return Outcome(plan, listed, columns, sample, metadata, tables, guard)
 
 
 def _fetch_batches(
@@ -159,10 +173,11 @@ def _fetch_batches(
     batches: int,
     limits: DeletionLimits | None,
     recorded: int,
-) -> None:
-    """Fetch all batches. Raises ContentGuard after the last one; what was fetched before an error is recorded."""
+) -> ContentGuard | None:
+    """Fetch all batches; what was fetched before an error is recorded. Returns the error about held-back documents."""
     if not batches:
-        return
+        forget_left(stage.connection, [stage.source.id])
+        return None
     start_replacements(stage.connection)
     try:
         for batch in range(batches):
@@ -171,22 +186,28 @@ def _fetch_batches(
     except SourceUnavailable:
         _record_replacements(stage, fetching, limits, recorded)
         raise
-    groups, kept = _record_replacements(stage, fetching, limits, recorded)
-    if groups:
-        raise content_guard(stage.source.name, groups, kept, recorded, fetching.files)
+    return _record_replacements(stage, fetching, limits, recorded)
 
 
 def _record_replacements(
     stage: Stage, fetching: Fetching, limits: DeletionLimits | None, recorded: int
-) -> tuple[list[ContentGroup], int]:
-    """Record the documents that wait because others have their new content. Returns those contents that are too many,
-    and how many documents keep their former ones instead."""
+) -> ContentGuard | None:
+    """Record the documents that waited because others have their new content, and those that are left as they were.
+
+    Returns the error about contents that too many documents have: these keep their former ones.
+    """
     groups: list[ContentGroup] = []
     if limits is not None:
         groups = collapsed_contents(stage.connection, fetching.files, limits, recorded)
+    name, source, gists = stage.source.name, stage.source.id, [group.gist for group in groups]
+    guard = content_guard(name, groups, recorded, fetching.files) if groups else None
     with stage.writer.transaction() as connection:
-        kept = record_replacements(connection, stage.source.id, [group.gist for group in groups])
-    return groups, kept
+        forget_left(connection, [source])
+        record_left(connection, source, [(item.key, item.reason) for item in fetching.left])
+        if guard:
+            hold_back(connection, source, gists, str(guard))
+        fetching.hold_back(record_replacements(connection, source, gists))
+    return guard
 
 
 def listed_entries(name: str, source: Source) -> Iterator[Entry]:

@@ -16,8 +16,12 @@ from rag_assets.pipeline.plan import Plan
 from resources.errors import SourceChanging, SourceError, SourceUnavailable
 from resources.fault_injection import fault_point
 from resources.files import FileStore, raw_name
+from resources.postgres.registry.entries import (
+    Fetched,
+    Listed,
+    record_fetched,
+)
 from resources.postgres.registry.replacements import stage_replacements
-from resources.postgres.registry.sources import Fetched, Listed, record_fetched
 from resources.sources.base import Source
 from resources.sources.envelope import wrap
 
@@ -49,7 +53,8 @@ class _Dead:
 class Fetching:
     """The fetches of one sync, batch by batch.
 
-    `guarded`: contents that several documents turn into wait in `replacements`. `left`: see `Left`. `silent`: fetches
+    `guarded`: contents that several documents turn into wait in `replacements`; of `held_back` documents they are not
+    taken. `left`: see `Left`. `silent`: fetches
     without an answer. `refuted`: how many of them a later fetch refutes, one that began after them and was answered.
     `dead`: nothing more is requested, even if an answer was still on its way.
     """
@@ -63,6 +68,7 @@ class Fetching:
     silent: int = 0
     refuted: int = 0
     dead: bool = False
+    held_back: int = 0
     _lock: Lock = field(default_factory=Lock)
     _fetchers: BoundedSemaphore = field(default_factory=lambda: BoundedSemaphore(FETCHERS))
     _memory: Condition = field(default_factory=Condition)
@@ -95,6 +101,12 @@ class Fetching:
                 "changed documents were fetched and are kept; nothing was deleted. "
                 f"Continue from there with: rag ingest {self.stage.source.name}"
             )
+
+    def hold_back(self, documents: int) -> None:
+        """Count documents as kept whose new contents were counted as replacements."""
+        self.held_back += documents
+        self.plan.replaced -= documents
+        self.plan.kept += documents
 
     def _record(self, fetched: list[Fetched]) -> None:
         source = self.stage.source.id

@@ -1,4 +1,8 @@
-"""When a sync waits for a person: much less is listed than before, or many documents turned into one content."""
+"""When a sync waits for a person: much less is listed than before, or many documents turned into one content.
+
+A suspicious listing may be that of another folder or database, so nothing of it is taken. Suspicious contents are known
+one by one: only these documents wait.
+"""
 
 from __future__ import annotations
 
@@ -96,15 +100,15 @@ def _body(files: FileStore, digest: str | None) -> bytes | None:
 
 
 def content_guard(
-    name: str, groups: list[ContentGroup], kept: int, recorded: int, files: FileStore
+    name: str, groups: list[ContentGroup], recorded: int, files: FileStore
 ) -> ContentGuard:
-    """Return the error about documents that keep their old contents (`kept` in all)."""
-    group = groups[0]
+    """Return the error about the documents that keep their old contents."""
+    group, kept = groups[0], sum(group.documents for group in groups)
     others = f", and {len(groups) - 1} more such contents" if len(groups) > 1 else ""
     excerpt = _excerpt(_body(files, group.content_hash))
     return ContentGuard(
         f"{kept} of the {recorded} recorded documents turned into one and the same content: {excerpt} (for example "
-        f"{group.key}){others}. They keep their former texts, and nothing was deleted; other changes wait with them. "
+        f"{group.key}){others}. They keep their former texts; all other changes were taken up. "
         "Look for an error, a login or a maintenance page in the source. If the new content is right: "
         f"rag ingest {name} --accept-replacements"
     )

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from rag_assets.ingestion.stage import Outcome, Stage, columns_and_sample, one_ahead
@@ -52,6 +53,8 @@ from resources.sources.registered import open_registered
 SHOWN_FAILURES = 50
 #: The key in a document's metadata of what was left out of it, and the name of the table of such documents.
 LEFT_OUT, LEFT_OUT_COUNT = "left_out", "documents_with_parts_left_out"
+#: In the metadata: the chunks of the deleted documents, which went with them.
+DELETED_CHUNKS = "deleted_chunks"
 
 
 def parser_fingerprints(limits: ParserLimits, language: str | None) -> ParserFingerprints:
@@ -112,11 +115,14 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
                 plan.inserted += row.error is None and item.is_new
                 plan.replaced += row.error is None and not item.is_new
             stage.progress(batch + 1, batches)
-    plan.deleted = delete_gone_documents(stage.writer, stage.scope)
+    plan.deleted, deleted_chunks = delete_gone_documents(stage.writer, stage.scope)
     sign_unsigned(stage)
     renew_stale_marks(stage.writer)
     record_counts(stage.connection, [stage.source.id])
-    return _outcome(stage, plan, left_out)
+    outcome = _outcome(stage, plan, left_out)
+    if deleted_chunks:
+        outcome = replace(outcome, metadata={**outcome.metadata, DELETED_CHUNKS: deleted_chunks})
+    return outcome
 
 
 def sign_unsigned(stage: Stage) -> None:

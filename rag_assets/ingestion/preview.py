@@ -11,12 +11,12 @@ from rag_assets.pipeline.limits import DeletionLimits
 from rag_assets.pipeline.plan import Plan
 from resources.errors import DeletionGuard
 from resources.postgres.connection import Connection
-from resources.postgres.registry.sources import (
-    SourceRow,
+from resources.postgres.registry.entries import (
     count_entries,
     count_staged,
     stage_listing,
 )
+from resources.postgres.registry.sources import SourceRow
 from resources.sources.registered import open_registered
 
 

@@ -15,6 +15,7 @@ from typing import Any, LiteralString, TypeVar
 from rag_assets.pipeline import progress
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.shards import Shard
+from resources.errors import RagError
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.registry.sources import SourceRow
 from resources.postgres.scope import SyncScope
@@ -58,7 +59,7 @@ class Outcome:
     """The result of a stage: the plan as applied, and the number of rows afterwards.
 
     `columns`: (name, type) of the table. `sample`: some of its rows. `metadata`: further values to show. `tables`:
-    name -> rows to show as a table.
+    name -> rows to show as a table. `error`: why the run must fail at its end, although the stage did its work.
     """
 
     plan: Plan
@@ -67,6 +68,7 @@ class Outcome:
     sample: Sequence[Mapping[str, Any]] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     tables: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    error: RagError | None = None
 
 
 L = TypeVar("L")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.postgres.registry.sources import SourceRow
+from resources.urls import without_secrets
 
 #: Maximum names of files in a message.
 _MAX_NAMES = 5
@@ -34,6 +35,43 @@ def change_arguments(options: Mapping[str, Any]) -> list[str]:
         else:
             arguments.append(f"--set {name}={shlex.quote(value)}")
     return arguments
+
+
+def gone(row: SourceRow, target: str) -> str:
+    """Return the message about a folder or file that a source reads and that does not exist any more."""
+    name = shlex.quote(row.name)
+    if str(row.config["path"]) != target and Path(row.config["path"]).exists():
+        return (
+            f"{target} does not exist. Source {row.name} reads its folder, and deletes the documents of missing files: "
+            f"rag ingest {name}"
+        )
+    return (
+        f"{target} is gone, or not mounted; source {row.name} reads {row.config['path']}. If it was moved: rag sources "
+        f"change {name} --set path=NEW; to remove the source with its documents: rag sources remove {name}"
+    )
+
+
+def nothing_found(row: SourceRow) -> str:
+    """Return the hint for a source without documents: which settings decide what is read."""
+    name, config = shlex.quote(row.name), row.config
+    address = config.get("path") or config.get("sitemap") or config.get("url") or "its addresses"
+    reasons = []
+    if row.source_type == "folder":
+        reasons.append("it has no files")
+        if not config.get("hidden"):
+            reasons.append(f"only hidden ones (rag sources change {name} --set hidden=true)")
+    if globs := [setting for setting in ("include", "exclude") if config.get(setting)]:
+        reasons.append(f"its {' and '.join(globs)} globs leave everything out")
+    hint = f": {', or '.join(reasons)}" if reasons else ""
+    listed = (
+        " Files of every type are listed; --include and --exclude select them."
+        if row.source_type in ("folder", "files", "git")
+        else ""
+    )
+    return (
+        f"{row.name}: nothing was found in {without_secrets(str(address))}{hint}.{listed} "
+        f"Its settings: rag sources show {name}"
+    )
 
 
 def name_is_taken(row: SourceRow, path: str, command: str) -> str:

@@ -24,12 +24,18 @@ from rag_assets.operations.folder_rows import (
 )
 from rag_assets.operations.ingest_messages import (
     change_arguments,
+    gone,
     name_is_taken,
     reads_only,
     shown_names,
 )
 from rag_assets.operations.known_sources import KnownSources
-from rag_assets.operations.source_specs import check_source, target_config, with_usual_columns
+from rag_assets.operations.source_specs import (
+    check_source,
+    column_problems,
+    target_config,
+    with_usual_columns,
+)
 from resources.errors import ConfigError
 from resources.partition_keys import partition_key, valid_name
 from resources.postgres.registry.sources import SourceRow, unknown_source
@@ -121,6 +127,8 @@ class _Resolution:
             self.problems.append(
                 f"{target.split('@')[-1]} is a URL. Register it, then ingest it by its name: rag sources add NAME URL"
             )
+        elif row := self.sources.of_gone(path):
+            self.problems.append(gone(row, str(path)))
         else:
             self.problems.append(
                 f"{target} is not a folder or a file. {unknown_source(target, list(self.sources.registered))}"
@@ -268,7 +276,7 @@ class _Resolution:
             self.problems.append(
                 f"{target}: two new sources would have the name {name!r}. Ingest them one by one, with --name."
             )
-        elif problems := check_source(kind, config, None, ()):
+        elif problems := check_source(kind, config, None, ()) or column_problems(kind, config):
             self.problems += [f"{target}: {problem}" for problem in problems]
         else:
             self.sources.new[name] = SourceRow(uuid.uuid4(), kind, name, config, None, True)

@@ -36,6 +36,11 @@ class KnownSources:
         rows = (row for row in self.folders() if os.path.realpath(row.config["path"]) == real)
         return {row.name: row for row in rows}
 
+    def of_gone(self, path: Path) -> SourceRow | None:
+        """Return the source of a path that does not exist: it reads the path itself, or a folder above it."""
+        rows = [row for row in self.all() if row.config.get("path") == str(path)]
+        return next(iter([*rows, *self.reading(path).values(), *self.above(path)]), None)
+
     def below(self, folder: Path) -> list[SourceRow]:
         """Return the sources of the folders inside the folder."""
         return [row for row in self.folders() if is_below(row.config["path"], folder)]

@@ -5,6 +5,7 @@ Every read is under an access scope; a document out of scope is an unknown docum
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ from resources.postgres.documents.lineage import (
     read_document,
     read_entry,
     read_erasure_time,
+    read_left,
+    read_same_content,
     read_vectors,
     read_version_at,
     read_versions,
@@ -83,22 +86,33 @@ def explain(
         ref = find_document(connection, name, source, scope)
         document = read_document(connection, ref.document_id, scope)
         entry = read_entry(connection, ref.document_id, scope)
+        left = read_left(connection, ref.document_id, scope)
         model = context.model_fingerprint()
         chunks = read_chunks(connection, ref.document_id, model, scope)
         vectors = _vectors(context, connection, ref, chunks, model, scope) if chunks else {}
         versions = read_versions(connection, ref.document_id, scope)
         similar = similar_documents(connection, ref.document_id, scope)
         erased_at = read_erasure_time(connection, ref.document_id, scope)
+        last_hash = versions[-1]["raw_hash"] if versions else None
+        is_gone = document is None and entry is None and left is None and erased_at is None
+        same = (
+            read_same_content(connection, ref.document_id, last_hash, scope)
+            if is_gone and last_hash
+            else []
+        )
     return {
         **_named(ref),
-        "state": _state(entry, document, versions, vectors, erased_at),
+        "state": _left_state(left, document)
+        or _state(ref, entry, document, versions, vectors, same, erased_at),
         "entry": entry,
+        "left": left,
         "raw": _raw(context, entry),
         "document": {name: document[name] for name in _FACTS} if document else None,
         "reading": _reading(context, document) if document else None,
         "chunks": chunks,
         "vectors": vectors,
         "versions": versions,
+        "same_content": [other._asdict() for other in same],
         "near_duplicates": similar,
         "runs": _runs(context.run_records, entry, document, chunks, versions),
     }
@@ -122,7 +136,7 @@ def explain_at(
     if version is None:
         recorded = _spans(versions, current)
         if erased_at is not None:
-            recorded = f"It was {_state(None, None, [], {}, erased_at)}."
+            recorded = f"It was {_state(ref, None, None, [], {}, [], erased_at)}."
         raise ConfigError(f"{ref.key} was not there at {moment}, as far as is known. {recorded}")
     is_current = version["valid_to"] is None
     return {
@@ -149,11 +163,22 @@ def _spans(versions: list[Row], current: Row | None) -> str:
     return f"Known: {'; '.join(spans) or 'nothing'}."
 
 
+def _left_state(left: Row | None, document: Row | None) -> str:
+    """Return the state of a document whose content the last sync did not take; empty for any other."""
+    if left is None:
+        return ""
+    if document is None:
+        return f"listed, but left for the next sync: {left['reason']}"
+    return f"its source has another content, left for the next sync: {left['reason']}"
+
+
 def _state(
+    ref: DocumentRef,
     entry: Row | None,
     document: Row | None,
     versions: list[Row],
     vectors: dict[str, dict[str, Any]],
+    same_content: list[DocumentRef],
     erased_at: datetime | None,
 ) -> str:
     """Return the present state of the document in one sentence."""
@@ -167,7 +192,10 @@ def _state(
         if entry is not None:
             return f"listed, but not parsed yet{': ' + entry['error'] if entry['error'] else ''}"
         ended = versions[-1]["valid_to"] if versions else None
-        return f"deleted at {ended:%Y-%m-%d %H:%M:%S%z}" if ended else "deleted"
+        deleted = f"deleted at {ended:%Y-%m-%d %H:%M:%S%z}" if ended else "deleted"
+        if not same_content:
+            return deleted
+        return f"{deleted}; the same content is now {', '.join(f'{o.source}/{o.key}' for o in same_content)}"
     if document["processing_status"] == "failed":
         kept = "; its last good text is searchable" if document["char_count"] else ""
         return f"it could not be read: {document['error_message']}{kept}"
@@ -185,7 +213,10 @@ def _state(
             return "indexed; whether Milvus has its rows could not be read"
         if all(facts["right"] == facts["wanted"] for facts in vectors.values()):
             return "current and searchable"
-        return "indexed, but rows in Milvus differ from PostgreSQL; compare them with: rag check"
+        return (
+            "indexed, but rows in Milvus differ from PostgreSQL; to repair them: "
+            f"rag repair --source {shlex.quote(ref.source)}"
+        )
     return f"processing {document['processing_status']}, indexing {document['indexing_status']}"
 
 

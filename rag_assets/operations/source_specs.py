@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from resources.credentials import decrypt
-from resources.errors import ConfigError
+from resources.errors import ConfigError, SourceError
 from resources.postgres.registry.sources import SourceRow
 from resources.sources.registry import check_config, source_type
 from resources.urls import without_secrets
@@ -140,6 +140,24 @@ def missing_packages(kind: str, config: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def column_problems(kind: str, config: Mapping[str, Any]) -> list[str]:
+    """Return the problem with the columns of a new source that reads rows of a file on this machine.
+
+    A column is missing, or two have one name. A file that does not exist yet, or is being written, has none.
+    """
+    if kind not in _ROWS.values() or not os.path.isfile(config["path"]):
+        return []
+    from resources.sources.rows import RowsSource
+
+    checked: Any = check_config(kind, config)
+    source = RowsSource(checked, {})
+    try:
+        source.column_names()
+    except SourceError as error:
+        return [] if source.incomplete else [str(error)]
+    return []
+
+
 def resolve_credential(value: str) -> str:
     """Return the value of `@VARIABLE` from the environment.
 
@@ -240,6 +258,7 @@ def plan_changes(
         row = registered.get(spec.name)
         if row is None and not problems:
             problems += missing_packages(spec.type, spec.config)
+            problems += column_problems(spec.type, spec.config)
         if row is not None and row.source_type != spec.type:
             problems.append(
                 f"it is of type {row.source_type}; to make it {spec.type}, first: rag sources remove {spec.name}"

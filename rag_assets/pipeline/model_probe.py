@@ -23,6 +23,8 @@ PROBE_TEXTS = (
 #: Minimum cosine of two vectors of one text from one model. fp16, bf16, another batch or device stay above 0.999, 4-bit
 #: weights above 0.98; other weights of the same architecture have another space (about 0).
 MIN_COSINE = 0.98
+#: Cosine of vectors that are one and the same. Unrelated texts of no model come near it.
+EQUAL_COSINE = 1 - 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,19 @@ def compare(
     return Comparison(len(texts), least, kind)
 
 
+def tells_texts_apart(probes: Collection[Probe]) -> bool:
+    """Return whether the vectors of different texts differ; those of weights that were never loaded do not.
+
+    Sparse vectors are not compared: those of texts without a known word are all empty.
+    """
+    kinds: tuple[Kind, ...] = ("dense", "multi")
+    return not any(
+        len(same) > 1 and all(_cosine(same[0], probe, kind) > EQUAL_COSINE for probe in same[1:])
+        for kind in kinds
+        if (same := [probe for probe in probes if probe.has(kind)])
+    )
+
+
 def _cosine(known: Probe, present: Probe, kind: Kind) -> float:
     first, second = _vector(known, kind), _vector(present, kind)
     product = sum(value * second.get(place, 0.0) for place, value in first.items())
@@ -123,6 +138,14 @@ _REVISIONS = {
     "openai": "set RAG_OPENAI_REVISION to another value, such as today's date",
     "bge-m3": "set RAG_BGE_M3_REVISION to its revision",
 }
+
+
+def one_vector_message(identity: Mapping[str, str]) -> str:
+    name = identity.get("model") or identity.get("backend", "")
+    return (
+        f"The embedder {name!r} returns one and the same vector for different texts, by which no search could find "
+        "anything. Nothing was embedded. Look into its server or class: its weights may be missing or damaged."
+    )
 
 
 def other_model_message(comparison: Comparison, identity: Mapping[str, str]) -> str:

@@ -17,7 +17,9 @@ import threading
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from hashlib import blake2b
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,12 +62,46 @@ DENSE_SHARE = 0.2
 # Slices limit the memory of a batch; discarding a full lexicon limits the memory of a process.
 SLICE_TEXTS = 512
 SLICE_CHARACTERS = 250_000
-#: Characters of the tokens in a lexicon, plus 10 a token: about 100 MB.
-LEXICON_SIZE = 4_000_000
+#: Characters of the tokens in a lexicon, plus 10 a token, and distinct features: each limit is about 100 MB.
+LEXICON_SIZE, LEXICON_FEATURES = 4_000_000, 500_000
+#: Of a feature: a term id, a slot of the dense vector with a sign (4 bytes each), and the slots of the token's vector.
+_DIGEST_BYTES = 8 + TOKEN_SLOTS
+
+
+class _Features(dict[str, int]):
+    """Feature numbers in order of appearance, and the features' digests. Most features belong to many tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.digests = bytearray()
+
+    def __missing__(self, feature: str) -> int:
+        self.digests += _digest(feature)
+        number = self[feature] = len(self)
+        return number
+
+    def terms(self) -> NDArray[np.uint32]:
+        """Return the features' ids as terms, below 2**31."""
+        return (self._parts()[:, 0] >> 1).astype(np.uint32)
+
+    def slots(self) -> NDArray[np.uint16]:
+        """Return the features' slots in a dense vector."""
+        return (self._parts()[:, 1] % DIMENSION).astype(np.uint16)
+
+    def signs(self) -> NDArray[np.int8]:
+        """Return 1 or -1 for each feature: the sign of its weights."""
+        return (self._parts()[:, 1] >> 31).astype(np.int8) * np.int8(2) - np.int8(1)
+
+    def token_slots(self) -> NDArray[np.uint8]:
+        """Return the features' slots in a token's vector, with a sign in bit 7."""
+        return np.ascontiguousarray(self._parts()[:, 2:]).view(np.uint8)
+
+    def _parts(self) -> NDArray[np.uint32]:
+        return np.frombuffer(self.digests, "<u4").reshape(-1, _DIGEST_BYTES // 4)
 
 
 class _Lexicon(dict[str, int]):
-    """Token numbers in order of appearance, and the tokens' terms and features as one CSR matrix each.
+    """Token numbers in order of appearance, and the tokens' terms and features as a CSR matrix.
 
     The numbers depend on earlier texts, so they must never affect a vector.
     """
@@ -73,66 +109,77 @@ class _Lexicon(dict[str, int]):
     def __init__(self) -> None:
         super().__init__()
         self.size = 0
-        # For each token: the weight of its first term, whether it is a word, and its letters.
-        self.first_weights = array("i")
+        self.features = _Features()
+        # For each token: the weight of its first term, whether it is a word, its letters, and the number of its terms,
+        # which are its first features.
+        self.first_weights = bytearray()
         self.words = bytearray()
-        self.letters = array("B")
-        # For each term of a token.
-        self.terms = array("I")
-        self.term_weights = array("i")
-        self.term_starts = array("q", [0])
-        # For each feature of a token: its slot in the dense vector, its TOKEN_SLOTS slots in the token's vector (sign
-        # in bit 7), and its signed weights, at most 1024.
-        self.slots = array("H")
-        self.token_slots = bytearray()
-        self.slot_weights = array("i")
-        self.token_slot_weights = array("i")
-        self.slot_starts = array("q", [0])
+        self.letters = bytearray()
+        self.terms = bytearray()
+        # For each feature of a token: its number, its weight as a term, and its weights in the dense vector and in the
+        # token's vector, at most 1024.
+        self.numbers = array("I")
+        self.term_weights = bytearray()
+        self.dense_weights = array("H")
+        self.token_weights = array("H")
+        self.starts = array("q", [0])
+
+    @property
+    def is_full(self) -> bool:
+        return self.size >= LEXICON_SIZE or len(self.features) >= LEXICON_FEATURES
 
     def __missing__(self, token: str) -> int:
         terms, ngrams = analyze(token)
+        weights = tuple([weight for _, weight in terms])
         self.size += len(token) + 10
-        self.first_weights.append(terms[0][1])
+        self.first_weights.append(weights[0])
         self.words.append(is_word(token))
         self.letters.append(letters(token))
-        for term, weight in terms:
-            # Term ids are below 2**31.
-            self.terms.append(int.from_bytes(_digest(term)[:4], "little") >> 1)
-            self.term_weights.append(weight)
-            # A product of two dense vectors contains the weight twice, hence the root. In a token's own vector, n-grams
-            # count more: nDCG@10 .88 -> .89 on English, .87 -> .88 on Arabic.
-            root = math.sqrt(weight / FULL)
-            self._add_feature(term, root, root / 2 if ngrams else root)
-        for ngram in ngrams:
-            root = math.sqrt(terms[0][1] / FULL / len(ngrams))
-            self._add_feature(ngram, root, root)
-        self.term_starts.append(len(self.terms))
-        self.slot_starts.append(len(self.slots))
+        self.terms.append(len(terms))
+        self.numbers.extend(map(self.features.__getitem__, [term for term, _ in terms] + ngrams))
+        term_weights, dense_weights, token_weights = _feature_weights(weights, len(ngrams))
+        self.term_weights += term_weights
+        self.dense_weights += dense_weights
+        self.token_weights += token_weights
+        self.starts.append(len(self.numbers))
         number = self[token] = len(self)
         return number
 
-    def _add_feature(self, feature: str, weight: float, token_weight: float) -> None:
-        digest = _digest(feature)
-        bits = int.from_bytes(digest[4:8], "little")
-        sign = 1 if bits >> 31 else -1
-        self.slots.append(bits % DIMENSION)
-        self.token_slots += digest[8:]
-        self.slot_weights.append(sign * max(1, round(weight * 1024)))
-        self.token_slot_weights.append(sign * max(1, round(token_weight * 1024)))
+    def positions(
+        self, tokens: NDArray[np.int64], *, only_terms: bool = False
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the positions of the features, or terms, of these tokens, and the number of them of each token."""
+        starts = np.frombuffer(self.starts, np.int64)
+        if only_terms:
+            lengths = np.frombuffer(self.terms, np.uint8)[tokens].astype(np.int64)
+        else:
+            lengths = starts[tokens + 1] - starts[tokens]
+        shifts = starts[tokens] - (np.cumsum(lengths) - lengths)
+        return np.repeat(shifts, lengths) + np.arange(lengths.sum()), lengths
+
+    def features_at(self, positions: NDArray[np.int64]) -> NDArray[np.uint32]:
+        return np.frombuffer(self.numbers, np.uint32)[positions]
+
+
+@cache
+def _feature_weights(terms: tuple[int, ...], ngrams: int) -> tuple[bytes, array[int], array[int]]:
+    """Return the weights of a token's features as terms, in a dense vector, and in the token's vector."""
+    # A product of two dense vectors contains the weight twice, hence the root. In a token's own vector, n-grams count
+    # more: nDCG@10 .88 -> .89 on English, .87 -> .88 on Arabic.
+    dense = [math.sqrt(weight / FULL) for weight in terms]
+    token = [root / 2 if ngrams else root for root in dense]
+    if ngrams:
+        roots = [math.sqrt(terms[0] / FULL / ngrams)] * ngrams
+        dense, token = dense + roots, token + roots
+    whole = [
+        array("H", [max(1, round(weight * 1024)) for weight in part]) for part in (dense, token)
+    ]
+    return bytes(terms) + bytes(ngrams), whole[0], whole[1]
 
 
 def _digest(key: str) -> bytes:
     # "surrogatepass": lone surrogates from broken files must not stop the run.
-    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8 + TOKEN_SLOTS).digest()
-
-
-def _entries(
-    starts: NDArray[np.int64], rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the positions of the entries of these rows of a CSR matrix, and the number of entries of each row."""
-    lengths = starts[rows + 1] - starts[rows]
-    shifts = starts[rows] - (np.cumsum(lengths) - lengths)
-    return np.repeat(shifts, lengths) + np.arange(lengths.sum()), lengths
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
 
 def _unit_sums(
@@ -170,22 +217,23 @@ class _Slice:
         tokens = [tokenize(text) for text in texts]
         self.lexicon = lexicon
         self.lengths = np.array([len(row) for row in tokens], np.int64)
-        self.numbers = np.fromiter(
-            (lexicon[t] for row in tokens for t in row), np.int64, self.lengths.sum()
-        )
+        numbers = map(lexicon.__getitem__, chain.from_iterable(tokens))
+        self.numbers = np.fromiter(numbers, np.int64, self.lengths.sum())
         self.texts = np.repeat(np.arange(len(texts)), self.lengths)
         keys, self.counts = np.unique(self.texts * len(lexicon) + self.numbers, return_counts=True)
         self.rows, self.distinct = np.divmod(keys, max(1, len(lexicon)))
 
     def dense(self) -> NDArray[np.float32]:
         lexicon, count = self.lexicon, len(self.lengths)
-        positions, repeats = _entries(np.frombuffer(lexicon.slot_starts, np.int64), self.distinct)
+        positions, repeats = lexicon.positions(self.distinct)
+        features = lexicon.features_at(positions)
         # 1, 1.33, 1.5 … below 2, in units of 1/256, so a slot's sum stays an integer.
         saturated = np.rint(512.0 * self.counts / (self.counts + 1.0))
         slots = np.repeat(self.rows * DIMENSION, repeats)
-        slots += np.frombuffer(lexicon.slots, np.uint16)[positions]
+        slots += lexicon.features.slots()[features]
         weights = np.repeat(saturated, repeats)
-        weights *= np.frombuffer(lexicon.slot_weights, np.int32)[positions]
+        weights *= np.frombuffer(lexicon.dense_weights, np.uint16)[positions]
+        weights *= lexicon.features.signs()[features]
         vectors = _unit_sums(slots, weights, count, DIMENSION)
         vectors[self.lengths == 0] = 0
         return vectors
@@ -193,11 +241,11 @@ class _Slice:
     def sparse(self, query: bool) -> Sparse:
         """Return BM25-like weights: saturated and length-normalised for documents, term weights for queries."""
         lexicon, count = self.lexicon, len(self.lengths)
-        positions, repeats = _entries(np.frombuffer(lexicon.term_starts, np.int64), self.distinct)
-        terms = np.frombuffer(lexicon.terms, np.uint32)[positions].astype(np.int64)
+        positions, repeats = lexicon.positions(self.distinct, only_terms=True)
+        terms = lexicon.features.terms()[lexicon.features_at(positions)].astype(np.int64)
         counts = np.repeat(self.counts, repeats)
         if query:
-            weights = np.frombuffer(lexicon.term_weights, np.int32)[positions]
+            weights = np.frombuffer(lexicon.term_weights, np.uint8)[positions]
             amid_characters = np.repeat(self._words_amid_characters(), repeats)
             counts = counts * np.where(amid_characters, AMID_CHARACTERS, weights)
         keys, inverse = np.unique(np.repeat(self.rows << 32, repeats) | terms, return_inverse=True)
@@ -221,15 +269,17 @@ class _Slice:
     def multi(self) -> tuple[Multi, int]:
         """Return the token vectors, and the number of texts with more tokens than vectors."""
         lexicon, count = self.lexicon, len(self.lengths)
-        kept = np.frombuffer(lexicon.first_weights, np.int32)[self.numbers] >= MIN_VECTOR_WEIGHT
+        kept = np.frombuffer(lexicon.first_weights, np.uint8)[self.numbers] >= MIN_VECTOR_WEIGHT
         kept |= (np.bincount(self.texts[kept], minlength=count) == 0)[self.texts]
         lengths = np.bincount(self.texts[kept], minlength=count)
         places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         numbers = self.numbers[kept][places < MAX_TOKEN_VECTORS]
         distinct, inverse = np.unique(numbers, return_inverse=True)
-        positions, repeats = _entries(np.frombuffer(lexicon.slot_starts, np.int64), distinct)
-        slots = np.frombuffer(lexicon.token_slots, np.uint8).reshape(-1, TOKEN_SLOTS)[positions]
-        weights = np.frombuffer(lexicon.token_slot_weights, np.int32)[positions, None]
+        positions, repeats = lexicon.positions(distinct)
+        features = lexicon.features_at(positions)
+        slots = lexicon.features.token_slots()[features]
+        weights = np.frombuffer(lexicon.token_weights, np.uint16)[positions]
+        weights = (weights * lexicon.features.signs()[features].astype(np.int32))[:, None]
         weights = np.where(slots < 128, weights, -weights)
         rows = np.repeat(np.arange(len(distinct)) * TOKEN_DIMENSION, repeats)[:, None]
         slots = rows + slots % TOKEN_DIMENSION
@@ -322,7 +372,7 @@ class LexicalEmbedder:
                     token_vectors, longer_texts = part.multi()
                     multi.append(token_vectors)
                     truncated += longer_texts
-                if lexicon.size < LEXICON_SIZE:
+                if not lexicon.is_full:
                     self._lexicon = lexicon
         return Embeddings(
             dense=dense if "dense" in kinds else None,

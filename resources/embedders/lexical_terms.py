@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from operator import add
 
 from resources.embedders.lexical_folding import fold
 
@@ -53,6 +54,8 @@ _SOUTH_EAST_ASIAN = "\u0e01-\u0e3a\u0e40-\u0eff\u1000-\u1049\u1050-\u109f\u1780-
 _HANGUL = "\uac00-\ud7a3"
 _SPACELESS = re.compile(f"[{_CJK}{_SOUTH_EAST_ASIAN}]")
 # Hangul is separated too: a particle follows a Latin word without a space.
+#: Texts that sort before it begin with a word.
+_FIRST_APART = "\u0e01"
 _APART = re.compile(f"[{_CJK}{_SOUTH_EAST_ASIAN}{_HANGUL}]")
 _RUNS = re.compile(
     f"[{_CJK}]+|[{_SOUTH_EAST_ASIAN}]+|[{_HANGUL}]+|[^{_CJK}{_SOUTH_EAST_ASIAN}{_HANGUL}]+"
@@ -62,7 +65,6 @@ _ASCII_WORDS = re.compile("[a-z0-9]+")
 _WORDS = re.compile(
     rf"[\w\u0300-\u036f\u0483-\u0487\u0711-\u0963\u0966-\u0dff\u0f35-\u0fbc{_SOUTH_EAST_ASIAN}]+"
 )
-_HIRAGANA = re.compile("[\u3041-\u309f]")
 _ARABIC = re.compile("[\u0600-\u06ff]")
 # al-, wal-, bil-, kal-, fal-, lil- are attached to the noun. R@1 on Arabic .80 -> .85.
 _ARABIC_ARTICLE = re.compile("^(?:[\u0648\u0628\u06a9\u0641]?\u0627\u0644|\u0644\u0644)(?=..)")
@@ -78,15 +80,26 @@ def tokenize(text: str) -> list[str]:
     if text.isascii():
         tokens = _ASCII_WORDS.findall(text.lower())
     else:
-        tokens = []
-        for word in _WORDS.findall(fold(text).replace("_", " ")):
-            if word.isascii() or not _APART.search(word):
-                tokens.append(word)
-                continue
-            for run in _RUNS.findall(word):
-                spaceless = _SPACELESS.match(run)
-                tokens.extend([run[i : i + 2] for i in range(len(run))] if spaceless else [run])
+        folded = fold(text).replace("_", " ")
+        words = _WORDS.findall(folded)
+        tokens = _divide(words) if _APART.search(folded) else words
     return tokens or [character for character in text if not character.isspace()]
+
+
+def _divide(words: Sequence[str]) -> list[str]:
+    """Return the words by script: a character with its successor, where words have no spaces between them."""
+    tokens: list[str] = []
+    for word in words:
+        if word.isascii() or not _APART.search(word):
+            tokens.append(word)
+            continue
+        for run in _RUNS.findall(word):
+            if _SPACELESS.match(run):
+                tokens += map(add, run, run[1:])
+                tokens.append(run[-1])
+            else:
+                tokens.append(run)
+    return tokens
 
 
 def _stem(word: str) -> str:
@@ -108,18 +121,19 @@ def _weight(weights: Sequence[int], position: int) -> int:
 
 def is_word(token: str) -> bool:
     """Return whether a token has n-grams. Scripts without spaces and Hangul have pairs of characters instead."""
-    return not _APART.match(token)
+    return token < _FIRST_APART or not _APART.match(token)
 
 
 def letters(token: str) -> int:
     """Return the letters that a token adds to the length of its text: one if each character is a token."""
-    return 1 if _SPACELESS.match(token) else min(len(token), NGRAM_CHARACTERS)
+    is_spaceless = token >= _FIRST_APART and _SPACELESS.match(token)
+    return 1 if is_spaceless else min(len(token), NGRAM_CHARACTERS)
 
 
 def analyze(token: str) -> tuple[list[tuple[str, int]], list[str]]:
     """Return the terms of a token with their weights, the token's own term first, and its n-grams."""
-    if _SPACELESS.match(token):
-        hiragana = [1 if _HIRAGANA.match(character) else 0 for character in token]
+    if not is_word(token) and _SPACELESS.match(token):
+        hiragana = ["\u3041" <= character <= "\u309f" for character in token]
         character = (token[0], CHARACTER_WEIGHTS[hiragana[0]])
         pair = [(token, PAIR_WEIGHTS[sum(hiragana)])] if len(token) == 2 else []
         return [*pair, character], []

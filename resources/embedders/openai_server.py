@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -26,9 +26,13 @@ from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 from resources.errors import ConfigError, EmbedderUnavailable
 from resources.http_answers import reason, retry_after
 from resources.urls import without_secrets
+from resources.waiting import waiting
 
 #: Seconds before the second attempt of a request; doubled before each further attempt.
 FIRST_PAUSE = 0.5
+#: Attempts of a request without a whole response: a server that is away, or that breaks off, is asked again by the
+#: next attempt of the step, seconds later. One that answers "busy" gets all attempts of the policy.
+SILENT_ATTEMPTS = 3
 #: Limit in bytes for each text of a response, plus this once: 8,192 numbers are 0.2 MB in JSON.
 RESPONSE_BYTES = 1 << 20
 
@@ -93,6 +97,8 @@ class EmbeddingServer:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         self._pool = urllib3.PoolManager(num_pools=1, maxsize=connections)
+        #: Of the thread that reports the wait: one line for all requests that wait.
+        self._reports = threading.Lock()
 
     def embed(
         self,
@@ -107,20 +113,34 @@ class EmbeddingServer:
         """
         request = {"model": self._model, "input": texts, **extra_fields}
         body = json.dumps(request, ensure_ascii=False).encode()
-        pause = FIRST_PAUSE
-        for attempts_left in reversed(range(retry_policy.attempts)):
-            try:
-                return self._read(self._post(body, len(texts), retry_policy.timeout), len(texts))
-            except _Retry as error:
-                # Randomised, so that requests that failed together are not repeated together.
-                seconds = max(error.wait, pause * random.uniform(0.75, 1.25))
-                if attempts_left and not stopped.wait(min(seconds, retry_policy.max_pause)):
-                    pause *= 2
-                    continue
-                if error.status in SERVER_ERROR:
-                    raise Rejected(str(error), server_error=True) from None
-                raise EmbedderUnavailable(f"{self.shown_url}: {error}") from None
+        pause, silent = FIRST_PAUSE, 0
+        with ExitStack() as report:
+            for attempt in range(1, retry_policy.attempts + 1):
+                try:
+                    answer = self._post(body, len(texts), retry_policy.timeout)
+                    return self._read(answer, len(texts))
+                except _Retry as error:
+                    silent += not error.status
+                    if attempt < retry_policy.attempts and silent < SILENT_ATTEMPTS:
+                        self._report(error, retry_policy, attempt, report)
+                        # Randomised, so that requests that failed together are not repeated together.
+                        seconds = max(error.wait, pause * random.uniform(0.75, 1.25))
+                        if not stopped.wait(min(seconds, retry_policy.max_pause)):
+                            pause *= 2
+                            continue
+                    if error.status in SERVER_ERROR:
+                        raise Rejected(str(error), server_error=True) from None
+                    raise EmbedderUnavailable(f"{self.shown_url}: {error}") from None
         raise AssertionError("unreachable")
+
+    def _report(self, error: _Retry, policy: RetryPolicy, attempt: int, report: ExitStack) -> None:
+        """Report, until `report` closes, that a request waits, unless another one does."""
+        if not self._reports.acquire(blocking=False):
+            return
+        report.callback(self._reports.release)
+        pauses = (min(FIRST_PAUSE * 2**n, policy.max_pause) for n in range(policy.attempts - 1))
+        longest = (policy.attempts - attempt) * policy.timeout + sum(pauses)
+        report.enter_context(waiting(f"the embedding server, {self.shown_url}: {error}", longest))
 
     def _post(self, body: bytes, texts: int, timeout: float) -> bytes:
         deadline, data = time.monotonic() + timeout, bytearray()

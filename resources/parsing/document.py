@@ -20,9 +20,9 @@ from rag_assets.pipeline.field_limits import (
 )
 from rag_assets.pipeline.front_matter import read_front_matter
 from resources.errors import ParseError
-from resources.parsing.completeness import LOSS_THRESHOLD, measure_loss
+from resources.parsing.calendar_text import calendar_text
 from resources.parsing.decoding import clean, decode, xml_in_utf_8
-from resources.parsing.extraction import extract, extract_html
+from resources.parsing.delimited import table_text
 from resources.parsing.formats import (
     DOCBOOK,
     DOCX,
@@ -38,20 +38,19 @@ from resources.parsing.formats import (
     detect_format,
 )
 from resources.parsing.inline_marks import join_words_of_markdown, readings_left_out
+from resources.parsing.json_text import json_text
 from resources.parsing.language import detect_language
-from resources.parsing.mail import read_mail
-from resources.parsing.notebook import notebook_markdown
 from resources.parsing.opaque_runs import cut_opaque_runs
 from resources.parsing.pages import page_starts
-from resources.parsing.source_text import source_text
 from resources.parsing.stated_fields import author_of, category_of, cut, tags_of
-from resources.parsing.structured import json_text, subtitles_text, table_text, xml_text
+from resources.parsing.subtitles import subtitles_text
 from resources.parsing.titles import title_of
+from resources.parsing.xml_text import xml_text
 
 JSON: TypeAlias = "str | int | float | bool | list[JSON] | dict[str, JSON] | None"
 
 #: Increase this when a change here changes a document's output. The libraries' versions are added: they change it too.
-_REVISION = 6
+_REVISION = 7
 PARSER_VERSION: str = ";".join(
     [
         f"parsing={_REVISION}",
@@ -94,6 +93,7 @@ class _Content(NamedTuple):
     pages: Sequence[str] = ()
     encoding_ignored: str | None = None
     left_out: Sequence[str] = ()
+    is_clean: bool = False
 
 
 def parse_document(
@@ -113,9 +113,10 @@ def parse_document(
     """
     file_format = file_format or detect_format(data, key)
     content = _read_content(data, file_format, charset)
-    whole_text = clean(content.text).strip("\n")
+    # A second pass finds nothing in clean text.
+    whole_text = (content.text if content.is_clean else clean(content.text)).strip("\n")
     if not whole_text.strip():
-        raise ParseError(_no_text_reason(file_format))
+        raise ParseError(_no_text_reason(file_format, content.left_out))
     text, runs, characters = cut_opaque_runs(whole_text)
     if runs:
         count = "1 run" if runs == 1 else f"{runs:,} runs"
@@ -155,16 +156,34 @@ def _read_content(data: bytes, file_format: Format, charset: str | None) -> _Con
     if file_format in (MAIL, MSG, TNEF):
         return _read_mail(data, file_format)
     if file_format.reader == "extract":
+        # Import cost of the readers of office files, PDF and web pages: 60 ms.
+        from resources.parsing.extraction import extract
+
         if file_format in (JATS, DOCBOOK):
             data = xml_in_utf_8(data, charset)
-        markdown, properties, pages, left_out = extract(data, file_format)
+        markdown, properties, pages, left_out = extract(data, file_format, _read_inserted)
         return _Content(markdown, True, None, properties, pages, left_out=left_out)
     text, encoding, ignored = decode(data, charset)
     content = _read_text(text, encoding, file_format)
     return content._replace(encoding_ignored=ignored)
 
 
+def _read_inserted(data: bytes, name: str) -> tuple[str, Sequence[str]]:
+    file_format = detect_format(data, name)
+    if file_format is DOCX:
+        from resources.parsing.extraction import extract
+
+        # Files inserted into that one are not followed: they could be nested without end.
+        markdown, *_, left_out = extract(data, file_format)
+        return clean(markdown).strip(), left_out
+    content = _read_content(data, file_format, None)
+    return clean(content.text).strip(), content.left_out
+
+
 def _read_mail(data: bytes, file_format: Format) -> _Content:
+    # Import cost: 10 ms.
+    from resources.parsing.mail import read_mail
+
     def read_attached(
         data: bytes, name: str, file_format: Format | None, charset: str | None
     ) -> str:
@@ -178,13 +197,19 @@ def _read_mail(data: bytes, file_format: Format) -> _Content:
 def _read_text(text: str, encoding: str, file_format: Format) -> _Content:
     match file_format.reader:
         case "html":
+            from resources.parsing.extraction import extract_html
+
             markdown, properties, _, left_out = extract_html(clean(text), file_format)
             return _Content(markdown, True, encoding, properties, left_out=left_out)
         case "markdown":
-            markdown, readings = join_words_of_markdown(clean(text))
+            text = clean(text)
+            markdown, readings = join_words_of_markdown(text)
             left_out = readings_left_out(readings)
-            return _Content(markdown, True, encoding, {}, left_out=left_out)
+            is_clean = markdown == text
+            return _Content(markdown, True, encoding, {}, left_out=left_out, is_clean=is_clean)
         case "notebook":
+            from resources.parsing.notebook import notebook_markdown
+
             return _Content(notebook_markdown(text), True, encoding, {})
         case "table":
             delimiter = "\t" if file_format.kind == "TSV" else None
@@ -193,16 +218,19 @@ def _read_text(text: str, encoding: str, file_format: Format) -> _Content:
             return _Content(json_text(text), False, encoding, {})
         case "xml":
             return _Content(xml_text(text), False, encoding, {})
+        case "calendar":
+            return _Content(calendar_text(clean(text)), False, encoding, {})
         case "subtitles":
             return _Content(subtitles_text(clean(text)), False, encoding, {})
         case _:
             return _Content(text, False, encoding, {})
 
 
-def _no_text_reason(file_format: Format) -> str:
+def _no_text_reason(file_format: Format, left_out: Sequence[str]) -> str:
     if file_format.kind == "PDF":
         return "the PDF has no text layer (a scan?): its pages are images, which are not read"
-    return f"the {file_format.kind} file contains no text"
+    reason = f"the {file_format.kind} file contains no text"
+    return f"{reason} besides what is left out: {'; '.join(left_out)}" if left_out else reason
 
 
 #: Formats whose text is compared with that of a second reader.
@@ -215,7 +243,12 @@ def _lost_text(data: bytes, file_format: Format, text: str) -> dict[str, JSON]:
     Only formats whose rules of what is left out are those of the reference: not sheets (hidden cells), mails
     (repeated and quoted forms of a text) and web pages (menus).
     """
-    if file_format not in _MEASURED or not (source := source_text(data, file_format)):
+    if file_format not in _MEASURED:
+        return {}
+    from resources.parsing.completeness import LOSS_THRESHOLD, measure_loss
+    from resources.parsing.source_text import source_text
+
+    if not (source := source_text(data, file_format)):
         return {}
     share = measure_loss(source, text).share
     return {"text_lost": round(share, 3)} if share > LOSS_THRESHOLD else {}

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from resources.errors import ParseError
 from resources.parsing import epub
-from resources.parsing.formats import EPUB, PDF, RTF, XLS, XLSB, Format
+from resources.parsing.articles import article_page
+from resources.parsing.formats import DOCBOOK, EPUB, HTML, JATS, PDF, RTF, XLS, XLSB, Format
 from resources.parsing.header_rows import join_header_rows
 from resources.parsing.inline_marks import join_words, readings_left_out
 from resources.parsing.office.reading import read_office, rewrite
-from resources.parsing.office.word_notes import notes_in_markdown
+from resources.parsing.office.word import word_in_markdown
+from resources.parsing.page_formulas import with_formulas
 from resources.parsing.pdf import in_reading_order
 from resources.parsing.rtf import prepare_rtf
 from resources.parsing.spreadsheets import from_grids, read_spreadsheet
+from resources.parsing.streamed_parts import with_streamed_parts
 from resources.parsing.web_page import content_of
-from resources.parsing.web_tags import regular_tags, with_end_tags
+from resources.parsing.web_tags import readable_page, regular_tags, with_end_tags
 
 _FRONT_MATTER = re.compile(r"\A---\n(?=[\w:.-]+:)(?:.*\n)*?---\n+")
 _IMAGE = re.compile(r"!\[([^\[\]\n]*)\]\([^)\n\[]*\)")
@@ -43,6 +46,8 @@ _ONE_CELL = re.compile(
 _FORMULA_SOURCE = re.compile(r"<!-- MathML: (?:[^<-]|<(?!!--)|-(?!->))*+-->[ \t]?")
 _STRUCK = re.compile(r"\{-(?=\S)((?:[^\n{-]|-(?!\})|\{(?!-))*+)-\}")
 _EMPTY_ROW = re.compile(r"^\|(?:[ \t]*\|)+\n(?!\|[ \t]*-)", re.MULTILINE)
+#: Reads an inserted file by its bytes and name; returns its text and what was left out.
+ReadInserted = Callable[[bytes, str], tuple[str, Sequence[str]]]
 #: PDFium, which kreuzberg and `pdf` share, allows one thread at a time.
 _PDFIUM = threading.Lock()
 
@@ -56,8 +61,13 @@ class Extracted(NamedTuple):
     left_out: Sequence[str] = ()
 
 
-def extract(data: bytes, file_format: Format) -> Extracted:
-    """Return the content of a file. Raises ParseError if it is encrypted, damaged or not supported by the reader."""
+def extract(
+    data: bytes, file_format: Format, read_inserted: ReadInserted | None = None
+) -> Extracted:
+    """Return the content of a file. Raises ParseError if it is encrypted, damaged or not supported by the reader.
+
+    `read_inserted` reads the files that are inserted as a whole; without it, they are left out.
+    """
     if content := read_office(data, file_format):
         return Extracted(
             _tidy(content.markdown), content.properties, content.pages, content.left_out
@@ -66,15 +76,39 @@ def extract(data: bytes, file_format: Format) -> Extracted:
         return Extracted(sheets.markdown, sheets.properties, left_out=sheets.left_out)
     if file_format is PDF:
         return _extract_pdf(data)
+    if file_format in (JATS, DOCBOOK) and (article := article_page(data.decode())):
+        page = extract_html(article.page, HTML)
+        return page._replace(metadata=article.properties)
     if file_format is RTF:
         data = prepare_rtf(data)
-    data, left_out = epub.prepare(data) if file_format is EPUB else rewrite(data, file_format)
+    inserted: Sequence[tuple[str, bytes]] = ()
+    if file_format is EPUB:
+        data, left_out = epub.prepare(data)
+    else:
+        data, left_out, inserted = rewrite(data, file_format)
     result = _kreuzberg(data, file_format, "markdown")
     if file_format in (XLS, XLSB):
         sheets = from_grids(result, data)
         return Extracted(sheets.markdown, sheets.properties, left_out=sheets.left_out)
-    markdown = notes_in_markdown(_tidy(result.content))
+    texts = [_text_of_inserted(file, name, read_inserted, left_out) for name, file in inserted]
+    markdown = word_in_markdown(_tidy(result.content), texts)
     return Extracted(markdown, dict(result.metadata), (), left_out)
+
+
+def _text_of_inserted(
+    data: bytes, name: str, read: ReadInserted | None, left_out: list[str]
+) -> str:
+    """Return the text of an inserted file, empty if it is not read; add what is left out of it to `left_out`."""
+    text = ""
+    try:
+        if read is None:
+            raise ParseError("it stands in an inserted file itself")
+        text, omissions = read(data, name)
+    except ParseError as error:
+        omissions = [str(error)]
+    file = f"the inserted file {name}" if name else "an inserted file"
+    left_out += [f"{file}: {omission}" for omission in omissions]
+    return text
 
 
 def _extract_pdf(data: bytes) -> Extracted:
@@ -87,7 +121,8 @@ def _extract_pdf(data: bytes) -> Extracted:
 
 def extract_html(html: str, file_format: Format) -> Extracted:
     """Return the content of a decoded web page: its `<main>` or `<article>` if present, without menus and footers."""
-    page = regular_tags(content_of(with_end_tags(html)))
+    page = with_formulas(with_streamed_parts(with_end_tags(html)))
+    page = regular_tags(content_of(readable_page(page)))
     page, readings = join_words(join_header_rows(page))
     # Djot, not Markdown: the Markdown writer turns the page's metadata into a heading and duplicates lines of code.
     result = _kreuzberg(page.encode(), file_format, "djot")

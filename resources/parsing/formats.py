@@ -15,7 +15,16 @@ from typing import Literal, NamedTuple
 from resources.errors import ParseError
 
 Reader = Literal[
-    "text", "markdown", "table", "json", "subtitles", "xml", "html", "notebook", "extract"
+    "text",
+    "markdown",
+    "table",
+    "json",
+    "subtitles",
+    "calendar",
+    "xml",
+    "html",
+    "notebook",
+    "extract",
 ]
 
 
@@ -57,7 +66,9 @@ _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".mdown", ".mkd", ".rmd", ".qmd"), MARKDOWN),
     **dict.fromkeys((".html", ".htm", ".xhtml", ".xht"), HTML),
     **dict.fromkeys((".eml", ".mht", ".mhtml", ".mbox", ".mbx"), MAIL),
-    **dict.fromkeys((".xml", ".rss", ".atom"), XML),
+    **dict.fromkeys((".xml", ".rss", ".atom", ".opml", ".rdf", ".owl", ".kml", ".gpx"), XML),
+    **dict.fromkeys((".xlf", ".xliff", ".tmx", ".resx", ".plist", ".wsdl", ".xsd"), XML),
+    **dict.fromkeys((".dita", ".ditamap", ".tei", ".fb2", ".ttml", ".dfxp"), XML),
     ".nxml": JATS,
     ".dbk": DOCBOOK,
     ".ipynb": NOTEBOOK,
@@ -69,6 +80,8 @@ _BY_SUFFIX: dict[str, Format] = {
     ".jsonl": Format("JSON lines", "application/x-ndjson", "json"),
     ".vtt": Format("subtitles", "text/vtt", "subtitles"),
     ".srt": Format("subtitles", "application/x-subrip", "subtitles"),
+    **dict.fromkeys((".ics", ".ical"), Format("calendar", "text/calendar", "calendar")),
+    **dict.fromkeys((".vcf", ".vcard"), Format("contacts", "text/vcard", "calendar")),
     ".rst": Format("reStructuredText", "text/x-rst", "text"),
     **dict.fromkeys((".adoc", ".asciidoc"), Format("AsciiDoc", "text/asciidoc", "text")),
     ".tex": Format("LaTeX", "application/x-tex", "text"),

@@ -38,9 +38,10 @@ _CODE = re.compile(
     r"|^(?: {4}|\t)[^\n]*|(?P<ticks>`+)(?!`)[^\n]*?(?<!`)(?P=ticks)(?!`)",
     re.MULTILINE,
 )
+#: It begins with a set of signs, for which a text is searched ten times as fast as for the words.
 _MARKED = re.compile(
-    r"<(?:ruby|su[bp]|wbr|b|i|u|em|strong|small|big|mark|font|ins)\b|&(?:shy|#)|\w[~^]",
-    re.IGNORECASE,
+    r"[<&~^](?:(?<=<)(?i:ruby|su[bp]|wbr|b|i|u|em|strong|small|big|mark|font|ins)\b"
+    r"|(?<=&)(?i:shy|#)|(?<=\w[~^]))"
 )
 
 
@@ -54,8 +55,7 @@ def join_words(html: str) -> tuple[str, int]:
 
 def join_words_of_markdown(text: str) -> tuple[str, int]:
     """Return the Markdown without marks inside words, except in code, and how many readings were left out."""
-    # Most texts have none of these signs; the pattern takes 0.3 ms.
-    if not any(sign in text for sign in "<&~^") or not _MARKED.search(text):
+    if not _MARKED.search(text):
         return text, 0
     parts: list[str] = []
     readings = cursor = 0

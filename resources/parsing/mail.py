@@ -8,35 +8,34 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from email import policy
-from email.header import decode_header
 from email.message import Message
 from email.parser import BytesParser
-from email.utils import collapse_rfc2231_value
 from typing import Any
 
 from resources.errors import ParseError
+from resources.parsing.calendar_text import calendar_text
 from resources.parsing.decoding import decode
 from resources.parsing.formats import HTML, MAIL, Format, detect_format
+from resources.parsing.mail_headers import file_name, header_field
 from resources.parsing.outlook import is_outlook, read_outlook
 
 #: Limits for hostile mails: messages in messages, parts, and characters of text.
 _MAX_DEPTH, _MAX_PARTS, _MAX_CHARACTERS = 10, 1000, 20_000_000
-_MAX_HEADER = 10_000
 #: A plain text this short may only say that the reader should open the HTML version.
 _STUB_LENGTH = 200
 _MESSAGES = tuple(
     f"message/{kind}" for kind in ("rfc822", "global", "news", "partial", "external-body")
 )
-#: ISO-2022-JP without the encoding of headers.
-_ESCAPE = "\x1b"
 _PEOPLE = ("From", "To", "Cc", "Date")
 _RESOURCES = re.compile(
     "image/|font/|audio/|video/|text/css|[a-z]+/(?:x-)?javascript|application/(?:x-)?font"
 )
+_SEALED = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _MBOX_LINE = re.compile(
     rb"^From [^\n]{0,200}?\d\d:\d\d[^\n]{0,50}\n(?=[A-Za-z][\w-]*:)", re.MULTILINE
 )
@@ -133,7 +132,7 @@ class MailReader:
         return _letters(text) in _letters("".join(self.blocks))
 
     def _read_message(self, message: Message, depth: int) -> dict[str, str]:
-        header = {name: _header(message, name) for name in ("Subject", *_PEOPLE)}
+        header = {name: header_field(message, name) for name in ("Subject", *_PEOPLE)}
         self.add_message(header, depth)
         self._read_part(message, depth)
         return header
@@ -145,7 +144,13 @@ class MailReader:
         if part.get_content_maintype() == "message" and children:
             self._read_messages(part, children, depth)
         elif kind == "multipart/alternative" and children:
-            self._read_part(self._best_alternative(children), depth)
+            best = self._best_alternative(children)
+            self._read_part(best, depth)
+            for other in children:
+                if other is not best:
+                    self._read_files_of(other, depth)
+        elif kind == "multipart/encrypted":
+            self.leave_out("an encrypted text")
         elif children:
             for child in children:
                 if kind == "multipart/related" and child is not children[0] and _is_resource(child):
@@ -176,22 +181,43 @@ class MailReader:
             return plain[0]
         return (readable or rich or plain)[-1]
 
+    def _read_files_of(self, alternative: Message, depth: int) -> None:
+        """Read what is attached to a version of the text that is not read, and an invitation in a calendar's form."""
+        for part in _walk(alternative):
+            if part.is_multipart():
+                continue
+            if (
+                part.get_content_type() == "text/calendar"
+                or part.get_content_disposition() == "attachment"
+                or (file_name(part) and not _is_resource(part))
+            ):
+                self._read_leaf(part, depth)
+
     def _read_leaf(self, part: Message, depth: int) -> None:
-        data, name = _payload(part), _file_name(part)
+        data, name = _payload(part), file_name(part)
         kind = part.get_content_type()
         charset = part.get_content_charset()
         if not data.strip():
             return
-        if name or part.get_content_disposition() == "attachment":
+        if kind in _SEALED:
+            self.leave_out(f"{name or kind}: encrypted, or sealed by its signature (S/MIME)")
+        elif name or part.get_content_disposition() == "attachment":
             self.add_attachment(data, name or f"attachment without a name ({kind})", depth, charset)
         elif kind == "text/html":
             self._try(lambda: self.add_file(data, "body.html", HTML, charset), kind)
         elif kind in ("text/css", "text/javascript"):
             self.leave_out("an image, style or script of the text")
+        elif kind == "text/calendar":
+            self._try(lambda: self._add_once(calendar_text(decode(data, charset).text)), kind)
         elif part.get_content_maintype() == "text":
             self._try(lambda: self.add(_flowed(part, decode(data, charset).text)), kind)
         else:
             self.add_attachment(data, f"part of the type {kind}", depth, charset)
+
+    def _add_once(self, text: str) -> None:
+        # Outlook adds an invitation as a version of the text and as a file.
+        if not self.has(text):
+            self.add(text)
 
     def _try(self, add: Callable[[], None], kind: str) -> None:
         try:
@@ -219,6 +245,7 @@ def _messages(data: bytes) -> list[bytes]:
     if b"\0" in data[:100]:
         # Saved by an editor as UTF-16.
         data = decode(data).text.encode()
+    data = data.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
     if not _MBOX_LINE.match(data[:2000]):
         return [data]
     starts = [line.start() for line in _MBOX_LINE.finditer(data)]
@@ -275,56 +302,6 @@ def _walk(part: Message) -> Iterator[Message]:
         part = stack.pop()
         yield part
         stack += _children(part)
-
-
-def _file_name(part: Message) -> str:
-    for parameter, field in (("filename", "Content-Disposition"), ("name", "Content-Type")):
-        value = _decoded_field(part, field).get_param(parameter, header=field)
-        if value:
-            return _words(collapse_rfc2231_value(value).strip())
-    return ""
-
-
-def _decoded_field(part: Message, name: str) -> Message:
-    """Return the part, or one with this field alone if it holds raw bytes, which `get_param` replaces."""
-    raw = _raw_header(part, name)
-    if raw.isascii() and _ESCAPE not in raw:
-        return part
-    decoded = Message()
-    decoded[name] = decode(raw.encode("utf-8", "surrogateescape")).text
-    return decoded
-
-
-def _header(message: Message, name: str) -> str:
-    """Return a header field as text; its raw bytes, if any, are decoded by their content."""
-    return _words(_raw_header(message, name))
-
-
-def _raw_header(message: Message, name: str) -> str:
-    return str(
-        next((value for field, value in message.raw_items() if field.lower() == name.lower()), "")
-    )
-
-
-def _words(raw: str) -> str:
-    # Long enough for any real field; each encoded word costs 0.1 ms.
-    raw = raw[:_MAX_HEADER]
-    if not raw.isascii() or _ESCAPE in raw:
-        raw = decode(raw.encode("utf-8", "surrogateescape")).text
-    try:
-        parts = [
-            word if isinstance(word, str) else _decoded_word(word, charset)
-            for word, charset in decode_header(raw)
-        ]
-    except (ValueError, binascii.Error):
-        parts = [raw]
-    return " ".join("".join(parts).split())
-
-
-def _decoded_word(word: bytes, charset: str | None) -> str:
-    if charset is None:
-        return word.decode("raw_unicode_escape", "replace")
-    return decode(word, charset).text if word.strip() else " "
 
 
 def _flowed(part: Message, text: str) -> str:

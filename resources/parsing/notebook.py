@@ -17,6 +17,7 @@ from resources.parsing.formats import HTML
 #: What programs print in place of a picture: `<Figure size 640x480 with 1 Axes>`.
 _PLACEHOLDER = re.compile(r"<[^<>\n]{1,200}>")
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_REWRITTEN = re.compile(r"[^\n\r]*+\r(?=[^\n\r])")
 _FENCE = re.compile(r"`{3,}")
 _LANGUAGE = re.compile(r"[\w+#.-]{1,30}")
 
@@ -81,9 +82,14 @@ def _output(output: dict[str, Any]) -> Iterator[str]:
     text = _joined(data.get("text/plain", output.get("text")))
     if output.get("output_type") in ("error", "pyerr"):
         text = f"{_joined(output.get('ename'))}: {_joined(output.get('evalue'))}"
-    text = _ESCAPES.sub("", text).strip("\n")
+    # Of a line that its program rewrites, such as a progress bar, the last form.
+    text = _REWRITTEN.sub("", _ESCAPES.sub("", text).replace("\r\n", "\n")).strip("\n")
     if text.strip() and not _PLACEHOLDER.fullmatch(text.strip()):
         yield _fenced(text, "")
+    elif latex := _joined(data.get("text/latex")).strip():
+        yield latex
+    elif values := data.get("application/json"):
+        yield _fenced(json.dumps(values, ensure_ascii=False, indent=1), "json")
     elif (html := _joined(data.get("text/html"))).strip():
         try:
             content = extract_html(html, HTML).markdown.strip()

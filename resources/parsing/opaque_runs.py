@@ -21,7 +21,8 @@ ELLIPSIS = "…"
 _MIN_RUN = 200
 #: Of a wrapped run: the number of lines, which have equal lengths, and the length of each.
 _MIN_LINES, _MIN_LINE = 4, 40
-_RUN = re.compile(r"[!-~]{40,}+")
+#: The next run of 40 letters, behind shorter ones: one match a run takes half the time of a search at each letter.
+_NEXT_RUN = re.compile(r"[^!-~]*+(?:[!-~]{1,39}+(?![!-~])[^!-~]*+)*+(?P<run>[!-~]{40,}+)")
 _MAX_BETWEEN = 40
 _BETWEEN_LINES = re.compile(r"[\s>\"'`,;+\\|*#]+")
 _LAST_LINE = re.compile(
@@ -36,9 +37,10 @@ _HEX = re.compile(r"[0-9a-f]{201,}+|[0-9A-F]{201,}+")
 _ESCAPED = re.compile(r"(?:\\x[0-9A-Fa-f]{2}){51,}+|(?:%[0-9A-Fa-f]{2}){67,}+")
 #: Lengths of digests in hexadecimal: lines of them are a list.
 _DIGEST_LENGTHS = (32, 40, 48, 56, 64, 96, 128)
+#: A pattern that begins with a set of letters and has no flag is searched ten times as fast.
 _DATA_URI = re.compile(
-    r"\bdata:(?P<type>[\w.+-]{1,60}/[\w.+-]{1,80})?(?:;[\w.-]{1,40}(?:=[\w.%\"'-]{1,60})?){0,6},",
-    re.IGNORECASE,
+    r"[Dd](?<!\w.)[Aa][Tt][Aa]:(?P<type>[\w.+-]{1,60}/[\w.+-]{1,80})?"
+    r"(?:;[\w.-]{1,40}(?:=[\w.%\"'-]{1,60})?){0,6},",
 )
 _MIN_DATA = 64
 _BASE64_DATA = re.compile(
@@ -79,16 +81,17 @@ def cut_opaque_runs(text: str) -> Shortened:
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
     yield from _data_uris(text)
-    for pattern in (_PEM, _UUENCODED):
-        for block in pattern.finditer(text):
+    for pattern, last_line in ((_PEM, "-----END "), (_UUENCODED, "\nend")):
+        for block in pattern.finditer(text) if last_line in text else ():
             start, end = block.span("body")
             body = text[start:end]
             if stripped := body.strip():
                 start += body.index(stripped)
                 yield start, start + len(stripped)
-    lines: list[re.Match[str]] = []
-    for run in _RUN.finditer(text):
-        start, end = run.span()
+    lines: list[tuple[int, int]] = []
+    end = 0
+    while match := _NEXT_RUN.match(text, end):
+        run = start, end = match.span("run")
         if end - start > _MIN_RUN:
             yield from _opaque_parts(text, start, end)
         if lines and not _continues(text, lines[-1], run):
@@ -144,21 +147,21 @@ def _behind_path(text: str, run_start: int, start: int, end: int) -> int:
     return start
 
 
-def _continues(text: str, line: re.Match[str], following: re.Match[str]) -> bool:
-    if following.start() - line.end() > _MAX_BETWEEN:
+def _continues(text: str, line: tuple[int, int], following: tuple[int, int]) -> bool:
+    if following[0] - line[1] > _MAX_BETWEEN:
         return False
-    first, second = line[0], following[0]
+    first, second = text[slice(*line)], text[slice(*following)]
     has_equal_length = len(first) == len(second) or (
         len(first.strip(_LINE_MARKS)) == len(second.strip(_LINE_MARKS))
     )
-    return has_equal_length and bool(_BETWEEN_LINES.fullmatch(text, line.end(), following.start()))
+    return has_equal_length and bool(_BETWEEN_LINES.fullmatch(text, line[1], following[0]))
 
 
-def _wrapped(text: str, lines: list[re.Match[str]]) -> Iterator[tuple[int, int]]:
+def _wrapped(text: str, lines: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     if len(lines) < _MIN_LINES:
         return
-    stripped = [line[0].strip(_LINE_MARKS) for line in lines]
-    whole = "".join(line[0] for line in lines)
+    whole = [text[start:end] for start, end in lines]
+    stripped = [line.strip(_LINE_MARKS) for line in whole]
     joined = "".join(stripped)
     if len(joined) <= _MIN_RUN or len(stripped[0]) < _MIN_LINE:
         return
@@ -166,11 +169,11 @@ def _wrapped(text: str, lines: list[re.Match[str]]) -> Iterator[tuple[int, int]]
     if (_BASE64.fullmatch(joined) and _is_base64(joined)) or (
         _HEX.fullmatch(joined) and not is_list and _is_hexadecimal(joined)
     ):
-        start = lines[0].start() + lines[0][0].index(stripped[0])
-        end = lines[-1].start() + lines[-1][0].index(stripped[-1]) + len(stripped[-1])
+        start = lines[0][0] + whole[0].index(stripped[0])
+        end = lines[-1][0] + whole[-1].index(stripped[-1]) + len(stripped[-1])
         yield start, _end_of_wrapped(text, start, end)
-    elif _is_ascii85(whole):
-        yield lines[0].start(), lines[-1].end()
+    elif _is_ascii85("".join(whole)):
+        yield lines[0][0], lines[-1][1]
 
 
 def _end_of_wrapped(text: str, start: int, end: int) -> int:

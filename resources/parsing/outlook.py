@@ -28,12 +28,21 @@ _FILE_NAME, _SHORT_FILE_NAME, _DISPLAY_NAME, _FILE, _CODE_PAGE = (
     0x3701,
     0x3FFD,
 )
+#: The encoding of the HTML of a message.
+_INTERNET_CODE_PAGE = 0x3FDE
 _RECIPIENT_KIND, _ADDRESS, _SMTP = 0x0C15, 0x3003, 0x39FE
 _RECIPIENT = "__recip_version1.0_#"
 _ATTACHMENT = "__attach_version1.0_#"
 _EMBEDDED = "__substg1.0_3701000D/"
 #: Sizes of the values of fixed types in TNEF.
 _FIXED = {2: 2, 3: 4, 4: 4, 5: 8, 6: 8, 7: 8, 10: 4, 11: 2, 20: 8, 64: 8, 72: 16}
+#: Numbers of encodings that are not `cp` and the number for Python.
+_CHARSETS = {
+    **{28590 + part: f"iso-8859-{part}" for part in range(1, 17)},
+    **{20866: "koi8-r", 21866: "koi8-u", 65001: "utf-8", 20127: "us-ascii", 1200: "utf-16"},
+    **dict.fromkeys((50220, 50221, 50222), "iso-2022-jp"),
+    **{51932: "euc-jp", 51949: "euc-kr", 50225: "iso-2022-kr", 54936: "gb18030", 51936: "gb2312"},
+}
 _MAX_ATTACHMENTS = 1000
 #: Values by number of the property.
 Properties = Mapping[int, bytes | str]
@@ -175,18 +184,21 @@ def _add_body(properties: Properties, mail: Collector) -> None:
     elif isinstance(html, str) and html:
         mail.add_file(html.encode(), "body.html", HTML, "utf-8")
     elif html:
-        mail.add_file(html, "body.html", HTML)
+        mail.add_file(html, "body.html", HTML, _charset(properties.get(_INTERNET_CODE_PAGE, b"")))
     elif isinstance(rtf, bytes) and rtf:
         mail.add_file(decompressed(rtf), "body.rtf", RTF)
+
+
+def _charset(code_page: bytes | str) -> str | None:
+    page = int.from_bytes(code_page[:4], "little") if isinstance(code_page, bytes) else 0
+    return (_CHARSETS.get(page) or f"cp{page}") if page else None
 
 
 def _text(properties: Properties, number: int) -> str:
     value = properties.get(number, "")
     if isinstance(value, bytes):
-        code_page = properties.get(_CODE_PAGE, b"")
-        page = int.from_bytes(code_page[:4], "little") if isinstance(code_page, bytes) else 0
         value = (
-            decode(value.rstrip(b"\0"), f"cp{page}" if page else None).text
+            decode(value.rstrip(b"\0"), _charset(properties.get(_CODE_PAGE, b""))).text
             if value.strip(b"\0")
             else ""
         )

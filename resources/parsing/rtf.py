@@ -1,19 +1,24 @@
-"""RTF in the form that the extractor reads without loss: code page, blanks, hyphens, deleted text, text boxes."""
+"""RTF in the form that the extractor reads without loss: blanks, hyphens, deleted text, text boxes, characters."""
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 
+from resources.parsing.rtf_characters import CODE_PAGES, characters_in_utf_8
+
 _FONT_CHARSET = re.compile(rb"\\fcharset(\d{1,3})")
-#: Windows code pages by the character set numbers of fonts.
-_CODE_PAGES = {
-    **{128: 932, 129: 949, 134: 936, 136: 950, 161: 1253, 162: 1254, 163: 1258, 177: 1255},
-    **{178: 1256, 186: 1257, 204: 1251, 222: 874, 238: 1250},
-}
+_CODE_PAGE = re.compile(rb"\\ansicpg(\d{1,5})")
 #: Control symbols and words that the extractor writes as they are, or drops without a blank.
-_SYMBOLS = {b"~": b" ", b"_": b"-", b"page": b"\\par ", b"column": b"\\par ", b"deleted": b"\\v "}
-_SYMBOL = re.compile(rb"\\(?:([~_])|(page|column|deleted)(?![a-z0-9-]) ?|.)", re.DOTALL)
+_SYMBOLS = {
+    **{b"~": b" ", b"_": b"-", b"page": b"\\par ", b"column": b"\\par "},
+    **dict.fromkeys((b"deleted", b"mvf"), b"\\v "),
+}
+_SYMBOL = re.compile(rb"\\(?:([~_])|(page|column|deleted|mvf)(?![a-z0-9-]) ?|.)", re.DOTALL)
+#: Formulas, in a group that the extractor skips.
+_FORMULA = rb"\*\moMath"
+_BINARY = re.compile(rb"(?<!\\)\\bin(\d{1,10}) ?")
 _SHAPE_TEXT = re.compile(rb"\{\\shptxt\b ?")
 _BRACE = re.compile(rb"\\.|[{}]", re.DOTALL)
 #: Text boxes that are read; a document with more is an attack.
@@ -22,10 +27,22 @@ _MAX_BOXES = 1000
 
 def prepare_rtf(data: bytes) -> bytes:
     """Return the rewritten file. Takes linear time."""
-    # The bytes of pictures may look like anything.
-    if b"\\bin" not in data:
-        data = _SYMBOL.sub(_replaced, _with_boxes(data))
-    return _declare_code_page(data)
+    data = _without_pictures(data).replace(_FORMULA, _FORMULA[2:])
+    return characters_in_utf_8(_SYMBOL.sub(_replaced, _with_boxes(data)), _codec(data))
+
+
+def _without_pictures(data: bytes) -> bytes:
+    """Cut the bytes of pictures that are not written as digits: they may look like anything."""
+    pieces: list[bytes] = []
+    cursor = 0
+    while picture := _BINARY.search(data, cursor):
+        end = picture.end() + int(picture[1])
+        if end > len(data):
+            # The stated length is wrong.
+            break
+        pieces.append(data[cursor : picture.start()])
+        cursor = end
+    return b"".join([*pieces, data[cursor:]])
 
 
 def _replaced(match: re.Match[bytes]) -> bytes:
@@ -59,18 +76,16 @@ def _group_end(data: bytes, start: int) -> int:
     return len(data)
 
 
-def _declare_code_page(data: bytes) -> bytes:
-    """Declare the code page of RTF that names it by its fonts only, as Asian word processors do.
-
-    Kreuzberg does not read the fonts.
-    """
+def _codec(data: bytes) -> str:
+    """Return the code page that the file states, else the one that most of its fonts have, as of Asian programs."""
     head = data[:20_000]
-    if b"\\ansicpg" in head:
-        return data
+    if stated := _CODE_PAGE.search(head):
+        codec = {"cp936": "gb18030", "cp65001": "utf-8"}.get(name := f"cp{int(stated[1])}", name)
+        try:
+            codecs.lookup(codec)
+            return codec
+        except LookupError:
+            pass
     charsets = Counter(int(number) for number in _FONT_CHARSET.findall(head))
-    code_pages = [
-        _CODE_PAGES[charset] for charset, _ in charsets.most_common() if charset in _CODE_PAGES
-    ]
-    if not code_pages:
-        return data
-    return data.replace(b"\\ansi", b"\\ansi\\ansicpg%d" % code_pages[0], 1)
+    known = (CODE_PAGES[charset] for charset, _ in charsets.most_common() if charset in CODE_PAGES)
+    return next(known, "cp1252")

@@ -21,7 +21,9 @@ from resources.parsing.worker import try_parse
 #: Up to this size, this process parses the formats of our own readers. The worst known text of this size (32,000
 #: combining marks) takes 1.3 s, the worst of 400 KiB half a minute; a page of Markdown 0.2 ms.
 IN_PROCESS_BYTES = 64 * 1024
-_IN_PROCESS_READERS = frozenset(("text", "markdown", "table", "json", "subtitles", "xml"))
+_IN_PROCESS_READERS = frozenset(
+    ("text", "markdown", "table", "json", "subtitles", "calendar", "xml")
+)
 #: Signatures of office files: format detection already reads their content.
 _CONTAINERS = (b"PK", b"\xd0\xcf\x11\xe0")
 #: Interval between checks of a busy worker. Memory can grow by about 100 MiB in it.

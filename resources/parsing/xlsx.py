@@ -13,6 +13,7 @@ from functools import lru_cache
 from resources.parsing.number_formats import built_in, shown
 from resources.parsing.tables import Row
 from resources.parsing.workbook import Package, Sheet, Workbook
+from resources.parsing.xml_entities import with_office_characters
 
 _REFERENCE = re.compile(r"\$?([A-Z]{1,3})\$?(\d{1,7})", re.IGNORECASE)
 #: A number with more digits than Excel keeps, by another program: the text of an identifier.
@@ -199,7 +200,7 @@ class _SheetReader:
             return raw.strip().replace("T00:00:00", "").replace("T", " ")
         elif kind == "n" and raw:
             return self._number(raw, attributes.get("s", "0"))
-        return " ".join(raw.split())
+        return " ".join(with_office_characters(raw).split())
 
     def _number(self, raw: str, style: str) -> str:
         index = int(style) if style.isdigit() else 0

@@ -119,7 +119,9 @@ def document_of(
     config: ColumnsConfig, key: str, row: Mapping[str, Any]
 ) -> tuple[bytes, dict[str, Any]]:
     """Return (text, metadata as in `envelope`). Raises SourceError if the row has no text."""
-    texts = [str(row[name]) for name in config.text_columns if row.get(name) not in (None, "")]
+    texts = [
+        text_of(row[name], name) for name in config.text_columns if row.get(name) not in (None, "")
+    ]
     text = "\n\n".join(texts)
     if not text.strip():
         raise SourceError(f"no text in {', '.join(config.text_columns)}")
@@ -127,7 +129,7 @@ def document_of(
     about: dict[str, Any] = {
         "name": key + _SUFFIXES[config.format],
         **{
-            name: str(row[column])
+            name: text_of(row[column], column)
             for name, column in (
                 ("title", config.title),
                 ("author", config.author),
@@ -139,10 +141,29 @@ def document_of(
         "metadata": {name: json_value(row[name]) for name in others if row.get(name) is not None},
     }
     if config.category:
-        about["category"] = str(row.get(config.category) or "")
+        about["category"] = text_of(row.get(config.category) or "", config.category)
     if config.tags:
         about["tags"] = _tags(row.get(config.tags))
     return text.encode("utf-8", "replace"), about
+
+
+def text_of(value: Any, column: str) -> str:
+    """Return a value as text. Bytes are UTF-8: Parquet files of some programs, and BLOB columns, contain text as bytes.
+
+    Raises SourceError for other bytes.
+    """
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"{column} contains bytes that are no text in UTF-8: {error.reason}"
+            ) from None
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return "\n".join(value)
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(json_value(value), ensure_ascii=False)
+    return str(value)
 
 
 def raw_row(config: ColumnsConfig, key: str, row: Mapping[str, Any]) -> bytes:

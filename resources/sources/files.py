@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -119,8 +120,18 @@ class FilesSource(Source):
                     continue
                 if info["type"] == "directory":
                     stack.append(path)
-                else:
+                elif info["type"] == "file" or (info := self._linked_file(path)):
                     yield path, info
+
+    def _linked_file(self, path: str) -> Mapping[str, Any] | None:
+        """Return the state of the file that a link points to; None if it is broken, or points to a folder.
+
+        A listing has the link's own size and time, which stay as they are when the file changes.
+        """
+        with store_errors(path), suppress(FileNotFoundError):
+            info = self._store[0].info(path)
+            return info if info["type"] == "file" else None
+        return None
 
     def _require_index(self, url: str, root: str) -> None:
         """Raise SourceError if a page without links is no index of an empty folder, but an error or an empty answer."""

@@ -221,16 +221,20 @@ class GitSource(Source):
         if ref in refs or (branch is None and b"HEAD" in refs):
             return refs.get(ref) or refs[b"HEAD"]
         prefix = b"refs/heads/"
-        heads = [
-            name.removeprefix(prefix).decode("utf-8", "replace")
-            for name in refs
-            if name.startswith(prefix)
-        ]
+        heads = [name for name in refs if name.startswith(prefix)]
         if not refs:
             raise SourceError(f"{self.config.url} has no commit yet. Nothing was changed.")
-        raise SourceError(
-            f"{self.config.url} has no branch {branch or 'HEAD'!r}; it has: {', '.join(sorted(heads)) or 'none'}"
-        )
+        shown = sorted(name.removeprefix(prefix).decode("utf-8", "replace") for name in heads)
+        names = ", ".join(shown) or "none"
+        if branch is None:
+            # A repository behind a plain web server, without git, or one whose HEAD names a branch that is gone.
+            if len(heads) == 1:
+                return refs[heads[0]]
+            raise SourceError(
+                f"{self.config.url} does not tell its default branch. Name one (it has: {names}): rag sources change "
+                "NAME --set branch=BRANCH"
+            )
+        raise SourceError(f"{self.config.url} has no branch {branch!r}; it has: {names}")
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:

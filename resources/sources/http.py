@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from resources.errors import SourceError, SourceUnavailable
 from resources.http_answers import is_number, reason, retry_after
 from resources.sources.addresses import connect
+from resources.sources.compression import Incomplete, decoded
 from resources.waiting import others_wait
 
 #: Attempts per request, and the longest wait between two of them, in seconds.
@@ -86,11 +87,7 @@ class HttpClient:
             response = self._request_with_retries(url, max_bytes, headers or {})
             if response.status in (200, 304):
                 return response
-            try:
-                url = urljoin(url, response.headers.get("location", ""))
-            except ValueError as error:
-                raise SourceError(f"redirected to an invalid address: {error}") from None
-            url = normalised(url)
+            url = joined(url, _as_utf8(response.headers.get("location", "")))
         raise SourceError(f"more than {self.redirects} redirects, the last to {url}")
 
     def _request_with_retries(
@@ -111,7 +108,7 @@ class HttpClient:
 
     def _request(self, url: str, max_bytes: int, headers: Mapping[str, str]) -> Response:
         import urllib3
-        from urllib3.exceptions import DecodeError, HTTPError, LocationParseError, SSLError
+        from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
         request_headers = {
             "User-Agent": self.user_agent,
@@ -139,18 +136,22 @@ class HttpClient:
                 if raw.status == 200:
                     if (length := _content_length(response_headers)) > max_bytes:
                         raise SourceError(f"larger than {max_bytes:,} bytes: {length:,}")
-                    for block in raw.stream(1 << 16, decode_content=True):
+                    # Not decoded by the library: it takes compressed data that ends early for complete.
+                    for block in raw.stream(1 << 16, decode_content=False):
                         data += block
                         if len(data) > max_bytes:
                             raise SourceError(f"larger than {max_bytes:,} bytes")
                         if time.monotonic() > deadline:
                             raise _Busy(f"the answer took longer than {DEADLINE:.0f} s", 0)
-                return Response(url, raw.status, response_headers, bytes(data))
+                body = decoded(bytes(data), response_headers.get("content-encoding", ""), max_bytes)
+                return Response(url, raw.status, response_headers, body)
             finally:
                 # The next request must not read the rest of an unfinished answer from this connection.
                 raw.close()
                 raw.release_conn()
-        except (DecodeError, LocationParseError, SSLError) as error:
+        except Incomplete as error:
+            raise _Busy(f"{urlsplit(url).netloc}: {error}", 0.5) from None
+        except (LocationParseError, SSLError) as error:
             raise SourceError(f"{urlsplit(url).netloc}: {reason(error)}") from None
         except HTTPError as error:
             raise _Busy(f"{urlsplit(url).netloc} does not answer: {reason(error)}", 0.5) from None
@@ -235,6 +236,14 @@ def normalised(url: str) -> str:
     return urlunsplit((parts.scheme, netloc, parts.path or "/", parts.query, ""))
 
 
+def joined(base: str, reference: str) -> str:
+    """Return the address that a reference in the document at `base` means. Raises SourceError if it is none."""
+    try:
+        return normalised(urljoin(base, reference))
+    except ValueError as error:
+        raise SourceError(f"not a valid address: {reference[:200]!r} ({error})") from None
+
+
 def basic_authorization(user: str, password: str) -> str:
     """Return the value of the header Authorization."""
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
@@ -243,6 +252,14 @@ def basic_authorization(user: str, password: str) -> str:
 def origin(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _as_utf8(header: str) -> str:
+    """Return a header's text: the library decodes its bytes as Latin-1, and servers write addresses in UTF-8."""
+    try:
+        return header.encode("latin-1").decode()
+    except UnicodeError:
+        return header
 
 
 def _content_length(headers: Mapping[str, str]) -> int:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from resources.errors import SourceError
 from resources.sources.columns import ColumnsConfig, check_columns, check_names
+from resources.sources.compression import GZIP_START
 from resources.sources.endings import is_unclosed
 
 #: Maximum bytes of a CSV field. The default of module csv, 128 KiB, is too small for documents.
@@ -41,9 +43,10 @@ def json_lines(
         except (ValueError, RecursionError) as error:
             if is_unfinished and not line.endswith(b"\n"):
                 return
-            raise SourceError(f"{where} is not JSON ({error}). Nothing was changed.") from None
+            reason = _compressed(line) or _array(line, number) or f"is not JSON ({error})"
+            raise SourceError(f"{where} {reason}. Nothing was changed.") from None
         if not isinstance(row, dict):
-            raise SourceError(f"{where} is not a JSON object")
+            raise SourceError(f"{where} {_array(line, number) or 'is not a JSON object'}")
         names = row.names if isinstance(row, _Repeated) else tuple(row)
         if names not in forms:
             check_names(config, names, where)
@@ -75,9 +78,29 @@ def csv_rows(
     text = io.TextIOWrapper(file, encoding=encoding, newline="")
     try:
         yield from _csv_rows(_Lines(text), config, path, delimiter, is_unfinished)
+    except UnicodeDecodeError as error:
+        other = "utf-16" if error.object.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "cp1252"
+        reason = _compressed(error.object) or (
+            f"is not in the encoding {encoding.removesuffix('-sig')} ({error.reason}); name its encoding, such as: "
+            f"rag sources change NAME --set encoding={other}"
+        )
+        raise SourceError(f"{path} {reason}. Nothing was changed.") from None
     finally:
         # Else its end closes the file, which the caller still needs.
         text.detach()
+
+
+def _compressed(start: bytes) -> str:
+    return (
+        "is compressed with gzip; decompress it: gunzip FILE"
+        if start.startswith(GZIP_START)
+        else ""
+    )
+
+
+def _array(line: bytes, number: int) -> str:
+    expected = "begins an array; expected one object a line: jq -c '.[]' FILE > FILE.jsonl"
+    return expected if number == 1 and line.lstrip().startswith(b"[") else ""
 
 
 def _csv_rows(
@@ -126,7 +149,37 @@ def parquet_rows(file: BinaryIO, config: ColumnsConfig, path: str) -> Iterator[M
     check_columns(config, reader.schema_arrow.names, path)
     columns = sorted(config.columns) if config.metadata != "*" else None
     for batch in reader.iter_batches(batch_size=1024, columns=columns or None):
-        yield from batch.to_pylist()
+        try:
+            rows = batch.to_pylist()
+        except (ValueError, OverflowError, LookupError):
+            # A value that Python cannot represent, such as a date in the year 10000.
+            rows = _rows_one_by_one(batch, path)
+        yield from rows
+
+
+def _rows_one_by_one(batch: Any, path: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of a batch of Parquet; a value that Python cannot represent is Arrow's text of it."""
+    for number in range(batch.num_rows):
+        yield {
+            name: _value(column[number], name, path)
+            for name, column in zip(batch.schema.names, batch.columns)
+        }
+
+
+def _value(scalar: Any, name: str, path: str) -> Any:
+    import pyarrow as arrow
+
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError, LookupError):
+        pass
+    try:
+        return scalar.cast(arrow.string()).as_py()
+    except arrow.ArrowException as error:
+        raise SourceError(
+            f"The column {name!r} of {path} has a value of the type {scalar.type} that cannot be read: {error}. "
+            "Nothing was changed."
+        ) from None
 
 
 class _Lines:

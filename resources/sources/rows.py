@@ -148,6 +148,8 @@ class RowsSource(Source):
                 f"Row {number + 1} of {self.config.path} has no {self.config.key!r}: without a key it cannot be "
                 f"distinguished from a deleted row. Nothing was changed. Its fields: {', '.join(map(str, row))}"
             )
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "backslashreplace")
         return str(value).encode("utf-8", "backslashreplace").decode().replace("\0", "")
 
     def _read(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -176,6 +178,10 @@ class RowsSource(Source):
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:
         path = self.config.path
+        if os.path.isdir(path):
+            raise SourceError(
+                f"{path} is a folder; expected one file. Add each of its files as a source, or join them in one"
+            )
         if "://" not in path:
             with open(path, "rb") as file:
                 before = os.fstat(file.fileno())

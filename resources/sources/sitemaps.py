@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import codecs
 import io
-import zlib
 from collections.abc import Iterator
 
 from resources.errors import SourceError
+from resources.sources.compression import GZIP_START, Incomplete, gunzipped
 
 #: Maximum bytes of a sitemap, decompressed (sitemaps.org).
 MAX_BYTES = 50 * 1024 * 1024
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def locations(data: bytes) -> Iterator[tuple[bool, str]]:
     """Yield (whether it is a sitemap, address). Raises SourceError if `data` is not a complete sitemap."""
-    data = _decompressed(data)
+    if data.startswith(GZIP_START):
+        try:
+            data = gunzipped(data, MAX_BYTES)
+        except Incomplete as error:
+            raise SourceError(f"it is incomplete: {error}") from None
+    # Blanks before the declaration are an error of XML, which many servers make and all search engines forgive.
     content = data.lstrip(b"\xef\xbb\xbf \t\r\n")
     if not content:
         raise SourceError("it is empty")
-    if not content.startswith(b"<"):
-        for line in data.decode("utf-8-sig", "replace").splitlines():
+    if not content.startswith((b"<", *_UTF16)):
+        for line in content.decode("utf-8", "replace").splitlines():
             if line.strip() and not line.strip().startswith(("http://", "https://")):
                 # An error in plain text, or the address of a page that is no web page.
                 raise SourceError(
@@ -35,7 +42,7 @@ def locations(data: bytes) -> Iterator[tuple[bool, str]]:
 
     root, parent = "", ""
     try:
-        for event, element in iterparse(io.BytesIO(data), ("start", "end"), forbid_dtd=True):
+        for event, element in iterparse(io.BytesIO(content), ("start", "end")):
             name = element.tag.rpartition("}")[2]
             if event == "start":
                 root = root or name
@@ -50,18 +57,3 @@ def locations(data: bytes) -> Iterator[tuple[bool, str]]:
                 element.clear()
     except (ParseError, DefusedXmlException) as error:
         raise SourceError(f"it is not a readable sitemap: {error}") from None
-
-
-def _decompressed(data: bytes) -> bytes:
-    if not data.startswith(b"\x1f\x8b"):
-        return data
-    unzip = zlib.decompressobj(wbits=31)
-    try:
-        plain = unzip.decompress(data, MAX_BYTES + 1)
-    except zlib.error as error:
-        raise SourceError(f"it cannot be decompressed: {error}") from None
-    if len(plain) > MAX_BYTES:
-        raise SourceError(f"it contains more than {MAX_BYTES:,} bytes")
-    if not unzip.eof:
-        raise SourceError("it is incomplete: its compressed data ends early")
-    return plain

@@ -122,6 +122,7 @@ class SqlSource(Source):
     @cached_property
     def _engine(self) -> Any:
         import sqlalchemy as sa
+        from sqlalchemy import event
 
         url = _with_driver(sa.make_url(self.config.url))
         if password := self._credentials.get("password"):
@@ -131,11 +132,14 @@ class SqlSource(Source):
         postgres = url.drivername.startswith("postgresql")
         arguments = {"connect_timeout": 10, "application_name": "rag-assets"} if postgres else {}
         try:
-            return sa.create_engine(
+            engine = sa.create_engine(
                 url, connect_args=arguments, poolclass=sa.NullPool, hide_parameters=True
             )
         except ImportError as error:
             raise ConfigError(_missing_driver(url.drivername, error)) from None
+        if engine.dialect.driver == "psycopg":
+            event.listen(engine, "connect", _read_all_times)
+        return engine
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -269,6 +273,29 @@ class SqlSource(Source):
     def close(self) -> None:
         if "_engine" in self.__dict__:
             self._engine.dispose()
+
+
+def _read_all_times(connection: Any, _: Any) -> None:
+    """Let a psycopg connection return as text the times that Python has no value for: infinity, BC, the year 10000."""
+    from psycopg import DataError
+    from psycopg.types import datetime as times
+
+    def or_text(loader: Any) -> Any:
+        class OrText(loader):
+            def load(self, data: Any) -> Any:
+                try:
+                    return super().load(data)
+                except DataError:
+                    return bytes(data).decode()
+
+        return OrText
+
+    for name, loader in (
+        ("date", times.DateLoader),
+        ("timestamp", times.TimestampLoader),
+        ("timestamptz", times.TimestamptzLoader),
+    ):
+        connection.adapters.register_loader(name, or_text(loader))
 
 
 def _database_message(error: Any, verb: str) -> str:

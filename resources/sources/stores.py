@@ -130,12 +130,14 @@ def _http_options(options: dict[str, Any], allow_private: bool) -> dict[str, Any
             connection.setblocking(False)
             return connection
 
+        # Of a compressed answer that ends early, the library returns what it has, without an error.
+        kwargs["headers"] = {"Accept-Encoding": "identity", **(kwargs.get("headers") or {})}
         if auth["username"]:
             # A redirect to another origin drops a header, but keeps the `auth` of a session.
             header = {
                 "Authorization": basic_authorization(auth["username"], auth["password"] or "")
             }
-            kwargs["headers"] = {**(kwargs.get("headers") or {}), **header}
+            kwargs["headers"] |= header
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=checked_socket),
             timeout=aiohttp.ClientTimeout(total=600, sock_connect=10, sock_read=60),

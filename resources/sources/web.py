@@ -24,7 +24,14 @@ from resources.parsing.charsets import stated_in_content_type
 from resources.sources.base import Source
 from resources.sources.config import MIB, PlainUrl, SourceConfig
 from resources.sources.globs import Exclude, Include, KeyFilter, exact_glob
-from resources.sources.http import HttpClient, RateLimiter, basic_authorization, normalised, origin
+from resources.sources.http import (
+    HttpClient,
+    RateLimiter,
+    basic_authorization,
+    joined,
+    normalised,
+    origin,
+)
 from resources.sources.signs import trusted_validators
 from resources.sources.sitemaps import MAX_BYTES, locations
 
@@ -153,7 +160,7 @@ class WebSource(Source):
         try:
             response = self._client.get(url, max_bytes=MAX_BYTES, check=self._check_robots)
             for is_nested, location in locations(response.data):
-                yield is_nested, normalised(location)
+                yield is_nested, joined(response.url, location)
             return
         except SourceUnavailable as error:
             problem: SourceError = SourceUnavailable(f"The sitemap {url} cannot be read: {error}")
@@ -231,8 +238,9 @@ class Robots:
         from protego import Protego
 
         try:
+            # A byte order mark would hide the first rule.
             text = client.get(f"{site}/robots.txt", max_bytes=ROBOTS_BYTES).data.decode(
-                "utf-8", "replace"
+                "utf-8-sig", "replace"
             )
         except SourceError as error:
             if error.transient or not str(error).startswith("HTTP 4"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.support.daemon import DaemonWorld
 from tests.support.folders import servers_folder
-from tests.support.world import World
+from tests.support.world import Dagster, World
 
 
 def overrides(folder: Path) -> dict[str, Any]:
@@ -26,11 +27,20 @@ def overrides(folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def empty_instance() -> Iterator[Path]:
+    """The folder of an instance with no event. Its tables take half a second, a copy of them nothing."""
+    with servers_folder("rag-dagster-") as folder:
+        with dg.DagsterInstance.local_temp(str(folder), overrides(folder)) as instance:
+            instance.get_runs_count()
+        yield folder
+
+
 @pytest.fixture
-def daemon(world: World) -> Iterator[DaemonWorld]:
+def daemon(world: World, empty_instance: Path) -> Iterator[DaemonWorld]:
     world = world.configured(vectors=("dense",))
-    with (
-        servers_folder("rag-dagster-") as folder,
-        dg.DagsterInstance.local_temp(str(folder), overrides(folder)) as instance,
-    ):
-        yield DaemonWorld(world.settings, world.folder, instance, world.connection)
+    with servers_folder("rag-dagster-") as folder:
+        shutil.copytree(empty_instance, folder, dirs_exist_ok=True)
+        with dg.DagsterInstance.local_temp(str(folder), overrides(folder)) as instance:
+            dagster = Dagster(instance=instance)
+            yield DaemonWorld(world.settings, world.folder, dagster, world.connection)

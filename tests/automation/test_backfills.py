@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, LiteralString
 
 import dagster as dg
 import pytest
@@ -20,15 +22,17 @@ from rag_assets.assets.stage_metadata import total_metadata
 from rag_assets.evaluation.known_items import build_set
 from rag_assets.evaluation.measurement import Measurement, measure_set
 from rag_assets.ingestion import index
+from rag_assets.ingestion.index import find_idle_vectors
 from rag_assets.ingestion.stage import Outcome, Stage
 from rag_assets.pipeline.vectors import KINDS, Kind
 from resources.errors import StoreUnavailable, VectorError
 from resources.milvus.store import MilvusStore
 from resources.postgres import table_sample
 from resources.postgres.idle_sources import listable_sources
-from resources.postgres.registry.sources import get_source
+from resources.postgres.registry.sources import SourceRow, get_source
+from resources.sources.signs import FINE_TICK
 from resources.vector_stores import VectorStores
-from tests.faults import driver
+from tests.support.extent import selected
 from tests.support.oracle import disagreements
 from tests.support.world import World
 
@@ -56,38 +60,58 @@ def sources(world: World) -> World:
     return world
 
 
-def test_a_range_is_one_run_with_metadata_for_each_source(sources: World) -> None:
+def test_a_range_is_one_run_with_metadata_for_each_source(
+    sources: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = run_range(sources, "sync_source", "a", "b")
     assert result.success
-    plans = {
-        (item.asset_key.to_user_string(), item.partition): item.metadata["plan"].value
+    metadata = {
+        (item.asset_key.to_user_string(), item.partition): item.metadata
         for event in result.all_events
         if event.is_step_materialization
         for item in [event.step_materialization_data.materialization]
     }
+    plans = {key: values["plan"].value for key, values in metadata.items()}
     assert {partition for _, partition in plans} == {"a", "b"}
     # Seven assets for two sources.
     assert len(plans) == 14
     for name in ("a", "b"):
         assert plans["documents", name]["inserted"] == 1  # pyright: ignore
         assert plans["dense_vectors", name]["inserted"] == 1  # pyright: ignore
+    # The overview of an asset counts all sources.
+    counts = {
+        (values["dagster/partition_row_count"].value, values["dagster/row_count"].value)
+        for (asset, _), values in metadata.items()
+        if asset != "multi_vectors"
+    }
+    assert counts == {(1, 2)}
+    # Statistics know the rows of all collections together. No number is better than that of another table.
+    monkeypatch.setattr(table_sample, "COUNTED", 1)
+    assert total_metadata(sources.connection, "dense_vectors") == {}
+    assert total_metadata(sources.connection, "document_chunks") == {"dagster/row_count": 2}
     assert disagreements(sources.settings.postgres_url, sources.settings.milvus_uri) == []
 
 
 def test_checks_of_a_range_name_the_source_that_fails(sources: World) -> None:
-    assert run_range(sources, "sync_source", "a", "b").success
-    evaluations = run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
-    assert len(evaluations) == 22
-    assert all(evaluation.passed for evaluation in evaluations)
+    for name in ("a", "b"):
+        sources.fill(name)
     sources.connection.execute(
         "UPDATE documents SET indexing_status = 'indexing' WHERE source_key = 'b.md'"
     )
+    sources.connection.execute("UPDATE documents SET chunk_count = 99 WHERE source_key = 'a.md'")
     evaluations = run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
-    failed = {item.check_name: item.description or "" for item in evaluations if not item.passed}
-    assert set(failed) == {"statuses_agree"}
-    assert failed["statuses_agree"].startswith("b: ")
-    # Nothing about a, which passes.
-    assert "\n" not in failed["statuses_agree"]
+    assert len(evaluations) == 22
+    failed = {item.check_name: item for item in evaluations if not item.passed}
+    reasons = {name: item.description or "" for name, item in failed.items()}
+    assert {name: reason[:3] for name, reason in reasons.items()} == {
+        "statuses_agree": "b: ",
+        # Blocks a sync; on its own it fails as any check does.
+        "chunk_positions_are_contiguous": "a: ",
+    }
+    # Nothing about the source that passes.
+    assert not any("\n" in reason for reason in reasons.values())
+    severity = failed["chunk_positions_are_contiguous"].severity
+    assert severity == dg.AssetCheckSeverity.ERROR
 
 
 def test_a_source_that_fails_does_not_stop_the_others(sources: World) -> None:
@@ -124,7 +148,8 @@ def test_a_source_that_fails_does_not_stop_the_others(sources: World) -> None:
 
 
 def test_a_check_that_blocks_a_source_does_not_block_the_others(sources: World) -> None:
-    assert run_range(sources, "sync_source", "a", "b").success
+    for name in ("a", "b"):
+        sources.fill(name)
     sources.connection.execute(
         "UPDATE document_chunks SET position = position + 5 WHERE document_id IN "
         "(SELECT id FROM documents WHERE source_key = 'a.md')"
@@ -141,13 +166,6 @@ def test_a_check_that_blocks_a_source_does_not_block_the_others(sources: World) 
         event.partition for event in result.all_events if event.is_step_materialization
     )
     assert materialized == {"a": 3, "b": 7}
-    # Without a sync, the check alone fails as ever.
-    (check,) = [
-        item
-        for item in run_range(sources, "check_source", "a", "b").get_asset_check_evaluations()
-        if item.check_name == "chunk_positions_are_contiguous"
-    ]
-    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
 
 
 def test_a_run_whose_sources_all_fail_ends_at_once(sources: World) -> None:
@@ -180,29 +198,29 @@ def test_a_repair_of_several_sources_goes_on_after_one_that_fails(sources: World
     assert others == "Partitions that this step brought up to date: 1."
 
 
+@pytest.mark.parametrize("failing", selected(KINDS, ["sparse"]))
 def test_a_source_that_fails_only_in_one_of_the_last_steps_fails_the_run(
-    sources: World, monkeypatch: pytest.MonkeyPatch
+    sources: World, failing: Kind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(failing: Kind, stage: Stage, kind: Kind, stores: VectorStores) -> Outcome:
+    def refuse(stage: Stage, kind: Kind, stores: VectorStores) -> Outcome:
         if (stage.source.name, kind) == ("a", failing):
             raise VectorError("The vector is all zeros.")
         return index.sync_vectors(stage, kind, stores)
 
     # Otherwise a source with nothing to do does not get that far.
     monkeypatch.setattr(vectors, "find_idle_vectors", lambda *_: {})
-    for failing in KINDS:
-        monkeypatch.setattr(vectors, "sync_vectors", partial(refuse, failing))
-        result = run_range(sources, "sync_source", "a", "b")
-        assert not result.success, failing
-        (failed,) = [event.step_key for event in result.all_events if event.is_step_failure]
-        assert failed == f"{failing}_vectors"
-        materialized = [
-            (event.partition, event.step_key)
-            for event in result.all_events
-            if event.is_step_materialization
-        ]
-        assert ("a", failed) not in materialized
-        assert Counter(partition for partition, _ in materialized)["b"] == 7
+    monkeypatch.setattr(vectors, "sync_vectors", refuse)
+    result = run_range(sources, "sync_source", "a", "b")
+    assert not result.success
+    (failed,) = [event.step_key for event in result.all_events if event.is_step_failure]
+    assert failed == f"{failing}_vectors"
+    materialized = [
+        (event.partition, event.step_key)
+        for event in result.all_events
+        if event.is_step_materialization
+    ]
+    assert ("a", failed) not in materialized
+    assert Counter(partition for partition, _ in materialized)["b"] == 7
 
 
 def test_an_evaluation_of_several_sources_is_tried_again_if_a_store_fails(
@@ -227,42 +245,27 @@ def test_an_evaluation_of_several_sources_is_tried_again_if_a_store_fails(
     assert not [event for event in result.all_events if event.is_step_failure]
 
 
-def test_the_overview_of_an_asset_counts_all_sources(
-    sources: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    result = run_range(sources, "sync_source", "a", "b")
-    counts = {
-        (event.step_key, event.partition): (
-            event.step_materialization_data.materialization.metadata["dagster/partition_row_count"],
-            event.step_materialization_data.materialization.metadata["dagster/row_count"],
-        )
-        for event in result.all_events
-        if event.is_step_materialization and event.step_key != "multi_vectors"
-    }
-    one_of_two = (dg.MetadataValue.int(1), dg.MetadataValue.int(2))
-    assert set(counts.values()) == {one_of_two}, counts
-    # Statistics know the rows of all collections together. No number is better than that of another table.
-    monkeypatch.setattr(table_sample, "COUNTED", 1)
-    assert total_metadata(sources.connection, "dense_vectors") == {}
-    assert total_metadata(sources.connection, "document_chunks") == {"dagster/row_count": 2}
+class Several:
+    """Synced sources, in the order of their names here. A run over all of them shows which stages had work."""
 
-
-class Pair:
-    """Two synced sources, `a` and `docs`."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world.configured(vectors=("dense",))
-        for name in ("a", "docs"):
+    def __init__(self, world: World, names: Sequence[str]) -> None:
+        self.world, self.names = world.configured(vectors=("dense",)), names
+        for name in names:
             world.write({f"{n}.md": TEXT + name + n for n in ("one", "two")}, name)
             world.add(name)
+        # A file as young as its listing looks changed to the next one.
+        time.sleep(2 * FINE_TICK)
+        for name in names:
+            self.world.fill(name)
         self.metadata: dict[tuple[str, str], dict[str, Any]] = {}
-        self.run()
         self.sql = world.connection.execute
-        self.docs = get_source(world.connection, "docs").id
+
+    def rows(self, *names: str) -> dict[str, SourceRow]:
+        return {name: get_source(self.world.connection, name) for name in names or self.names}
 
     def run(self) -> set[tuple[str, str]]:
-        """Sync both in one run. Returns (partition, asset) of the stages that ran as writers: they show the columns."""
-        result = run_range(self.world, "sync_source", "a", "docs")
+        """Sync all in one run. Returns (partition, asset) of the stages that ran as writers: they show the columns."""
+        result = run_range(self.world, "sync_source", self.names[0], self.names[-1])
         assert result.success
         self.metadata = {
             (item.partition or "", item.asset_key.to_user_string()): {
@@ -272,123 +275,154 @@ class Pair:
             if event.is_step_materialization
             for item in [event.step_materialization_data.materialization]
         }
-        assert len(self.metadata) == 14
+        assert len(self.metadata) == 7 * len(self.names)
         return {key for key, values in self.metadata.items() if "dagster/column_schema" in values}
 
     def epochs(self) -> Counter[str]:
         return Counter(dict(self.sql("SELECT partition, epoch FROM partition_writers").fetchall()))
 
-    def assert_worked(self, change: object, *stages: str, both: Collection[str] = ()) -> None:
-        """Assert that a run over both executes only `stages` of docs, and the stages `both` of both sources."""
+    def assert_worked(self, stages: Mapping[str, Collection[str]]) -> None:
+        """Assert that a run over all executes only these stages of each source."""
         before = self.epochs()
-        expected = {("docs", stage) for stage in (*stages, *both)} | {
-            ("a", stage) for stage in both
-        }
-        assert self.run() == {item for item in expected if item[1] != "multi_vectors"}, change
-        assert self.epochs() - before == Counter(partition for partition, _ in expected), change
+        expected = {(name, stage) for name, worked in stages.items() for stage in worked}
+        assert self.run() == {item for item in expected if item[1] != "multi_vectors"}
+        assert self.epochs() - before == Counter(partition for partition, _ in expected)
 
-    def assert_all_is_done(self) -> None:
+    def assert_all_is_done(self, *names: str) -> None:
         """Assert that no stage has work, and that a skipped stage reports what it would report as a writer."""
-        self.assert_worked("no change")
-        states = "SELECT string_agg(sync_status, ' ') FROM sources WHERE last_sync_at IS NOT NULL"
-        assert self.world.one(states) == "completed completed"
-        for asset, plan in driver.sync(self.world.settings).items():
-            values = self.metadata["docs", asset]
-            assert (values["plan"], values["dagster/partition_row_count"]) == (
-                plan,
-                plan["kept"],
-            ), asset
+        self.assert_worked({})
+        states = "SELECT DISTINCT sync_status FROM sources WHERE last_sync_at IS NOT NULL"
+        assert self.sql(states).fetchall() == [("completed",)]
+        for name in names:
+            for asset, plan in self.world.fill(name).items():
+                values = self.metadata[name, asset]
+                assert (values["plan"], values["dagster/partition_row_count"]) == (
+                    plan,
+                    plan["kept"],
+                ), asset
         urls = (self.world.settings.postgres_url, self.world.settings.milvus_uri)
         assert disagreements(*urls, ("dense",)) == []
 
 
-@pytest.fixture
-def pair(world: World) -> Pair:
-    return Pair(world)
+#: A source that has work of its kind -> the statement that makes the work, and the stages that do it.
+IN_SQL: dict[str, tuple[LiteralString, Sequence[str]]] = {
+    "a-file-was-not-read": (
+        "UPDATE source_entries SET error = 'no answer', content_hash = NULL WHERE source_id = %s",
+        ["source_documents"],
+    ),
+    "a-locator-changed": (
+        "UPDATE source_entries SET locator = 'elsewhere' WHERE source_id = %s",
+        ["source_documents"],
+    ),
+    "another-parser": (
+        "UPDATE documents SET parser_fingerprint = 'older' WHERE source_uuid = %s",
+        ["documents"],
+    ),
+    "another-chunker": (
+        "UPDATE documents SET chunker_fingerprint = 'older' WHERE source_uuid = %s",
+        ["document_chunks"],
+    ),
+    "another-author": (
+        "UPDATE documents SET author = 'Somebody' WHERE source_uuid = %s",
+        VECTORS,
+    ),
+    "unfinished-indexing": (
+        "UPDATE documents SET indexing_status = 'indexing' WHERE source_uuid = %s",
+        VECTORS,
+    ),
+    "another-model": (
+        "UPDATE documents SET indexed_as = 'another model' WHERE source_uuid = %s",
+        VECTORS,
+    ),
+    "outbox-of-a-kind-no-longer-kept": (
+        """INSERT INTO vector_deletions (source_uuid, kind, chunk_id)
+           SELECT id, 'multi', id FROM sources WHERE id = %s""",
+        ["multi_vectors"],
+    ),
+    "another-language": (
+        """UPDATE sources SET connection_config = connection_config || '{"language": "de"}' WHERE id = %s""",
+        ["documents", "document_chunks", *VECTORS],
+    ),
+    "unsigned-documents": (
+        "DELETE FROM document_signatures WHERE source_uuid = %s",
+        ["documents"],
+    ),
+    "a-document-deleted-in-sql": (
+        "DELETE FROM documents WHERE source_uuid = %s AND source_key = 'one.md'",
+        ["dense_vectors"],
+    ),
+}
+#: A source whose folder changed -> the change, and the stages that bring it up to date.
+IN_THE_FOLDER: dict[str, tuple[Callable[[Path], object], Sequence[str]]] = {
+    "a-new-file": (lambda root: (root / "three.md").write_text(TEXT + "new"), STAGES),
+    "an-edited-file": (lambda root: (root / "two.md").write_text(TEXT + "edited"), STAGES),
+    "a-touched-file": (lambda root: os.utime(root / "two.md", (1, 1)), ["source_documents"]),
+    "a-deleted-file": (
+        lambda root: (root / "two.md").unlink(),
+        ["source_documents", "documents", "dense_vectors"],
+    ),
+    "a-file-that-cannot-be-read": (
+        lambda root: (root / "torn.pdf").write_bytes(b"%PDF-1.4 no more"),
+        ["source_documents", "documents"],
+    ),
+}
 
 
-def test_a_range_finds_the_unfinished_work_of_a_stage(pair: Pair) -> None:
-    edits: dict[str, tuple[str, ...]] = {
-        "source_entries SET error = 'no answer', content_hash = NULL": ("source_documents",),
-        "source_entries SET locator = 'elsewhere'": ("source_documents",),
-        "documents SET parser_fingerprint = 'older'": ("documents",),
-        "documents SET chunker_fingerprint = 'older'": ("document_chunks",),
-        "documents SET author = 'Somebody'": VECTORS,
-        "documents SET indexing_status = 'indexing'": VECTORS,
-        "documents SET indexed_as = 'another model'": VECTORS,
-    }
-    for edit, stages in edits.items():
-        column = "source_id" if edit.startswith("source_entries") else "source_uuid"
-        pair.sql(f"UPDATE {edit} WHERE {column} = %s", [pair.docs])  # pyright: ignore[reportArgumentType, reportCallIssue]
-        pair.assert_worked(edit, *stages)
-    pair.assert_all_is_done()
-
-
-def test_a_range_finds_waiting_work_outside_the_documents(pair: Pair) -> None:
-    pair.sql(
-        "INSERT INTO vector_deletions (source_uuid, kind, chunk_id) VALUES (%s, 'multi', %s)",
-        [pair.docs, pair.docs],
+def test_a_range_finds_the_work_of_each_of_its_sources(world: World) -> None:
+    several = Several(world, ["unchanged", *IN_SQL, *IN_THE_FOLDER])
+    for name, (statement, _) in IN_SQL.items():
+        several.sql(statement, [several.rows(name)[name].id])
+    for name, (change, _) in IN_THE_FOLDER.items():
+        change(world.folder / name)
+    several.assert_worked(
+        {name: stages for name, (_, stages) in {**IN_SQL, **IN_THE_FOLDER}.items()}
     )
-    pair.assert_worked("the outbox of a kind that is no longer kept", "multi_vectors")
-    language = """UPDATE sources SET connection_config = connection_config || '{"language": "de"}' WHERE id = %s"""
-    pair.sql(language, [pair.docs])
-    pair.assert_worked("another language", "documents", "document_chunks", *VECTORS)
-    pair.sql("DELETE FROM document_signatures WHERE source_uuid = %s", [pair.docs])
-    pair.assert_worked("unsigned documents", "documents")
-    pair.sql("INSERT INTO gone_signatures VALUES (0)")
-    pair.assert_worked(
-        "a deleted signature that documents of any source may refer to", both=["documents"]
-    )
-    pair.sql("DELETE FROM documents WHERE source_uuid = %s AND source_key = 'one.md'", [pair.docs])
-    pair.assert_worked("a document deleted in SQL", "dense_vectors")
-    pair.assert_all_is_done()
-    counted = "SELECT string_agg(total_documents::text, ' ' ORDER BY name) FROM sources"
-    assert pair.world.one(counted) == "2 1"
+    several.assert_all_is_done("a-document-deleted-in-sql", "a-file-that-cannot-be-read")
+    assert "failed_documents" in several.metadata["a-file-that-cannot-be-read", "documents"]
+    totals = dict(several.sql("SELECT name, total_documents FROM sources").fetchall())
+    assert (totals["unchanged"], totals["a-document-deleted-in-sql"]) == (2, 1)
 
-
-def test_a_range_finds_changes_in_one_of_its_folders(pair: Pair) -> None:
-    root = pair.world.write({"three.md": TEXT + "new"})
-    pair.assert_worked("a new file", *STAGES)
-    (root / "two.md").write_text(TEXT + "edited")
-    pair.assert_worked("an edited file", *STAGES)
-    os.utime(root / "two.md", (1, 1))
-    pair.assert_worked("a touched file", "source_documents")
-    (root / "three.md").unlink()
-    pair.assert_worked("a deleted file", "source_documents", "documents", "dense_vectors")
-    (root / "torn.pdf").write_bytes(b"%PDF-1.4 no more")
-    pair.assert_worked("a file that cannot be read", "source_documents", "documents")
-    pair.assert_all_is_done()
-    assert "failed_documents" in pair.metadata["docs", "documents"]
-    with pair.world.postgres.writer("docs"):
-        ids = {key: get_source(pair.world.connection, key).id for key in ("a", "docs")}
-        assert listable_sources(pair.world.connection, ids, most=10) == ["a"]
+    ids = {name: row.id for name, row in several.rows("unchanged", "a-new-file").items()}
+    with several.world.postgres.writer("a-new-file"):
+        assert listable_sources(world.connection, ids, most=10) == ["unchanged"]
     # The other source has three entries.
-    assert listable_sources(pair.world.connection, ids, most=2) == ["a"]
+    assert listable_sources(world.connection, ids, most=2) == ["unchanged"]
 
 
-def test_a_range_finds_changes_of_the_collection(pair: Pair) -> None:
-    store = pair.world.store
+def test_a_range_finds_work_that_concerns_all_its_sources(world: World) -> None:
+    several = Several(world, ["a", "b"])
+    store = several.world.store
     name = store.alias_target("dense")
     assert name is not None
 
-    def lose() -> None:
-        store.client.drop_alias("dense_collection")
-        store.client.drop_collection(name)
+    # A deleted signature, which documents of any source may refer to.
+    several.sql("INSERT INTO gone_signatures VALUES (0)")
+    several.assert_worked({key: ["documents"] for key in "ab"})
+    store.client.drop_alias("dense_collection")
+    store.client.drop_collection(name)
+    several.assert_worked({key: ["dense_vectors"] for key in "ab"})
+
+    def idle() -> set[str]:
+        return set(
+            find_idle_vectors(world.connection, several.rows(), "dense", several.world.stores)
+        )
 
     def other(state: str) -> None:
-        pair.sql(
+        several.sql(
             """INSERT INTO vector_collections SELECT (jsonb_populate_record(v, jsonb_build_object(
                  'name', 'half_built', 'state', %s::text))).* FROM vector_collections v""",
             [state],
         )
 
     for change in (
-        lose,
         lambda: store.client.drop_alias("dense_collection"),
-        lambda: pair.sql("UPDATE vector_collections SET milvus_id = 'another'"),
+        lambda: several.sql("UPDATE vector_collections SET milvus_id = 'another'"),
         partial(other, "retired"),
         partial(other, "rebuilding"),
     ):
+        assert idle() == {"a", "b"}
         change()
-        pair.assert_worked(change, both=["dense_vectors"])
-    pair.assert_all_is_done()
+        assert idle() == set()
+        for key in "ab":
+            several.world.fill(key)
+    several.assert_all_is_done("b")

@@ -22,6 +22,7 @@ from rag_assets.partitions import SOURCES
 from rag_assets.pipeline.vectors import KINDS
 from rag_assets.settings.load import Settings
 from rag_assets.settings.stores import data_file
+from tests.support.extent import selected
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,25 +76,21 @@ def test_dagster_finds_the_definitions_in_the_module() -> None:
     assert target.target_definition is defs
 
 
-def test_dagsters_own_commands_accept_the_project(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", selected(["check defs", "list defs --json"], ["check defs"]))
+def test_dagsters_own_commands_accept_the_project(tmp_path: Path, command: str) -> None:
     """The commands that a CI of Dagster projects runs first."""
-    dg_program = str(Path(sys.executable).with_name("dg"))
-    processes = [
-        subprocess.Popen(
-            [dg_program, *arguments],
-            cwd=ROOT,
-            # Otherwise they start the embedded PostgreSQL, since dagster.yaml is in this folder.
-            env={**os.environ, "RAG_HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for arguments in (["check", "defs"], ["list", "defs", "--json"])
-    ]
-    outputs = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    listed = json.loads(outputs[1][0])
-    assert {asset["asset_key"] for asset in listed["assets"]} == set(GRAPH)
+    result = subprocess.run(
+        [Path(sys.executable).with_name("dg"), *command.split()],
+        cwd=ROOT,
+        # Otherwise it starts the embedded PostgreSQL, since dagster.yaml is in this folder.
+        env={**os.environ, "RAG_HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result
+    if "--json" in command:
+        listed = json.loads(result.stdout)
+        assert {asset["asset_key"] for asset in listed["assets"]} == set(GRAPH)
 
 
 def test_the_launchpad_shows_the_configuration_of_ops_alone() -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
+from rag_assets.job_runs import failures
 from rag_assets.partitions import PARTITION_TAG
 from tests.support.daemon import DaemonWorld
 from tests.support.oracle import disagreements
@@ -22,7 +22,7 @@ def ingested(daemon: DaemonWorld) -> None:
             name,
         )
         daemon.add(name)
-        daemon.sync(name)
+        daemon.fill(name)
 
 
 def rows_in_milvus(daemon: DaemonWorld) -> list[tuple[str, str]]:
@@ -43,11 +43,14 @@ def one_tick(daemon: DaemonWorld, sensor: str, job: str) -> SensorExecutionData:
     data = daemon.tick(sensor)
     assert len(data.run_requests or []) == 1
     for request in data.run_requests or []:
-        assert daemon.launch(request.job_name or job, dict(request.tags)).success
+        result = daemon.launch(request.job_name or job, dict(request.tags))
+        assert result.success, failures(result)
     return data
 
 
-def test_a_document_deleted_in_sql_leaves_milvus_after_one_tick(daemon: DaemonWorld) -> None:
+def test_a_document_and_a_source_deleted_in_sql_leave_milvus_after_one_tick_each(
+    daemon: DaemonWorld,
+) -> None:
     ingested(daemon)
     before = rows_in_milvus(daemon)
     assert search_all(daemon) == {(s, k) for s in ("a", "b") for k in ("one.md", "two.md")}
@@ -68,9 +71,7 @@ def test_a_document_deleted_in_sql_leaves_milvus_after_one_tick(daemon: DaemonWo
     assert not daemon.tick("changed_folders_sensor", tick.cursor).run_requests
     assert daemon.one("SELECT count(*) FROM vector_deletions") == 0
 
-
-def test_a_source_deleted_in_sql_leaves_milvus_after_one_tick(daemon: DaemonWorld) -> None:
-    ingested(daemon)
+    # The source.
     daemon.connection.execute("DELETE FROM sources WHERE name = 'a'")
     assert {source for source, _ in rows_in_milvus(daemon)} == {"a", "b"}
     assert {source for source, _ in search_all(daemon)} == {"b"}
@@ -81,21 +82,20 @@ def test_a_source_deleted_in_sql_leaves_milvus_after_one_tick(daemon: DaemonWorl
     assert not daemon.tick("sources_table_sensor").run_requests
 
 
-@pytest.mark.parametrize(
-    ("table", "job", "left"),
-    [("documents", "sync_source", 0), ("document_chunks", "repair_drift", 4)],
-)
-def test_truncate_counts_as_a_deletion(
-    daemon: DaemonWorld, table: str, job: str, left: int
-) -> None:
-    """Truncated documents stay away, like deleted ones; truncated chunks are damage, which a repair fixes."""
+def test_truncate_counts_as_a_deletion(daemon: DaemonWorld) -> None:
+    """Truncated chunks are damage, which a repair fixes; truncated documents stay away, like deleted ones."""
     ingested(daemon)
-    daemon.connection.execute(f"TRUNCATE {table} CASCADE")  # pyright: ignore
-    assert daemon.one("SELECT count(*) FROM document_chunks") == 0
-    assert daemon.one("SELECT count(*) FROM vector_deletions") == 4
-    assert search_all(daemon) == set()
-    for name in ("a", "b"):
-        assert daemon.launch(job, {PARTITION_TAG: name}).success
-    assert len(rows_in_milvus(daemon)) == left
-    urls = daemon.settings.postgres_url, daemon.settings.milvus_uri
-    assert disagreements(*urls, ("dense",)) == []
+
+    def repair(source: str) -> None:
+        assert daemon.launch_elsewhere("repair_drift", {PARTITION_TAG: source}).success
+
+    for table, work, left in (("document_chunks", repair, 4), ("documents", daemon.fill, 0)):
+        daemon.connection.execute(f"TRUNCATE {table} CASCADE")  # pyright: ignore
+        assert daemon.one("SELECT count(*) FROM document_chunks") == 0
+        assert daemon.one("SELECT count(*) FROM vector_deletions") == 4
+        assert search_all(daemon) == set()
+        for name in ("a", "b"):
+            work(name)
+        assert len(rows_in_milvus(daemon)) == left, table
+        urls = daemon.settings.postgres_url, daemon.settings.milvus_uri
+        assert disagreements(*urls, ("dense",)) == []

@@ -19,6 +19,7 @@ from rag_assets.checks.schedule import synced_on_schedule
 from rag_assets.definitions import build_definitions
 from rag_assets.partitions import PARTITION_TAG, SOURCES, SYNC_TAG
 from tests.support.daemon import DaemonWorld
+from tests.support.world import Dagster
 
 DUE, CHANGED = "due_sources_sensor", "changed_folders_sensor"
 TEXT = "# Hours\n\nThe observatory opens at nine in the morning.\n"
@@ -92,7 +93,7 @@ def test_a_source_never_synced_is_due_at_once_and_then_by_its_schedule(daemon: D
     assert requested(daemon) == ["a"]
     # Requested, and not started yet.
     assert requested(daemon) == []
-    daemon.sync("a")
+    daemon.fill("a")
     assert row(daemon)["next_sync_at"] is None
     assert requested(daemon) == []
     tick = row(daemon)["next_sync_at"]
@@ -115,7 +116,7 @@ def test_a_due_source_is_requested_until_it_is_synced(source: DaemonWorld) -> No
     # That request was lost.
     source.instance.report_run_failed(run)
     assert requested(source) == ["a"]
-    source.sync("a")
+    source.fill("a")
     assert requested(source) == []
     assert row(source)["next_sync_at"] > datetime.now(UTC)
 
@@ -178,7 +179,7 @@ def test_failures_are_counted_with_their_reason_and_delay_the_next_sync(
     update(source, "next_sync_at = now()")
     assert requested(source) == ["a"]
     source.write({"a.md": TEXT}, "a")
-    source.sync("a")
+    source.fill("a")
     now = row(source)
     assert (now["sync_status"], now["error_count"], now["last_error"]) == ("completed", 0, None)
     assert now["last_sync_at"] > before["last_sync_at"]
@@ -187,7 +188,7 @@ def test_failures_are_counted_with_their_reason_and_delay_the_next_sync(
 def test_a_failing_source_is_not_also_requested_by_the_folder_sensor(source: DaemonWorld) -> None:
     for n in range(30):
         source.write({f"{n}.md": TEXT + str(n)}, "a")
-    source.sync("a")
+    source.fill("a")
     for path in (source.folder / "a").iterdir():
         path.unlink()
     first = source.tick(CHANGED)
@@ -209,7 +210,8 @@ def test_a_sync_is_complete_when_everything_is_indexed(daemon: DaemonWorld) -> N
     daemon.add("a")
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(SOURCES.name or "", ["a"])
-        broken = type(daemon)(world.settings, world.folder, instance, world.connection)
+        dagster = Dagster(instance=instance)
+        broken = type(daemon)(world.settings, world.folder, dagster, world.connection)
         assert not broken.run("sync_source", "a", raise_on_error=False).success
     now = row(daemon)
     # A run counts as one failure, whatever its retries.
@@ -252,7 +254,7 @@ def test_a_late_source_is_reported_once_and_once_again_when_it_is_in_time(
     assert "synced 3 d ago" in sentence
     assert "7 failures in a row: the disk is gone" in sentence
     assert reported(cursor)[0] == []
-    source.sync("a")
+    source.fill("a")
     ((partition, passed, _),), cursor = reported(cursor)
     assert (partition, passed) == ("a", True)
     assert cursor == "[]"
@@ -262,13 +264,16 @@ def test_a_late_source_fails_its_check_and_requests_no_repair(source: DaemonWorl
     for name in ("b", "c"):
         source.write({"b.md": TEXT}, name)
         source.add(name)
-    source.sync("b")
+    source.fill("b")
     source.connection.execute("UPDATE sources SET is_active = false WHERE name = 'c'")
 
+    selection = dg.define_asset_job("check_schedule", dg.AssetSelection.checks(synced_on_schedule))
+    definitions = build_definitions(source.resources)
+    both = dg.Definitions.merge(definitions, dg.Definitions(jobs=[selection]))
+    job = both.resolve_job_def("check_schedule")
+
     def check(**tags: str) -> dg.AssetCheckEvaluation:
-        job = dg.define_asset_job("check_schedule", dg.AssetSelection.checks(synced_on_schedule))
-        both = dg.Definitions.merge(build_definitions(source.resources), dg.Definitions(jobs=[job]))
-        result = both.resolve_job_def("check_schedule").execute_in_process(
+        result = job.execute_in_process(
             instance=source.instance,
             tags={f"dagster/{name}": value for name, value in tags.items()},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
@@ -332,3 +337,21 @@ def test_a_long_tick_ends_early_and_the_next_one_continues(
         requests.append([request.tags[PARTITION_TAG] for request in data.run_requests or []])
     assert requests == [["a", "b"], ["c", "d"], ["e"]]
     assert {key for key in json.loads(cursor or "") if key} == set("abcde")
+
+
+def test_a_source_that_takes_too_long_to_list_keeps_no_other_from_being_synced(
+    daemon: DaemonWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.write({f"{n}.md": TEXT for n in range(3)}, "large")
+    daemon.write({"a.md": TEXT}, "small")
+    for name in ("large", "small"):
+        daemon.add(name)
+    monkeypatch.setattr("rag_assets.automation.sensors.changed_folders.LIST_SECONDS", -1)
+    monkeypatch.setattr("rag_assets.automation.sensors.changed_folders.LOOK_ENTRIES", 2)
+    data = daemon.tick(CHANGED)
+    assert [request.tags[PARTITION_TAG] for request in data.run_requests or []] == ["small"]
+    for name in ("large", "small"):
+        (daemon.folder / name / "a.md").unlink(missing_ok=True)
+    assert "large: its listing takes longer" in (
+        daemon.tick(CHANGED, data.cursor).skip_message or ""
+    )

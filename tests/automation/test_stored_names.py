@@ -59,7 +59,7 @@ ASSETS: dict[str, tuple[str | None, set[str]]] = {
 #: Jobs of ops -> their ops. Runs of other jobs are recorded under the names of assets and checks.
 OPS = {
     "forget_documents": {"forget_requested"},
-    "keep_history": {"sweep_raw_files", "turn_months"},
+    "keep_history": {"sweep_raw_files", "trim_logs", "turn_months"},
     "purge_removed_sources": {"drain_outbox"},
     "rebuild_milvus": {"rebuild_collections"},
     "rebuild_parquet": {"embed_what_is_lost"},

@@ -29,7 +29,9 @@ def changed(daemon: DaemonWorld) -> DaemonWorld:
     return daemon.configured(embedder="tests.support.embedders:CountingEmbedder")
 
 
-def test_a_publication_is_requested_once_when_every_source_is_synced(changed: DaemonWorld) -> None:
+def test_a_publication_is_requested_once_when_every_source_is_synced_and_none_runs(
+    changed: DaemonWorld,
+) -> None:
     before = changed.store.alias_target("dense")
     assert requests(changed.tick(SENSOR)) == 0
     changed.fill("a")
@@ -37,24 +39,18 @@ def test_a_publication_is_requested_once_when_every_source_is_synced(changed: Da
     assert requests(incomplete) == 0
     assert incomplete.skip_message == "No collection waits for its publication."
     changed.fill("b")
-    first = changed.tick(SENSOR, incomplete.cursor)
+    run = in_progress(changed, JOB, {})
+    waiting = changed.tick(SENSOR, incomplete.cursor)
+    assert requests(waiting) == 0
+    changed.instance.report_run_failed(run)
+    # Nothing was requested yet, so the first request needs no interval.
+    first = changed.tick(SENSOR, waiting.cursor)
     assert requests(first) == 1
     assert requests(changed.tick(SENSOR, first.cursor)) == 0
     assert changed.store.alias_target("dense") == before
     assert changed.launch(JOB, dict((first.run_requests or [])[0].tags)).success
     assert changed.store.alias_target("dense") != before
     assert requests(changed.tick(SENSOR, older(first.cursor, KEY, 10 * FIRST_RETRY))) == 0
-
-
-def test_nothing_is_requested_while_a_publication_runs(changed: DaemonWorld) -> None:
-    for name in ("a", "b"):
-        changed.fill(name)
-    run = in_progress(changed, JOB, {})
-    waiting = changed.tick(SENSOR)
-    assert requests(waiting) == 0
-    changed.instance.report_run_failed(run)
-    # Nothing was requested yet, so the first request needs no interval.
-    assert requests(changed.tick(SENSOR, waiting.cursor)) == 1
 
 
 def test_a_refused_publication_is_requested_again_at_growing_intervals(

@@ -10,10 +10,9 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from resources.embedded.stack import start_milvus, start_postgres, stop
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Postgres
 from tests.benchmarks.memory import write_corpus
-from tests.benchmarks.rag_command import ROOT, command, fresh_home, rag
+from tests.benchmarks.rag_command import ROOT, Finished, command, fresh_home, rag
+from tests.support import oracle
 
 KINDS = ("dense", "sparse")
 CLASSES = ("missing", "orphaned", "stale", "duplicate")
@@ -49,8 +49,13 @@ class Proof:
     disagreements: list[str]
 
 
-def prove(home: Path, documents: int, others: int, each: int) -> Proof:
-    """Make `each` rows of each class and check them while an ingestion adds `others` documents; then repair."""
+def prove(
+    home: Path, documents: int, others: int, each: int, rag: Callable[..., Finished] = rag
+) -> Proof:
+    """Make `each` rows of each class and check them while an ingestion adds `others` documents; then repair.
+
+    `rag`: runs the other commands.
+    """
     folder = home / SOURCE
     write_corpus(folder, documents)
     rag(home, "up")
@@ -87,20 +92,8 @@ def prove(home: Path, documents: int, others: int, each: int) -> Proof:
         repaired["clean"] and again["clean"],
         sum(plan[name] for plan in plans for name in ("inserted", "replaced", "deleted"))
         + sum(drift[name] for drift in drifts for name in CLASSES),
-        disagreements(home),
+        oracle.disagreements(start_postgres(home).url, start_milvus(home).uri, KINDS),
     )
-
-
-def disagreements(home: Path) -> list[str]:
-    """The findings of the oracle, which runs in a separate process."""
-    arguments = [start_postgres(home).url, start_milvus(home).uri, VECTORS]
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.support.oracle", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    return (process.stdout + process.stderr).splitlines() if process.returncode else []
 
 
 def _ids(home: Path, kind: str, count: int) -> list[str]:

@@ -1,6 +1,6 @@
-"""One stack for each module, in a home folder whose path is long and contains spaces and non-Latin scripts.
+"""The deployment of a module: the session's servers, emptied. `rag up` needs five seconds for new ones.
 
-A module that needs another stack has fixtures of these names itself.
+A module that stops its servers or needs other settings has fixtures of these names itself.
 """
 
 from __future__ import annotations
@@ -11,15 +11,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.rag import Rag, deployment
+from tests.support.rag import Rag, emptied
 
-HOME = "ein langer Pfad mit Leerzeichen/" + "天文台のとても長い名前のフォルダ" * 4 + "/کاشانه"
+
+@pytest.fixture(scope="session")
+def running_home(home: Path, postgres_url: str, milvus_uri: str) -> Path:
+    """The folder of the session's servers, which run."""
+    return home
 
 
 @pytest.fixture(scope="module")
-def rag() -> Iterator[Rag]:
-    with deployment(HOME) as rag:
-        rag.ok("up")
+def rag(running_home: Path) -> Iterator[Rag]:
+    with emptied(running_home) as rag:
         yield rag
 
 

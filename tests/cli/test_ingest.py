@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.rag import Rag
 
 #: Nobody listens there: a connection is refused at once, which a retry may help.
@@ -14,6 +16,12 @@ DEAD = (
     *("--set", "query=SELECT 1", "--set", "key=a", "--set", "text=b"),
 )
 SHARED = "The dome of the observatory turns once a night, and the clock beside it never stops.\n"
+
+
+@pytest.fixture
+def rag(rag: Rag) -> Rag:
+    rag.empty()
+    return rag
 
 
 def write(folder: Path, **texts: str) -> Path:
@@ -55,8 +63,17 @@ def test_a_dry_run_counts_documents_and_writes_nothing(rag: Rag, tmp_path: Path)
     (tides / "sub").mkdir()
     (tides / "c.md").rename(tides / "sub" / "c.md")
     # A part of a source is ingested with it.
-    done = rag("ingest", str(tides / "sub"))
+    done = rag("ingest", str(tides / "sub"), "--json")
     assert done.returncode == 0 and "is a part of source tides" in done.stderr
+    (report,) = json.loads(done.stdout)["sources"]
+    # The chunk of b.md went with its document; that of a.md was replaced.
+    assert report["plan"]["documents"]["deleted"] == 1
+    assert report["plan"]["document_chunks"]["deleted"] == 2
+    empty = write(tmp_path / "empty")
+    assert (
+        "rag sources show empty"
+        in rag.json("ingest", "--dry-run", str(empty))["sources"][0]["hint"]
+    )
     assert plan(rag) == {"tides": counts(kept=2), "notes": counts(kept=1)}
 
     # A sync would stop, and so would its script.
@@ -67,8 +84,6 @@ def test_a_dry_run_counts_documents_and_writes_nothing(rag: Rag, tmp_path: Path)
     (report,) = json.loads(done.stdout)["sources"]
     assert report["documents"] == counts(deleted=2) and "--accept-deletions" in report["error"]
     assert plan(rag, "tides", "--accept-deletions") == {"tides": counts(deleted=2)}
-    rag.ok("sources", "remove", "tides", "--yes")
-    rag.ok("sources", "remove", "notes", "--yes")
 
 
 def test_a_dead_source_neither_stops_nor_delays_the_others_and_removals_count_what_goes(

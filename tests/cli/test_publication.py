@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.rag import Rag, deployment
+from rag_assets.cli.output import err
+from rag_assets.cli.publication import show_publication
+from tests.support.rag import Rag, emptied
 from tests.support.texts import ENGLISH, long_text
 
 
 @pytest.fixture(scope="module")
-def rag(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
+def rag(running_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
     """Two sources, `a` and `b`, ingested with the default model."""
     folder = tmp_path_factory.mktemp("files")
-    with deployment() as rag:
+    with emptied(running_home) as rag:
         for name, text in (("a", long_text("town", 6)), ("b", ENGLISH)):
             (folder / name).mkdir()
             (folder / name / "x.md").write_text(text)
-            rag.ok("ingest", str(folder / name))
+        rag.ok("ingest", str(folder / "a"), str(folder / "b"))
         yield rag
 
 
@@ -34,10 +37,10 @@ def test_a_new_model_is_published_by_the_ingest_that_completes_it(rag: Rag) -> N
         ).fetchone() or ("",)
         (lost, *_) = client.query(collection, filter='id >= ""', output_fields=["id"], limit=1)
         client.delete(collection, ids=[lost["id"]])
-    done = new("ingest", "b")
-    assert done.returncode == 0
-    assert "not published:" in done.stderr and f"{collection}, a: " in done.stderr
-    assert "The previous collections keep serving." in done.stderr
+    publication = new.json("ingest", "b")["publication"]
+    assert publication["published"] == {}
+    assert f"{collection}, a: " in publication["blocked"]
+    assert "The previous collections keep serving." in publication["blocked"]
     assert rag.json("search", "observatory")["hits"]
 
     # The repair writes the row again and leaves the aliases to the publication.
@@ -45,13 +48,13 @@ def test_a_new_model_is_published_by_the_ingest_that_completes_it(rag: Rag) -> N
     done = new("ingest")
     assert done.returncode == 0
     assert f"dense_collection now points at {collection}" in done.stderr
+    assert "sparse_collection now points at sparse_collection__" in done.stderr
     assert new.json("search", "observatory")["hits"]
     assert new.disagreements() == []
-    assert new.json("ingest")["publication"] is None
+    assert new.json("ingest", "b")["publication"] is None
 
 
-def test_the_publication_is_part_of_the_json(rag: Rag) -> None:
-    new = Rag(rag.home, {**rag.env, "RAG_EMBEDDER": "tests.support.embedders:OtherEmbedder"})
-    publication = new.json("ingest")["publication"]
-    assert set(publication["published"]) == {"dense_collection", "sparse_collection"}
-    assert publication["blocked"] == ""
+def test_the_reason_against_a_publication_is_printed() -> None:
+    with err.capture() as capture:
+        show_publication({"published": {}, "waiting": {}, "blocked": "[x], a: 1 row is missing."})
+    assert capture.get() == "not published: [x], a: 1 row is missing.\n"

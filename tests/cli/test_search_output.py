@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rich.cells import cell_len
 
@@ -70,10 +72,27 @@ def test_a_hit_reads_well_at_80_columns(language: str, monkeypatch: pytest.Monke
     with out.capture() as capture:
         search._print(shown, QUERIES[language])
     lines = capture.get().splitlines()
-    (location,) = [line for line in lines if shown.key in line]
-    assert location.strip().startswith(f"demo/{shown.key} #3 · p. 2 · en")
-    assert "score 1.000 · dense 0.412 · sparse 8.300" in location
-    assert all(cell_len(line) <= 80 for line in lines if line != location)
+    # Without anything behind it that a terminal would break off.
+    location = next(n for n, line in enumerate(lines) if line == f"   demo/{shown.key}")
+    facts = "   #3 · p. 2 · en · score 1.000 · dense 0.412 · sparse 8.300"
+    assert lines[location + 1] == facts
+    assert all(cell_len(line) <= 80 for n, line in enumerate(lines) if n != location)
+    # A title that is cut continues below its beginning.
+    assert lines[1].startswith("   ")
     # The marked words are shown without colour too.
     assert all(word in capture.get() for word in MARKED[language])
-    assert len(lines) <= 3 + search.PASSAGE_LINES
+    assert len(lines) <= 4 + search.PASSAGE_LINES
+
+
+@pytest.mark.parametrize(
+    ("key", "lines"), [("en/a.md", 1), ("مرصد.md", 2), ("長い" * 20 + ".md", 2)]
+)
+def test_a_key_stands_alone_where_it_is_long_or_written_from_right_to_left(
+    key: str, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(out, "width", 80)
+    with out.capture() as capture:
+        search._print(replace(hit("text"), key=key, title="Title", section_title=None), "text")
+    start = f"   demo/{key}"
+    (line,) = [line for line in capture.get().splitlines() if line.startswith(start)]
+    assert (line == start) == (lines == 2)

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.support.rag import Rag, deployment
+from rag_assets.operations.source_specs import target_config
+from tests.support.rag import Rag, emptied
 from tests.support.servers import S3, Web
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()
 
 
 @pytest.fixture(scope="module")
-def module_rag() -> Iterator[Rag]:
-    with deployment() as rag:
+def module_rag(running_home: Path) -> Iterator[Rag]:
+    with emptied(running_home) as rag:
         rag.env.update(
             RAG_CREDENTIALS_KEY=OLD,
             WIKI_PASSWORD="hush-wiki",
@@ -52,39 +53,35 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr
 
 
-def test_the_type_is_derived_from_the_target(rag: Rag, tmp_path: Path) -> None:
-    (tmp_path / "faq.jsonl").write_text('{"id": 1, "question": "When?", "answer": "At nine."}\n')
+def test_the_type_is_derived_from_the_target(tmp_path: Path) -> None:
     (tmp_path / "bare.git" / "objects").mkdir(parents=True)
     (tmp_path / "bare.git" / "HEAD").write_text("ref: refs/heads/main\n")
-    for name, target, expected in (
-        ("folder", str(tmp_path), ("folder", {"path": str(tmp_path)})),
-        ("site", "https://ex.org/sitemap.xml", ("web", {"sitemap": "https://ex.org/sitemap.xml"})),
-        ("page", "https://ex.org/a", ("web", {"urls": ["https://ex.org/a"]})),
-        ("bucket", "s3://bucket/docs", ("files", {"url": "s3://bucket/docs"})),
-        ("hub", "https://ex.org/x.git", ("git", {"url": "https://ex.org/x.git"})),
-        ("plus", "git+https://ex.org/x", ("git", {"url": "https://ex.org/x"})),
-        ("ssh", "git@ex.org:team/x", ("git", {"url": "git@ex.org:team/x"})),
-        ("bare", str(tmp_path / "bare.git"), ("git", {"url": str(tmp_path / "bare.git")})),
-        (
-            "faq",
-            str(tmp_path / "faq.jsonl"),
-            (
-                "jsonl",
-                {
-                    "path": str(tmp_path / "faq.jsonl"),
-                    "key": "id",
-                    "text": "answer",
-                    "title": "question",
-                },
-            ),
-        ),
+    for target, expected in (
+        (str(tmp_path), ("folder", {"path": str(tmp_path)})),
+        ("https://ex.org/sitemap.xml", ("web", {"sitemap": "https://ex.org/sitemap.xml"})),
+        ("https://ex.org/a", ("web", {"urls": ["https://ex.org/a"]})),
+        ("s3://bucket/docs", ("files", {"url": "s3://bucket/docs"})),
+        ("https://ex.org/x.git", ("git", {"url": "https://ex.org/x.git"})),
+        ("git+https://ex.org/x", ("git", {"url": "https://ex.org/x"})),
+        ("git@ex.org:team/x", ("git", {"url": "git@ex.org:team/x"})),
+        (str(tmp_path / "bare.git"), ("git", {"url": str(tmp_path / "bare.git")})),
     ):
-        rag.ok("sources", "add", name, target)
-        assert registered(rag)[name] == expected
+        assert target_config(target) == expected
+
+
+def test_a_source_is_registered_with_its_type_and_its_usual_columns(
+    rag: Rag, tmp_path: Path
+) -> None:
+    faq = tmp_path / "faq.jsonl"
+    faq.write_text('{"id": 1, "question": "When?", "answer": "At nine."}\n')
+    rag.ok("sources", "add", "faq", str(faq))
+    columns = {"key": "id", "text": "answer", "title": "question"}
+    assert registered(rag) == {"faq": ("jsonl", {"path": str(faq), **columns})}
     rag.ok(
         "sources", "add", "wiki", "postgresql://ada@127.0.0.1/wiki", "--set", "query=SELECT * FROM pages",
         "--set", "key=id", "--set", 'text=["head", "body"]', "--credential", "password=@WIKI_PASSWORD",
     )  # fmt: skip
+    assert registered(rag)["wiki"][0] == "sql"
     assert registered(rag)["wiki"][1]["text"] == ["head", "body"]
     assert {row["name"] for row in rag.json("sources", "list")["sources"]} == set(registered(rag))
 
@@ -192,8 +189,6 @@ def test_credentials_reach_the_store_and_no_log(rag: Rag, s3: S3, web: Web) -> N
         "sources", "add", "bucket", "s3://bucket/docs", "--set", f"options={json.dumps(s3.options)}",
         "--credential", "key=@S3_KEY", "--credential", "secret=@S3_SECRET",
     )  # fmt: skip
-    (report,) = rag.json("ingest", "bucket")["sources"]
-    assert report["plan"]["source_documents"]["inserted"] == 1
     # A server that returns the request in its response.
     web.put("/a", "x")
     web.pages["/a"].status = 401
@@ -201,8 +196,9 @@ def test_credentials_reach_the_store_and_no_log(rag: Rag, s3: S3, web: Web) -> N
         "sources", "add", "wiki", web.url("/a"), "--set", "allow_private_addresses=true", "--set", "ignore_robots=true",
         "--credential", "token=@WIKI_PASSWORD",
     )  # fmt: skip
-    (report,) = rag.json("ingest", "wiki")["sources"]
-    assert report["failed_documents"] == [
+    reports = {report["source"]: report for report in rag.json("ingest")["sources"]}
+    assert reports["bucket"]["plan"]["source_documents"]["inserted"] == 1
+    assert reports["wiki"]["failed_documents"] == [
         {"key": web.url("/a"), "step": "read", "reason": "HTTP 401"}
     ]
     assert web.headers[-1]["authorization"] == "Bearer hush-wiki"

@@ -1,12 +1,9 @@
-"""`rag ui`: the port is tested first, the URL is printed when it answers, and a signal or a crash ends it clearly."""
+"""`rag ui`: the port is tested first, no other one runs on the deployment, and a crash of Dagster is reported."""
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
-import threading
-import urllib.request
 from collections.abc import Iterator
 
 import psutil
@@ -56,66 +53,34 @@ def test_a_port_in_use_is_refused_with_a_free_one(used_port: int) -> None:
         expect_free("no.such.host.invalid", 0)
 
 
-def start(
-    rag: Rag, *arguments: str, background: bool = False
-) -> tuple[subprocess.Popen[str], psutil.Process]:
-    """Start the UI. Returns its process and that of Dagster, which has just started."""
-    process, _, dagster = start_after(rag, *arguments, background=background)
-    return process, dagster
-
-
-def start_after(
-    rag: Rag, *arguments: str, background: bool = False
-) -> tuple[subprocess.Popen[str], str, psutil.Process]:
-    """Start the UI. Returns its process, what it said before it started Dagster, and the process of Dagster."""
-    process = rag.start("ui", *arguments, background=background)
+def start(rag: Rag) -> tuple[subprocess.Popen[str], str, psutil.Process]:
+    """Start the UI. Returns its process, its output before it started Dagster, and the process of Dagster."""
+    process = rag.start("ui", "--port", str(free_port()))
     assert process.stdout is not None
-    line = said = ""
+    line = output = ""
     while "starting Dagster" not in line:
-        said += line
+        output += line
         line = process.stdout.readline()
         assert line, process.wait()
     own = psutil.Process(process.pid)
     while not (children := own.children()):
         assert process.poll() is None
-    return process, said, children[0]
+    return process, output, children[0]
 
 
-def test_it_serves_until_it_is_told_to_stop_and_beside_no_other(rag: Rag) -> None:
-    """Started by a script in the background: SIGINT is ignored then, and Dagster's processes end by it alone."""
-    port = free_port()
-    process, dagster = start(rag, "--host", "0.0.0.0", "--port", str(port), background=True)
-    assert process.stdout is not None
-    timer = threading.Timer(180, process.kill)
-    timer.start()
-    try:
-        url = f"http://127.0.0.1:{port}"
-        assert f"Dagster UI: {url} (Ctrl-C ends it)" in process.stdout.readline()
-        with urllib.request.urlopen(f"{url}/server_info", timeout=10) as answer:
-            assert answer.status == 200
-        second = rag("ui", "--port", str(free_port()))
-        assert (second.returncode, f"process {dagster.pid}" in second.stderr) == (2, True)
-        assert "Dagster runs on this deployment already" in second.stderr
-        family = [dagster, *dagster.children(recursive=True)]
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate()
-    finally:
-        timer.cancel()
-    assert process.returncode == 0, output
-    assert output.splitlines()[0] == "stopping Dagster …" and "Dagster has ended." in output
-    assert len(output.splitlines()) == 2
-    _, alive = psutil.wait_procs(family, timeout=5)
-    assert [p for p in alive if p.status() != psutil.STATUS_ZOMBIE] == []
-
-
-def test_the_death_of_dagster_is_reported_and_its_orphans_end_at_the_next_start(rag: Rag) -> None:
-    killed, orphan = start(rag, "--port", str(free_port()))
+def test_one_ui_runs_on_a_deployment_and_the_end_of_dagster_is_reported(rag: Rag) -> None:
+    """The end on request: tests/packaging/test_wheel.py."""
+    killed, _, orphan = start(rag)
     killed.kill()
     killed.communicate()
     assert orphan.is_running()
-    process, said, dagster = start_after(rag, "--port", str(free_port()))
-    assert "of a `rag ui` that was killed" in said and str(orphan.pid) in said
+    # The next start ends what a killed one left.
+    process, output, dagster = start(rag)
+    assert "of a `rag ui` that was killed" in output and str(orphan.pid) in output
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+    second = rag("ui", "--port", str(free_port()))
+    assert (second.returncode, f"process {dagster.pid}" in second.stderr) == (2, True)
+    assert "Dagster runs on this deployment already" in second.stderr
     dagster.kill()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1

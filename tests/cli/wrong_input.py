@@ -39,7 +39,7 @@ WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
         [f"{name}: expected text" for name in ("tags", "category", "author", "chunk_type")],
     ),
     "search blank": (["search", "  "], {}, ["text", "blank"]),
-    "search unknown source": (["search", "x", "--source", "nobody"], {}, ["'nobody'"]),
+    "search unknown source": (["search", "x", "--source", "doc"], {}, ["'doc'", "Perhaps: docs"]),
     "check unknown source": (["check", "--source", "nobody"], {}, ["'nobody'", "known: "]),
     "explain unknown key": (["explain", "hour.md"], {}, ["'hour.md'", "Perhaps: docs/hours.md"]),
     "explain unknown source": (["explain", "x", "--source", "nobody"], {}, ["'nobody'"]),

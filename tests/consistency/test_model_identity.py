@@ -10,7 +10,7 @@ import pytest
 from rag_assets.consistency.model_identity import accept_model, judge_model, model_finding
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.vectors import Embeddings, Kind
-from resources.errors import EmbedderUnavailable, OtherModel
+from resources.errors import ConfigError, EmbedderUnavailable, OtherModel
 from tests.support.embedders import CountingEmbedder
 from tests.support.texts import ENGLISH, JAPANESE
 from tests.support.world import World
@@ -102,3 +102,23 @@ def test_a_searcher_asks_once_and_answers_while_the_comparison_fails(
         assert searcher.search(f"observatory {n}", AccessScope.owner())
     # Query, failed comparison; query, comparison of three texts; and no comparison after that.
     assert calls == [1, 3, 1, 3, 1, 1]
+
+
+class Collapsed(CountingEmbedder):
+    """A model whose weights were never loaded."""
+
+    def embed(self, texts: Sequence[str], kinds: Collection[Kind]) -> Embeddings:
+        answer = super().embed(["the same"] * len(texts), kinds)
+        return Embeddings(answer.dense, tokens=answer.tokens)
+
+
+def test_a_model_with_one_vector_for_all_texts_embeds_nothing(world: World) -> None:
+    world = world.configured(embedder=f"{__name__}:Collapsed", vectors=("dense",))
+    world.write({"a.md": ENGLISH})
+    world.add()
+    with pytest.raises(ConfigError, match="'Collapsed' returns one and the same vector"):
+        world.fill()
+    with pytest.raises(ConfigError, match="one and the same vector"):
+        accept_model(world.connection, world.stores.model)
+    assert world.one("SELECT count(*) FROM embeddings") == 0
+    assert world.one("SELECT count(*) FROM model_probes") == 0

@@ -1,7 +1,8 @@
 """Runs the blocks of a page as a reader would type them, in one shell, and returns the output of each.
 
-`rag` on the PATH is a small client: the command runs in a process forked from one that has its imports (2 to 4 s less
-each). `make` only shows what it would do. Addresses that pages use as examples become those of real servers.
+`rag`, `dagster` and `python` on the PATH are a small client: the command runs in a process forked from one that has
+its imports (2 to 4 s less each). `make` only shows what it would do. Addresses that pages use as examples become those
+of real servers.
 """
 
 from __future__ import annotations
@@ -19,19 +20,23 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.docs.pages import PYTHON, ROOT, Block
-from tests.support.processes import run_rag
+from tests.support.processes import run_program
 
 #: The longest time that the blocks of one page may take.
 PAGE_SECONDS = 300
 _MARK = "\x1e block "
 
-_RAG = f"""#!{sys.executable} -SE
+_CLIENT = f"""#!{sys.executable} -SE
 import json, os, socket, sys
+program = os.path.basename(sys.argv[0])
+if program == "python" and sys.argv[1] == "-c":
+    os.execv({sys.executable!r}, ["python", *sys.argv[1:]])
+given = sys.stdin.read() if sys.argv[1:] == ["-"] else ""
 server = socket.socket(socket.AF_UNIX)
 server.connect(os.environ["RAG_DOCS_SOCKET"])
-request = {{"arguments": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
 file = server.makefile("rw")
-file.write(json.dumps(request) + "\\n")
+json.dump([program, sys.argv[1:], dict(os.environ), os.getcwd(), given], file)
+file.write("\\n")
 file.flush()
 answer = json.loads(file.readline())
 sys.stdout.write(answer["out"])
@@ -52,19 +57,19 @@ class Run:
 
 class _Commands(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        request = json.loads(self.rfile.readline())
-        environment = request["environment"]
-        process = run_rag(request["arguments"], environment, folder=request["folder"])
+        program, arguments, environment, folder, given = json.loads(self.rfile.readline())
+        process = run_program(program, arguments, environment, folder=folder, standard_input=given)
         answer = {"out": process.stdout, "err": process.stderr, "code": process.returncode}
         self.wfile.write(json.dumps(answer).encode() + b"\n")
 
 
 @contextmanager
 def command_server(folder: Path) -> Iterator[dict[str, str]]:
-    """Put `rag` and `make` into a folder, and yield the variables with which a shell finds them."""
+    """Put the programs into a folder, and yield the variables with which a shell finds them."""
     binaries, socket = folder / "bin", folder / "rag.socket"
     binaries.mkdir()
-    for name, code in (("rag", _RAG), ("make", _MAKE)):
+    codes = dict.fromkeys(("rag", "dagster", "python"), _CLIENT) | {"make": _MAKE}
+    for name, code in codes.items():
         (binaries / name).write_text(code)
         (binaries / name).chmod(0o755)
     inherited = {

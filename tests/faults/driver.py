@@ -41,7 +41,7 @@ from resources.postgres.documents.erasures import (
     list_unfinished_erasures,
     request_erasure,
 )
-from resources.postgres.registry import sources
+from resources.postgres.registry import entries
 from resources.postgres.registry.sources import get_source
 from resources.postgres.vectors import outbox
 from resources.vector_stores import VectorStores
@@ -53,7 +53,7 @@ LOG = logging.getLogger("sweep")
 
 
 def shrink_batches() -> None:
-    sources.BATCH_BYTES = 8 * 33_000
+    entries.BATCH_BYTES = 8 * 33_000
     documents.BATCH_BYTES = 6 * 68_000
     chunks.BATCH_CHARS = 6 * 8_000
     embed.CALL_CHARS = 8 * 1_000

@@ -19,11 +19,11 @@ ROUNDS = 12
 
 FAULTS = [
     "flush:after write_data_file",
-    "flush:after close_and_delete",
     "maintenance:before save",
-    "maintenance:after remove",
     "maintenance:after _build_or_load_segment_index",
     *only_in_soak(
+        "flush:after close_and_delete",
+        "maintenance:after remove",
         "flush:before write_data_file",
         "flush:before save",
         "flush:after save",

@@ -230,7 +230,7 @@ def test_the_stores_match_the_model_after_any_order_of_events(world: World) -> N
         empty_stores(world.connection, world.store)
         folder = world.folder / str(number)
         fresh = world.configured(storage_url=f"{world.settings.storage_url}-{number}")
-        return World(fresh.settings, folder, world.instance, world.connection)
+        return World(fresh.settings, folder, world.dagster, world.connection)
 
     class Machine(Sync):
         pass

@@ -12,7 +12,7 @@ from resources.embedding_files import EmbeddingReader, dense_rows
 from resources.errors import StoreUnavailable
 from resources.postgres.vectors.compaction import COMPACTION, count_live, plan_compaction
 from tests.support.embedders import CountingEmbedder
-from tests.support.operations import compact, finish_forgetting, request_to_forget
+from tests.support.operations import compact, finish_forgetting, repair, request_to_forget
 from tests.support.stored import assert_consistent, embedded_texts, embedding_places, texts_of
 from tests.support.texts import long_text
 from tests.support.world import World
@@ -101,7 +101,7 @@ def test_changes_during_a_compaction_are_kept(
             world.write({"0.md": long_text("town 0", 5)})
             world.connection.execute("DELETE FROM documents WHERE source_key = '2.md'")
             (Path(world.settings.storage_url) / lost).unlink()
-            world.run("repair_drift")
+            repair(world)
             request_to_forget(world, "3.md")
             with pytest.raises(StoreUnavailable, match=COMPACTION):
                 finish_forgetting(world, "3.md")

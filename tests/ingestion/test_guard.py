@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 
 import dagster as dg
 import pytest
 
+from rag_assets.cli.exit_codes import ExitCode, run_exit_code
 from rag_assets.ingestion.guard import check_deletions
 from rag_assets.ingestion.sameness import LARGEST, signature
+from rag_assets.job_runs import failures
 from rag_assets.pipeline.limits import DeletionLimits
 from resources.errors import ContentGuard, DeletionGuard
+from resources.postgres.registry.left_documents import list_left
 from tests.support.oracle import disagreements
 from tests.support.servers import Web
 from tests.support.world import World
@@ -52,7 +56,7 @@ def test_an_emptied_folder_deletes_nothing_until_a_person_accepts_it(world: Worl
         {f"{n}.md": f"# Town {n}\n\nThe tower of town {n} has {n * 7} steps.\n" for n in range(5)}
     )
     world.add()
-    world.sync()
+    world.fill()
     for path in root.iterdir():
         path.unlink()
     with pytest.raises(dg.Failure, match="--accept-deletions"):
@@ -71,7 +75,7 @@ def test_an_emptied_folder_deletes_nothing_until_a_person_accepts_it(world: Worl
 def test_a_missing_folder_is_not_an_empty_one(world: World) -> None:
     root = world.write({"a.md": "# A\n\nThe only document of this source.\n"})
     world.add()
-    world.sync()
+    world.fill()
     shutil.rmtree(root)
     with pytest.raises(dg.Failure, match="not a readable folder"):
         world.run("sync_source", ops=ACCEPT)
@@ -109,25 +113,38 @@ def contents(world: World) -> set[str]:
 def test_documents_that_turn_into_one_content_keep_their_texts_until_a_person_accepts_it(
     world: World, rows: Callable[[list[str]], None]
 ) -> None:
-    rows([town(n) for n in range(30)])
+    towns = [town(n) for n in range(30)]
+    rows(towns)
     world.fill("rows")
-    before = contents(world)
-    rows([EXPIRED] * 25 + [town(n + 100) for n in range(25, 30)])
-    with pytest.raises(dg.Failure, match="rows --accept-replacements") as caught:
-        world.sync("rows")
-    assert "25 of the 30" in str(caught.value) and "token of the export job" in str(caught.value)
-    assert contents(world) == before
+    # Others change, come and go meanwhile.
+    rows([EXPIRED] * 25 + [town(n + 100) for n in range(25, 29)])
+    taken_up = {*towns[:25], *(town(n + 100) for n in range(25, 29))}
+    for count in (1, 2):
+        result = world.run("sync_source", "rows", raise_on_error=False)
+        ((_, message),) = failures(result)
+        assert re.search("25 of the (30|29) .*token of the export.*rows --accept-repl", message)
+        assert run_exit_code(result) == ExitCode.FAILED
+        assert contents(world) == taken_up
+        assert world.one("SELECT count(*) FROM documents WHERE indexing_status <> 'completed'") == 0
+        state = world.connection.execute("SELECT sync_status, error_count, last_error FROM sources")
+        assert state.fetchone() == ("failed", count, message.removeprefix("rows: "))
+    left = list_left(world.connection, 100)
+    assert len(left) == 25 and left[0].key == "0" and "--accept-replacements" in left[0].reason
     # The former contents are back: nothing is left to do.
-    rows([town(n) for n in range(30)])
+    embeddings = world.one("SELECT count(*) FROM embeddings")
+    rows([*towns[:25], *(town(n + 100) for n in range(25, 29))])
     world.fill("rows")
-    assert contents(world) == before
-    assert world.one("SELECT count(*) FROM embeddings") == 30
+    assert contents(world) == taken_up
+    assert world.one("SELECT count(*) FROM embeddings") == embeddings
+    assert list_left(world.connection, 100) == []
+    assert world.one("SELECT held_back IS NULL FROM sources")
 
-    rows([EXPIRED] * 30)
+    rows([EXPIRED] * 29)
     world.run("sync_source", "rows", ops=ACCEPT_CONTENT)
     assert contents(world) == {EXPIRED}
+    assert world.one("SELECT sync_status FROM sources") == "completed"
     # All of them were equal before, too.
-    rows(["The export is under maintenance."] * 30)
+    rows(["The export is under maintenance."] * 29)
     world.fill("rows")
     assert len(contents(world)) == 1
 

@@ -14,7 +14,7 @@ from rag_assets.ingestion import embed
 from rag_assets.ingestion.outbox import drain_removed_sources
 from rag_assets.job_runs import failures
 from resources.embedders.lexical import LexicalEmbedder
-from resources.errors import ConfigError
+from resources.errors import ConfigError, RagError
 from resources.milvus import writes
 from resources.sources.envelope import wrap
 from tests.support.servers import Web
@@ -106,8 +106,8 @@ def test_a_damaged_page_of_a_parquet_file_is_reported_with_the_command_that_repa
             data[at : at + 8] = bytes(255 - value for value in data[at : at + 8])
         path.write_bytes(data)
     world.connection.execute("UPDATE documents SET language = 'de'")
-    result = world.run("sync_source", raise_on_error=False)
-    assert [message for _, message in failures(result) if "rag rebuild parquet" in message]
+    with pytest.raises(RagError, match="rag rebuild parquet"):
+        world.fill()
 
 
 def test_rows_in_flight_to_milvus_while_their_source_is_removed_are_deleted(
@@ -125,7 +125,7 @@ def test_rows_in_flight_to_milvus_while_their_source_is_removed_are_deleted(
     monkeypatch.setattr(writes, "fault_point", remove_source)
     assert not world.run("sync_source", raise_on_error=False).success
     monkeypatch.undo()
-    world.run("purge_removed_sources", None)
+    drain_removed_sources(world.postgres, world.store)
     names = world.store.collection_names()
     assert names
     for name in names:
@@ -146,7 +146,8 @@ def test_embeddings_made_before_the_embedder_failed_are_kept(
         return embed_texts(self, texts, kinds)
 
     monkeypatch.setattr(LexicalEmbedder, "embed", failing)
-    assert not world.run("sync_source", raise_on_error=False).success
+    with pytest.raises(ConfigError, match="No credit"):
+        world.fill()
     kept = world.one("SELECT count(*) FROM embeddings")
     assert kept > 0
     assert world.fill()["chunk_embeddings"]["inserted"] > 0

@@ -9,7 +9,7 @@ from rag_assets.ingestion import embed
 from resources.errors import ConfigError
 from resources.files import FileStore
 from tests.support.embedders import CountingEmbedder
-from tests.support.operations import compact, finish_forgetting, rebuild, request_to_forget
+from tests.support.operations import compact, finish_forgetting, rebuild, repair, request_to_forget
 from tests.support.servers import S3
 from tests.support.stored import assert_consistent, embedding_places, texts_of
 from tests.support.texts import long_text
@@ -68,7 +68,7 @@ def test_a_deployment_works_on_object_storage(
     world = world.configured(storage_url="s3://bucket/rag", **counting)
     world.write({f"{n}.md": long_text(f"town {n}", 4) for n in range(2)})
     world.add()
-    world.sync()
+    world.fill()
     texts, small = CountingEmbedder.texts, objects(s3)
     assert len(small) > 1
 
@@ -78,7 +78,7 @@ def test_a_deployment_works_on_object_storage(
 
     (large,) = objects(s3) - small
     s3.files.rm_file(large)
-    (report,) = world.run("repair_drift").output_for_node("repair")
+    report = repair(world)
     assert report["clean"] and report["also_found"]["damaged_files"] == 1
     assert CountingEmbedder.texts > texts
 
@@ -88,6 +88,6 @@ def test_a_deployment_works_on_object_storage(
     assert finish_forgetting(world, "0.md")["verified"]
     assert not erased & texts_in(s3)
     world.connection.execute("UPDATE embedding_files SET retired_at = retired_at - interval '25 h'")
-    world.sync()
+    world.fill()
     assert objects(s3) == {f"bucket/rag/{path}" for path, _ in embedding_places(world).values()}
     assert_consistent(world, ("dense",))

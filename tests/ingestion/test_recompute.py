@@ -15,6 +15,7 @@ import pytest
 
 from resources.milvus.store import MilvusStore
 from tests.support.embedders import CountingEmbedder, OtherEmbedder
+from tests.support.extent import only_in_soak
 from tests.support.oracle import disagreements
 from tests.support.world import World
 
@@ -99,7 +100,7 @@ def docs(meter: Meter) -> Meter:
     return meter
 
 
-def test_an_unchanged_a_touched_and_a_moved_source_cost_nothing(docs: Meter) -> None:
+def test_an_unchanged_a_touched_a_moved_and_a_renamed_file_embed_nothing(docs: Meter) -> None:
     root = docs.world.folder / "docs"
     assert docs.sync().free
     (root / "a.md").touch()
@@ -112,18 +113,15 @@ def test_an_unchanged_a_touched_and_a_moved_source_cost_nothing(docs: Meter) -> 
         "UPDATE sources SET connection_config = jsonb_build_object('path', %s::text)", [str(moved)]
     )
     assert docs.sync().free
-
-
-def test_a_renamed_and_a_moved_file_embed_nothing_and_write_their_rows(docs: Meter) -> None:
-    root = docs.world.folder / "docs"
+    # New keys: their rows are written.
     for old, new in (("a.md", "renamed.md"), ("b.md", "folder/b.md")):
         rows = len(docs.chunks(old))
-        (root / new).parent.mkdir(exist_ok=True)
-        (root / old).rename(root / new)
+        (moved / new).parent.mkdir(exist_ok=True)
+        (moved / old).rename(moved / new)
         assert docs.sync() == Cost(0, upserted=rows, deleted=rows)
 
 
-def test_edited_metadata_embeds_nothing_and_writes_at_most_its_rows(docs: Meter) -> None:
+def test_edits_of_metadata_embed_nothing_and_write_at_most_its_rows(docs: Meter) -> None:
     rows, many = len(docs.chunks("a.md")), ["é" * 200] * 5000
     edits: tuple[tuple[dict[str, Any], int], ...] = (
         # Not fields of a row.
@@ -142,9 +140,7 @@ def test_edited_metadata_embeds_nothing_and_writes_at_most_its_rows(docs: Meter)
             list(edit.values()),
         )
         assert (docs.sync(), [*edit]) == (Cost(0, upserted=upserted), [*edit])
-
-
-def test_metadata_edited_in_the_source_embeds_nothing(docs: Meter) -> None:
+    # In the source.
     root = docs.world.folder / "docs"
     head = "---\ntitle: One title\ntags: [a]\n---\n"
     (root / "d.md").write_text(head + text("d"))
@@ -159,14 +155,17 @@ def test_metadata_edited_in_the_source_embeds_nothing(docs: Meter) -> None:
     assert docs.world.connection.execute(query).fetchone() == (None, "news", [])
 
 
-def test_an_edited_paragraph_among_a_thousand_chunks_embeds_at_most_three(meter: Meter) -> None:
+@pytest.mark.parametrize(("count", "edits"), [(250, 2), *only_in_soak((1000, 4))])
+def test_an_edited_paragraph_among_hundreds_of_chunks_embeds_at_most_three(
+    meter: Meter, count: int, edits: int
+) -> None:
     rng = random.Random("thousand")
-    paragraphs = [paragraph(rng, rng.randint(70, 100)) for _ in range(1000)]
+    paragraphs = [paragraph(rng, rng.randint(70, 100)) for _ in range(count)]
     root = meter.world.write({"long.md": "\n\n".join(paragraphs)})
     meter.world.add()
-    assert meter.sync().texts >= 1000
-    for n in range(4):
-        index = rng.randrange(1000)
+    assert meter.sync().texts >= count
+    for n in range(edits):
+        index = rng.randrange(count)
         words = paragraphs[index].split()
         if n % 2:
             words.insert(rng.randrange(5, len(words)), "inserted")
@@ -183,28 +182,23 @@ def test_an_edited_paragraph_among_a_thousand_chunks_embeds_at_most_three(meter:
         assert cost.deleted <= 3
 
 
-def test_a_reverted_edit_embeds_nothing_and_writes_its_rows(docs: Meter) -> None:
+def test_contents_that_return_embed_nothing_and_write_their_rows(docs: Meter) -> None:
     root = docs.world.folder / "docs"
     (root / "a.md").write_text(text("a").replace("word", "wort", 1))
     edited = docs.sync()
     assert edited == Cost(1, upserted=1, deleted=1)
     (root / "a.md").write_text(text("a"))
     assert docs.sync() == Cost(0, upserted=1, deleted=1)
-
-
-def test_a_deleted_document_that_is_restored_embeds_nothing(docs: Meter) -> None:
-    root = docs.world.folder / "docs"
+    # A deleted document that is restored.
     rows = len(docs.chunks("a.md"))
     (root / "a.md").unlink()
     assert docs.sync() == Cost(0, deleted=rows)
     (root / "a.md").write_text(text("a"))
     assert docs.sync() == Cost(0, upserted=rows)
-
-
-def test_the_same_document_in_a_second_source_embeds_nothing(docs: Meter) -> None:
+    # The same document in a second source.
     docs.world.write({"copy.md": text("a")}, "more")
     docs.world.add("more")
-    assert docs.sync("more") == Cost(0, upserted=len(docs.chunks("a.md")))
+    assert docs.sync("more") == Cost(0, upserted=rows)
 
 
 def test_another_chunk_size_embeds_only_new_texts(docs: Meter) -> None:

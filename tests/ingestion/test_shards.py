@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
 from rag_assets.assets.vectors import dense_vectors
@@ -17,11 +18,12 @@ from resources.errors import ConfigError, StoreUnavailable
 from resources.partition_keys import shard_keys, shard_of, source_name
 from resources.postgres.registry import sources
 from resources.postgres.registry.sources import get_source, update_source
+from resources.postgres.vectors.collections import register_collection, written_collection
+from tests.support.extent import only_in_soak
+from tests.support.rows import collection_of
 from tests.support.stored import assert_consistent
 from tests.support.texts import ENGLISH, long_text
-from tests.support.world import World
-
-SHARDS = 3
+from tests.support.world import Dagster, World
 
 
 def tags_of_sync(sync_id: str) -> dict[str, str]:
@@ -57,26 +59,27 @@ def status(world: World) -> str:
     return world.one("SELECT sync_status FROM sources")
 
 
-def test_shards_leave_the_rows_of_one_sync_and_list_once(world: World) -> None:
-    world.write({f"{n}.md": long_text(f"house {n % 9}", 3) for n in range(24)})
+@pytest.mark.parametrize("shards", [2, *only_in_soak(3)])
+def test_shards_leave_the_rows_of_one_sync_and_list_once(world: World, shards: int) -> None:
+    world.write({f"{n}.md": long_text(f"house {n % 5}", 3) for n in range(12)})
     world.add()
-    world.sync()
+    world.fill()
     before = stored_rows(world)
 
     # The same source from the beginning, in shards.
-    split_into_shards(world, SHARDS)
+    split_into_shards(world, shards)
     world.connection.execute("DELETE FROM source_entries")
     world.connection.execute("DELETE FROM documents")
     world.connection.execute("DELETE FROM embedding_files")
-    keys = shard_keys("docs", SHARDS)
+    keys = shard_keys("docs", shards)
     plans = []
-    for done, key in enumerate([keys[2], keys[0], keys[1]]):
+    for done, key in enumerate([keys[-1], *keys[:-1]]):
         assert status(world) == ("running" if done else "completed")
         plans.append(world.sync(key, tags_of_sync("first")))
     assert stored_rows(world) == before
-    assert [plan["source_documents"]["inserted"] for plan in plans] == [24, 0, 0]
+    assert [plan["source_documents"]["inserted"] for plan in plans] == [12, *[0] * (shards - 1)]
     sizes = [plan["documents"]["inserted"] for plan in plans]
-    assert sum(sizes) == 24
+    assert sum(sizes) == 12
     assert all(size > 0 for size in sizes)
     chunks = sum(plan["dense_vectors"]["inserted"] for plan in plans)
     assert chunks == world.one("SELECT count(*) FROM document_chunks")
@@ -92,11 +95,11 @@ def test_shards_leave_the_rows_of_one_sync_and_list_once(world: World) -> None:
     assert status(world) == "completed"
     assert_consistent(world)
     # A sync of the whole source has nothing left to do.
-    assert all(plan["inserted"] + plan["deleted"] == 0 for plan in world.sync().values())
+    assert all(plan["inserted"] + plan["deleted"] == 0 for plan in world.fill().values())
 
 
 def test_a_source_is_synced_when_all_of_its_shards_are(world: World) -> None:
-    world.write({f"{n}.md": long_text(f"house {n}", 1) for n in range(12)})
+    world.write({f"{n}.md": long_text(f"house {n}", 1) for n in range(6)})
     world.add(shards=2)
     first, second = shard_keys("docs", 2)
     world.sync(first, tags_of_sync("a"))
@@ -148,26 +151,40 @@ def test_concurrent_shards_list_the_source_once(world: World) -> None:
     world.write({f"{n}.md": long_text(f"house {n}", 1) for n in range(12)})
     world.add(shards=2)
     keys = shard_keys("docs", 2)
-    plans: dict[str, Any] = {}
     # One waits for the other's listing, on a busy machine longer than a test usually may.
     settings = world.settings.model_copy(update={"lock_timeout": 60})
 
-    def sync(key: str) -> None:
+    def sync(key: str) -> dict[str, dict[str, int]]:
         # Threads cannot share an instance in memory: it is one SQLite session.
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions("sources", keys)
-            own = World(settings, world.folder, instance, world.connection)
-            plans[key] = own.sync(key, tags_of_sync("one"))
+            own = World(settings, world.folder, Dagster(instance=instance), world.connection)
+            return own.sync(key, tags_of_sync("one"))
 
-    threads = [threading.Thread(target=sync, args=[key]) for key in keys]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(plans[key]["source_documents"]["inserted"] for key in keys) == [0, 12]
-    assert sum(plans[key]["documents"]["inserted"] for key in keys) == 12
+    with ThreadPoolExecutor(len(keys)) as pool:
+        plans = list(pool.map(sync, keys))
+    assert sorted(plan["source_documents"]["inserted"] for plan in plans) == [0, 12]
+    assert sum(plan["documents"]["inserted"] for plan in plans) == 12
     assert status(world) == "completed"
     assert_consistent(world)
+
+
+def test_syncs_that_begin_together_write_one_new_collection(world: World) -> None:
+    collection = collection_of("dense")
+
+    class Overtaken(psycopg.Cursor[Any]):
+        """Another sync records the collection after the first query."""
+
+        def execute(self, *args: Any, **options: Any) -> Any:
+            found = super().execute(*args, **options)
+            register_collection(world.connection, collection)
+            return found
+
+    with psycopg.connect(world.settings.postgres_url, cursor_factory=Overtaken) as late:
+        name = written_collection(late, collection.alias, collection.model)
+    assert name == collection.name
+    register_collection(world.connection, replace(collection, name=name))
+    assert world.one("SELECT count(*) FROM vector_collections") == 1
 
 
 @pytest.mark.parametrize("of", [2, 3, 7, 256])

@@ -13,10 +13,13 @@ import pytest
 
 from rag_assets.consistency.source_findings import files_are_as_read
 from rag_assets.ingestion.fetch import LEFT, NOT_DELETED
+from resources.errors import SourceError
+from resources.postgres.registry.left_documents import list_left
 from resources.sources.registered import open_registered
 from resources.sources.signs import FINE_TICK
-from tests.support.oracle import disagreements
+from tests.support.extent import only_in_soak
 from tests.support.servers import Web
+from tests.support.stored import assert_stores_match
 from tests.support.world import World
 
 
@@ -24,10 +27,6 @@ def text(number: int) -> str:
     return (
         f"# Hall {number}\n\nInstrument {number} was made in {1600 + number} and shows the sky.\n"
     )
-
-
-def assert_stores_match(world: World) -> None:
-    assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
 
 
 def documents(world: World) -> dict[str, dict[str, Any]]:
@@ -125,7 +124,9 @@ def served(world: World, web: Web) -> Web:
     return web
 
 
-@pytest.mark.parametrize(("fault", "late"), [(500, False), ("reset", False), ("reset", True)])
+@pytest.mark.parametrize(
+    ("fault", "late"), [(500, False), ("reset", True), *only_in_soak(("reset", False))]
+)
 def test_a_server_that_dies_halfway_loses_nothing_and_the_next_sync_finishes(
     world: World, served: Web, fault: int | str, late: bool
 ) -> None:
@@ -188,12 +189,10 @@ def test_a_single_failed_document_is_recorded_and_retried(world: World, served: 
     assert plan["source_documents"]["replaced"] == 1
     assert world.one("SELECT count(*) FROM documents WHERE processing_status = 'completed'") == 40
     assert_stores_match(world)
-
-
-def test_a_server_that_is_dead_at_the_listing_deletes_nothing(world: World, served: Web) -> None:
-    world.fill("served")
+    # A server that is dead at the listing deletes nothing.
     served.fault = lambda *_: 502
-    assert not world.run("sync_source", "served", raise_on_error=False).success
+    with pytest.raises(SourceError):
+        world.fill("served")
     assert world.one("SELECT count(*) FROM documents") == 40
 
 
@@ -255,12 +254,8 @@ def test_rows_of_a_database_are_added_to_milvus_and_deleted_from_it(world: World
 
 def left(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """Return what the plan of source_documents says about the documents that it left."""
-    (event,) = [
-        event
-        for event in result.all_events
-        if event.is_step_materialization and event.step_key == "source_documents"
-    ]
-    metadata = event.step_materialization_data.materialization.metadata
+    (listed,) = result.asset_materializations_for_node("source_documents")
+    metadata = listed.metadata
     return {name: metadata[name].value for name in (LEFT, NOT_DELETED) if name in metadata}
 
 
@@ -287,8 +282,9 @@ def test_a_file_that_is_being_written_keeps_its_text_until_it_is_whole(world: Wo
         assert world.one("SELECT count(*) FROM documents") == 2
         part.write(book[len(book) * 6 // 10 :])
         new.write("xt.\n")
-    result = world.run("sync_source")
-    assert left(result) == {} and world.one("SELECT count(*) FROM documents") == 3
+    world.fill()
+    assert list_left(world.connection, 9) == []
+    assert world.one("SELECT count(*) FROM documents") == 3
     assert world.one(chunks, "%number38x%") == 1
     assert_stores_match(world)
 
@@ -305,7 +301,7 @@ def test_rows_that_a_writer_has_not_reached_are_not_deleted(world: World) -> Non
         assert world.one("SELECT count(*) FROM documents") == 4
         assert world.one("SELECT count(*) FROM documents WHERE content LIKE '%%showed%%'") == 1
     path.write_text(rows[0])
-    assert left(world.run("sync_source", "rows")) == {}
+    world.fill("rows")
     assert world.one("SELECT count(*) FROM documents") == 1
 
 

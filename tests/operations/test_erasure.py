@@ -19,8 +19,7 @@ from resources.postgres.documents.erasures import (
 from resources.postgres.evaluation.retrieval_sets import add_set
 from resources.postgres.registry.sources import get_source
 from tests.support.operations import finish_forgetting, request_to_forget
-from tests.support.oracle import disagreements
-from tests.support.stored import embedded_texts
+from tests.support.stored import assert_consistent, embedded_texts
 from tests.support.world import World
 
 SECRET = "The treasure of the observatory is buried under the third oak behind the dome."
@@ -61,26 +60,7 @@ def indexed(world: World) -> World:
     return world
 
 
-def test_no_retrieval_set_expects_a_forgotten_document(indexed: World) -> None:
-    """A known item's question quotes its document. A question that another document answers too is kept."""
-    world = indexed
-    build_set(world.connection, "known", "docs", 50)
-    judgements = [Judgement("both", key, 1) for key in ("secret.md", "other.md")]
-    source = get_source(world.connection, "docs")
-    add_set(world.connection, "files", source, {"both": "What is the licence?"}, judgements)
-    quotes = "SELECT count(*) FROM retrieval_queries WHERE strpos(text, 'treasure') > 0"
-    assert world.one(quotes) > 0
-    request_to_forget(world, "secret.md")
-    assert finish_forgetting(world, "secret.md")["verified"]
-    assert world.one(quotes) == 0
-    keys = world.connection.execute(
-        "SELECT DISTINCT document_key FROM retrieval_judgements WHERE document_key <> 'third.md'"
-    )
-    assert keys.fetchall() == [("other.md",)]
-    assert world.one("SELECT count(*) FROM retrieval_queries WHERE query_id = 'both'") == 1
-
-
-def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
+def test_a_forgotten_document_is_in_no_store_and_no_retrieval_set(indexed: World) -> None:
     world = indexed
     document = world.one("SELECT id::text FROM documents WHERE source_key = 'secret.md'")
     own = {
@@ -93,6 +73,13 @@ def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
     }
     before = embedded_texts(world)
     assert own and own < before and any(b"First version" in data for data in raw_bytes(world))
+    build_set(world.connection, "known", "docs", 50)
+    judgements = [Judgement("both", key, 1) for key in ("secret.md", "other.md")]
+    source = get_source(world.connection, "docs")
+    add_set(world.connection, "files", source, {"both": "What is the licence?"}, judgements)
+    quotes = "SELECT count(*) FROM retrieval_queries WHERE strpos(text, 'treasure') > 0"
+    assert world.one(quotes) > 0
+
     request_to_forget(world, "secret.md")
     receipt = finish_forgetting(world, "secret.md")
     assert receipt["verified"], receipt
@@ -108,9 +95,23 @@ def test_a_forgotten_document_is_in_no_store(indexed: World) -> None:
         rows = client.query(name, filter=f'document_id == "{document}"', output_fields=["id"])
         assert not list(rows)
     assert not world.one("SELECT count(*) FROM document_chunks WHERE content LIKE %s", "%treasure%")
-    assert disagreements(world.settings.postgres_url, world.settings.milvus_uri) == []
+    assert_consistent(world)
     assert all("treasure" not in hit.content for hit in world.search("treasure under the oak"))
-    assert not world.failed_checks()
+    # A known item's question quotes its document. A question that another document answers too is kept.
+    assert world.one(quotes) == 0
+    keys = world.connection.execute(
+        "SELECT DISTINCT document_key FROM retrieval_judgements WHERE document_key <> 'third.md'"
+    )
+    assert keys.fetchall() == [("other.md",)]
+    assert world.one("SELECT count(*) FROM retrieval_queries WHERE query_id = 'both'") == 1
+    # The receipt contains no text and no key.
+    assert "secret" not in str(receipt).lower()
+    stored = str(world.one("SELECT receipt::text FROM forgotten"))
+    assert "verified" in stored and "secret" not in stored and "treasure" not in stored.lower()
+    # Texts that others have too stay and are not embedded again.
+    assert "other documents have them too" in receipt["places"]["parquet"]["note"]
+    assert world.fill()["chunk_embeddings"]["inserted"] == 0
+    assert world.search("licence of the observatory", k=1)[0].key == "other.md"
 
 
 def test_collections_without_an_index_do_not_block_it(indexed: World) -> None:
@@ -132,10 +133,18 @@ def test_collections_without_an_index_do_not_block_it(indexed: World) -> None:
         client.drop_collection(name)
 
 
-def test_no_sync_reads_it_again_until_the_request_is_withdrawn(indexed: World) -> None:
+def test_a_second_request_finishes_it_and_no_sync_reads_the_document_until_it_is_withdrawn(
+    indexed: World,
+) -> None:
+    # The process died after the request; the sync drains what it can, and reads nothing again.
     request_to_forget(indexed, "secret.md")
-    finish_forgetting(indexed, "secret.md")
     indexed.fill()
+    assert finish_forgetting(indexed, "secret.md")["verified"]
+    # A third request finds nothing.
+    again = finish_forgetting(indexed, "secret.md")
+    assert again["verified"] and all(place["left"] == 0 for place in again["places"].values())
+    assert again["places"]["parquet"]["removed"] == 0
+
     indexed.write({"secret.md": f"Third version. {SECRET}"})
     indexed.fill()
     assert not indexed.one("SELECT count(*) FROM documents WHERE source_key = 'secret.md'")
@@ -146,44 +155,17 @@ def test_no_sync_reads_it_again_until_the_request_is_withdrawn(indexed: World) -
     assert indexed.search("treasure", k=1)[0].key == "secret.md"
 
 
-def test_texts_that_others_have_too_stay_and_are_not_embedded_again(indexed: World) -> None:
-    request_to_forget(indexed, "secret.md")
-    receipt = finish_forgetting(indexed, "secret.md")
-    assert "other documents have them too" in receipt["places"]["parquet"]["note"]
-    assert indexed.sync()["chunk_embeddings"]["inserted"] == 0
-    assert indexed.search("licence of the observatory", k=1)[0].key == "other.md"
-
-
-def test_a_second_request_finishes_an_interrupted_erasure_and_a_third_finds_nothing(
-    indexed: World,
-) -> None:
-    # The process died after the request; the sync drains what it can, and reads nothing again.
-    request_to_forget(indexed, "secret.md")
-    indexed.fill()
-    assert finish_forgetting(indexed, "secret.md")["verified"]
-    again = finish_forgetting(indexed, "secret.md")
-    assert again["verified"] and all(place["left"] == 0 for place in again["places"].values())
-    assert again["places"]["parquet"]["removed"] == 0
-
-
 def test_a_second_request_for_a_document_without_chunks_finishes_its_erasure(world: World) -> None:
-    world.write({"broken.pdf": b"%PDF-1.7 nothing more", "good.md": filler("oaks")})
+    world.write({"broken.md": "", "good.md": filler("oaks")})
     world.add()
     world.fill()
-    document = world.one("SELECT id FROM documents WHERE source_key = 'broken.pdf'")
+    document = world.one("SELECT id FROM documents WHERE source_key = 'broken.md'")
     # The process died after the first request.
     for _ in range(2):
         with world.postgres.writer("docs") as writer, writer.transaction() as connection:
             source = get_source(connection, "docs")
-            request_erasure(connection, "docs", source.id, "broken.pdf", document)
-    assert finish_forgetting(world, "broken.pdf")["verified"]
-
-
-def test_the_receipt_contains_no_text_and_no_key(indexed: World) -> None:
-    request_to_forget(indexed, "secret.md")
-    assert "secret" not in str(finish_forgetting(indexed, "secret.md")).lower()
-    stored = str(indexed.one("SELECT receipt::text FROM forgotten"))
-    assert "verified" in stored and "secret" not in stored and "treasure" not in stored.lower()
+            request_erasure(connection, "docs", source.id, "broken.md", document)
+    assert finish_forgetting(world, "broken.md")["verified"]
 
 
 def test_an_unrecorded_file_is_deleted_unless_another_source_may_be_writing_it(
@@ -212,7 +194,9 @@ def count_versions(world: World, key: str) -> int:
     return world.one("SELECT count(*) FROM document_versions WHERE source_key = %s", key)
 
 
-def test_its_versions_are_deleted_from_every_month(indexed: World) -> None:
+def test_its_versions_are_deleted_from_every_month_before_a_receipt_is_verified(
+    indexed: World,
+) -> None:
     world = indexed
     world.connection.execute("UPDATE documents SET title = 'Oaks' WHERE source_key = 'other.md'")
     world.connection.execute(
@@ -221,8 +205,17 @@ def test_its_versions_are_deleted_from_every_month(indexed: World) -> None:
     )
     assert world.one("SELECT count(*) FROM document_versions_default") == 1
     assert count_versions(world, "secret.md") == 2
-    # The deletion of the document appends a third version.
-    request_to_forget(world, "secret.md")
+    world.connection.execute(
+        """CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+           CREATE TRIGGER kept BEFORE DELETE ON document_versions FOR EACH ROW EXECUTE FUNCTION kept()"""
+    )
+    try:
+        request_to_forget(world, "secret.md")
+        receipt = finish_forgetting(world, "secret.md")
+    finally:
+        world.connection.execute("DROP FUNCTION kept CASCADE")
+    # The deletion of the document appended a third version.
+    assert not receipt["verified"] and receipt["places"]["history"]["left"] == 3
     receipt = finish_forgetting(world, "secret.md")
     assert receipt["verified"]
     history = receipt["places"]["history"]
@@ -231,22 +224,6 @@ def test_its_versions_are_deleted_from_every_month(indexed: World) -> None:
     assert (count_versions(world, "secret.md"), count_versions(world, "other.md")) == (0, 1)
     world.fill()
     assert count_versions(world, "secret.md") == 0
-
-
-def test_a_remaining_version_prevents_a_verified_receipt(indexed: World) -> None:
-    indexed.connection.execute(
-        """CREATE FUNCTION kept() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
-           CREATE TRIGGER kept BEFORE DELETE ON document_versions FOR EACH ROW EXECUTE FUNCTION kept()"""
-    )
-    try:
-        request_to_forget(indexed, "secret.md")
-        receipt = finish_forgetting(indexed, "secret.md")
-    finally:
-        indexed.connection.execute("DROP FUNCTION kept CASCADE")
-    assert not receipt["verified"] and receipt["places"]["history"]["left"] == 2
-    assert finish_forgetting(indexed, "secret.md")["verified"] and not count_versions(
-        indexed, "secret.md"
-    )
 
 
 def test_a_document_that_has_only_versions_can_be_forgotten(indexed: World) -> None:

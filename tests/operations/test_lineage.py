@@ -15,6 +15,7 @@ from resources.errors import ConfigError
 from resources.files import raw_name
 from resources.parsing import PARSER_VERSION
 from resources.postgres.documents.erasures import request_erasure
+from resources.postgres.registry.left_documents import record_left
 from resources.postgres.registry.sources import get_source
 from tests.support.world import World
 
@@ -86,20 +87,6 @@ def test_a_life_has_the_pages_and_the_reader_of_a_pdf(world: World, shared_data:
     assert life["reading"]["pages"] >= max(chunk["page"] for chunk in life["chunks"]) >= 4
 
 
-def test_a_row_that_milvus_lost_is_reported(registered: World) -> None:
-    registered.fill()
-    chunk = registered.one(
-        "SELECT id::text FROM document_chunks WHERE position = 0 AND language IS NULL"
-    )
-    document = registered.one("SELECT document_id FROM document_chunks WHERE id = %s", chunk)
-    name = registered.one("SELECT name FROM vector_collections WHERE kind = 'dense'")
-    registered.store.delete_ids(name, [f"{chunk}_dense"])
-    life = explained(registered, str(document))
-    facts = life["vectors"][name]
-    assert facts["rows"] == facts["right"] == facts["wanted"] - 1
-    assert "rows in Milvus differ from PostgreSQL" in life["state"]
-
-
 def test_a_kind_that_is_no_longer_kept_is_judged_as_the_checks_judge_it(world: World) -> None:
     root = world.write({"a.md": ENGLISH})
     world.add()
@@ -128,7 +115,7 @@ def test_states_are_named(registered: World) -> None:
     registered.fill()
     assert "images are not read" in explained(registered, "pic.png")["state"]
     (root / "a.md").write_text(ENGLISH.replace("nine", "eight"))
-    registered.run("sync_source", ops={"documents": {}}, raise_on_error=False)
+    registered.fill()
     registered.connection.execute(
         "UPDATE documents SET raw_hash = repeat('0', 64) WHERE source_key = 'a.md'"
     )
@@ -142,6 +129,50 @@ def test_states_are_named(registered: World) -> None:
     assert [version["ended_by"] for version in gone["versions"]][-1] == "deleted"
 
 
+def test_a_document_that_is_left_damaged_or_forgotten_is_explained(registered: World) -> None:
+    registered.fill()
+    moment = datetime.now(UTC)
+    # Left for the next sync.
+    source = get_source(registered.connection, "docs").id
+    open_elsewhere = "another process has it open for writing"
+    record_left(registered.connection, source, [(k, open_elsewhere) for k in ("a.md", "new.md")])
+    life, new = explained(registered, "docs/a.md"), explained(registered, "docs/new.md")
+    assert life["state"] == (
+        f"its source has another content, left for the next sync: {open_elsewhere}"
+    )
+    assert life["document"]["processing_status"] == "completed" and life["left"]["left_at"]
+    assert new["state"] == f"listed, but left for the next sync: {open_elsewhere}"
+    assert new["document"] is None and new["entry"] is None
+    registered.fill()
+    assert explained(registered, "docs/a.md")["state"] == "current and searchable"
+    with pytest.raises(ConfigError, match=r"No document has the key or id 'new.md'"):
+        explained(registered, "new.md")
+
+    # Milvus lost a row.
+    chunk = registered.one(
+        "SELECT id::text FROM document_chunks WHERE position = 0 AND language IS NULL"
+    )
+    document = registered.one("SELECT document_id FROM document_chunks WHERE id = %s", chunk)
+    name = registered.one("SELECT name FROM vector_collections WHERE kind = 'dense'")
+    registered.store.delete_ids(name, [f"{chunk}_dense"])
+    damaged = explained(registered, str(document))
+    facts = damaged["vectors"][name]
+    assert facts["rows"] == facts["right"] == facts["wanted"] - 1
+    assert "rows in Milvus differ from PostgreSQL" in damaged["state"]
+    assert damaged["state"].endswith("rag repair --source docs")
+
+    # A forgotten document is known by its key only.
+    with registered.postgres.writer("docs") as writer, writer.transaction() as connection:
+        request_erasure(connection, "docs", source, "a.md", life["document_id"])
+    registered.connection.execute("DELETE FROM document_versions")
+    for name in ("a.md", "docs/a.md", str(life["document_id"])):
+        forgotten = explained(registered, name)
+        assert forgotten["state"].startswith("forgotten on purpose")
+        assert not forgotten["versions"] and not forgotten["chunks"]
+    with pytest.raises(ConfigError, match="forgotten on purpose"):
+        explained_at(registered, moment)
+
+
 def test_a_document_is_explained_as_it_was_at_a_moment(registered: World) -> None:
     before = datetime.now(UTC)
     registered.fill()
@@ -149,8 +180,11 @@ def test_a_document_is_explained_as_it_was_at_a_moment(registered: World) -> Non
     root = registered.write({"a.md": ENGLISH.replace("nine", "eight")})
     run = registered.run("sync_source").run_id
     second = datetime.now(UTC)
-    (root / "a.md").unlink()
+    (root / "a.md").rename(root / "renamed.md")
     registered.fill()
+    (same,) = explained(registered)["same_content"]
+    assert (same["source"], same["key"]) == ("docs", "renamed.md")
+    assert explained(registered)["state"].endswith("; the same content is now docs/renamed.md")
     one, two = explained_at(registered, first), explained_at(registered, second)
     assert "nine" in one["document"]["content"] and "eight" in two["document"]["content"]
     assert (one["document"]["version"], one["ended_by"]) == (1, "replaced")
@@ -163,22 +197,6 @@ def test_a_document_is_explained_as_it_was_at_a_moment(registered: World) -> Non
             explained_at(registered, moment)
     with pytest.raises(ConfigError, match="still to come"):
         explained_at(registered, datetime.now(UTC) + timedelta(hours=1))
-
-
-def test_a_forgotten_document_is_known_by_its_key_only(registered: World) -> None:
-    registered.fill()
-    moment = datetime.now(UTC)
-    life = explained(registered)
-    with registered.postgres.writer("docs") as writer, writer.transaction() as connection:
-        source = get_source(connection, "docs").id
-        request_erasure(connection, "docs", source, "a.md", life["document_id"])
-    registered.connection.execute("DELETE FROM document_versions")
-    for name in ("a.md", "docs/a.md", str(life["document_id"])):
-        forgotten = explained(registered, name)
-        assert forgotten["state"].startswith("forgotten on purpose")
-        assert not forgotten["versions"] and not forgotten["chunks"]
-    with pytest.raises(ConfigError, match="forgotten on purpose"):
-        explained_at(registered, moment)
 
 
 def test_an_ambiguous_or_unknown_name_is_answered_with_suggestions(registered: World) -> None:
@@ -197,5 +215,5 @@ def test_an_ambiguous_or_unknown_name_is_answered_with_suggestions(registered: W
         explained(registered, "b.text")
     with pytest.raises(ConfigError, match=r"key or id '[-0-9a-f]{36}'\.$"):
         explained(registered, str(uuid.uuid4()))
-    with pytest.raises(ConfigError, match="No source is named 'nosuch'; there are: docs, more"):
+    with pytest.raises(ConfigError, match="There is no source 'nosuch'; known: docs, more"):
         explained(registered, source="nosuch")

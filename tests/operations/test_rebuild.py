@@ -23,12 +23,13 @@ from resources.milvus import collections as milvus
 from resources.milvus.rows import RowFields
 from resources.milvus.store import MilvusStore
 from tests.support.embedders import CountingEmbedder
-from tests.support.operations import rebuild
+from tests.support.operations import rebuild, repair
 from tests.support.oracle import disagreements
 from tests.support.searching import searching
 from tests.support.stored import (
     age_acknowledgements,
     assert_consistent,
+    assert_stores_match,
     collection_states,
     serving_collections,
 )
@@ -85,12 +86,10 @@ def test_a_collection_of_an_earlier_version_is_reported_and_only_a_rebuild_repai
         finding = judge(target)
         assert words in finding.sentence
         assert (finding.remedy, finding.command) == ("rebuild", "rag rebuild milvus")
-    for job in ("sync_source", "repair_drift"):
-        result = world.run(job, raise_on_error=False)
-        (failed,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]  # fmt: skip
-        assert failed.user_failure_data is not None
-        message = failed.user_failure_data.description or ""
-        assert difference in message and "rag rebuild milvus" in message
+    for work in (world.fill, lambda: repair(world)):
+        with pytest.raises(ConfigError) as caught:
+            work()
+        assert difference in str(caught.value) and "rag rebuild milvus" in str(caught.value)
     searcher = world.searcher()
     owner = AccessScope.owner()
     assert searcher.search(SearchRequest("observatory", k=1), owner)[0].key == "a.md"
@@ -122,6 +121,7 @@ def test_a_rebuild_takes_over_without_a_model_call_while_searches_go_on(
             ),
         )
         monkeypatch.setattr(CountingEmbedder, "embed_queries", embed)
+        # Two names alternate: after an odd number of rebuilds each collection has another one.
         for _ in range(3):
             report = rebuild(counted)
     assert problems == []
@@ -134,16 +134,23 @@ def test_a_rebuild_takes_over_without_a_model_call_while_searches_go_on(
     assert {collection["rows"] for collection in report["collections"].values()} == {chunks}
     for source in ("docs", "more"):
         assert counted.failed_checks(source) == {}
-    assert_consistent(counted)
+    assert_stores_match(counted)
     # Later syncs write the new collections.
     counted.write({"0.md": long_text("town 0", 7)})
-    assert counted.sync()["dense_vectors"]["inserted"] > 0
-    assert_consistent(counted)
-    again = counted.sync()
+    assert counted.fill()["dense_vectors"]["inserted"] > 0
+    assert_stores_match(counted)
+    again = counted.fill()
     assert not any(plan["inserted"] or plan["replaced"] for plan in again.values())
 
 
-def test_lost_collections_are_recreated(counted: World) -> None:
+def test_a_dry_run_changes_nothing_and_a_rebuild_recreates_lost_collections(counted: World) -> None:
+    before = serving_collections(counted), collection_states(counted)
+    report = rebuild(counted, dry_run=True)
+    chunks = counted.one("SELECT count(*) FROM document_chunks")
+    assert {collection["chunks"] for collection in report["collections"].values()} == {chunks}
+    assert rebuild(counted, dry_run=True, source="more")["dry_run"]
+    assert (serving_collections(counted), collection_states(counted)) == before
+
     store = counted.store
     for kind, name in serving_collections(counted).items():
         store.client.drop_alias(f"{kind}_collection")
@@ -152,6 +159,10 @@ def test_lost_collections_are_recreated(counted: World) -> None:
     rebuild(counted)
     assert texts == CountingEmbedder.texts
     assert_consistent(counted)
+
+    counted.connection.execute("DELETE FROM sources")
+    result = counted.run("rebuild_milvus", None, raise_on_error=False)
+    assert ["There is no source" in message for _, message in failures(result)] == [True]
 
 
 def test_rows_that_a_sync_writes_during_a_rebuild_are_in_the_new_collection(
@@ -234,16 +245,10 @@ def test_a_rebuild_of_milvus_without_its_embeddings_first_needs_one_of_parquet(
     assert CountingEmbedder.texts - texts == embedded
     assert embedded == counted.one("SELECT count(DISTINCT text_hash) FROM document_chunks")
     # The rows in Milvus were right: the sync writes none.
-    plans = counted.sync()
+    plans = counted.fill()
     assert not any(plan["inserted"] or plan["replaced"] for plan in plans.values())
     rebuild(counted)
     assert_consistent(counted)
-
-
-def test_without_a_source_there_is_nothing_to_rebuild(counted: World) -> None:
-    counted.connection.execute("DELETE FROM sources")
-    result = counted.run("rebuild_milvus", None, raise_on_error=False)
-    assert ["There is no source" in message for _, message in failures(result)] == [True]
 
 
 def test_one_source_is_written_again_in_place(counted: World) -> None:
@@ -268,15 +273,6 @@ def test_one_source_is_written_again_in_place(counted: World) -> None:
     assert after[other[0]["id"]]["vector"][0] == 1.0
 
 
-def test_a_dry_run_changes_nothing(counted: World) -> None:
-    before = serving_collections(counted), collection_states(counted)
-    report = rebuild(counted, dry_run=True)
-    chunks = counted.one("SELECT count(*) FROM document_chunks")
-    assert {collection["chunks"] for collection in report["collections"].values()} == {chunks}
-    assert rebuild(counted, dry_run=True, source="more")["dry_run"]
-    assert (serving_collections(counted), collection_states(counted)) == before
-
-
 def leave_half_built(world: World, monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
     """Run a rebuild that ends like a killed process after some batches."""
 
@@ -299,9 +295,20 @@ def leave_half_built(world: World, monkeypatch: pytest.MonkeyPatch, batches: int
     assert "rebuilding" in collection_states(world).values()
 
 
-def test_a_half_built_collection_is_finished_by_the_next_rebuild(
+def test_a_half_built_collection_is_dropped_by_a_sync_or_finished_by_the_next_rebuild(
     counted: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = serving_collections(counted)
+    leave_half_built(counted, monkeypatch, 1)
+    # A sync leaves it to a rebuild that runs.
+    with counted.postgres.writer(REBUILD):
+        counted.fill()
+        assert "rebuilding" in collection_states(counted).values()
+    counted.fill()
+    assert set(collection_states(counted).values()) == {"serving"}
+    assert set(counted.store.client.list_collections()) == set(before.values())
+    assert_stores_match(counted)
+
     leave_half_built(counted, monkeypatch, 1)
     kept = counted.one(
         """SELECT count(*) FROM vector_rows r JOIN vector_collections v ON v.name = r.collection
@@ -311,18 +318,4 @@ def test_a_half_built_collection_is_finished_by_the_next_rebuild(
     chunks = counted.one("SELECT count(*) FROM document_chunks")
     report = rebuild(counted)
     assert report["collections"]["dense_collection"]["rows"] == chunks - kept
-    assert_consistent(counted)
-
-
-def test_the_next_sync_drops_a_half_built_collection_unless_a_rebuild_runs(
-    counted: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = serving_collections(counted)
-    leave_half_built(counted, monkeypatch, 1)
-    with counted.postgres.writer(REBUILD):
-        counted.fill()
-        assert "rebuilding" in collection_states(counted).values()
-    counted.fill()
-    assert set(collection_states(counted).values()) == {"serving"}
-    assert set(counted.store.client.list_collections()) == set(before.values())
     assert_consistent(counted)

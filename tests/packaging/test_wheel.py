@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import URLError
+from zipfile import ZipFile
 
+import psutil
 import pytest
 
 from tests.packaging.installation import (
+    PACKAGES,
+    ROOT,
     Installation,
     build_wheel,
     install,
@@ -23,17 +27,22 @@ from tests.packaging.installation import (
     user_environment,
 )
 from tests.support.folders import servers_folder
-from tests.support.rag import enable_ctrl_c
+from tests.support.rag import ignore_ctrl_c
 
 QUESTION = (
     b'{"query": "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"}'
 )
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
 @pytest.fixture
-def installed() -> Iterator[Installation]:
+def installed(wheel: Path) -> Iterator[Installation]:
     with servers_folder("rag wheel ü ") as folder:
-        programs = install(build_wheel(folder), folder / "環境 environment")
+        programs = install(wheel, folder / "環境 environment")
         # The names of two of our files: the commands must not take these.
         work = folder / "مستندات work"
         (work / "resources").mkdir(parents=True)
@@ -47,41 +56,39 @@ def installed() -> Iterator[Installation]:
         try:
             yield installation
         finally:
-            for name in ("", "demo", "second"):
-                installation.run("down", **home_of(installation, name))
-
-
-def home_of(installation: Installation, name: str) -> dict[str, str]:
-    """Return the variables of a deployment: the default one, the demo's below it, or another one."""
-    if not name:
-        return {}
-    root = Path(installation.env["HOME"])
-    own = root / ".local" / "share" / "rag-assets" / name if name == "demo" else root / name
-    return {"RAG_HOME": str(own)}
+            installation.run("down")
+            demo = Path(installation.env["HOME"], ".local", "share", "rag-assets", "demo")
+            installation.run("down", RAG_HOME=str(demo))
 
 
 def test_the_wheel_works_in_an_empty_environment(installed: Installation) -> None:
-    # It ingests, checks, repairs and searches.
+    # It ingests, checks, repairs and searches, in a home of its own.
     installed.ok("demo")
-
-    # The default home is in the user's data folder, never in site-packages.
-    status = json.loads(installed.ok("up", "--json"))
-    home = Path(installed.env["HOME"])
-    assert Path(status["home"]).is_relative_to(home)
-
+    # The stack starts by itself.
     installed.ok("ingest", "notes")
     hits = json.loads(installed.ok("search", "when does it open", "--json"))["hits"]
     assert [(hit["source"], hit["key"]) for hit in hits] == [("notes", "hours.md")]
 
-    # A second deployment beside it has nothing of the first.
-    second = home_of(installed, "second")
-    other = json.loads(installed.ok("up", "--json", **second))
-    assert {other[name] for name in ("home", "postgres", "milvus")}.isdisjoint(status.values())
-    counts = json.loads(installed.ok("status", "--json", **second))["counts"]
-    assert counts["documents"] == 0
+    # The default home is in the user's data folder, never in site-packages.
+    status = json.loads(installed.ok("status", "--json"))
+    assert Path(status["home"]).is_relative_to(installed.env["HOME"])
+    assert status["counts"]["documents"] == 1
 
     _look_at_the_ui(installed)
     _search_without_extras(installed, status)
+
+
+def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
+    """The documents of the demo, the migrations and the configuration of Dagster among them."""
+    expected = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with ZipFile(wheel) as archive:
+        contained = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert contained == expected
 
 
 def _search_without_extras(installed: Installation, servers: dict[str, str]) -> None:
@@ -109,28 +116,41 @@ def _search_without_extras(installed: Installation, servers: dict[str, str]) -> 
 
 
 def _look_at_the_ui(installed: Installation) -> None:
+    """It serves until it is told to stop.
+
+    Started by a script in the background: SIGINT is ignored then, and Dagster's processes end by it alone.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     log = installed.folder / "ui.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [installed.programs / "rag", "ui", "--port", str(port)],
+            [installed.programs / "rag", "ui", "--host", "0.0.0.0", "--port", str(port)],
             cwd=installed.folder,
             env=installed.env,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=enable_ctrl_c,
+            preexec_fn=ignore_ctrl_c,
         )
+    family = []
     try:
         assert "__repository__" in _answer(port, process), log.read_text()
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 4
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(90) == 0, log.read_text()
+        _, alive = psutil.wait_procs(family, timeout=5)
+        assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
     finally:
-        os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        for child in family:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+    *_, address, stopping, ended = log.read_text().splitlines()
+    assert address == f"Dagster UI: http://127.0.0.1:{port} (Ctrl-C ends it)"
+    assert stopping == "stopping Dagster …" and "Dagster has ended." in ended
 
 
 def _answer(port: int, process: subprocess.Popen[bytes], seconds: float = 120) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,20 +28,11 @@ from rag_assets.search.request import MODES, SearchRequest
 from rag_assets.search.searcher import Answer
 from resources.errors import ConfigError
 from resources.milvus.store import MilvusStore
-from resources.postgres.documents.lineage import (
-    find_document,
-    read_chunks,
-    read_document,
-    read_entry,
-    read_erasure_time,
-    read_vectors,
-    read_version_at,
-    read_versions,
-)
 from resources.postgres.documents.near_duplicates import near_duplicates, similar_documents
 from resources.postgres.registry.sources import remove_source
-from resources.postgres.registry.visible_sources import require_sources, visible_sources
+from resources.postgres.registry.visible_sources import visible_sources
 from resources.postgres.search.hydration import hydrate, surroundings, with_holders
+from tests.support.scoped_reads import MISTAKES, READS, READS_AT, erased_document
 from tests.support.three_sources import (
     LICENCE,
     NOTHING,
@@ -247,65 +238,6 @@ def test_the_chunk_that_opens_a_section_is_in_scope(world: World, seen: Seen) ->
 # Explanations ---------------------------------------------------------------------------------------------------------
 
 
-def found(world: World, name: str, source: str | None, scope: AccessScope) -> bool:
-    try:
-        return bool(find_document(world.connection, name, source, scope))
-    except ConfigError:
-        return False
-
-
-def model(world: World) -> str:
-    return world.stores.model.fingerprint
-
-
-def dense(world: World) -> str:
-    return world.one("SELECT name FROM vector_collections WHERE kind = 'dense'")
-
-
-#: Each reads from a document of `vault` what an explanation shows under this key.
-READS: Mapping[str, Callable[[World, uuid.UUID, AccessScope], object]] = {
-    "document_id": lambda world, id, scope: found(world, str(id), None, scope),
-    "key": lambda world, id, scope: found(world, "treasure.md", None, scope),
-    "source": lambda world, id, scope: found(world, "vault/treasure.md", None, scope),
-    "state": lambda world, id, scope: read_erasure_time(
-        world.connection, erased_document(world), scope
-    ),
-    "entry": lambda world, id, scope: read_entry(world.connection, id, scope),
-    "raw": lambda world, id, scope: read_entry(world.connection, id, scope),
-    "document": lambda world, id, scope: read_document(world.connection, id, scope),
-    "reading": lambda world, id, scope: read_document(world.connection, id, scope),
-    "chunks": lambda world, id, scope: read_chunks(world.connection, id, model(world), scope),
-    "vectors": lambda world, id, scope: read_vectors(
-        world.connection, id, dense(world), model(world), scope
-    ),
-    "versions": lambda world, id, scope: read_versions(world.connection, id, scope),
-    "near_duplicates": lambda world, id, scope: similar_documents(
-        world.connection, document(world, "near.md"), scope
-    ),
-    "runs": lambda world, id, scope: read_versions(world.connection, id, scope),
-}
-#: The same of the explanation of a moment, whose `at` is the question.
-READS_AT: Mapping[str, Callable[[World, uuid.UUID, AccessScope], object]] = {
-    **{key: READS[key] for key in ("document_id", "key", "source")},
-    **{
-        key: lambda world, id, scope: read_version_at(
-            world.connection, id, first_version(world, id), scope
-        )
-        for key in ("document", "valid_to", "ended_by", "runs")
-    },
-}
-
-
-def erased_document(world: World) -> uuid.UUID:
-    return world.one("SELECT document_id FROM forgotten WHERE source = 'vault'")
-
-
-def first_version(world: World, id: uuid.UUID) -> datetime:
-    return world.one(
-        "SELECT valid_from FROM document_versions WHERE document_id = %s ORDER BY valid_from", id
-    )
-
-
 def test_every_key_of_an_explanation_has_a_read(seen: Seen) -> None:
     for life in seen.scoped.explained.values():
         assert life.keys() == READS.keys()
@@ -353,23 +285,6 @@ def error_of(call: Callable[[], object]) -> str:
     return str(error.value)
 
 
-MISTAKES: Mapping[str, Callable[[World, str, AccessScope], object]] = {
-    "a filter": lambda world, name, scope: world.searcher().search(
-        SearchRequest(QUERY, filters=Filters(source=(name,))), scope
-    ),
-    "explain SOURCE/KEY": lambda world, name, scope: explain(
-        lineage(world), f"{name}/hours.md", None, scope
-    ),
-    "explain --source": lambda world, name, scope: explain(lineage(world), "hours.md", name, scope),
-    "explain --at": lambda world, name, scope: explain_at(
-        lineage(world), f"{name}/hours.md", None, datetime.now(UTC), scope
-    ),
-    "near-duplicates of a source": lambda world, name, scope: require_sources(
-        world.connection, [name], scope
-    ),
-}
-
-
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_source_out_of_scope_is_an_unknown_source(world: World, mistake: str) -> None:
     call = MISTAKES[mistake]
@@ -383,9 +298,9 @@ def test_the_list_of_sources_in_an_error_is_in_scope(world: World) -> None:
         scope: error_of(lambda scope=scope: MISTAKES["a filter"](world, "nosuch", scope))
         for scope in (OWNER, SCOPE, NOTHING)
     }
-    assert messages[OWNER].endswith("there are: north, south, vault.")
-    assert messages[SCOPE].endswith("there are: north, south.")
-    assert messages[NOTHING].endswith("there are: none.")
+    assert "known: north, south, vault. " in messages[OWNER]
+    assert "known: north, south. " in messages[SCOPE]
+    assert "known: none. " in messages[NOTHING]
 
 
 @pytest.mark.parametrize("at", [False, True])

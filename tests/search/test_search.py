@@ -7,6 +7,7 @@ import random
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ from resources.errors import ConfigError
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.search import search_counts
 from resources.postgres.search.hydration import hydrate
+from tests.support.extent import times
 from tests.support.world import World, empty_world
 
 OWNER = AccessScope.owner()
@@ -209,6 +211,7 @@ CONDITIONS = st.fixed_dictionaries(
 ).filter(bool)
 
 
+@times(0.5)
 @given(CONDITIONS)
 @example({"tags": ["7" + "😀" * 99]})  # cut
 @example({"tags": ["63" + "😀" * 98]})  # the 65th or a later one
@@ -307,12 +310,13 @@ def test_hits_are_counted(indexed: World, monkeypatch: pytest.MonkeyPatch) -> No
     restarted = threading.Event()
 
     class Restarts(Postgres):
-        def connect(self, *, autocommit: bool = False) -> Connection:
-            connection = super().connect(autocommit=autocommit)
-            if not restarted.is_set():
-                connection.close()  # before the write
-                restarted.set()
-            return connection
+        @contextmanager
+        def connect(self, *, autocommit: bool = False) -> Iterator[Connection]:
+            with super().connect(autocommit=autocommit) as connection:
+                if not restarted.is_set():
+                    connection.close()  # before the write
+                    restarted.set()
+                yield connection
 
     monkeypatch.setattr(search_counts, "INTERVAL", 0.01)
     searcher = replace(
@@ -351,7 +355,7 @@ def test_a_mistake_is_answered_with_the_expected_value(indexed: World) -> None:
         ({"filters": Filters(tags=("",))}, "tags: expected text, found an empty one"),
         ({"filters": Filters(language=("japanese",))}, "language: expected an ISO 639-1 code"),
         ({"filters": Filters(document=("1",))}, "document: expected a document's id (a UUID)"),
-        ({"filters": Filters(source=("nowhere",))}, "No source is named 'nowhere'; there are: "),
+        ({"filters": Filters(source=("nowhere",))}, "There is no source 'nowhere'; known: "),
     ]
     for options, expected in mistakes:
         values: dict[str, Any] = {"text": "Saturn", **options}

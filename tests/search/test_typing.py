@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -90,8 +90,18 @@ def readme_example() -> str:
     return block[1]
 
 
-def check(folder: Path) -> list[tuple[int, str, str]]:
-    """Return (line, rule, message) of every finding in the folder."""
+MISSPELT = "from rag_assets import Sercher\nprint(Sercher)\n"
+
+#: (line, rule, message) of a finding.
+Finding = tuple[int, str, str]
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Sequence[Finding]]:
+    """The findings in each program. One run for all: each reads the types of Dagster, pandas and others again."""
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "program.py").write_text(readme_example() + PROGRAM, encoding="utf-8")
+    (folder / "misspelt.py").write_text(MISSPELT, encoding="utf-8")
     (folder / "pyrightconfig.json").write_text(
         json.dumps({"typeCheckingMode": "strict", "reportUnusedExpression": False})
     )
@@ -103,30 +113,30 @@ def check(folder: Path) -> list[tuple[int, str, str]]:
         capture_output=True,
         text=True,
     )  # fmt: skip
-    return [
-        (finding["range"]["start"]["line"], finding.get("rule", ""), finding["message"])
-        for finding in json.loads(answer.stdout)["generalDiagnostics"]
-    ]
+    found: dict[str, list[Finding]] = {"program.py": [], "misspelt.py": []}
+    for finding in json.loads(answer.stdout)["generalDiagnostics"]:
+        line = finding["range"]["start"]["line"]
+        found[Path(finding["file"]).name].append(
+            (line, finding.get("rule", ""), finding["message"])
+        )
+    return found
 
 
-def test_a_misspelt_public_name_is_an_error(tmp_path: Path) -> None:
+def test_a_misspelt_public_name_is_an_error(findings: Mapping[str, Sequence[Finding]]) -> None:
     """The lazy imports must not make every name look valid."""
-    (tmp_path / "program.py").write_text("from rag_assets import Sercher\nprint(Sercher)\n")
-    assert "reportAttributeAccessIssue" in {rule for _, rule, _ in check(tmp_path)}
+    assert "reportAttributeAccessIssue" in {rule for _, rule, _ in findings["misspelt.py"]}
 
 
-def test_a_users_program_is_fully_typed(tmp_path: Path) -> None:
-    program = readme_example() + PROGRAM
-    (tmp_path / "program.py").write_text(program, encoding="utf-8")
+def test_a_users_program_is_fully_typed(findings: Mapping[str, Sequence[Finding]]) -> None:
+    lines = (readme_example() + PROGRAM).splitlines()
     expected = {
         line: rule[1]
-        for line, text in enumerate(program.splitlines())
+        for line, text in enumerate(lines)
         if (rule := re.search(r"# (report\w+)$", text))
     }
-    findings = check(tmp_path)
-    assert {line: rule for line, rule, _ in findings} == expected, findings
-    messages = {line: message for line, _, message in findings}
-    lines = program.splitlines()
+    found = findings["program.py"]
+    assert {line: rule for line, rule, _ in found} == expected, found
+    messages = {line: message for line, _, message in found}
     at = next(line for line, text in enumerate(lines) if 'k="ten"' in text)
     assert '"k" of type "int"' in messages[at]
     at = next(line for line, text in enumerate(lines) if "searcher.search(request)" in text)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
 import dagster as dg
 import psycopg
 import pytest
-from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
+from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent, EngineEventData
 from dagster._core.instance.utils import RUNLESS_RUN_ID
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.utils import make_new_run_id
+from dagster._utils.error import serializable_error_info_from_exc_info
 
+from rag_assets import dagster_internals
 from rag_assets.cli.run_activity import run_activity
-from rag_assets.dagster_internals import StackPostgresStorage, dagster_url
-from rag_assets.partitions import PARTITION_TAG
+from rag_assets.dagster_internals import StackPostgresStorage, dagster_url, trim_run_logs
+from rag_assets.partitions import MAX_RETRIES_TAG, PARTITION_TAG
+from resources.errors import ConfigError
 from resources.postgres.connection import Postgres
 from resources.postgres.run_queue import queued_runs
 
@@ -62,6 +72,85 @@ def test_a_canceled_run_stays_canceled(storage: StackPostgresStorage) -> None:
         (found,) = runs.get_runs(dg.RunsFilter(run_ids=[run.run_id]))
         expected = "CANCELED" if first == "PIPELINE_CANCELED" else "FAILURE"
         assert found.status.value == expected, (first, last)
+
+
+def test_details_of_old_runs_are_deleted_and_what_is_known_of_assets_stays(
+    storage: StackPostgresStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dagster_internals, "TRIM_BATCH", 2)
+    now, run = datetime.now(UTC), make_new_run_id()
+    planned = AssetMaterializationPlannedData(dg.AssetKey(["trimmed"]), "one")
+    for days in (61, 59):
+        for kind, data in (
+            *[("STEP_START", None)] * 3,
+            ("ENGINE_EVENT", EngineEventData()),
+            ("PIPELINE_START", None),
+            ("ASSET_MATERIALIZATION_PLANNED", planned),
+        ):
+            storage.event_log_storage.store_event(
+                dg.EventLogEntry(
+                    error_info=None,
+                    level=10,
+                    user_message="",
+                    run_id=run,
+                    timestamp=(now - timedelta(days=days)).timestamp(),
+                    job_name="sync_source",
+                    dagster_event=DagsterEvent(kind, "sync_source", event_specific_data=data),
+                )
+            )
+    old, recent, other = (tmp_path / name for name in (run, make_new_run_id(), "schedules"))
+    for folder in (old, recent, other):
+        (folder / "compute_logs").mkdir(parents=True)
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+
+    class Instance:
+        event_log_storage = storage.event_log_storage
+        compute_log_manager = LocalComputeLogManager(str(tmp_path))
+
+    assert trim_run_logs(cast(Any, Instance), now - timedelta(days=60)) == {
+        "events": 4,
+        "folders": 1,
+    }
+    kinds = [
+        event.get_dagster_event().event_type_value
+        for event in storage.event_log_storage.get_logs_for_run(run)
+    ]
+    assert kinds[:2] == ["PIPELINE_START", "ASSET_MATERIALIZATION_PLANNED"] and len(kinds) == 8
+    assert not old.exists() and recent.exists() and other.exists()
+
+
+@pytest.mark.parametrize("is_setting", [True, False])
+def test_a_run_that_a_setting_keeps_from_starting_is_not_started_again(
+    storage: StackPostgresStorage, is_setting: bool
+) -> None:
+    run = storage.run_storage.add_run(
+        dg.DagsterRun(job_name="sync_source", run_id=make_new_run_id())
+    )
+    try:
+        try:
+            raise ConfigError("RAG_VECTORS: unknown") if is_setting else OSError("no memory")
+        except Exception as cause:
+            raise ImportError("Could not load job definition.") from cause
+    except ImportError:
+        error = serializable_error_info_from_exc_info(sys.exc_info())
+    storage.event_log_storage.store_event(
+        dg.EventLogEntry(
+            error_info=None,
+            level=40,
+            user_message="",
+            run_id=run.run_id,
+            timestamp=0.0,
+            job_name="sync_source",
+            dagster_event=DagsterEvent(
+                "ENGINE_EVENT",
+                "sync_source",
+                event_specific_data=EngineEventData.engine_error(error),
+            ),
+        )
+    )
+    (found,) = storage.run_storage.get_runs(dg.RunsFilter(run_ids=[run.run_id]))
+    assert found.tags.get(MAX_RETRIES_TAG) == ("0" if is_setting else None)
 
 
 def test_the_runs_that_hold_and_await_a_pool_are_those_of_dagster(

@@ -42,7 +42,8 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def home(folder: Path) -> Iterator[Path]:
+def own_home(folder: Path) -> Iterator[Path]:
+    """A new home, beside that of the session's servers."""
     yield folder / "home"
     stop(folder / "home")
 
@@ -79,9 +80,29 @@ def count(uri: str) -> int:
     return len({row["id"] for row in rows})
 
 
-def test_start_and_stop_are_idempotent_and_keep_the_data(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+def test_servers_with_long_paths_keep_their_data_through_a_stop_and_a_kill(
+    folder: Path,
+    home: Path,
+    postgres_url: str,
+    milvus_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Beside the servers of another home, which keep running."""
+    others = running(home)
+    assert others == {"postgres": postgres_url, "milvus": milvus_uri}
+    own_home = folder / "長い\"'$x" / ("long, " * 30)
+    try:
+        assert_start_and_stop_are_idempotent(own_home, monkeypatch)
+        assert_both_recover_from_a_kill(own_home)
+        urls = running(own_home)
+        assert urls.keys() == others.keys() and not set(urls.values()) & set(others.values())
+        assert stop(own_home) == ["milvus", "postgres"]
+    finally:
+        stop(own_home)
+    assert running(home) == others
+
+
+def assert_start_and_stop_are_idempotent(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop(home) == [] and running(home) == {} and not home.exists()
     postgres, milvus = start_both(home)
     assert postgres.started and milvus.started
@@ -139,11 +160,10 @@ def test_start_and_stop_are_idempotent_and_keep_the_data(
     assert count(restarted.uri) == 100
 
 
-def test_both_servers_recover_from_a_kill(home: Path) -> None:
+def assert_both_recover_from_a_kill(home: Path) -> None:
     postgres, milvus = start_both(home)
     with psycopg.connect(postgres.url) as connection:
-        connection.execute("CREATE TABLE t AS SELECT generate_series(1, 1000)")
-    fill(milvus.uri, 100)
+        connection.execute("CREATE TABLE numbers AS SELECT generate_series(1, 1000)")
     # A busy backend does not notice the death of its postmaster: it keeps the shared memory.
     busy = psycopg.connect(postgres.url)
     query = "DO $$ BEGIN FOR i IN 1..2000000000 LOOP END LOOP; END $$"
@@ -163,31 +183,12 @@ def test_both_servers_recover_from_a_kill(home: Path) -> None:
         assert isinstance(running_query.exception(timeout=5), psycopg.OperationalError)
     assert started.started and started.pid != postgres.pid and started.url == postgres.url
     with psycopg.connect(started.url) as connection:
-        assert connection.execute("SELECT count(*) FROM t").fetchone() == (1000,)
+        assert connection.execute("SELECT count(*) FROM numbers").fetchone() == (1000,)
     assert server.started and server.uri == milvus.uri
     assert count(server.uri) == 100
 
 
-def test_two_homes_with_long_paths_run_at_once(folder: Path) -> None:
-    homes = [folder / f"{name} 長い\"'$x" / ("long, " * 30) for name in "ab"]
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            postgres = list(pool.map(start_postgres, homes))
-            milvus = list(pool.map(start_milvus, homes))
-        assert len({e.url for e in postgres}) == len({e.uri for e in milvus}) == 2
-        for index, home in enumerate(homes):
-            with psycopg.connect(postgres[index].url) as connection:
-                # If both were the same server, the second CREATE would fail.
-                connection.execute("CREATE TABLE only_once ()")
-            assert running(home) == {"postgres": postgres[index].url, "milvus": milvus[index].uri}
-        assert stop(homes[0]) == ["milvus", "postgres"]
-        assert len(running(homes[1])) == 2
-    finally:
-        for home in homes:
-            stop(home)
-
-
-def test_concurrent_starters_get_one_server_that_outlives_them(home: Path) -> None:
+def test_concurrent_starters_get_one_server_that_outlives_them(own_home: Path) -> None:
     code = """
 import sys; from pathlib import Path; from resources.embedded.stack import *
 home = Path(sys.argv[1]); p, m = start_postgres(home), start_milvus(home)
@@ -196,17 +197,17 @@ print(p.pid, p.started, m.pid, m.started)
     starters = [
         # Through a pipe: if a server inherited it, communicate() would not return.
         subprocess.Popen(
-            [sys.executable, "-c", code, str(home)],
+            [sys.executable, "-c", code, str(own_home)],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in range(3)
+        for _ in range(2)
     ]
     answers = [starter.communicate(timeout=30)[0].split() for starter in starters]
     assert len({(postgres, milvus) for postgres, _, milvus, _ in answers}) == 1
     assert [sum(answer[i] == "True" for answer in answers) for i in (1, 3)] == [1, 1]
-    assert set(running(home)) == {"postgres", "milvus"}
+    assert set(running(own_home)) == {"postgres", "milvus"}
     for pid in (int(answers[0][0]), int(answers[0][2])):
         assert os.getsid(pid) != os.getsid(0)
 
@@ -220,24 +221,29 @@ def _suspend(pid: int) -> None:
             time.sleep(0.01)
 
 
-def test_a_taken_port_is_avoided_and_a_stalled_server_is_awaited(home: Path) -> None:
-    first = start_milvus(home)
-    stop(home)
+def test_a_taken_port_is_avoided_and_a_stalled_server_is_awaited(own_home: Path) -> None:
+    first = start_milvus(own_home)
+    stop(own_home)
     with socket.create_server(("127.0.0.1", int(first.uri.rsplit(":", 1)[1]))):
-        second = start_milvus(home)
+        second = start_milvus(own_home)
         assert second.uri != first.uri
-        assert running(home) == {"milvus": second.uri}
+        assert running(own_home) == {"milvus": second.uri}
     _suspend(second.pid)
     try:
         with pytest.raises(StackError, match="does not answer"):
-            start_milvus(home, timeout=0.1)
+            start_milvus(own_home, timeout=0.1)
     finally:
         os.kill(second.pid, signal.SIGCONT)
-    assert start_milvus(home).pid == second.pid
+    assert start_milvus(own_home).pid == second.pid
+    assert_started_again(own_home, start_milvus)
 
 
-@pytest.mark.parametrize("start", [start_milvus, start_postgres])
-def test_a_server_that_dies_during_the_wait_for_it_is_started_again(
+def test_a_server_that_dies_during_the_wait_for_it_is_started_again(own_home: Path) -> None:
+    """PostgreSQL; the test above has Milvus."""
+    assert_started_again(own_home, start_postgres)
+
+
+def assert_started_again(
     home: Path, start: Callable[[Path], MilvusEndpoint | PostgresEndpoint]
 ) -> None:
     dying = psutil.Process(start(home).pid)
@@ -252,9 +258,9 @@ def test_a_server_that_dies_during_the_wait_for_it_is_started_again(
     assert again.pid != dying.pid
 
 
-def test_an_idle_client_that_pings_stays_connected(home: Path) -> None:
+def test_an_idle_client_that_pings_stays_connected(milvus_uri: str) -> None:
     """pymilvus pings every 10 s. At one ping per second, as here, gRPC's default limit is exceeded within 3 s."""
-    target = start_milvus(home).uri.removeprefix("http://")
+    target = milvus_uri.removeprefix("http://")
     options = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_permit_without_calls": 1}
     states = []
     with grpc.insecure_channel(target, list(options.items())) as channel:
@@ -264,14 +270,14 @@ def test_an_idle_client_that_pings_stays_connected(home: Path) -> None:
     assert states == [grpc.ChannelConnectivity.READY]
 
 
-def test_the_error_of_a_failed_start_contains_its_reason(home: Path) -> None:
-    start_postgres(home)
-    stop(home)
-    (home / "postgres" / "postgresql.conf").write_text("nonsense = 1\n")
+def test_the_error_of_a_failed_start_contains_its_reason(own_home: Path) -> None:
+    start_postgres(own_home)
+    stop(own_home)
+    (own_home / "postgres" / "postgresql.conf").write_text("nonsense = 1\n")
     with pytest.raises(StackError) as error:
-        start_postgres(home, timeout=5)
+        start_postgres(own_home, timeout=5)
     first, *reasons = str(error.value).splitlines()
-    assert str(home / "logs" / "postgres.log") in first
+    assert str(own_home / "logs" / "postgres.log") in first
     # The lines that name the reason, without those of the earlier start.
     assert len(reasons) == 2
     assert "nonsense" in reasons[0]

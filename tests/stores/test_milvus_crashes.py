@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -18,8 +19,12 @@ from resources.embedded import milvus_server
 from resources.embedded.stack import MilvusEndpoint, start_milvus, stop
 from resources.errors import StoreUnavailable
 from resources.milvus.store import MilvusStore
+from tests.support.extent import only_in_soak
 from tests.support.folders import servers_folder
 from tests.support.milvus_rows import DENSE, fields, scanned, vectors
+
+ROWS = fields(40)
+IDS = [f"{row.chunk_id}_dense" for row in ROWS]
 
 
 @pytest.fixture
@@ -63,28 +68,31 @@ def test_a_server_that_died_or_hangs_is_unavailable_within_the_timeout(own_home:
         MilvusStore(server.uri, timeout=1).has_collection("a")
 
 
-@pytest.mark.parametrize("crash", ["unknown", "known", "known, and another one"])
-def test_a_start_repairs_the_duplicate_rows_of_a_kill_in_a_flush(
-    own_home: Path, crash: str
-) -> None:
-    """The test builds the state after such a kill: rows are in a segment, and their log and a newer log still exist.
+@pytest.fixture(scope="module")
+def killed_in_a_flush() -> Iterator[Path]:
+    """The data after such a kill: rows are in a segment, and their log and a newer log still exist."""
+    with servers_folder("rag-milvus-") as home:
+        server = start_milvus(home)
+        store = MilvusStore(server.uri)
+        store.ensure_collection("a", DENSE)
+        store.upsert_dense("a", ROWS[:20], vectors(20))
+        logs = {path: path.read_bytes() for path in (home / "milvus").rglob("wal/*.arrow")}
+        store.client.flush("a")
+        store.upsert_dense("a", ROWS[20:], vectors(20))
+        store.delete_ids("a", IDS[20:22])
+        kill(server)
+        store.close()
+        for path, data in logs.items():
+            path.write_bytes(data)
+        yield home / "milvus"
 
-    A start that knows of the crash repairs the rows before it serves, even if it is itself killed and started again.
-    """
-    server = start_milvus(own_home)
-    store = MilvusStore(server.uri)
-    store.ensure_collection("a", DENSE)
-    rows = fields(40)
-    ids = [f"{row.chunk_id}_dense" for row in rows]
-    store.upsert_dense("a", rows[:20], vectors(20))
-    logs = {path: path.read_bytes() for path in (own_home / "milvus").rglob("wal/*.arrow")}
-    store.client.flush("a")
-    store.upsert_dense("a", rows[20:], vectors(20))
-    store.delete_ids("a", ids[20:22])
-    kill(server)
-    store.close()
-    for path, data in logs.items():
-        path.write_bytes(data)
+
+@pytest.mark.parametrize("crash", ["unknown", *only_in_soak("known"), "known, and another one"])
+def test_a_start_repairs_the_duplicate_rows_of_a_kill_in_a_flush(
+    own_home: Path, killed_in_a_flush: Path, crash: str
+) -> None:
+    """A start that knows of the crash repairs the rows before it serves, even if it is killed and started again."""
+    shutil.copytree(killed_in_a_flush, own_home / "milvus")
     if crash == "unknown":
         (own_home / "milvus" / milvus_server.RUNNING).unlink()
     if "another" in crash:
@@ -95,28 +103,37 @@ def test_a_start_repairs_the_duplicate_rows_of_a_kill_in_a_flush(
         # The duplicates exist without the repair.
         assert max(Counter(scanned(store, "a")).values()) == 2
         return
-    live = [*ids[:20], *ids[22:]]
+    live = [*IDS[:20], *IDS[22:]]
     assert Counter(scanned(store, "a")) == dict.fromkeys(live, 1)
-    assert store.copies("a", ids) == dict.fromkeys(live, 1)
-    assert store.fingerprints("a", ids) == dict.fromkeys(live, "a" * 32)
+    assert store.copies("a", IDS) == dict.fromkeys(live, 1)
+    assert store.fingerprints("a", IDS) == dict.fromkeys(live, "a" * 32)
     assert store.count("a") == len(live)
     assert not (own_home / "milvus" / milvus_server.REPLAYED).exists()
     store.close()
 
 
+@pytest.fixture(scope="module")
+def killed_with_indexes() -> Iterator[Path]:
+    """The data of a killed server with two indexed collections, `a` and `b`."""
+    with servers_folder("rag-milvus-") as home:
+        store = MilvusStore(start_milvus(home).uri)
+        rows = fields(300)
+        for name in ("a", "b"):
+            store.ensure_collection(name, replace(DENSE, index=EMBEDDED_INDEX))
+            store.upsert_dense(name, rows, vectors(300))
+            store.client.flush(name)
+        stop(home)
+        store.close()
+        kill(start_milvus(home))
+        yield home / "milvus"
+
+
 @pytest.mark.parametrize("crash", ["kill", "power cut"])
-def test_an_incomplete_index_file_is_rebuilt(own_home: Path, crash: str) -> None:
+def test_an_incomplete_index_file_is_rebuilt(
+    own_home: Path, killed_with_indexes: Path, crash: str
+) -> None:
     """After a kill complete files are kept, since a build takes seconds; after a power cut no file is trusted."""
-    server = start_milvus(own_home)
-    store = MilvusStore(server.uri)
-    rows, embeddings = fields(300), vectors(300)
-    for name in ("a", "b"):
-        store.ensure_collection(name, replace(DENSE, index=EMBEDDED_INDEX))
-        store.upsert_dense(name, rows, embeddings)
-        store.client.flush(name)
-    stop(own_home)
-    store.close()
-    kill(start_milvus(own_home))
+    shutil.copytree(killed_with_indexes, own_home / "milvus")
     incomplete, complete = sorted((own_home / "milvus").rglob("partitions/*/indexes/*.idx"))
     content = complete.read_bytes()
     incomplete.write_bytes(incomplete.read_bytes()[:-1])
@@ -125,8 +142,9 @@ def test_an_incomplete_index_file_is_rebuilt(own_home: Path, crash: str) -> None
         (own_home / "milvus" / milvus_server.RUNNING).write_text("another boot")
     store = MilvusStore(start_milvus(own_home).uri)
     for name in ("a", "b"):
-        hits = store.client.search(name, [embeddings[7].tolist()], limit=1, output_fields=["id"])
-        assert hits[0][0]["id"] == f"{rows[7].chunk_id}_dense"
+        vector = vectors(300)[7].tolist()
+        hits = store.client.search(name, [vector], limit=1, output_fields=["id"])
+        assert hits[0][0]["id"] == f"{fields(300)[7].chunk_id}_dense"
     assert incomplete.stat().st_size == len(content) == complete.stat().st_size
     assert (complete.stat().st_mtime == 1) == (crash == "kill")
     store.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from rag_assets.definitions import build_definitions, build_resources
 from rag_assets.pipeline.model_probe import PROBE_TEXTS
 from rag_assets.settings.load import load_settings
+from resources import waiting
 from resources.embedders import openai_server
 from resources.embedders.lexical import LexicalEmbedder
 from resources.embedders.registry import create_embedder
@@ -104,6 +107,44 @@ def test_a_request_to_a_busy_server_is_repeated(server: EmbeddingServer) -> None
     result = embedder(server).embed(TEXTS[:3], {"dense"})
     np.testing.assert_allclose(result.dense, expected(TEXTS[:3]), atol=1e-6)
     assert time.monotonic() - started >= 1 and len(server.requests) == 4
+
+
+def test_a_server_that_breaks_off_its_answers_is_given_up_soon_and_reported_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(openai_server, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(waiting, "NOTICE", 0.02)
+    reports: list[str] = []
+    monkeypatch.setattr(waiting, "_listener", lambda awaited, seconds: reports.append(awaited))
+    part = b'HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{"data": ['
+    with breaking_server(part) as (url, requests):
+        broken = create_embedder(
+            "openai", base_url=url, model="m", dimensions=1024, batch_texts=1, requests=2
+        )
+        with pytest.raises(EmbedderUnavailable, match="no response"):
+            broken.embed(TEXTS[:2], {"dense"})
+    assert len(requests) <= 2 * openai_server.SILENT_ATTEMPTS
+    # One line for both requests.
+    assert len(reports) == 1 and reports[0].startswith(f"the embedding server, {url}/embeddings: ")
+
+
+@contextmanager
+def breaking_server(part: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the URL of a server that sends a part of each answer, and the requests."""
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    requests.append(connection.recv(65536))
+                    connection.sendall(part)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1", requests
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("status", [429, 500])
@@ -347,7 +388,7 @@ def test_a_rejected_text_is_asked_for_once(world: World, server: EmbeddingServer
     files |= {"a.md": "The observatory opens at nine.", "c.md": "Tea.", "two.md": "TWO VECTORS."}
     world.write(files)
     world.add()
-    plan = world.sync()["chunk_embeddings"]
+    plan = world.fill()["chunk_embeddings"]
     assert (plan["inserted"], plan["failed"]) == (2, 4)
     states = dict(
         world.connection.execute(

@@ -84,8 +84,8 @@ def test_a_wrong_role_and_a_missing_database_are_named(postgres_url: str, roles:
         (as_role(postgres_url, "test_nobody"), 'role "test_nobody" does not exist'),
         (missing, 'database "test_nowhere" does not exist'),
     ):
-        with pytest.raises(ConfigError, match=reason):
-            Postgres(url).connect()
+        with pytest.raises(ConfigError, match=reason), Postgres(url).connect():
+            pass
         # A pool tries a wrong role again and again.
         with pytest.raises(ConfigError, match=reason), SearchConnections(url).connection():
             pass

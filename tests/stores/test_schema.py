@@ -53,10 +53,10 @@ def test_of_several_processes_one_migrates_and_the_others_wait(empty_url: str) -
             [sys.executable, "-c", code, empty_url],
             cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
-        for _ in range(3)
+        for _ in range(2)
     ]  # fmt: skip
     outputs = [process.communicate(timeout=30) for process in processes]
-    assert sorted(out.strip() for out, _ in outputs) == ["False", "False", "True"], outputs
+    assert sorted(out.strip() for out, _ in outputs) == ["False", "True"], outputs
 
 
 def test_a_process_checks_the_schema_at_intervals(

@@ -139,6 +139,29 @@ def test_an_object_that_is_written_while_it_is_read_is_not_whole() -> None:
     assert content is not None and content.unfinished
 
 
+def test_a_link_on_a_file_server_is_read_as_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsspec's memory stands for SFTP, whose listing has the size and the time of the link itself."""
+    source = FilesSource(FilesConfig(url="memory://linked/docs/"), {})
+    store, root = source._store
+    store.pipe_file(f"{root}/a.md", b"A file that a link points to.")
+    store.pipe_file(f"{root}/folder/x.md", b"in a folder")
+    listed = store.ls(root, detail=True)
+    links = [{**info, "type": "link", "size": 7} for info in listed]
+    links.append({"name": f"{root}/broken", "type": "link", "size": 7})
+    monkeypatch.setattr(store, "ls", lambda path, detail: links if path == root else [])
+    (entry,) = source.list()
+    assert (entry.key, entry.size) == ("a.md", 29)
+    content = source.fetch(entry)
+    assert content is not None and content.data == b"A file that a link points to."
+
+
+def test_no_compressed_answer_is_accepted_whose_end_could_be_missing(web: Web) -> None:
+    web.put("/a.md", "# A")
+    source = FilesSource(FilesConfig(url=web.url("/a.md"), allow_private_addresses=True), {})
+    assert [source.fetch(entry).data for entry in source.list()] == [b"# A"]
+    assert {sent["accept-encoding"] for sent in web.headers} == {"identity"}
+
+
 def test_private_addresses_are_rejected_before_any_request(web: Web) -> None:
     web.put("/a.md", "# A")
     source = FilesSource(FilesConfig(url=web.url("/a.md")), {})

@@ -138,6 +138,16 @@ def test_the_configured_branch_is_read(source: Source, repository: Repo) -> None
         list(GitSource(config, {}).list())
 
 
+def test_without_a_default_branch_the_only_one_is_read(repository: Repo) -> None:
+    """As behind a plain web server, whose list of branches has no HEAD."""
+    repository.refs.set_symbolic_ref(b"HEAD", b"refs/heads/renamed")  # pyright: ignore[reportArgumentType]
+    source = open_source("git", {"url": repository.path, "include": ["a.md"]})
+    assert contents(source) == {"a.md": b"# A"}
+    commit(repository, {"only.md": b"here"}, "next")
+    with pytest.raises(SourceError, match=r"default branch. Name one \(it has: main, next\)"):
+        list(source.list())
+
+
 def test_a_server_that_does_not_answer_is_unavailable(repository: Repo) -> None:
     with served(repository) as url:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from rag_assets.pipeline.entries import Entry
+from rag_assets.pipeline.entries import Content, Entry
 from resources.errors import ConfigError, SourceError
 from resources.sources.base import Source
+from resources.sources.columns import document_of
 from resources.sources.registry import open_source
+from resources.sources.rows import JsonlConfig, RowsSource
 from tests.support.servers import S3
 
 ROWS: list[dict[str, Any]] = [
@@ -133,6 +136,7 @@ def test_a_file_that_may_hide_rows_fails_the_listing(tmp_path: Path) -> None:
         ('{"id": 1, "body": "x"}\n[]\n', "Line 2 .* is not a JSON object"),
         ('{"id": 1, "body": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "Line 1 .* is not JSON"),
         ('{"body": "x"}\n', "has no 'id'"),
+        ('[{"id": 1, "body": "x"}]\n', "Line 1 .* begins an array; expected one object a line"),
     ):
         lines.write_text(bad)
         with pytest.raises(SourceError, match=reason) as caught:
@@ -142,6 +146,18 @@ def test_a_file_that_may_hide_rows_fails_the_listing(tmp_path: Path) -> None:
     table.write_text("id,body,name,by,tags\n1,x,,,\n2,torn")
     with pytest.raises(SourceError, match="line 3"):
         list(rows_of(table).list())
+    table.write_bytes("id,body\n1,café\n".encode("cp1252"))
+    with pytest.raises(SourceError, match=r"not in the encoding utf-8 .*--set encoding=cp1252"):
+        list(rows_of(table).list())
+    for file in (lines, table):
+        file.write_bytes(gzip.compress(b"id,body\n"))
+        with pytest.raises(SourceError, match="compressed with gzip; decompress it"):
+            list(rows_of(file).list())
+    table.unlink()
+    table.mkdir()
+    with pytest.raises(SourceError, match="is a folder; expected one file"):
+        list(rows_of(table).list())
+    table.rmdir()
     table.write_text("id;body\n1;x\n")
     with pytest.raises(SourceError, match="has no 'body'"):
         list(rows_of(table).list())
@@ -215,6 +231,46 @@ def test_the_whole_rows_of_a_file_that_is_being_written_are_read_and_none_counts
         assert "open for writing" in source.incomplete
     path.write_text(first)
     assert [entry.key for entry in source.list()] == ["1"] and source.incomplete == ""
+
+
+def test_a_date_that_python_does_not_have_is_kept_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    days = pa.array([0, 2_932_897, None], pa.date32())
+    far = pa.array([[0], [300_000_000_000_000_000], []], pa.list_(pa.timestamp("us")))
+    columns = {"id": ["a", "b", "c"], "body": ["x", "y", "z"], "day": days}
+    pyarrow.parquet.write_table(pa.table(columns), path)
+    source = open_source(
+        "parquet", {"path": str(path), "key": "id", "text": "body", "metadata": "*"}
+    )
+    entries = numbered(source)
+    source.prefetch(entries)
+    dates = [((source.fetch(e) or Content(b"")).about or {})["metadata"] for e in entries]
+    assert dates == [{"day": "1970-01-01"}, {"day": "10000-01-01"}, {}]
+    pyarrow.parquet.write_table(pa.table({**columns, "day": far}), path)
+    with pytest.raises(SourceError, match=r"column 'day'.*cannot be read"):
+        list(source.list())
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        # Programs that write Parquet without the mark of strings; BLOB columns of databases.
+        (b"The tower", "The tower"),
+        (["One.", "Two."], "One.\nTwo."),
+        ([{"text": "One"}, None], '[{"text": "One"}, null]'),
+        ({"ja": "塔", "ok": True}, '{"ja": "塔", "ok": true}'),
+    ],
+)
+def test_a_text_of_another_type_is_no_python_code(value: Any, text: str) -> None:
+    config = JsonlConfig(path="/rows.jsonl", key="id", text="body")
+    assert document_of(config, "1", {"id": 1, "body": value})[0].decode() == text
+
+
+def test_bytes_that_are_no_text_fail_alone() -> None:
+    config = JsonlConfig(path="/rows.jsonl", key="id", text="body")
+    with pytest.raises(SourceError, match="body contains bytes that are no text"):
+        document_of(config, "1", {"body": b"\xff\xd8"})
+    assert RowsSource(config, {})._key(0, {"id": b"k-1"}) == "k-1"
 
 
 def test_rows_without_a_key_are_identified_by_their_number(path: Path) -> None:

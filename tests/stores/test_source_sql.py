@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rag_assets.pipeline.entries import Entry
+from rag_assets.pipeline.entries import Content, Entry
 from resources.errors import ConfigError, SourceError, SourceUnavailable
 from resources.sources import sql as module
 from resources.sources.base import Source
@@ -179,6 +179,35 @@ def test_a_row_changed_this_moment_is_read_again_by_the_next_listing(table: Tabl
     source = table.source(updated_at="changed")
     tokens = [{e.key: e.change_token for e in source.list()} for _ in range(2)]
     assert tokens[0]["1"] != tokens[1]["1"] and tokens[0]["2"] == tokens[1]["2"]
+
+
+@pytest.mark.parametrize("updated_at", [None, "changed"])
+def test_times_that_python_does_not_have_stop_no_other_row(
+    postgres_url: str, updated_at: str | None
+) -> None:
+    rows = [
+        ("infinity", "-infinity", "20000-01-01"),
+        ("0044-03-15 BC", "2024-01-01 12:00+00", None),
+    ]
+    values = ", ".join(
+        f"({n}, 'text', {', '.join('NULL' if t is None else repr(t) for t in row)})"
+        for n, row in enumerate(rows)
+    )
+    query = (
+        "SELECT id, body, changed::timestamp, seen::timestamptz, day::date "
+        f"FROM (VALUES {values}) AS v (id, body, changed, seen, day)"
+    )
+    config = {"key": "id", "text": "body", "metadata": "*", "updated_at": updated_at}
+    source = open_source("sql", {"url": postgres_url, "query": query, **config})
+    entries = list(source.list())
+    source.prefetch(entries)
+    first, second = ((source.fetch(entry) or Content(b"")).about or {} for entry in entries)
+    assert first["metadata"]["seen"] == "-infinity" and first["metadata"]["day"] == "20000-01-01"
+    assert second["metadata"]["seen"] == "2024-01-01T12:00:00+00:00"
+    if updated_at is None:
+        assert second["metadata"]["changed"] == "0044-03-15 00:00:00 BC"
+    else:
+        assert entries[0].change_token == "infinity"
 
 
 def test_a_query_cannot_write(postgres_url: str) -> None:

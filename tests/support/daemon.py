@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from dagster._grpc.impl import get_external_schedule_execution, get_external_sen
 
 from rag_assets.definitions import build_definitions
 from rag_assets.partitions import PARTITION_TAG, SOURCES
-from tests.support.world import World
+from resources.sources.signs import FINE_TICK
+from tests.support.world import Dagster, World
 
 TEXT = (
     "# Hours\n\nThe observatory opens at nine in the morning and closes when the stars come out.\n"
@@ -73,6 +75,11 @@ class DaemonWorld(World):
         with self._elsewhere(source) as world:
             return world.sync(source, tags)
 
+    def fill(self, source: str = "docs") -> dict[str, dict[str, int]]:
+        # A file as young as its listing looks changed to the next one.
+        time.sleep(2 * FINE_TICK)
+        return super().fill(source)
+
     def launch_elsewhere(self, job: str, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
         """Execute a request by its tags alone, in half the time of `launch`. The sensors do not see the run."""
         with self._elsewhere(tags[PARTITION_TAG]) as world:
@@ -83,7 +90,7 @@ class DaemonWorld(World):
         """Yield a world on the same stores with an instance in memory, as this one shows runs to the sensors."""
         with dg.DagsterInstance.ephemeral() as instance:
             instance.add_dynamic_partitions(SOURCES.name or "", [source])
-            yield World(self.settings, self.folder, instance, self.connection)
+            yield World(self.settings, self.folder, Dagster(instance=instance), self.connection)
 
     def launch(self, job: str, tags: dict[str, str]) -> dg.ExecuteInProcessResult:
         """Execute a request as the daemon launches it: by its tags alone."""

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import settings
 
 
-def times(factor: int) -> settings:
+def times(factor: float) -> settings:
     """Return settings for so many times the examples of the profile (see tests/conftest.py)."""
-    return settings(max_examples=factor * settings().max_examples)
+    return settings(max_examples=int(factor * settings().max_examples))
 
 
 def only_in_soak(*cases: Any) -> list[Any]:

@@ -39,21 +39,31 @@ def run(text: str, properties: str = "") -> str:
 
 
 def word(
-    body: str, parts: Mapping[str, str] | None = None, main: str = "word/document.xml"
+    body: str,
+    parts: Mapping[str, str] | None = None,
+    main: str = "word/document.xml",
+    files: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A Word file. `parts`: kind of a relationship, perhaps with a digit, -> content; it is the id, too."""
-    parts = parts or {}
-    files = {
+    """A Word file. `parts`: kind of a relationship, perhaps with a digit, -> content; it is the id, too.
+
+    `files`: name of a file inside that is no XML -> content, each character a byte; its stem is the id.
+    """
+    parts, files = parts or {}, files or {}
+    members: dict[str, str | bytes] = {
         main: f"<w:document {_NAMESPACES}><w:body>{body}</w:body></w:document>",
         f"word/_rels/{main.removeprefix('word/')}.rels": _relationships(
-            {kind: (kind.rstrip("0123456789"), f"{kind}.xml") for kind in parts}
+            {
+                **{kind: (kind.rstrip("0123456789"), f"{kind}.xml") for kind in parts},
+                **{(stem := name.partition(".")[0]): (stem, name) for name in files},
+            }
         ),
         **{
             f"word/{kind}.xml": content.replace(">", f" {_NAMESPACES}>", 1)
             for kind, content in parts.items()
         },
+        **{f"word/{name}": content.encode("latin-1") for name, content in files.items()},
     }
-    return _office(files, main)
+    return _office(members, main)
 
 
 def slides(
@@ -62,7 +72,7 @@ def slides(
     """A presentation of slides with these shapes. `parts`: "notesSlide1" is of the first slide, and so on."""
     order, parts = order or range(1, len(contents) + 1), parts or {}
     ids = "".join(f'<p:sldId id="{255 + number}" r:id="s{number}"/>' for number in order)
-    files = {
+    files: dict[str, str | bytes] = {
         "ppt/presentation.xml": f"<p:presentation {_NAMESPACES}><p:sldIdLst>{ids}</p:sldIdLst></p:presentation>",
         "ppt/_rels/presentation.xml.rels": _relationships(
             {f"s{number}": ("slide", f"slides/slide{number}.xml") for number in order}
@@ -117,7 +127,7 @@ def _relationships(relationships: Mapping[str, tuple[str, str]]) -> str:
     return f'<Relationships xmlns="{namespace}">{items}</Relationships>'
 
 
-def _office(files: Mapping[str, str], main: str) -> bytes:
+def _office(files: Mapping[str, str | bytes], main: str) -> bytes:
     types = f"{_OFFICE}package/2006/content-types"
     return zipped(
         {

@@ -1,22 +1,35 @@
-"""The operations of a world, run as their jobs run them: repair, rebuild, publication, compaction and erasure."""
+"""The operations of a world: repair and erasure without Dagster, rebuild, publication and compaction by their jobs."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from rag_assets.ingestion.outbox import drain_removed_sources
 from rag_assets.ingestion.stage import Stage
 from rag_assets.operations.erasure import forget
+from rag_assets.operations.repair import RepairContext, repair_source
 from resources.postgres.documents.erasures import find_erasure, key_hash, request_erasure
 from resources.postgres.registry.sources import get_source
 from tests.support.world import World
 
+LOG = logging.getLogger("test")
 
-def repair(world: World, *, dry_run: bool = False) -> dict[str, Any]:
-    """Repair source `docs`. Returns the report."""
-    result = world.run("repair_drift", ops={"repair": {"dry_run": dry_run}})
-    (report,) = result.output_for_node("repair")
-    return report
+
+def repair(world: World, source: str = "docs", *, dry_run: bool = False) -> dict[str, Any]:
+    """Repair a source as job `repair_drift` does. Returns the report."""
+    stores, settings = world.stores, world.resources
+    context = RepairContext(
+        stores,
+        settings["chunking"].config(),
+        settings["storage"].precision,
+        settings["limits"].outbox_seconds,
+    )
+    if not dry_run:
+        drain_removed_sources(world.postgres, stores.milvus)
+    with world.postgres.writer(source) as writer:
+        stage = Stage("repair", get_source(writer.connection, source), writer, LOG)
+        return repair_source(stage, context, dry_run=dry_run).as_dict()
 
 
 def rebuild(world: World, *, success: bool = True, **config: Any) -> dict[str, Any]:
@@ -63,9 +76,7 @@ def request_to_forget(world: World, key: str) -> None:
 def finish_forgetting(world: World, key: str) -> dict[str, Any]:
     """Erase a requested document from every store, as the job does. Returns the receipt."""
     with world.postgres.writer("docs") as writer:
-        stage = Stage(
-            "forget", get_source(writer.connection, "docs"), writer, logging.getLogger("test")
-        )
+        stage = Stage("forget", get_source(writer.connection, "docs"), writer, LOG)
         request = find_erasure(writer.connection, "docs", key_hash(key))
         assert request is not None
         return forget(stage, world.store, world.resources["storage"].open(), request)

@@ -20,10 +20,26 @@ context.set_forkserver_preload(
         "rag_assets.dagster_storage",
         "resources.embedders.lexical",
         "alembic.command",
+        "rag_assets.evaluation.abandoned_trials",
+        "rag_assets.operations.ingest_messages",
+        "rag_assets.operations.ingest_targets",
+        "dagster._core.definitions.repository_definition.repository_data_builder",
+        "dagster._core.execution.execute_in_process",
+        "dagster._core.execution.plan.active",
+        "dagster._core.executor.in_process",
+        "dagster._core.instance.factory",
+        "dagster._core.secrets.env_file",
         "dagster._core.storage.local_compute_log_manager",
         "dagster._core.storage.root",
-        "psycopg2",
+        "grpc._channel",
+        "grpc.experimental",
+        "ir_measures",
+        "psycopg2.extras",
+        "pyarrow.pandas_compat",
         "scipy.sparse",
+        "typer._adapters",
+        "upath.implementations.local",
+        "tests.support.frozen_imports",
     ]
 )
 
@@ -38,21 +54,36 @@ def run_rag(
 
     `folder`: the working folder; None: that of this process.
     """
+    return run_program("rag", arguments, environment, timeout, folder)
+
+
+def run_program(
+    program: str,
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    timeout: float = 120,
+    folder: str | None = None,
+    standard_input: str = "",
+) -> CompletedProcess[str]:
+    """Run `rag`, `dagster` or `python`; of Python, a file or (`-`) its standard input."""
     with tempfile.TemporaryDirectory() as outputs:
         files = [Path(outputs, name) for name in ("out", "err")]
+        command = [program, *arguments]
         process = context.Process(
-            target=_rag, args=(list(arguments), environment, files, folder or os.getcwd())
+            target=_run, args=(command, environment, files, folder or os.getcwd(), standard_input)
         )
         process.start()
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
-            raise TimeoutExpired(["rag", *arguments], timeout)
+            raise TimeoutExpired(command, timeout)
         out, err = (file.read_text() for file in files)
-    return CompletedProcess(["rag", *arguments], process.exitcode, out, err)
+    return CompletedProcess(command, process.exitcode, out, err)
 
 
-def _rag(arguments: list[str], environment: dict[str, str], files: list[Path], folder: str) -> None:
+def _run(
+    command: list[str], environment: dict[str, str], files: list[Path], folder: str, given: str
+) -> None:
     for number, file in enumerate(files, 1):
         opened = os.open(file, os.O_WRONLY | os.O_CREAT)
         os.dup2(opened, number)
@@ -60,14 +91,32 @@ def _rag(arguments: list[str], environment: dict[str, str], files: list[Path], f
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = ["rag", *arguments]
+    sys.argv = command
+    try:
+        {"rag": _rag, "dagster": _dagster, "python": lambda: _python(given)}[command[0]]()
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def _rag() -> None:
     from rag_assets.cli.main import main
     from rag_assets.cli.output import err, out
 
     # The server of the forks created the consoles, and its own COLUMNS would count.
-    out.width = err.width = int(environment.get("COLUMNS", 80))
-    try:
-        main()
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    out.width = err.width = int(os.environ.get("COLUMNS", 80))
+    main()
+
+
+def _dagster() -> None:
+    from dagster._cli import main
+
+    main()
+
+
+def _python(given: str) -> None:
+    del sys.argv[0]
+    file = Path(sys.argv[0])
+    sys.path.insert(0, "" if file == Path("-") else str(file.parent))
+    code = given if file == Path("-") else file.read_text(encoding="utf-8")
+    exec(compile(code, str(file), "exec"), {"__name__": "__main__", "__file__": str(file)})

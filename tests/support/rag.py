@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,11 @@ import psycopg
 from pymilvus import MilvusClient
 
 from resources.embedded.stack import running, stop
+from resources.milvus.store import MilvusStore
 from tests.support.folders import servers_folder
 from tests.support.oracle import disagreements
 from tests.support.processes import run_rag
+from tests.support.world import empty_stores
 
 EXECUTABLE = Path(sys.executable).with_name("rag")
 
@@ -63,15 +66,15 @@ class Rag:
     def json(self, *arguments: str) -> Any:
         return json.loads(self.ok(*arguments, "--json"))
 
-    def start(self, *arguments: str, background: bool = False) -> subprocess.Popen[str]:
-        """Start the executable itself, without waiting for it. `background`: as a script does with `&`."""
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the executable itself, without waiting for it."""
         return subprocess.Popen(
             [EXECUTABLE, *arguments],
             env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=ignore_ctrl_c if background else enable_ctrl_c,
+            preexec_fn=enable_ctrl_c,
         )
 
     @property
@@ -91,8 +94,27 @@ class Rag:
         finally:
             client.close()
 
+    def empty(self) -> None:
+        """Remove all data from the running servers."""
+        with self.sql() as connection:
+            empty_stores(connection, MilvusStore(self.urls["milvus"], timeout=120))
+
     def disagreements(self) -> list[str]:
         return disagreements(self.urls["postgres"], self.urls["milvus"])
+
+
+@contextmanager
+def emptied(home: Path) -> Iterator[Rag]:
+    """A deployment on servers that run for this home folder, without any data, and without Dagster's afterwards."""
+    rag = Rag(home)
+    rag.empty()
+    try:
+        yield rag
+    finally:
+        shutil.rmtree(home / "storage", ignore_errors=True)
+        (home / "settings.env").unlink(missing_ok=True)
+        with rag.sql() as connection:
+            connection.execute("DROP SCHEMA IF EXISTS dagster CASCADE")
 
 
 @contextmanager

@@ -27,6 +27,8 @@ def searching(world: World, query: str = "the building of town 1") -> Iterator[l
             except Exception as error:
                 problems.append(error)
             answered += 1
+            # Searches without a pause would take the processor from the changes.
+            done.wait(0.02)
 
     thread = threading.Thread(target=search)
     thread.start()

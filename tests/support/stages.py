@@ -25,7 +25,7 @@ LOG = logging.getLogger("stages")
 def run_stages(
     resources: Mapping[str, Any], stores: VectorStores, source: str
 ) -> dict[str, dict[str, int]]:
-    """Run all stages of a source. Returns asset -> plan."""
+    """Run all stages of a source. Returns asset -> plan. Raises the error of an outcome at the end, as a run does."""
     postgres, model = resources["postgres"].open(), stores.model
 
     def vectors(kind: Kind) -> Callable[[Stage], Outcome]:
@@ -48,9 +48,12 @@ def run_stages(
         "sparse_vectors": vectors("sparse"),
         "multi_vectors": vectors("multi"),
     }
-    plans = {}
+    plans, error = {}, None
     for asset, work in stages.items():
         with postgres.writer(source) as writer:
             stage = Stage(asset, get_source(writer.connection, source), writer, LOG)
-            plans[asset] = work(stage).plan.as_dict()
+            outcome = work(stage)
+            plans[asset], error = outcome.plan.as_dict(), error or outcome.error
+    if error:
+        raise error
     return plans

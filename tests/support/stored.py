@@ -10,9 +10,14 @@ from tests.support.oracle import disagreements
 from tests.support.world import World
 
 
+def assert_stores_match(world: World, kinds: tuple[str, ...] = ("dense", "sparse")) -> None:
+    """PostgreSQL and Milvus contain the same, as the oracle reads them."""
+    assert disagreements(world.settings.postgres_url, world.settings.milvus_uri, kinds) == []
+
+
 def assert_consistent(world: World, kinds: tuple[str, ...] = ("dense", "sparse")) -> None:
     """PostgreSQL and Milvus contain the same, as the oracle reads them, and every check passes."""
-    assert disagreements(world.settings.postgres_url, world.settings.milvus_uri, kinds) == []
+    assert_stores_match(world, kinds)
     assert world.failed_checks() == {}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,19 +40,46 @@ def _definitions() -> dg.Definitions:
     return build_definitions(build_resources(Settings()), Settings())
 
 
+class Dagster:
+    """An instance of Dagster's in memory, made at its first use: 0.1 s that most tests need not pay."""
+
+    def __init__(
+        self, closing: ExitStack | None = None, instance: dg.DagsterInstance | None = None
+    ):
+        self._closing = closing or ExitStack()
+        self._partitions: list[str] = []
+        if instance is not None:
+            self.instance = instance
+
+    @cached_property
+    def instance(self) -> dg.DagsterInstance:
+        instance = self._closing.enter_context(dg.DagsterInstance.ephemeral())
+        instance.add_dynamic_partitions(SOURCES.name or "", self._partitions)
+        return instance
+
+    def add_partitions(self, keys: list[str]) -> None:
+        if "instance" in vars(self):
+            self.instance.add_dynamic_partitions(SOURCES.name or "", keys)
+        self._partitions += [key for key in keys if key not in self._partitions]
+
+
 @dataclass
 class World:
     """A deployment for one test: its stores, and Dagster's jobs on a separate instance."""
 
     settings: Settings
     folder: Path
-    instance: dg.DagsterInstance
+    dagster: Dagster
     connection: Connection
     closing: ExitStack = field(default_factory=ExitStack)
     resources: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.resources = build_resources(self.settings)
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        return self.dagster.instance
 
     @property
     def store(self) -> MilvusStore:
@@ -90,7 +117,7 @@ class World:
     def register(self, source: str, source_type: str, config: dict[str, Any]) -> SourceRow:
         check_config(source_type, config)
         keys = partition_keys(source, config.get("shards", 1))
-        self.instance.add_dynamic_partitions(SOURCES.name or "", keys)
+        self.dagster.add_partitions(keys)
         return add_source(self.connection, source, source_type, config, None)
 
     def run(
@@ -136,7 +163,7 @@ class World:
 
     def check(self, source: str = "docs") -> dict[str, dg.AssetCheckResult]:
         """Run every check of a source, without Dagster. Returns check -> result."""
-        return run_checks(self.resources, self.instance, source)
+        return run_checks(self.resources, source)
 
     def failed_checks(self, source: str = "docs") -> dict[str, str]:
         return {
@@ -174,6 +201,24 @@ class World:
         return row[0] if row else None
 
 
+@cache
+def _opened(postgres_url: str) -> Connection:
+    # DISCARD ALL would drop prepared statements behind psycopg's back.
+    return psycopg.connect(postgres_url, autocommit=True, prepare_threshold=None)
+
+
+def own_session(postgres_url: str) -> Connection:
+    """Return the session of the tests, as new. A really new one costs PostgreSQL 20 ms."""
+    session = _opened(postgres_url)
+    if session.closed or session.broken:
+        _opened.cache_clear()
+        session = _opened(postgres_url)
+    session.rollback()
+    session.autocommit = True
+    session.execute("DISCARD ALL")
+    return session
+
+
 @contextmanager
 def empty_world(home: Path, postgres_url: str, milvus_uri: str, folder: Path) -> Iterator[World]:
     """Yield a deployment on the session's stores, emptied."""
@@ -185,14 +230,11 @@ def empty_world(home: Path, postgres_url: str, milvus_uri: str, folder: Path) ->
         vectors=("dense", "sparse"),
         lock_timeout=5,
     )
-    with (
-        psycopg.connect(postgres_url, autocommit=True) as connection,
-        dg.DagsterInstance.ephemeral() as instance,
-        ExitStack() as closing,
-    ):
+    with ExitStack() as closing:
+        connection = own_session(postgres_url)
         # Milvus Lite does not answer while it builds an index, even of a collection that is about to be dropped.
         empty_stores(connection, MilvusStore(milvus_uri, timeout=120))
-        yield World(settings, folder / "sources", instance, connection, closing)
+        yield World(settings, folder / "sources", Dagster(closing), connection, closing)
 
 
 def empty_stores(connection: Connection, store: MilvusStore) -> None:

@@ -33,6 +33,8 @@ CASES: dict[str, tuple[Callable[[random.Random], str], str, bool]] = {
 }
 
 
+#: Blocks of a text.
+BLOCKS = 150
 #: Edits of each of two texts, and the percentile at which an edit changes at most three chunks.
 EDITS = [(60, 0.95), *only_in_soak((500, 0.97))]
 
@@ -46,10 +48,10 @@ def test_an_edit_changes_only_the_chunks_next_to_it(
     rng = random.Random(case)
     changed: list[int] = []
     for _ in range(2):
-        blocks = [make(rng) for _ in range(400)]
+        blocks = [make(rng) for _ in range(BLOCKS)]
         before = set(contents(glue.join(blocks), markdown=markdown))
         for _ in range(edits):
-            edited, index = blocks.copy(), rng.randrange(400)
+            edited, index = blocks.copy(), rng.randrange(BLOCKS)
             block = blocks[index]
             edited[index : index + 1] = rng.choice(
                 [
@@ -74,10 +76,10 @@ def test_an_edit_after_the_opening_of_a_paragraph_changes_at_most_three_chunks()
     rng = random.Random("within")
     words, sizes = [], []
     for _ in range(2):
-        blocks = [sentence(rng, 20, 60) for _ in range(300)]
+        blocks = [sentence(rng, 20, 60) for _ in range(BLOCKS)]
         before = set(contents("\n\n".join(blocks)))
         for _ in range(60):
-            index = rng.randrange(300)
+            index = rng.randrange(BLOCKS)
             opening, rest = blocks[index][:30], blocks[index][30:]
             place = rng.randrange(len(rest))
             for changed, counts in (

@@ -36,7 +36,7 @@ TEXTS = st.lists(
 )
 
 
-@times(3)
+@times(2)
 @given(TEXTS, st.booleans(), st.integers(1, 60), st.integers(0, 60))
 def test_every_text_is_kept_whole_within_the_limits(
     text: str, markdown: bool, limit: int, shortest: int

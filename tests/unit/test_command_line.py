@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from rag_assets.cli import output
 from rag_assets.cli.confirmation import confirm
 from rag_assets.cli.main import app, main
 from rag_assets.settings import unknown_variables
@@ -23,13 +24,13 @@ from resources.errors import ConfigError
 WITHOUT_JSON = {"ui", "demo"}
 
 
-def commands(command: Any, path: str = "") -> Iterator[tuple[str, set[str]]]:
-    """Yield each command with its options."""
+def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each command with its name."""
     subcommands = getattr(command, "commands", {})
     for name, subcommand in subcommands.items():
         yield from commands(subcommand, f"{path} {name}".strip())
     if not subcommands:
-        yield path, {option for parameter in command.params for option in parameter.opts}
+        yield path, command
 
 
 @pytest.fixture
@@ -56,10 +57,37 @@ def rag(
 
 
 def test_every_command_takes_the_common_options() -> None:
-    options = dict(commands(typer.main.get_command(app)))
+    options = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in commands(typer.main.get_command(app))
+    }
     assert len(options) > 30
     assert {name for name in options if not {"-v", "-q"} <= options[name]} == set()
     assert {name for name in options if "--json" not in options[name]} == WITHOUT_JSON
+
+
+def test_help_cuts_no_name_of_an_option_at_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, command in commands(typer.main.get_command(app)):
+        command.get_help(command.make_context(name, [], resilient_parsing=True))
+        shown = capsys.readouterr().out
+        visible = [item for item in command.params if not getattr(item, "hidden", False)]
+        options = [option for parameter in visible for option in parameter.opts]
+        assert [
+            option for option in options if option.startswith("--") and option not in shown
+        ] == []
+
+
+def test_quiet_commands_print_neither_hints_nor_progress(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verbosity, shown in ((output._Verbosity.QUIET, ""), (output._Verbosity.NORMAL, "text\n")):
+        monkeypatch.setattr(output, "_verbosity", verbosity)
+        output.note("text")
+        output.remark("text")
+        assert capsys.readouterr() == (shown, shown)
 
 
 def test_the_version_names_what_a_bug_report_needs(rag: Any) -> None:

@@ -155,7 +155,7 @@ def compare(
 STEPS = st.lists(st.tuples(st.sampled_from(IDS), st.integers(0, 11)), min_size=20, max_size=40)
 
 
-@times(3)
+@times(2)
 @given(STEPS, st.integers(0, 20), st.data())
 def test_active_writers_never_cause_drift(
     steps: list[tuple[str, int]], before: int, data: st.DataObject
@@ -166,7 +166,7 @@ def test_active_writers_never_cause_drift(
     assert drift.verdict == "consistent", drift
 
 
-@times(3)
+@times(2)
 @given(STEPS, st.integers(0, 20), st.data())
 def test_a_misreading_scan_never_causes_drift(
     steps: list[tuple[str, int]], before: int, data: st.DataObject
@@ -186,7 +186,7 @@ def finish(stores: Stores) -> None:
     stores.now += 1
 
 
-@times(3)
+@times(2)
 @given(
     STEPS,
     st.dictionaries(st.sampled_from(IDS), st.sampled_from(["lose", "alter", "double", "orphan"])),

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 import psycopg2
 import pytest
@@ -9,7 +15,7 @@ import sqlalchemy.exc
 
 from rag_assets.cli.exit_codes import exit_code
 from resources.driver_errors import connection_error, driver_error
-from resources.errors import ConfigError, StoreUnavailable
+from resources.errors import ConfigError, RagError, StoreUnavailable
 
 URL = "postgresql://rag:hush@db.example.com/rag"
 AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
@@ -43,6 +49,56 @@ def test_a_connection_that_no_retry_can_make_names_what_to_change(reason: str, a
     # As SQLAlchemy and Dagster raise it.
     wrapped = sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg2.OperationalError(reason))
     assert isinstance(driver_error(wrapped), ConfigError)
+
+
+@pytest.mark.parametrize(
+    ("asks", "message", "kind"),
+    [
+        (True, "Passwort-Authentifizierung für Benutzer »rag« fehlgeschlagen", ConfigError),
+        (True, 'データベース"rag"は存在しません', ConfigError),
+        (False, "tut mir leid, schon zu viele Verbindungen", StoreUnavailable),
+        (False, "データベースシステムは起動しています", StoreUnavailable),
+        (True, "remaining connection slots are reserved for roles", StoreUnavailable),
+        (True, "", StoreUnavailable),
+    ],
+)
+def test_a_server_in_another_language_rejects_a_password(
+    asks: bool, message: str, kind: type[RagError]
+) -> None:
+    with server_with_one_error(message, asks=asks) as url:
+        with pytest.raises(psycopg.OperationalError) as caught:
+            psycopg.connect(url, connect_timeout=5)
+        error = connection_error(caught.value, url)
+    assert type(error) is kind and message in str(error) and "hush" not in str(error)
+    assert exit_code(error) == (2 if kind is ConfigError else 4)
+
+
+@contextmanager
+def server_with_one_error(message: str, *, asks: bool) -> Iterator[str]:
+    """Yield the URL of a PostgreSQL that asks for a password if `asks`, and then sends the error, or closes without."""
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            while True:
+                (length,) = struct.unpack("!I", connection.recv(4))
+                startup = connection.recv(length - 4)
+                # Requests for encryption have codes instead of a version.
+                if startup[:2] != b"\x04\xd2":
+                    break
+                connection.sendall(b"N")
+            if asks:
+                connection.sendall(b"R" + struct.pack("!II", 8, 3))
+                connection.recv(1024)
+            fields = b"".join(k + v.encode() + b"\0" for k, v in ((b"S", "FATAL"), (b"M", message)))
+            if message:
+                connection.sendall(b"E" + struct.pack("!I", len(fields) + 5) + fields + b"\0")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"postgresql://rag:hush@127.0.0.1:{listener.getsockname()[1]}/rag"
+        thread.join(5)
 
 
 @pytest.mark.parametrize(

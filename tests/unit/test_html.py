@@ -149,3 +149,51 @@ def test_broken_html_takes_linear_time(page: str) -> None:
 )
 def test_no_tag_costs_the_text_around_it(html: str, expected: str) -> None:
     assert parse(html, "a.html").text.endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        # React sends parts later, hidden, with a script that moves them.
+        (
+            '<main><p>Shell</p><!--$?--><template id="B:0"></template><p>Loading</p><!--/$--><p>End</p></main>'
+            '<div hidden id="S:0"><div>Later <template id="P:1"></template></div></div><script>$RC("B:0","S:0")</script>'
+            '<div hidden id="S:1"><b>inner</b></div><script>$RS("S:1","P:1")</script>',
+            "Shell\n\nLater *inner*\n\nEnd",
+        ),
+        # What a click shows.
+        (
+            "<div role=tabpanel>pip</div><div role='tabpanel' hidden>conda</div><p hidden='until-found'>more</p><p hidden>no</p>",
+            "pip\n\nconda\n\nmore",
+        ),
+        # Line numbers in a cell of their own, and in the code.
+        (
+            '<table class="rouge-table"><tr><td class="gutter"><pre class="lineno">1\n2\n</pre></td>'
+            "<td><pre><b>def</b> f():\n  pass\n</pre></td></tr></table>",
+            "```\ndef f():\n  pass\n```",
+        ),
+        (
+            '<pre><code><span class="ln"> 1</span>a = 1\n<span class="ln"> 2</span>b = 2</code></pre>',
+            "```\na = 1\nb = 2\n```",
+        ),
+        # A formula in three forms.
+        (
+            '<p>E <span class="katex"><math><mi>E</mi><annotation encoding="application/x-tex">a_1 &lt; b</annotation></math>'
+            '<span class="katex-html" aria-hidden="true"><span>a</span><span>1</span></span></span> ok</p>',
+            "E `$a_1 < b$` ok",
+        ),
+        ("<p>So <script type='math/tex'>x < y</script>.</p>", "So `$x < y$`."),
+        (
+            "<svg><title>Icon</title><g><text x='1'>Pump</text><text><tspan>North</tspan><tspan>44</tspan></text></g></svg>",
+            "Pump  \nNorth 44",
+        ),
+        ("<app-root><my-title>Gates</my-title><my-text>shut</my-text></app-root>", "Gates shut"),
+        ("<p>AT&T &copy 2024&nbsp x <a href='?a=1&copy=2'>l</a></p>", "AT&T © 2024 x [l](?a=1&copy=2)"),
+    ],
+    ids=(
+        *("streamed", "tabs", "numbers in a cell", "numbers in code", "formula", "script", "drawing"),
+        *("own elements", "names without semicolon"),
+    ),
+)  # fmt: skip
+def test_parts_that_scripts_and_styles_show_are_read_once(html: str, expected: str) -> None:
+    assert parse(f"<body>{html}</body>", "a.html").text == expected

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from rag_assets.operations.ingest_messages import nothing_found
 from rag_assets.operations.ingest_targets import NewSourceOptions, resolve_targets
+from rag_assets.operations.source_specs import column_problems
 from resources.errors import ConfigError
 from resources.postgres.registry.sources import SourceRow
 from resources.sources.registry import open_source
@@ -160,6 +162,38 @@ def test_targets_of_one_call_that_overlap_become_one_source(tree: Path) -> None:
     assert "a.md: left out by the settings" in refused([], docs, file, exclude=["a.md"])
     more = resolved([], docs, file, include=["/b.md"])["docs"]
     assert more[:2] == (True, {"path": str(docs), "include": ["/b.md", "/a.md"]})
+
+
+def test_what_is_gone_is_named_with_its_source(tree: Path) -> None:
+    gone, docs = row("old", tree / "moved"), row("docs", tree / "docs")
+    for target in (tree / "moved", tree / "moved" / "sub" / "a.md"):
+        message = refused([gone, docs], target)
+        assert f"{target} is gone, or not mounted; source old reads {tree / 'moved'}" in message
+        assert "rag sources change old --set path=NEW" in message
+        assert message.endswith("rag sources remove old")
+    assert refused([docs], tree / "docs" / "none.md").endswith(": rag ingest docs")
+    rows = SourceRow(uuid.uuid4(), "csv", "faq", {"path": str(tree / "faq.csv")}, None, True)
+    assert "source faq reads" in refused([rows], tree / "faq.csv")
+
+
+def test_columns_that_share_a_name_are_refused_before_the_source_is_registered(tree: Path) -> None:
+    file = tree / "twice.csv"
+    file.write_text("id,text,text\n1,a,b\n")
+    assert f"{file} has the column 'text' 2 times" in refused([], file)
+    config = {"path": str(file), "text": "text"}
+    assert len(column_problems("csv", config)) == 1
+    assert column_problems("csv", {**config, "text": "id"}) == []
+    # A file that comes later, and one in a store, are not read.
+    assert column_problems("csv", {**config, "path": str(tree / "later.csv")}) == []
+    assert column_problems("csv", {**config, "path": "s3://bucket/a.csv"}) == []
+
+
+def test_a_source_without_documents_says_what_decides(tree: Path) -> None:
+    hint = nothing_found(row("docs", tree))
+    assert hint.startswith(f"docs: nothing was found in {tree}: it has no files, or only hidden")
+    assert "globs" not in hint and "rag sources change docs --set hidden=true" in hint
+    hint = nothing_found(row("docs", tree, include=["*.md"], hidden=True))
+    assert "its include globs leave everything out" in hint and "hidden" not in hint
 
 
 def test_all_problems_are_reported_with_commands_that_work(tree: Path) -> None:

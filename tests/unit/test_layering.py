@@ -118,7 +118,7 @@ ARROWS: Mapping[str, str] = {
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
         "postgres/work_table"
     ),
-    "dagster_internals": "embedded partitions settings",
+    "dagster_internals": "embedded ground partitions settings",
     "postgres/bulk_copy": "postgres/connection",
     "postgres/schema": "ground postgres/connection postgres/queries",
     "postgres/run_queue": "postgres/connection postgres/queries",
@@ -128,7 +128,7 @@ ARROWS: Mapping[str, str] = {
     "embedders": "ground pipeline",
     "milvus": "ground pipeline",
     "parsing": "ground pipeline",
-    "postgres/connection": "ground postgres/queries",
+    "postgres/connection": "ground postgres/idle_sessions postgres/queries",
     "settings": "ground pipeline",
     "ground": "pipeline",
     "postgres/scope": "pipeline",

@@ -100,6 +100,44 @@ def test_the_plain_version_is_read_unless_it_is_a_stub() -> None:
     )
 
 
+def test_files_and_invitations_of_the_version_that_is_not_read_are_read() -> None:
+    text = "The plain version of the text, long enough to be no stub. " * 5
+    rich = (
+        "--b\nContent-Type: multipart/mixed; boundary=c\n\n--c\nContent-Type: text/html\n\n<p>rich</p>\n"
+        "--c\nContent-Type: text/csv; name=data.csv\nContent-Disposition: attachment\n\na;b\nx;y\n--c--\n"
+    )
+    invitation = "BEGIN:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:Review\nLOCATION:Room 5\nEND:VEVENT\nEND:VCALENDAR\n"
+    calendar = f"--b\nContent-Type: text/calendar; method=REQUEST\n\n{invitation}"
+    message = (
+        "Subject: Invitation\nContent-Type: multipart/mixed; boundary=a\n\n--a\n"
+        f"Content-Type: multipart/alternative; boundary=b\n\n--b\nContent-Type: text/plain\n\n{text}\n{rich}{calendar}--b--\n"
+        f"--a\nContent-Type: text/calendar; name=invite.ics\n\n{invitation}--a--\n"
+    )
+    document = parse(message, "a.eml")
+    assert "rich" not in document.text
+    parts = document.text.split("\n\n")[2:]
+    assert parts[:3] == ["## data.csv", "a: x; b: y", "SUMMARY: Review\nLOCATION: Room 5"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("application/pkcs7-mime; name=smime.p7m", "smime.p7m: encrypted, or sealed"),
+        ("multipart/encrypted; boundary=b", "an encrypted text"),
+    ],
+)
+def test_encrypted_parts_are_left_out_by_their_name(kind: str, reason: str) -> None:
+    part = "\n--b\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n--b--\n"
+    document = parse(f"Subject: S\nContent-Type: {kind}\n\n{part}", "a.eml")
+    assert document.text == "**Subject**: S"
+    assert f"'{reason}" in str(document.metadata["left_out"])
+
+
+def test_the_header_of_a_mail_may_stand_behind_a_mark_or_an_empty_line() -> None:
+    for start in ("\ufeff", "\n", "\r\n"):
+        assert parse(f"{start}Subject: Late\n\n{ENGLISH}\n", "a.eml").title == "Late"
+
+
 def test_wrapped_lines_of_flowed_text_are_joined() -> None:
     text = (
         "Subject: S\nContent-Type: text/plain; format=flowed\n\nOne long \nline.\nNext\n-- \nAda\n"

@@ -13,6 +13,7 @@ from rag_assets.pipeline.model_probe import (
     compare,
     other_model_message,
     probes_of,
+    tells_texts_apart,
 )
 from rag_assets.pipeline.vectors import KINDS, Embeddings, Multi, Sparse
 from resources.embedders.lexical import LexicalEmbedder
@@ -101,6 +102,20 @@ def test_only_common_texts_and_kinds_are_compared() -> None:
     assert failed == {}
     one = {PROBE_TEXTS[0]: known[PROBE_TEXTS[0]]}
     assert compare(known, one, ("sparse",)).texts == 1
+
+
+def test_one_vector_for_all_texts_tells_none_apart() -> None:
+    vectors = counted()
+    assert vectors.dense is not None and vectors.multi is not None
+    assert tells_texts_apart(probes(vectors).values())
+    # Equal up to their length; two equal ones of three, as of a model that knows one script only.
+    scaled = np.outer([1, 2, 0.5], vectors.dense[0]).astype(np.float32)
+    assert not tells_texts_apart(probes(Embeddings(dense=scaled)).values())
+    assert tells_texts_apart(probes(Embeddings(dense=vectors.dense[[0, 1, 1]])).values())
+    multi = Multi(vectors.multi.offsets, vectors.multi.vectors[[0, 0, 0]])
+    assert not tells_texts_apart(probes(Embeddings(vectors.dense, multi=multi)).values())
+    one = list(probes(vectors).values())[:1]
+    assert tells_texts_apart(one) and tells_texts_apart([])
 
 
 def test_a_vector_that_vanished_is_another_model() -> None:

@@ -50,6 +50,21 @@ def test_html_is_read_if_the_output_has_no_text() -> None:
     assert document.text.endswith("| Port |\n| ---- |\n| Kiel |")
 
 
+def test_formulas_data_and_the_last_form_of_a_line_are_read() -> None:
+    outputs = [
+        {"data": {"text/latex": "$x^2$", "text/plain": "<IPython.core.display.Latex object>"}},
+        {"data": {"application/json": {"port": "Kiel"}}},
+        {"output_type": "stream", "text": ["a\r50%\r100%\n", "done\r\n"]},
+    ]
+    cells = [{"cell_type": "code", "source": "x", "outputs": outputs}]
+    text = parse(json.dumps({"nbformat": 4, "metadata": {}, "cells": cells}), "a.ipynb").text
+    assert text.split("\n\n")[1:] == [
+        "$x^2$",
+        '```json\n{\n "port": "Kiel"\n}\n```',
+        "```\n100%\ndone\n```",
+    ]
+
+
 def test_notebooks_of_older_versions_have_worksheets() -> None:
     cells = [
         {"cell_type": "heading", "level": 2, "source": "T"},

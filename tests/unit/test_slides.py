@@ -117,3 +117,8 @@ def test_an_open_document_presentation_is_read() -> None:
     assert document.text.split("\n\n") == ["## Ferry plan", "Left lane", "Notes: Bregenz"]
     assert document.metadata["left_out"] == ["hidden slides: 2"]
     assert document.metadata["slides"] == 2
+
+
+def test_line_breaks_in_the_form_of_office_are_breaks() -> None:
+    text = parse_document(slides(shape(line("North_x000B_gate _x005F_x000B_"))), "a.pptx").text
+    assert text == "## North gate _x000B_"

@@ -54,6 +54,28 @@ def test_the_header_of_csv_is_the_first_full_row(text: str, expected: str) -> No
     assert parse(text, "a.csv").text == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sep=;\nname;price\nlamp;12,5\n", "name: lamp; price: 12,5"),
+        ('"sep=|"\r\na;b|c\r\nx;y|z\r\n', "a;b: x;y; c: z"),
+        ("# made by a program\n# y, z\na,b\n1,2\n", "# made by a program\n# y | z\na: 1; b: 2"),
+        ("# a,b\n1,2\n", "# a: 1; b: 2"),
+        # Quotes that are none swallow no rows.
+        ('name,note\nlamp,"open\nchair,2\ndesk,"two\nlines"\n', 'name: lamp; note: "open\nname: chair; note: 2\nname: desk; note: two lines'),
+        ('name,note\nlamp,"say \\"hi\\", ok"\nb,2\n', 'name: lamp; note: say "hi", ok\nname: b; note: 2'),
+        ('name\tsize\nscreen\t"27" wide\npipe\t3"\n', 'name: screen; size: "27" wide\nname: pipe; size: 3"'),
+    ],
+)  # fmt: skip
+def test_no_row_of_csv_is_swallowed_or_named_wrongly(text: str, expected: str) -> None:
+    assert parse(text, "a.csv").text == expected
+
+
+def test_characters_that_xml_does_not_allow_are_those_that_excel_shows() -> None:
+    cells = rows(["Name", "Note"], ["Otter", "a_x000D_b _x0041_ _x005F_x0041_ snake_x00"])
+    assert "| Otter | a b A _x0041_ snake_x00 |" in read(xlsx({"S": cells})).text
+
+
 def test_the_header_of_a_sheet_is_the_first_full_row() -> None:
     in_xlsx = read(xlsx({"Fleet": rows(*TITLE_ABOVE)})).text
     table = "".join(ods_row(*(value or "" for value in row)) for row in TITLE_ABOVE)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from resources.errors import ParseError
 from resources.parsing import ParsedDocument, parse_document
 from tests.support.office_files import line, run, word
-from tests.support.parsed import ENGLISH, docx, paragraph, parse
+from tests.support.parsed import ENGLISH, docx, paragraph, parse, zipped
 
 _BOX = f"<w:txbxContent>{paragraph('Merlin47')}</w:txbxContent>"
 #: A text box in the old form, in the new form, and in both, as Word writes it.
@@ -220,6 +223,14 @@ def test_smart_art_and_charts_follow_their_paragraph() -> None:
     assert document.text.split("\n\n") == ["Plan", "Order", "Deliver", "Ducks", "North, South"]
 
 
+def test_texts_of_pictures_stand_in_their_places() -> None:
+    picture = '<w:r><w:drawing><wp:inline xmlns:wp="x"><wp:docPr descr="{}"/><pic descr="{}"/></wp:inline></w:drawing></w:r>'
+    chart = picture.format("Chart of R&amp;D", "Chart of R&amp;D")
+    path = picture.format(r"C:\\Users\\ada\\pic.jpg", "pic.jpg")
+    body = f"<w:p>{run('see')}{chart}{run('below')}{path}</w:p><w:p>{chart}</w:p>"
+    assert read_word(body).text == "see Chart of R&D below\n\nChart of R&D"
+
+
 def test_other_names_of_parts_and_other_prefixes_are_read() -> None:
     assert (
         parse_document(word(paragraph("Text"), main="word/document2.xml"), "a.docx").text == "Text"
@@ -248,6 +259,133 @@ def test_rtf_is_decoded_by_the_charset_of_its_fonts() -> None:
     assert parse(rtf, "a.rtf").text == "日本語の文書"
 
 
-def test_inserted_files_are_left_out_and_recorded() -> None:
-    document = read_word(f"{paragraph('around')}<w:altChunk r:id='a'/>")
-    assert document.metadata["left_out"] == ["1 file inserted as a whole (altChunk)"]
+@pytest.mark.parametrize(
+    ("name", "inserted", "text"),
+    [
+        ("a.mht", "MIME-Version: 1.0\nContent-Type: text/html\n\n<h1>Report</h1><p>R&amp;D</p>", "# Report\n\nR&D"),
+        ("a.htm", "<html><body><p>A page</p></body></html>", "A page"),
+        ("a.rtf", r"{\rtf1\ansi Rich text}", "Rich text"),
+    ],
+    ids=("mail archive", "page", "rtf"),
+)  # fmt: skip
+def test_files_inserted_as_a_whole_are_read_in_their_places(
+    name: str, inserted: str, text: str
+) -> None:
+    chunk = "<w:altChunk r:id='a'/>"
+    assert parse_document(word(chunk, files={name: inserted}), "a.docx").text == text
+    body = f"{paragraph('before')}{chunk}{paragraph('after')}"
+    document = parse_document(word(body, files={name: inserted}), "a.docx")
+    assert document.text == f"before\n\n{text}\n\nafter"
+
+
+def test_an_inserted_file_that_is_not_read_is_recorded() -> None:
+    chunk = "<w:altChunk r:id='a'/>"
+    archive = zipped({"a.txt": "x"}).decode("latin-1")
+    reason = r"the inserted file word/a\.zip: archives are not read"
+    document = parse_document(word(paragraph("x") + chunk, files={"a.zip": archive}), "a.docx")
+    assert re.search(reason, str(document.metadata["left_out"]))
+    with pytest.raises(ParseError, match=f"no text besides what is left out: {reason}"):
+        parse_document(word(chunk, files={"a.zip": archive}), "a.docx")
+
+
+def test_ampersands_and_angle_brackets_are_read() -> None:
+    text = "R&amp;D &lt;combo&gt; 5&gt;3 &#8211; &#x41;B"
+    cells = (
+        f"<w:tbl><w:tr><w:tc>{paragraph(text)}</w:tc><w:tc>{paragraph('x')}</w:tc></w:tr></w:tbl>"
+    )
+    document = read_word(
+        f"{paragraph(text, 'Heading1')}{paragraph(text)}{cells}<w:p>{run('a')}<w:r><w:footnoteReference w:id='2'/></w:r></w:p>",
+        footnotes=f'<w:footnotes><w:footnote w:id="2">{paragraph(text)}</w:footnote></w:footnotes>',
+    )
+    assert document.text.count("R&D <combo> 5>3 – AB") == 4
+    assert document.title.startswith("R&D ")
+
+
+def _formula(text: str) -> str:
+    return f"<m:oMath><m:r><m:t>{text}</m:t></m:r></m:oMath>"
+
+
+@pytest.mark.parametrize(
+    ("properties", "marks"),
+    [
+        ("", ""),
+        ('<w:pPr><w:pStyle w:val="Heading1"/></w:pPr>', "## "),
+        ('<w:pPr><w:numPr><w:ilvl w:val="0"/><w:numId w:val="1"/></w:numPr></w:pPr>', "- "),
+    ],
+    ids=("text", "heading", "list item"),
+)
+def test_formulas_stay_in_their_sentences(properties: str, marks: str) -> None:
+    two = f"{run('If ')}{_formula('x&lt;y')}{run(' and ')}<w:ins>{_formula('a+b')}</w:ins>{run(' then')}"
+    document = read_word(f"<w:p>{properties}{two}</w:p>{paragraph('after')}")
+    assert document.text == f"{marks}If $x<y$ and $a+b$ then\n\nafter"
+
+
+def test_a_formula_of_its_own_is_a_block() -> None:
+    assert read_word(f"<w:p>{_formula('x')}</w:p>{paragraph('after')}").text == "$$x$$\n\nafter"
+
+
+def test_deleted_cells_are_gone_and_cells_left_out_keep_the_columns() -> None:
+    def row(*cells: str, properties: str = "") -> str:
+        return f"<w:tr>{properties}{''.join(cells)}</w:tr>"
+
+    def cell(text: str, change: str = "") -> str:
+        return f"<w:tc><w:tcPr>{change}</w:tcPr>{paragraph(text)}</w:tc>"
+
+    skip = '<w:trPr><w:gridBefore w:val="1"/></w:trPr>'
+    table = (
+        row(cell("a"), cell("gone", "<w:cellDel/>"), cell("b"), cell("c", "<w:cellIns/>")),
+        row(cell("2"), cell("3"), properties=skip),
+    )
+    text = read_word(f"<w:tbl>{''.join(table)}</w:tbl>").text
+    assert text == "| a | b | c |\n| --- | --- | --- |\n|  | 2 | 3 |"
+
+
+_FONTS = (
+    r"{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset204 Arial Cyr;}{\f2\fcharset128 Gothic;}"
+    r"{\f3\fcharset2{\*\panose 0505}Symbol;}{\f4\cpg1253 Greek;}}"
+)
+
+
+@pytest.mark.parametrize(
+    ("rtf", "expected"),
+    [
+        (r"smile \u-10179?\u-8694? end", "smile 😊 end"),
+        (r"\u-10240? alone \u-9216? here", "alone here"),
+        (r"\uc0 smile \u55357 \u56842 .", "smile 😊."),
+        (r"{\uc2 caf\u233ab} {\uc0 caf\u233 }{\u8217\'92s}", "café café’s"),
+        (r"\b\'41\b0\'e9 x", "Aé x"),
+        (
+            _FONTS
+            + r"\f0 caf\'e9 \f1 \'cf\'f0\'e8\'e2\'e5\'f2 {\f2 \'93\'fa\'83A }\f3 mm \'b3\f4  \'ea\'e1\'e9",
+            "café Привет 日ア μμ ≥ και",
+        ),
+        (r"{\mvf moved}{\mvt moved}", "moved"),
+        (r"{\mmath{\*\moMath{\mr E=mc}}}", "E=mc"),
+    ],
+    ids=(
+        "utf-16",
+        "halves",
+        "no replacement",
+        "replacements",
+        "ascii",
+        "fonts",
+        "moved",
+        "formula",
+    ),
+)
+def test_the_characters_of_rtf_are_those_of_its_fonts(rtf: str, expected: str) -> None:
+    text = parse(f"{{\\rtf1\\ansi\\ansicpg1252\\deff0 {rtf}}}", "a.rtf").text
+    assert " ".join(text.replace("*", "").split()) == expected
+
+
+def test_raw_bytes_of_rtf_are_in_its_code_page() -> None:
+    assert (
+        parse_document("{\\rtf1\\ansi\\ansicpg1251 Привет}".encode("cp1251"), "a.rtf").text
+        == "Привет"
+    )
+    assert parse_document(b"{\\rtf1\\mac caf\\'8e}", "a.rtf").text == "café"
+    picture = b"{\\pict\\bin9 {\\\x80}}'41\xff}"
+    shown = parse_document(
+        b"{\\rtf1\\ansi\\ansicpg1251 a" + picture + b"\\'cf b\\~c}", "a.rtf"
+    ).text
+    assert shown == "aП b c"

@@ -17,21 +17,23 @@ from rag_assets.automation.run_requests import (
 )
 from rag_assets.partitions import SOURCES
 from resources.dagster_resources import PostgresResource
+from resources.errors import SourceError
 from resources.partition_keys import partition_key, partition_keys
 from resources.postgres.connection import Connection
 from resources.postgres.documents.erasures import key_hash, list_erased_key_hashes
-from resources.postgres.registry.sources import (
-    SourceRow,
-    list_sources,
-    recorded_tokens,
-    unfinished_sources,
-)
+from resources.postgres.registry.entries import recorded_tokens
+from resources.postgres.registry.sources import SourceRow, list_sources, unfinished_sources
 from resources.postgres.registry.syncs import failing_sources, scheduled_sources
 from resources.sources.registered import open_registered
 from resources.sources.registry import source_type
 
 #: Seconds of listing per tick, so that a tick takes less than one second for any number of sources.
 TICK_SECONDS = 0.6
+#: Seconds for the listing of one source. Dagster ends a tick after 60 s, without its cursor, and the next one would
+#: begin with the same source.
+LIST_SECONDS = 15.0
+#: Entries between two looks at the time.
+LOOK_ENTRIES = 100
 
 
 @dg.sensor(
@@ -70,11 +72,12 @@ def changed_folders_sensor(
         deadline = time.monotonic() + TICK_SECONDS
         for source in cursor.from_position(sources, lambda source: partition_key(source.name)):
             key = partition_key(source.name)
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline:
                 cursor.stop_at(key)
                 break
             try:
-                state = _difference(connection, source)
+                state = _difference(connection, source, now + LIST_SECONDS)
             except Exception as error:
                 # Broad, since no fault of one source may keep the others from being synced.
                 problems.append(f"{source.name}: {as_stage_error(error, context.log)}")
@@ -93,10 +96,10 @@ def changed_folders_sensor(
     return dg.SensorResult(run_requests=requests)
 
 
-def _difference(connection: Connection, source: SourceRow) -> str:
+def _difference(connection: Connection, source: SourceRow, deadline: float) -> str:
     """Return a hash of the differences between a listing and the recorded entries.
 
-    Empty if there are none, or if listing this type of source is too expensive.
+    Empty if there are none, or if listing this type of source is too expensive. Raises SourceError after the deadline.
     """
     if not source_type(source.source_type).watched:
         return ""
@@ -104,7 +107,12 @@ def _difference(connection: Connection, source: SourceRow) -> str:
     forgotten = list_erased_key_hashes(connection, source.name)
     changes: list[str] = []
     with closing(open_registered(source)) as opened:
-        for entry in opened.list_quickly():
+        for number, entry in enumerate(opened.list_quickly()):
+            if number % LOOK_ENTRIES == LOOK_ENTRIES - 1 and time.monotonic() > deadline:
+                raise SourceError(
+                    f"its listing takes longer than {LIST_SECONDS:.0f} s, so a change does not start its sync at once; "
+                    "its schedule does"
+                )
             if forgotten and key_hash(entry.key) in forgotten:
                 continue
             if recorded.pop(entry.key, None) != entry.change_token:

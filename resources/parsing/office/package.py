@@ -14,6 +14,8 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from resources.parsing.xml_entities import with_office_characters
+
 #: Bytes of one part that become a tree (about ten times the size in memory), and of all parts of a file.
 MAX_PART_BYTES = 48 * 1024 * 1024
 _MAX_BYTES = 256 * 1024 * 1024
@@ -156,7 +158,7 @@ class Package:
         stated: dict[str, str] = {}
         for element in self.tree(core) if core in self else ():
             if (key := _STATED.get(local_name(element))) and (element.text or "").strip():
-                stated[key] = (element.text or "").strip()
+                stated[key] = with_office_characters(element.text or "").strip()
         return stated
 
     def replace(self, name: str, root: Element) -> None:

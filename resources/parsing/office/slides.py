@@ -24,6 +24,7 @@ from resources.parsing.office.presentation import (
     list_block,
     table_block,
 )
+from resources.parsing.xml_entities import with_office_characters
 
 _MAIN = "ppt/presentation.xml"
 _ID = name_of("r", "id")
@@ -201,7 +202,7 @@ def _text(paragraph: Element) -> str:
             stack.extend([b for b in branches if _has_text(b)][:1])
         elif not (name == "fld" and element.get("type") == "slidenum"):
             stack.extend(reversed(element))
-    return line("".join(pieces))
+    return line(with_office_characters("".join(pieces)))
 
 
 def _table(table: Element) -> str:

@@ -1,17 +1,24 @@
-"""Text boxes of Word, moved behind the paragraph that anchors them.
+"""Text boxes of Word, moved behind the paragraph that anchors them; texts of pictures, put into their places.
 
-The extractor loses the paragraph around a box of the old form (VML), and a box of the new form (DrawingML) itself.
+The extractor loses the paragraph around a box of the old form (VML), and a box of the new form (DrawingML) itself. It
+writes the text of a picture in front of the paragraph.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
 
 from resources.parsing.office.drawings import CHART, DIAGRAM, drawing_texts
 from resources.parsing.office.package import Package, Relationship, name_of
-from resources.parsing.office.word_text import P, paragraph_of
+from resources.parsing.office.word_text import P, R, T, paragraph_of, text_element, text_of
 
+_DRAWING = name_of("w", "drawing")
+#: What Word writes if the author gives no text: the path or name of the file.
+_FILE = re.compile(
+    r"^\s*[A-Za-z]:\\|^\S+\.(?:jpe?g|png|gif|bmp|tiff?|emf|wmf|svg)\s*$", re.IGNORECASE
+)
 _CONTENT, _WORD_ART = name_of("w", "txbxContent"), name_of("v", "textpath")
 
 
@@ -41,3 +48,24 @@ def move_boxes(root: Element, package: Package, relationships: Mapping[str, Rela
         stack.extend((child, element, paragraph) for child in reversed(element))
     for holder in holders:
         holder[:] = [block for child in holder for block in (child, *moved.get(child, ()))]
+
+
+def place_alternative_texts(root: Element) -> None:
+    """Replace each drawing by the text that its author gave for it."""
+    if next(root.iter(_DRAWING), None) is None:
+        return
+    for paragraph in root.iter(P):
+        before, after = "", text_of(paragraph)
+        for run in paragraph.iter(R):
+            for index, child in enumerate(run):
+                if child.tag == _DRAWING:
+                    texts = dict.fromkeys(part.get("descr") or "" for part in child.iter())
+                    texts = (" ".join(text.split()) for text in texts if not _FILE.search(text))
+                    if text := " ".join(filter(None, texts)):
+                        gaps = " " if before else "", " " if len(before) < len(after) else ""
+                        run[index] = text_element(text.join(gaps))
+                    else:
+                        # The extractor would write the name of the file.
+                        run[index] = text_element("")
+                elif child.tag == T:
+                    before += child.text or ""

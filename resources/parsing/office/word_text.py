@@ -10,6 +10,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from resources.parsing.office.package import local_name, name_of
+from resources.parsing.symbol_fonts import symbol_character
 
 P, R, T, RPR, PPR = (name_of("w", name) for name in ("p", "r", "t", "rPr", "pPr"))
 BR = name_of("w", "br")
@@ -17,14 +18,17 @@ VAL = name_of("w", "val")
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _ALTERNATIVES = name_of("mc", "AlternateContent")
 _CHOICE, _FALLBACK = name_of("mc", "Choice"), name_of("mc", "Fallback")
-_CELL = name_of("w", "tc")
+_CELL, _CELL_DELETED = name_of("w", "tc"), f"{name_of('w', 'tcPr')}/{name_of('w', 'cellDel')}"
 _TR, _ROW_DELETED = name_of("w", "tr"), f"{name_of('w', 'trPr')}/{name_of('w', 'del')}"
+_CELLS_BEFORE = f"{name_of('w', 'trPr')}/{name_of('w', 'gridBefore')}"
 _MARK_DELETED = f"{PPR}/{RPR}/{name_of('w', 'del')}"
 _FIELD_CHARACTER = name_of("w", "fldChar")
 _LIST_OF_CHOICES = f"{name_of('w', 'ffData')}/{name_of('w', 'ddList')}"
 _RUBY, _RUBY_BASE = name_of("w", "ruby"), name_of("w", "rubyBase")
 _SYMBOL = name_of("w", "sym")
 _OFF = ("0", "false", "off")
+#: Cells that a row may leave out; Word allows 63 columns.
+_MAX_SKIPPED = 63
 
 #: What change tracking deleted or moved away, and the properties that it replaced.
 _GONE = {
@@ -48,7 +52,7 @@ _CHARACTERS = {
     name_of("w", "noBreakHyphen"): "-",
 }
 _REWRITTEN = {
-    *(*_GONE, *_CHARACTERS, _ALTERNATIVES, _TR, _SYMBOL, _RUBY, _FIELD_CHARACTER),
+    *(*_GONE, *_CHARACTERS, _ALTERNATIVES, _TR, _CELL, _SYMBOL, _RUBY, _FIELD_CHARACTER),
     *(BR, name_of("w", "cr")),
 }
 #: Elements of a hidden run that stay: without them a field would not end.
@@ -58,37 +62,6 @@ _MARKED = [name_of("w", name) for name in ("b", "bCs", "i", "iCs", "strike", "ds
 _VANISH = name_of("w", "vanish")
 _UNDERLINE, _RAISED = name_of("w", "u"), name_of("w", "vertAlign")
 _SUPERSCRIPTS = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
-
-#: The letters of the font Symbol, from 0x41 and 0x61, and its signs that stand in formulas and units.
-_GREEK = dict(
-    zip(
-        (*range(0x41, 0x5B), *range(0x61, 0x7B)),
-        "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖαβχδεφγηιϕκλμνοπθρστυϖωξψζ",
-        strict=True,
-    )
-)
-_SIGNS = {
-    0xA3: "≤",
-    0xA5: "∞",
-    0xAC: "←",
-    0xAE: "→",
-    0xB0: "°",
-    0xB1: "±",
-    0xB3: "≥",
-    0xB4: "×",
-    0xB7: "•",
-}
-_SIGNS |= {0xB8: "÷", 0xB9: "≠", 0xBB: "≈", 0xD7: "⋅", 0xD6: "√", 0xE5: "∑"}
-_WINGDINGS = {
-    0x6F: "☐",
-    0xA8: "☐",
-    0xFB: "☒",
-    0xFC: "✓",
-    0xFD: "☒",
-    0xFE: "☑",
-    0xE0: "→",
-    0xDF: "←",
-}
 
 
 def text_element(text: str) -> Element:
@@ -181,6 +154,10 @@ def _replacements(child: Element, parent: Element) -> Iterator[Element]:
     tag = child.tag
     if tag in _GONE or (tag == _TR and child.find(_ROW_DELETED) is not None):
         return
+    if tag == _CELL and child.find(_CELL_DELETED) is not None:
+        return
+    if tag == _TR:
+        _fill_grid(child)
     if tag == _ALTERNATIVES:
         for element in _alternative(child):
             yield from _replacements(element, parent)
@@ -206,6 +183,21 @@ def _replacements(child: Element, parent: Element) -> Iterator[Element]:
         yield child
 
 
+def _fill_grid(row: Element) -> None:
+    """Insert the cells that a row leaves out at its start: the extractor would move the others to the left."""
+    skipped = row.find(_CELLS_BEFORE)
+    number = "" if skipped is None else skipped.get(VAL) or ""
+    if number.isdecimal() and 0 < int(number) <= _MAX_SKIPPED:
+        first = next((n for n, child in enumerate(row) if child.tag == _CELL), len(row))
+        row[first:first] = [_empty_cell() for _ in range(int(number))]
+
+
+def _empty_cell() -> Element:
+    cell = Element(_CELL)
+    cell.append(Element(P))
+    return cell
+
+
 def _alternative(alternatives: Element) -> Iterable[Element]:
     """Return the content for new programs, or the one for old programs if only that has text."""
     choice, fallback = alternatives.find(_CHOICE), alternatives.find(_FALLBACK)
@@ -227,17 +219,11 @@ def _choice(field: Element) -> str:
 
 
 def _symbol(element: Element) -> str:
-    font = (element.get(name_of("w", "font")) or "").lower()
     try:
         code = int(element.get(name_of("w", "char")) or "", 16)
     except ValueError:
         return " "
-    if not 0xF000 <= code <= 0xF0FF and code > 0xFF:
-        return chr(code) if code < 0xD800 else " "
-    code &= 0xFF
-    if font == "symbol":
-        return _GREEK.get(code) or _SIGNS.get(code) or (chr(code) if 0x20 <= code < 0x41 else " ")
-    return _WINGDINGS.get(code, " ")
+    return symbol_character(element.get(name_of("w", "font")) or "", code)
 
 
 def _is_hidden(properties: Element, hidden: frozenset[str]) -> bool:

@@ -207,19 +207,23 @@ def write_documents(
     )
 
 
-def delete_gone_documents(writer: Writer, scope: SyncScope, *, limit: int = 500) -> int:
-    """Delete the documents whose entry is gone, `limit` a transaction. Triggers queue the deletion of their vectors."""
-    total = 0
+def delete_gone_documents(writer: Writer, scope: SyncScope, *, limit: int = 500) -> tuple[int, int]:
+    """Delete the documents whose entry is gone, `limit` a transaction. Triggers queue the deletion of their vectors.
+
+    Returns the numbers of documents and of their chunks.
+    """
+    documents = chunks = 0
     while True:
         with writer.transaction() as connection:
-            count = connection.execute(
+            rows = connection.execute(
                 f"""DELETE FROM documents WHERE id IN (
-                     SELECT d.id {gone_documents("%(source)s")} LIMIT %(limit)s)""",
+                     SELECT d.id {gone_documents("%(source)s")} LIMIT %(limit)s) RETURNING chunk_count""",
                 {**scope.parameters(), "limit": limit},
-            ).rowcount
-        total += count
-        if count < limit:
-            return total
+            ).fetchall()
+        documents += len(rows)
+        chunks += sum(count or 0 for (count,) in rows)
+        if len(rows) < limit:
+            return documents, chunks
 
 
 def count_documents(connection: Connection, scope: SyncScope) -> int:

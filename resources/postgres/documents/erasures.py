@@ -107,6 +107,9 @@ def request_erasure(
     connection.execute(
         "DELETE FROM source_entries WHERE source_id = %s AND key = %s", [source_id, key]
     )
+    connection.execute(
+        "DELETE FROM left_documents WHERE source_id = %s AND key = %s", [source_id, key]
+    )
     # The last result of a check may name the document; the next check writes a new one.
     connection.execute(
         "DELETE FROM check_results WHERE source_id = %s AND strpos(sentence, %s) > 0",
@@ -140,6 +143,7 @@ def find_document_id(connection: Connection, source_id: uuid.UUID, key: str) -> 
         connection,
         """SELECT EXISTS (SELECT FROM documents WHERE id = %(id)s)
              OR EXISTS (SELECT FROM source_entries WHERE document_id = %(id)s)
+             OR EXISTS (SELECT FROM left_documents WHERE document_id = %(id)s)
              OR EXISTS (SELECT FROM former_texts WHERE document_id = %(id)s)
              OR EXISTS (SELECT FROM former_raw WHERE document_id = %(id)s)
              OR EXISTS (SELECT FROM document_versions WHERE document_id = %(id)s)""",

@@ -46,16 +46,21 @@ _RECORDS = " UNION ".join(
         _records("source_entries", "document_id", "key", "source_id"),
         _records("documents", "id", "source_key", "source_uuid"),
         _records("document_versions", "document_id", "source_key", "source_uuid"),
+        _records("left_documents", "document_id", "key", "source_id"),
     ]
 )
 
 
 def find_document(
-    connection: Connection, name: str, source: str | None, scope: AccessScope
+    connection: Connection,
+    name: str,
+    source: str | None,
+    scope: AccessScope,
+    command: str = "rag explain",
 ) -> DocumentRef:
     """Find a document by its id, its key, or SOURCE/KEY.
 
-    Raises ConfigError if there is none (with similar keys), or if there are several.
+    Raises ConfigError if there is none (with similar keys), or if there are several (with `command` for each).
     """
     if source is not None:
         require_sources(connection, [source], scope)
@@ -87,7 +92,7 @@ def find_document(
         return matches[0]
     if matches:
         commands = "\n".join(
-            f"  rag explain {ref.document_id}  (source {ref.source or 'that was removed'})"
+            f"  {command} {ref.document_id}  (source {ref.source or 'that was removed'})"
             for ref in matches
         )
         raise ConfigError(f"{name!r} is the key of {len(matches)} documents; name one:\n{commands}")
@@ -184,6 +189,16 @@ def read_entry(connection: Connection, document: uuid.UUID, scope: AccessScope) 
     )
 
 
+def read_left(connection: Connection, document: uuid.UUID, scope: AccessScope) -> Row | None:
+    """Return why the last sync left the document as it was, and when; None if it did not."""
+    return _row(
+        connection,
+        f"""SELECT l.reason, l.left_at FROM left_documents l JOIN sources s ON s.id = l.source_id
+            WHERE l.document_id = %(id)s AND {is_visible("s.name")}""",
+        {"id": document, "visible": scope.visible},
+    )
+
+
 def read_document(connection: Connection, document: uuid.UUID, scope: AccessScope) -> Row | None:
     """Return the current row, as `valid_from` the time when this version began, and as `source_language` the language
     that its source is configured with."""
@@ -246,6 +261,21 @@ def read_versions(connection: Connection, document: uuid.UUID, scope: AccessScop
             FROM document_versions v LEFT JOIN sources s ON s.id = v.source_uuid
             WHERE v.document_id = %(id)s AND {is_visible("s.name")} ORDER BY v.valid_to""",
         {"id": document, "visible": scope.visible},
+    )
+
+
+def read_same_content(
+    connection: Connection, document: uuid.UUID, raw_hash: str, scope: AccessScope
+) -> list[DocumentRef]:
+    """Return up to five other documents whose raw bytes are these: a renamed document is one of them."""
+    return fetch_all(
+        connection,
+        DocumentRef,
+        f"""SELECT e.document_id, e.key, s.name AS source
+            FROM source_entries e JOIN sources s ON s.id = e.source_id JOIN documents d ON d.id = e.document_id
+            WHERE e.content_hash = %(hash)s AND e.document_id <> %(id)s AND {is_visible("s.name")}
+            ORDER BY s.name, e.key LIMIT 5""",
+        {"hash": raw_hash, "id": document, "visible": scope.visible},
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from resources.postgres.bulk_copy import copy_rows
 from resources.postgres.connection import Connection
 from resources.postgres.queries import fetch_all, scalars
-from resources.postgres.registry.sources import Fetched
+from resources.postgres.registry.entries import Fetched
 
 
 @dataclass(frozen=True, slots=True)

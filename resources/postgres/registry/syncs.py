@@ -29,6 +29,13 @@ def _document_counts(condition: LiteralString) -> LiteralString:
       WHERE s.id = ANY(%(sources)s) AND {condition} GROUP BY s.id"""
 
 
+#: SQL: whether a source's sync is running and nothing of the source waits.
+_FINISHED: LiteralString = """sync_status = 'running'
+    AND NOT EXISTS (SELECT FROM documents WHERE source_uuid = sources.id AND indexing_status = 'pending'
+      AND processing_status <> 'failed')
+    AND NOT EXISTS (SELECT FROM vector_deletions WHERE source_uuid = sources.id)"""
+
+
 @dataclass(frozen=True, slots=True)
 class SyncState:
     """The sync of an active source. `waited`: seconds since the due sync was requested, or None if it was not."""
@@ -142,18 +149,25 @@ def record_counts(connection: Connection, source_ids: Sequence[uuid.UUID]) -> No
 
 
 def mark_synced(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None:
-    """End the running syncs of sources with nothing left to parse, split, index or delete."""
+    """End the running syncs of sources with nothing left to parse, split, index or delete.
+
+    Those that hold documents back end as failed: a person must decide.
+    """
     connection.execute(
         f"""UPDATE sources SET sync_status = 'completed', error_count = 0, last_error = NULL, failed_run = NULL,
              last_sync_at = now(), next_sync_at = NULL, sync_requested_at = NULL, total_documents = counts.total,
              failed_documents = counts.failed, successful_documents = counts.total - counts.failed, updated_at = now()
            FROM ({_document_counts("s.sync_status = 'running'")}) AS counts
-           WHERE sources.id = counts.id AND sync_status = 'running'
-             AND NOT EXISTS (SELECT FROM documents WHERE source_uuid = sources.id AND indexing_status = 'pending'
-               AND processing_status <> 'failed')
-             AND NOT EXISTS (SELECT FROM vector_deletions WHERE source_uuid = sources.id)""",
+           WHERE sources.id = counts.id AND held_back IS NULL AND {_FINISHED}""",
         {"sources": list(source_ids)},
     )
+    held_back = connection.execute(
+        f"SELECT name, held_back FROM sources WHERE id = ANY(%s) AND held_back IS NOT NULL AND {_FINISHED}",
+        [list(source_ids)],
+    ).fetchall()
+    if held_back:
+        mark_failed(connection, dict(held_back))
+        record_counts(connection, source_ids)
 
 
 def mark_listed(connection: Connection, source_id: uuid.UUID) -> None:

@@ -10,6 +10,7 @@ from rag_assets.pipeline.plain_text import nfc
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection
 from resources.postgres.queries import scalars
+from resources.postgres.registry.sources import unknown_source
 
 
 def is_visible(name: LiteralString) -> LiteralString:
@@ -30,10 +31,8 @@ def visible_sources(connection: Connection, scope: AccessScope) -> list[str]:
 
 
 def require_sources(connection: Connection, names: Iterable[str], scope: AccessScope) -> None:
-    """Raise ConfigError that lists the names of no source in scope, and the names that are in scope."""
+    """Raise ConfigError, with the names in scope and the nearest one, if a name is that of no source in scope."""
     visible = visible_sources(connection, scope)
     known = set(map(nfc, visible))
     if unknown := [name for name in names if nfc(name) not in known]:
-        raise ConfigError(
-            f"No source is named {', '.join(map(repr, unknown))}; there are: {', '.join(visible) or 'none'}."
-        )
+        raise ConfigError("\n".join(unknown_source(name, visible) for name in unknown))

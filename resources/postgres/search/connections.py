@@ -58,7 +58,8 @@ class SearchConnections:
         with self._lock:
             if self._pool is None:
                 # 5 ms, once: a pool tries a wrong password again and again until its timeout, and does not name it.
-                Postgres(self.url).connect().close()
+                with Postgres(self.url).connect():
+                    pass
                 self._pool = ConnectionPool(
                     self.url,
                     connection_class=psycopg.Connection[TupleRow],

@@ -49,18 +49,26 @@ def collections(
 
 
 def written_collection(connection: Connection, alias: str, model: str) -> str:
-    """Return the physical collection that syncs of this model write, or a new name if there is none yet."""
-    name = scalar(
-        connection,
-        "SELECT name FROM vector_collections WHERE alias = %s AND model_fingerprint = %s AND state = ANY(%s)",
-        [alias, model, list(WRITTEN)],
-    )
-    return name or new_collection(connection, alias, model)
+    """Return the physical collection that syncs of this model write, or a new name if there is none yet.
+
+    In one query: between two, another sync could record the collection, and this one would take the next name.
+    """
+    recorded = connection.execute(
+        """SELECT name, model_fingerprint = %s AND state = ANY(%s) AS is_written
+           FROM vector_collections WHERE alias = %s""",
+        [model, list(WRITTEN), alias],
+    ).fetchall()
+    written = (name for name, is_written in recorded if is_written)
+    return next(written, None) or _unused([name for name, _ in recorded], alias, model)
 
 
 def new_collection(connection: Connection, alias: str, model: str) -> str:
     """Return a name that no recorded collection has, not even a retired one."""
-    recorded = scalars(connection, "SELECT name FROM vector_collections WHERE alias = %s", [alias])
+    query = "SELECT name FROM vector_collections WHERE alias = %s"
+    return _unused(scalars(connection, query, [alias]), alias, model)
+
+
+def _unused(recorded: Sequence[str], alias: str, model: str) -> str:
     names = (physical_collection(alias, model, generation) for generation in count(1))
     return next(name for name in names if name not in recorded)
 
@@ -90,7 +98,7 @@ def register_collection(connection: Connection, collection: Collection) -> None:
     connection.execute(
         """INSERT INTO vector_collections (name, alias, kind, model_fingerprint, dimension, milvus_id, state)
            VALUES (%s, %s, %s, %s, %s, %s, %s)
-           ON CONFLICT (name) DO NOTHING""",
+           ON CONFLICT DO NOTHING""",
         [
             collection.name,
             collection.alias,
