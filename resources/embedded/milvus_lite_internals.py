@@ -4,6 +4,9 @@
 - `Collection._memtable.pk_index_snapshot()`: the rows in memory, by id.
 - `search.filter.eval`: `evaluate_python`, which `array_filters` replaces, and `evaluate_hybrid`.
 - `search.filter.ast`: the nodes `And`, `ArrayContainsOp`, `FieldRef`, `ListLit` and `StringLit`.
+- For `live_rows` and `fast_search`: the executors of searches (`engine.collection`: `execute_search_with_index`,
+  `Collection._read_snapshot`, `_search_sparse`, `_compile_filter` and what these use), the methods that change
+  `MemTable` and `DeltaIndex`, and the indexes. `KNOWN_SEARCH` is the fingerprint of the code that they repeat.
 - Files of a collection: the logs `wal/*.arrow`, and the indexes in `partitions/*/indexes`.
 
 `test_every_private_part_of_milvus_lite_exists` in tests/stores/test_embedded.py fails if an upgrade drops one.
@@ -11,14 +14,91 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import milvus_lite
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
-from milvus_lite.search.filter import ast
+from milvus_lite.constants import ALL_PARTITIONS
+from milvus_lite.engine import collection as engine_collection
+from milvus_lite.engine.collection import Collection
+from milvus_lite.engine.projection import build_projection_plan, project_record
+from milvus_lite.index.brute_force import BruteForceIndex
+from milvus_lite.index.faiss_hnsw import FaissHnswIndex
+from milvus_lite.index.faiss_hnsw_sq import FaissHnswSqIndex
+from milvus_lite.index.faiss_ivf_flat import FaissIvfFlatIndex, _l2_normalize
+from milvus_lite.index.faiss_ivf_sq8 import FaissIvfSq8Index
+from milvus_lite.search.filter import ast, evaluate_mask
 from milvus_lite.search.filter import eval as evaluation
+from milvus_lite.search.filter.eval.python_backend import _eval_row
+from milvus_lite.search.indexed_filter import evaluate_segment_filter
+from milvus_lite.storage.delta_index import DeltaIndex
+from milvus_lite.storage.memtable import MemTable
 
-__all__ = ["MilvusServicer", "ast", "evaluation", "has_logs", "ids_in_memory", "index_files"]
+__all__ = [
+    "ALL_PARTITIONS",
+    "FAISS_INDEXES",
+    "IVF_INDEXES",
+    "KNOWN_SEARCH",
+    "BruteForceIndex",
+    "Collection",
+    "DeltaIndex",
+    "MemTable",
+    "MilvusServicer",
+    "ast",
+    "build_projection_plan",
+    "engine_collection",
+    "evaluate_mask",
+    "evaluate_row",
+    "evaluate_segment_filter",
+    "evaluation",
+    "has_logs",
+    "ids_in_memory",
+    "index_files",
+    "normalize",
+    "project_record",
+    "search_fingerprint",
+]
+
+#: The fingerprint of Milvus Lite 3.2.2.
+KNOWN_SEARCH = "cd1bf203786368e2"
+
+#: Below `milvus_lite`: all code whose behaviour `live_rows` and `fast_search` repeat, or on whose data they rely.
+SEARCH_CODE = (
+    "engine/collection.py",
+    "engine/compaction.py",
+    "engine/flush.py",
+    "engine/projection.py",
+    "engine/recovery.py",
+    "index/brute_force.py",
+    "index/faiss_hnsw.py",
+    "index/faiss_hnsw_sq.py",
+    "index/faiss_ivf_flat.py",
+    "index/faiss_ivf_sq8.py",
+    "index/sparse_factory.py",
+    "index/sparse_ip.py",
+    "schema/sparse.py",
+    "search/distance.py",
+    "search/executor_indexed.py",
+    "search/indexed_filter.py",
+    "storage/delta_index.py",
+    "storage/memtable.py",
+    "storage/segment.py",
+)
+
+IVF_INDEXES = (FaissIvfFlatIndex, FaissIvfSq8Index)
+FAISS_INDEXES = (*IVF_INDEXES, FaissHnswIndex, FaissHnswSqIndex)
+
+evaluate_row, normalize = _eval_row, _l2_normalize
+
+
+def search_fingerprint() -> str:
+    """Return the fingerprint of the installed SEARCH_CODE."""
+    folder, digest = Path(milvus_lite.__file__).parent, hashlib.sha256()
+    for name in SEARCH_CODE:
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def ids_in_memory(collection: Any) -> list[Any]:

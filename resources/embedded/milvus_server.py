@@ -1,9 +1,10 @@
 """The process of the embedded Milvus Lite: `python milvus_server.py DATA_FOLDER RECORD PORT...`.
 
-`python -m milvus_lite server` is not used: it ends on SIGTERM without writing its memory to disk, lets ten
-threads into an engine that takes one writer (see `WORKERS`), closes the database while requests still run, shares its
-port with any other server that asks (SO_REUSEPORT), and copies every vector for a filter on an array (see
-`array_filters`). It reaches the private parts of Milvus Lite through `milvus_lite_internals` only.
+`python -m milvus_lite server` is not used: it ends on SIGTERM without writing its memory to disk, lets ten threads into
+an engine that takes one writer (see `turns`), closes the database while requests still run, shares its port with any
+other server that asks (SO_REUSEPORT), copies every vector for a filter on an array (see `array_filters`), and runs
+Python for every row in each search (see `fast_search`). It reaches the private parts of Milvus Lite through
+`milvus_lite_internals` only.
 """
 
 from __future__ import annotations
@@ -28,13 +29,18 @@ LINUX_BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: REPLAYED: ids of rows that were replayed from a log after a crash, until they are repaired.
 RUNNING, FLUSHED, REPLAYED = "rag-running", "rag-flushed", "rag-replayed.json"
 
+#: Environment variable: searches run on Milvus Lite's own executor, one by one. For the benchmark of searches alone.
+ORIGINAL_SEARCH = "RAG_BENCHMARK_ORIGINAL_SEARCH"
+
 #: Rows rewritten at a time during a repair.
 REPAIR_ROWS = 1000
 
-#: Requests are served one by one. The source code of the engine shows no lock around writes: two threads can take the
-#: same sequence number or open a collection twice, one can write into a log that a flush deletes, and a read during a
-#: flush misses its rows. One worker costs nothing: 4 writers and a reader were as fast as with 10 (5,200 rows/s).
-WORKERS = 1
+#: Threads of requests; `turns` decides which of them run.
+WORKERS = 16
+
+#: Seconds after which a thread that runs Python lets another one run. By default 5 ms: a search that returns from faiss
+#: waited that long for one that makes records.
+SWITCH_INTERVAL = 0.0005
 
 #: Maximum bytes of a gRPC message, as in Milvus and in Milvus Lite's own server.
 MESSAGE_LIMIT = 256 << 20
@@ -48,20 +54,33 @@ GRACE = 10
 
 
 def main(data: Path, record: Path, ports: list[int]) -> None:
+    # Read when NumPy and faiss are loaded. Requests use one thread each, and a thread that waits for others must not
+    # use a processor for it: beside other processes, such threads took more time than the searches.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import grpc
     from milvus_lite import MilvusLite
     from pymilvus.grpc_gen.milvus_pb2_grpc import add_MilvusServiceServicer_to_server
 
+    from resources.embedded import fast_search
     from resources.embedded.array_filters import evaluate_arrays_by_column
     from resources.embedded.milvus_lite_internals import MilvusServicer, has_logs
+    from resources.embedded.turns import Turns, in_turn
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
 
+    sys.setswitchinterval(SWITCH_INTERVAL)
     evaluate_arrays_by_column()
+    original = bool(os.environ.get(ORIGINAL_SEARCH))
+    if not original and not fast_search.install():
+        logging.warning(
+            "this version of Milvus Lite is not known: searches run on its own executor"
+        )
     # Takes the lock of the data folder, or raises.
     database = MilvusLite(str(data))
+    database.get_collection = _one_at_a_time(database.get_collection)
     if (data / RUNNING).exists():
         _record_replayed(database, data / REPLAYED)
     boot = _read_text(LINUX_BOOT) or str(psutil.boot_time())
@@ -79,15 +98,17 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_ping_strikes", 0),
     ]
-    activity = _activity()
+    activity, turns = _activity(), Turns(1 if original else 0)
     # Repaired rows are flushed when idle, as all written rows are.
     activity.wrote = (data / REPLAYED).exists()
-    server = grpc.server(pool, interceptors=[activity], options=options)
+    server = grpc.server(pool, interceptors=[activity, in_turn(turns)], options=options)
     add_MilvusServiceServicer_to_server(MilvusServicer(database), server)
     port = _bind(server, ports)
-    server.start()
+    prepared = threading.Event()
     # Before any request.
-    pool.submit(_load_and_repair, database, data / REPLAYED)
+    pool.submit(_prepare, turns, prepared, database, data / REPLAYED)
+    prepared.wait()
+    server.start()
     fresh = record.with_suffix(".new")
     fresh.write_text(json.dumps({"pid": os.getpid(), "port": port}))
     fresh.replace(record)
@@ -96,7 +117,7 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
     while not stop.wait(IDLE / 2):
         if activity.wrote and time.monotonic() - activity.at > IDLE:
             activity.wrote = False
-            pool.submit(_flush, database)
+            pool.submit(_flush_alone, turns, database)
     logging.info("stopping")
     server.stop(GRACE).wait()
     pool.shutdown()
@@ -109,6 +130,17 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
     database.close()
     (data / FLUSHED).unlink()
     logging.info("stopped cleanly")
+
+
+def _one_at_a_time(call):
+    """Return the call for searches that run together: it opens a collection that is not open yet."""
+    lock = threading.Lock()
+
+    def locked(*arguments, **options):
+        with lock:
+            return call(*arguments, **options)
+
+    return locked
 
 
 def _activity():
@@ -133,6 +165,17 @@ def _collections(database):
     for name in database.list_databases():
         for collection in database.list_collections(name):
             yield f"{name}/{collection}", database.get_collection(collection, name)
+
+
+def _prepare(turns, begun: threading.Event, database, replayed: Path) -> None:
+    with turns.alone():
+        begun.set()
+        _load_and_repair(database, replayed)
+
+
+def _flush_alone(turns, database) -> None:
+    with turns.alone():
+        _flush(database)
 
 
 def _load_and_repair(database, replayed: Path) -> None:

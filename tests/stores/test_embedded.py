@@ -294,6 +294,14 @@ PRIVATE_NAMES = (
     "search.filter.ast:FieldRef",
     "search.filter.ast:ListLit",
     "search.filter.ast:StringLit",
+    "engine.collection:execute_search_with_index",
+    "engine.collection:Collection._read_snapshot",
+    "engine.collection:Collection._search_sparse",
+    "engine.collection:Collection._compile_filter",
+    "storage.memtable:MemTable.apply_insert",
+    "storage.memtable:MemTable.apply_delete",
+    "storage.delta_index:DeltaIndex.add_batch",
+    "storage.delta_index:DeltaIndex.gc_below",
 )
 
 
