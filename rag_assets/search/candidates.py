@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,17 @@ from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.index_kinds import wide_enough
 from rag_assets.pipeline.ranking import rank_by_maxsim, reciprocal_rank_fusion, weighted_fusion
 from rag_assets.pipeline.vectors import Embeddings, Kind
+from rag_assets.search.batches import Batches
 from rag_assets.search.request import Mode, needed_kinds
 from resources.milvus.store import MilvusStore
 
 #: (chunk id, score), best first.
 Scored = Sequence[tuple[str, float]]
+
+#: Rows of a Milvus search: dicts of id, distance, entity.
+Hits = list[dict[str, Any]]
+#: Searches of several threads that share requests.
+SearchBatches = Batches[object, Hits]
 
 #: Query tokens for which a multi-vector search searches; the others count in the re-ranking only.
 SEARCHED_TOKENS = 16
@@ -67,6 +73,7 @@ class Candidates:
     """One query on the collections `names`, under the filters and the scope of its search.
 
     `executor`: makes the requests beside the first one; the first stages of a hybrid run at the same time.
+    `batches`: joins the requests of searches that differ in the query only.
     """
 
     milvus: MilvusStore
@@ -76,6 +83,7 @@ class Candidates:
     filters: Filters
     scope: AccessScope
     executor: Executor
+    batches: SearchBatches = field(default_factory=SearchBatches)
     radius: float | None = None
 
     def rank(
@@ -173,18 +181,25 @@ class Candidates:
         limit: int,
         params: Mapping[str, object],
         output_fields: Sequence[str] = ("id",),
-    ) -> list[dict[str, Any]]:
+    ) -> Hits:
         limits = self.scope.restrict(self.filters)
         if limits is None:
             return []
-        return self.milvus.search(
-            self.names[kind],
-            vector,
-            limit=limit,
-            params=params,
-            filter=limits.expression(),
-            output_fields=output_fields,
-        )
+        name, expression = self.names[kind], limits.expression()
+
+        def send(vectors: list[object]) -> list[Hits]:
+            return self.milvus.search_together(
+                name,
+                vectors,
+                limit=limit,
+                params=params,
+                filter=expression,
+                output_fields=output_fields,
+            )
+
+        # The expression contains the scope: searches of other accounts never share a request.
+        key = (name, expression, limit, tuple(sorted(params.items())), tuple(output_fields))
+        return self.batches.call(key, vector, send)
 
     def _by_maxsim(self, chunks: Sequence[str]) -> Scored:
         assert self.query.multi is not None

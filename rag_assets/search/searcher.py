@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.hits import ChunkText, Hit, assemble
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind
-from rag_assets.search.candidates import Candidates, Ranking, Stage, timed
+from rag_assets.search.candidates import Candidates, Ranking, SearchBatches, Stage, timed
 from rag_assets.search.query_vectors import MemoryQueryVectorCache, QueryVectorCache, QueryVectors
 from rag_assets.search.request import MAX_OFFSET, Mode, SearchRequest, needed_kinds
 from rag_assets.search.served_collections import ServedCollections
@@ -96,6 +96,7 @@ class Searcher:
     fusion: Fusion = "weighted"
     counts: SearchCounts | None = None
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
+    batches: SearchBatches = field(default_factory=SearchBatches, repr=False)
 
     @classmethod
     def open(
@@ -245,6 +246,7 @@ class Searcher:
             request.filters,
             scope,
             self.executor,
+            self.batches,
             request.radius,
         )
         try:

@@ -152,22 +152,26 @@ class Reads(MilvusConnection):
             counts.update(row["id"] for row in rows)
         return counts
 
-    def search(
+    def search(self, name: str, query: Any, **request: Any) -> list[dict[str, Any]]:
+        """The nearest rows to one query vector (see `search_together`)."""
+        return self.search_together(name, [query], **request)[0]
+
+    def search_together(
         self,
         name: str,
-        query: Any,
+        queries: Sequence[Any],
         *,
         limit: int,
         params: Mapping[str, Any],
         filter: str = "",
         output_fields: Sequence[str] = ("id",),
-    ) -> list[dict[str, Any]]:
-        """The nearest rows to one query vector: dicts of id, distance, entity."""
+    ) -> list[list[dict[str, Any]]]:
+        """The nearest rows to each query vector, in one request: dicts of id, distance, entity."""
         hits = self._call(
             f"search {name}",
             "search",
             name,
-            [query],
+            list(queries),
             filter=filter,
             limit=limit,
             anns_field=VECTOR_FIELD,
@@ -175,7 +179,7 @@ class Reads(MilvusConnection):
             output_fields=list(output_fields),
             consistency_level=self.search_consistency,
         )
-        return list(hits[0])
+        return [list(each) for each in hits]
 
     def search_all(
         self,

@@ -31,6 +31,11 @@ class FakeStore(MilvusStore):
         super().__init__("http://nowhere")
         self.__dict__.update(before=before, client=None)
 
+    def search_together(
+        self, name: str, queries: Sequence[Any], **request: Any
+    ) -> list[list[dict[str, Any]]]:
+        return [self.search(name, query, **request) for query in queries]
+
     def search(self, name: str, *_: Any, **__: Any) -> list[dict[str, Any]]:
         self.__dict__["before"](name)
         return [{"id": f"{CHUNK}_{name.split('_')[0]}", "distance": 0.5, "entity": {}}]
