@@ -204,6 +204,11 @@ KINDS: Mapping[str, IndexKind] = {kind.name: kind for kind in _DESCRIBED}
 #: Search parameters that limit the number of results.
 _RESULTS = {parameter.name for kind in _DESCRIBED for parameter in kind.search if parameter.results}
 
+#: Search parameter of the embedded Milvus alone, for any index: rows that are found by sketches of their vectors, and
+#: scored exactly (resources/embedded/sketches.py).
+CANDIDATES = Parameter("candidates", default=1000, results=True)
+_RESULTS.add(CANDIDATES.name)
+
 
 def wide_enough(params: Mapping[str, Any], results: int) -> dict[str, Any]:
     """Return search parameters wide enough for `results` results: HNSW, for example, finds no more than ef."""
@@ -238,10 +243,13 @@ def index_problems(
     return problems
 
 
-def search_problems(index: Mapping[str, Any], search: Mapping[str, Any]) -> list[str]:
+def search_problems(
+    index: Mapping[str, Any], search: Mapping[str, Any], *, server: Server | None = None
+) -> list[str]:
     """Return the problems of search parameters for a declared index."""
     kind = KINDS[index["index_type"]]
-    problems = list(_parameter_problems(kind.name, kind.search, search))
+    parameters = (*kind.search, CANDIDATES) if server == "lite" else kind.search
+    problems = list(_parameter_problems(kind.name, parameters, search))
     nlist = (index.get("params") or {}).get("nlist")
     if not problems and nlist is not None and search.get("nprobe", 1) > nlist:
         problems.append(f"nprobe: expected at most nlist, {nlist}, found {search['nprobe']}")

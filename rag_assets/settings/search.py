@@ -21,6 +21,7 @@ REFERENCE_INDEX: dict[str, Any] = {
 }
 #: Milvus Lite builds HNSW for minutes at 100,000 rows, and answers nobody while it does so after a crash; its graph
 #: also loses most among equal vectors (docs/explanation/index-reachability.md). It has 128 lists, whatever nlist is.
+#: Its searches use sketches (`candidates`); the lists answer until these are made.
 EMBEDDED_INDEX: dict[str, Any] = {
     "index_type": "IVF_FLAT",
     "metric_type": "IP",
@@ -100,8 +101,15 @@ class SearchSettings(BaseModel):
         if (index := info.data.get("dense_index")) is None:
             return value
         kind = index_kinds.KINDS[index["index_type"]]
-        _raise(index_kinds.search_problems(index, value))
-        return value or kind.search_defaults(index.get("params") or {})
+        own_milvus = bool(info.data.get("milvus_uri"))
+        server = None if own_milvus else "lite"
+        _raise(index_kinds.search_problems(index, value, server=server))
+        if value:
+            return value
+        defaults = kind.search_defaults(index.get("params") or {})
+        if not own_milvus and kind.name == EMBEDDED_INDEX["index_type"]:
+            defaults[index_kinds.CANDIDATES.name] = index_kinds.CANDIDATES.default
+        return defaults
 
 
 def _raise(problems: list[str]) -> None:

@@ -140,7 +140,7 @@ def test_every_deviation_from_the_reference_schema_is_listed(database: str) -> N
     assert defaults.sparse_index["params"] == {"drop_ratio_build": 0.2}
     assert (defaults.milvus_shards, defaults.milvus_timeout) == (2, 30)
     embedded = Settings(_env_file=None)  # pyright: ignore[reportCallIssue]
-    assert embedded.dense_search == {"nprobe": 64}
+    assert embedded.dense_search == {"nprobe": 64, "candidates": 1000}
     assert {"nprobe 64", "Bounded"} <= set(
         re.findall(r"nprobe \d+(?= \()|Bounded", " ".join(item.here for item in DEVIATIONS))
     )

@@ -64,7 +64,7 @@ def test_the_default_index_depends_on_the_milvus_server(monkeypatch: pytest.Monk
 def test_milvus_lite_has_an_index_that_it_builds_quickly() -> None:
     settings = load_settings()
     assert settings.dense_index["index_type"] == "IVF_FLAT"
-    assert settings.dense_search == {"nprobe": 64}
+    assert settings.dense_search == {"nprobe": 64, "candidates": 1000}
 
 
 def test_every_problem_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_settings_are_frozen() -> None:
 
 @pytest.mark.parametrize(
     ("index", "search"),
-    [("HNSW", {"ef": 128}), ("IVF_FLAT", {"nprobe": 64}), ("FLAT", {})],
+    [("HNSW", {"ef": 128}), ("IVF_FLAT", {"nprobe": 64, "candidates": 1000}), ("FLAT", {})],
 )
 def test_the_default_search_parameters_fit_the_index(
     monkeypatch: pytest.MonkeyPatch, index: str, search: dict[str, int]
