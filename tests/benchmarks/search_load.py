@@ -1,9 +1,13 @@
-"""Search under load: `python -m tests.benchmarks.search_load [--chunks 100000] [--url URL] [--home DIR] [--json FILE]`.
+"""Search under load: `python -m tests.benchmarks.search_load [--chunks 100000] [--url URL] [--home DIR] [--json FILE]
+[--original] [--turns N] [--mode dense]`.
 
 `--chunks` chunks with the dense vectors of `lexical`, made of real paragraphs of the corpora beside the project,
 reordered until there are enough distinct texts. Then 1, 8 and 32 threads search at once, as a service does, with
 questions that are not in the cache: each search is embedded, answered by Milvus, hydrated. "Ours" is the time of a
 search outside the request to Milvus. Without a URL on Milvus Lite. `--home`: create or reuse an ingested deployment.
+
+`--original`: measure in turns with Milvus Lite's own executor, one request at a time, and no shared requests. Processor
+milliseconds per search are comparable on a machine that others use; other milliseconds are not.
 """
 
 from __future__ import annotations
@@ -17,19 +21,23 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from rag_assets.deployment import Deployment
 from rag_assets.evaluation.known_items import questions
-from rag_assets.search.request import AccessScope, Filters, SearchRequest
+from rag_assets.search.candidates import SearchBatches
+from rag_assets.search.request import AccessScope, Filters, Mode, SearchRequest
 from rag_assets.search.searcher import Searcher
+from resources.embedded.milvus import start_milvus, stop_milvus
+from resources.embedded.milvus_server import ORIGINAL_SEARCH
 from resources.postgres.connection import Connection
 from resources.postgres.consistency.counts import count_everything
 from resources.postgres.registry.sources import get_source
@@ -92,8 +100,12 @@ class TimedClient:
 
 @dataclass(frozen=True)
 class Load:
-    """Milliseconds per search. `ours`: median outside of Milvus; `share`: its share of the total time."""
+    """Milliseconds per search. `ours`: median outside of Milvus; `share`: its share of the total time.
 
+    `searcher` and `server`: processor milliseconds per search, of this process and of the embedded Milvus.
+    """
+
+    original: bool
     clients: int
     queries_per_second: float
     p50: float
@@ -102,18 +114,37 @@ class Load:
     milvus: float
     ours: float
     share: float
+    searcher: float
+    server: float
 
 
-def measure(searcher: Searcher, texts: Sequence[str], clients: int, seconds: float) -> Load:
+@dataclass(frozen=True)
+class Setting:
+    """`server`: the process of the embedded Milvus, None for another server."""
+
+    mode: Mode
+    original: bool
+    seconds: float
+    server: psutil.Process | None
+
+    def processor_seconds(self) -> tuple[float, float]:
+        """Seconds of this process and of the server, in user and system mode."""
+        processes = (psutil.Process(), self.server)
+        own, server = (sum(each.cpu_times()[:2]) if each else 0.0 for each in processes)
+        return own, server
+
+
+def measure(searcher: Searcher, texts: Sequence[str], clients: int, setting: Setting) -> Load:
     timed = TimedClient(searcher.milvus.client)
     searcher.milvus.__dict__["client"] = timed
+    before = setting.processor_seconds()
     numbers, started = count(), time.perf_counter()
 
     def client() -> list[tuple[float, float]]:
         taken = []
-        while (begun := time.perf_counter()) - started < seconds:
+        while (begun := time.perf_counter()) - started < setting.seconds:
             timed.thread.seconds = 0.0
-            request = SearchRequest(texts[next(numbers) % len(texts)], mode="dense", k=K)
+            request = SearchRequest(texts[next(numbers) % len(texts)], mode=setting.mode, k=K)
             searcher.search(request, AccessScope.owner())
             taken.append((time.perf_counter() - begun, timed.thread.seconds))
         return taken
@@ -122,13 +153,14 @@ def measure(searcher: Searcher, texts: Sequence[str], clients: int, seconds: flo
         jobs = [pool.submit(client) for _ in range(clients)]
         taken = np.array([pair for job in jobs for pair in job.result()]) * 1000
     elapsed = time.perf_counter() - started
+    own, server = np.subtract(setting.processor_seconds(), before) * 1000 / len(taken)
     searcher.milvus.__dict__["client"] = timed._client
     whole, inside = taken.T
     p50, p95, p99 = np.percentile(whole, [50, 95, 99]).tolist()
     ours = whole - inside
     return Load(
-        clients, len(whole) / elapsed, p50, p95, p99, float(np.median(inside)), float(np.median(ours)),
-        float(ours.sum() / whole.sum()),
+        setting.original, clients, len(whole) / elapsed, p50, p95, p99, float(np.median(inside)),
+        float(np.median(ours)), float(ours.sum() / whole.sum()), float(own), float(server),
     )  # fmt: skip
 
 
@@ -147,22 +179,56 @@ def existing_home(home: Path) -> Iterator[Path]:
     yield home
 
 
+def measure_all(
+    deployment: Deployment,
+    home: Path | None,
+    texts: Sequence[str],
+    mode: Mode,
+    seconds: float,
+    original: bool,
+) -> tuple[str, list[Load]]:
+    """Return the server's version and the loads. With a `home`, its Milvus is started for it."""
+    server = None
+    if home is not None:
+        os.environ.pop(ORIGINAL_SEARCH, None)
+        if original:
+            os.environ[ORIGINAL_SEARCH] = "1"
+        stop_milvus(home, 60)
+        server = psutil.Process(start_milvus(home).pid)
+    setting = Setting(mode, original, seconds, server)
+    # Of one request each: never shared.
+    batches: SearchBatches = SearchBatches(largest=1) if original else SearchBatches()
+    with deployment.searcher() as made:
+        searcher = replace(made, batches=batches)
+        version = searcher.milvus.client.get_server_version()
+        searcher.milvus.wait_for_flush()
+        for text in texts[:50]:
+            searcher.search(SearchRequest(text, mode=mode, k=K), AccessScope.owner())
+        # The first search began to make sketches.
+        time.sleep(5)
+        return version, [measure(searcher, texts, clients, setting) for clients in CLIENTS]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--url", default="", help="of a Milvus server (default: Milvus Lite)")
     parser.add_argument("--home", type=Path, help="of a deployment to keep (default: a new one)")
     parser.add_argument("--seconds", type=float, default=20, help="for each number of clients")
+    parser.add_argument("--mode", choices=("dense", "sparse", "hybrid"), default="dense")
+    parser.add_argument("--original", action="store_true", help="measure before and after in turns")
+    parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     console = Console()
+    vectors = "dense" if options.mode == "dense" else "dense,sparse"
     with existing_home(options.home) if options.home else fresh_home() as home:
-        settings = {"embedder": "lexical", "milvus_uri": options.url}
+        settings = {"embedder": "lexical", "milvus_uri": options.url, "vectors": vectors}
         corpus = home / "corpus"
         if not corpus.is_dir():
             write_corpus(corpus, options.chunks)
             rag(home, "ingest", str(corpus), "--name", SOURCE, **settings)  # pyright: ignore[reportArgumentType]
-        settings |= {"home": str(home), "vectors": "dense"}
+        settings |= {"home": str(home)}
         os.environ |= {f"RAG_{name.upper()}": value for name, value in settings.items()}
         deployment = Deployment.from_environment()
         deployment.start()
@@ -171,20 +237,26 @@ def main() -> None:
             warm_up(connection)
             items = questions(connection, get_source(connection, SOURCE), QUESTIONS)
         texts = [text for _, text in items]
-        loads = []
-        with deployment.searcher() as searcher:
-            version = searcher.milvus.client.get_server_version()
-            console.print(f"Milvus {version}, {counts}, {len(texts)} questions")
-            searcher.milvus.wait_for_flush()
-            for text in texts[:50]:
-                searcher.search(SearchRequest(text, mode="dense", k=K), AccessScope.owner())
-            for clients in CLIENTS:
-                loads.append(measure(searcher, texts, clients, options.seconds))
-                console.print(loads[-1])
-    table = Table("clients", "QPS", "p50 ms", "p95", "p99", "Milvus p50", "ours p50", "our share")
+        embedded = None if options.url else home
+        loads: list[Load] = []
+        for _ in range(options.turns):
+            for original in (True, False) if options.original and embedded else (False,):
+                version, measured = measure_all(
+                    deployment, embedded, texts, options.mode, options.seconds, original
+                )
+                loads += measured
+        console.print(f"Milvus {version}, {counts}, {len(texts)} questions")
+    table = Table(
+        "original", "clients", "QPS", "p50 ms", "p95", "p99", "Milvus p50", "ours p50", "our share",
+        "CPU searcher", "CPU Milvus",
+    )  # fmt: skip
     for load in loads:
         figures = (load.queries_per_second, load.p50, load.p95, load.p99, load.milvus, load.ours)
-        table.add_row(str(load.clients), *(f"{figure:.1f}" for figure in figures), f"{load.share:.0%}")  # fmt: skip
+        cpu = (load.searcher, load.server)
+        table.add_row(
+            "yes" if load.original else "", str(load.clients), *(f"{figure:.1f}" for figure in figures),
+            f"{load.share:.0%}", *(f"{figure:.2f}" for figure in cpu),
+        )  # fmt: skip
     console.print(table)
     if options.json:
         results = {"server": version, "counts": counts, "loads": [asdict(load) for load in loads]}
