@@ -30,17 +30,17 @@ LEFT_OUT = {
 ELSEWHERE = ("milvus", "compact")
 
 #: Point -> the passages at which the step, Milvus and PostgreSQL die in `make test`; other cells have the mark `soak`.
-#: The step dies at each point. Milvus dies in each kind of work that it takes part in: it restarts at once (first) or
-#: stays down (middle). PostgreSQL dies once in each stage, between two of its statements.
+#: The step dies in each kind of work, before and after what makes it durable. Milvus dies in each kind of work that it
+#: takes part in: it restarts at once (first) or stays down (middle). PostgreSQL dies between two statements of a stage.
 SELECTED = {
     "entry-read": ("last", "", ""),
     "documents-written": ("last", "", "last"),
     "chunks-written": ("last", "", ""),
-    "chunks-committed": ("last", "", "last"),
+    "chunks-committed": ("last", "", ""),
     "texts-embedded": ("last", "", ""),
     "file-written": ("last", "", ""),
-    "file-synced": ("last", "", ""),
-    "file-renamed": ("last", "", ""),
+    "file-synced": ("", "", ""),
+    "file-renamed": ("", "", ""),
     "file-in-place": ("last", "", ""),
     "file-recorded": ("last", "", "last"),
     "deletions-claimed": ("last", "", ""),
@@ -48,19 +48,19 @@ SELECTED = {
     "batch-upserted": ("last", "", ""),
     "upsert-sent": ("", "first", ""),
     "batch-recorded": ("last", "", "last"),
-    "deletions-done": ("last", "first", ""),
+    "deletions-done": ("last", "", ""),
     "collection-loaded": ("first", "", ""),
     "alias-moved": ("first", "first", "last"),
-    "collection-dropping": ("last", "first", ""),
-    "rebuild-batch": ("last", "middle", "last"),
+    "collection-dropping": ("last", "", ""),
+    "rebuild-batch": ("last", "middle", ""),
     "forget-vectors": ("first", "first", ""),
-    "forget-drained": ("first", "", "first"),
+    "forget-drained": ("", "", "first"),
     "forget-rewritten": ("last", "", ""),
     "forget-parquet": ("first", "", ""),
     "deletions-allowed": ("first", "", ""),
-    "repair-planned": ("first", "", ""),
-    "repair-half-done": ("first", "first", "first"),
-    "repair-done": ("first", "", ""),
+    "repair-planned": ("", "", ""),
+    "repair-half-done": ("first", "first", ""),
+    "repair-done": ("", "", ""),
 }
 
 #: Milliseconds from sending an upsert to the death of the server.

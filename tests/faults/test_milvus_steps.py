@@ -20,8 +20,8 @@ ROUNDS = 12
 FAULTS = [
     "flush:after write_data_file",
     "maintenance:before save",
-    "maintenance:after _build_or_load_segment_index",
     *only_in_soak(
+        "maintenance:after _build_or_load_segment_index",
         "flush:after close_and_delete",
         "maintenance:after remove",
         "flush:before write_data_file",

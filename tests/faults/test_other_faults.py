@@ -37,11 +37,11 @@ def stopped_at(deployment: Deployed, point: str, nth: int = 1, work: str = "one 
 
 #: Points at which a stopped writer wakes up, before it sends its next request to Milvus.
 AWAKE_AT = [
-    "chunks-written",
-    "deletions-claimed",
     "upsert-sent",
     "batch-recorded",
     *only_in_soak(
+        "chunks-written",
+        "deletions-claimed",
         "entry-read",
         "texts-embedded",
         "file-in-place",
