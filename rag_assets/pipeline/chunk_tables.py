@@ -227,6 +227,9 @@ def record_cuts(text: str, start: int, end: int, max_chars: int) -> list[Cut] | 
     repeat its first field.
     """
     name = _NAME.match(text, start, end)
+    # A sentence that opens a bracket before its first colon: `A forest (French: forêt; Dutch: woud), …`.
+    if name and name[0].count("(") != name[0].count(")"):
+        name = None
     fields = [field.end() for field in _FIELD.finditer(text, start, end)] if name else []
     fits = end - start <= max_chars
     required = max(_RECORD_FIELDS - 1, text.count("; ", start, end) * _FIELD_SHARE)

@@ -19,7 +19,7 @@ from rag_assets.pipeline.chunk_packing import pack
 
 #: Raise it with any change of this module or its steps that alters chunks: all documents are then split again, and
 #: changed chunks are embedded.
-CHUNKER_VERSION = "4"
+CHUNKER_VERSION = "5"
 
 # Scripts written without spaces are counted by character: kana and Han, with the planes above U+20000.
 _SPACELESS = r"\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"

@@ -89,6 +89,16 @@ def test_no_value_of_a_record_is_parted_from_its_name() -> None:
     assert all(part.startswith("id: 7; ") and "text: " in part for part in parts[:-1])
 
 
+def test_a_sentence_with_names_in_brackets_is_no_record() -> None:
+    first = (
+        "The great forest (Portuguese: Floresta; Spanish: Selva; French: Forêt; Dutch: Woud), also known by "
+        "other names, covers most of the basin."
+    )
+    texts = contents(f"{first} " + "Another sentence tells of its rivers and animals. " * 40)
+    assert texts[0].startswith(first)
+
+
+
 @pytest.mark.parametrize(
     "text",
     [
