@@ -230,7 +230,9 @@ def _no_text_reason(file_format: Format, left_out: Sequence[str]) -> str:
     if file_format.kind == "PDF":
         return "the PDF has no text layer (a scan?): its pages are images, which are not read"
     reason = f"the {file_format.kind} file contains no text"
-    return f"{reason} besides what is left out: {'; '.join(left_out)}" if left_out else reason
+    if left_out:
+        reason += f", except in parts that are not read: {'; '.join(left_out)}"
+    return reason
 
 
 #: Formats whose text is compared with that of a second reader.

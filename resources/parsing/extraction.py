@@ -98,7 +98,7 @@ def extract(
 def _text_of_inserted(
     data: bytes, name: str, read: ReadInserted | None, left_out: list[str]
 ) -> str:
-    """Return the text of an inserted file, empty if it is not read; add what is left out of it to `left_out`."""
+    """Return the text of an inserted file, empty if it is not read; add its unread parts to `left_out`."""
     text = ""
     try:
         if read is None:

@@ -98,7 +98,6 @@ def test_a_sentence_with_names_in_brackets_is_no_record() -> None:
     assert texts[0].startswith(first)
 
 
-
 @pytest.mark.parametrize(
     "text",
     [

@@ -284,7 +284,7 @@ def test_an_inserted_file_that_is_not_read_is_recorded() -> None:
     reason = r"the inserted file word/a\.zip: archives are not read"
     document = parse_document(word(paragraph("x") + chunk, files={"a.zip": archive}), "a.docx")
     assert re.search(reason, str(document.metadata["left_out"]))
-    with pytest.raises(ParseError, match=f"no text besides what is left out: {reason}"):
+    with pytest.raises(ParseError, match=f"no text, except in parts that are not read: {reason}"):
         parse_document(word(chunk, files={"a.zip": archive}), "a.docx")
 
 
