@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -19,6 +19,7 @@ from typing import LiteralString, NamedTuple
 
 import psycopg
 from psycopg.abc import Buffer
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.datetime import TimestamptzLoader
 
@@ -136,7 +137,7 @@ class Postgres:
                 },
             ).fetchall()
             epochs = {partition: epoch for partition, epoch, _ in rows}
-            with ExitStack() as opened:
+            with _freed_locks(connection), ExitStack() as opened:
                 second = cache(lambda: opened.enter_context(self.connect(autocommit=True)))
                 yield [Writer(connection, name, epochs[name], second, self) for name in partitions]
 
@@ -263,6 +264,18 @@ def _lock(connection: Connection, partitions: Sequence[str], timeout: float) -> 
                 f"Partition {missing} is being written by {by}; waited {timeout:.0f} s. Try again when it is done."
             )
         time.sleep(0.1)
+
+
+@contextmanager
+def _freed_locks(connection: Connection) -> Iterator[None]:
+    """Frees the locks of a session at an error too, whose session is closed: its server notices that only later."""
+    try:
+        yield
+    except BaseException:
+        if connection.info.transaction_status == TransactionStatus.IDLE:
+            with suppress(psycopg.Error):
+                connection.execute("SELECT pg_advisory_unlock_all()")
+        raise
 
 
 _LOCK_KEY = "hashtextextended('rag-assets partition ' || %s, 0)"
