@@ -79,6 +79,7 @@ _DISK_FULL = "53100"
 #: English, an error that the server sent after it had asked for the password is one of the user, the password or the
 #: database: it refuses before that while it starts, stops or is full. These English ones may come after it, too:
 _MAY_PASS = re.compile("too many|connection slots|starting up|shutting down|recovery|not yet", re.I)
+_STARTING = re.compile("is starting up|in recovery mode|not yet accepting connections", re.I)
 #: An error of the server, behind its severity in any language, and not one of libpq.
 _OF_SERVER = re.compile(r"failed: [^\s:]+: {2}")
 _BY_TEXT: Sequence[tuple[re.Pattern[str], str]] = tuple(
@@ -95,6 +96,11 @@ _BY_TEXT: Sequence[tuple[re.Pattern[str], str]] = tuple(
         ("invalid (integer value|port number|connection option|URI|percent)|Servname", _URL),
     )
 )
+
+
+def is_starting(error: Exception) -> bool:
+    """Return whether a server that was reached begins to serve soon: libpq tells it by text only, here in English."""
+    return bool(_STARTING.search(str(error)))
 
 
 def connection_error(error: Exception, url: str) -> RagError:

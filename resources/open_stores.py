@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resources.embedded.stack import start_milvus, start_postgres
+from resources.embedded.process import find
+from resources.embedded.stack import PostgresEndpoint, start_milvus, start_postgres
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
 from resources.waiting import waiting
@@ -23,17 +24,26 @@ if TYPE_CHECKING:
 
 #: Seconds that an embedded server has to start, or to answer again.
 START_SECONDS = 60.0
-#: Seconds until the schema of a database is checked again: a run opens it for each of its stages and checks.
+#: Seconds until the schema of a database, and whether the embedded server answers, are checked again: a run opens it
+#: for each of its stages and checks.
 SCHEMA_SECONDS = 10.0
 #: URL -> monotonic time at which its schema was last found or made current.
 _MIGRATED_AT: dict[str, float] = {}
+#: Home -> its embedded server, and the monotonic time at which it last answered.
+_ANSWERED: dict[Path, tuple[PostgresEndpoint, float]] = {}
 
 
 def postgres_url(url: str, home: Path) -> str:
     if url:
         return url
+    # Two connections and a lock, for each stage and each check: 10 ms.
+    server, answered_at = _ANSWERED.get(home, (None, 0.0))
+    if server and time.monotonic() - answered_at < SCHEMA_SECONDS and find(server.pid):
+        return server.url
     with waiting("the embedded PostgreSQL", START_SECONDS):
-        return start_postgres(home, timeout=START_SECONDS).url
+        server = start_postgres(home, timeout=START_SECONDS)
+    _ANSWERED[home] = server, time.monotonic()
+    return server.url
 
 
 def milvus_uri(uri: str, home: Path) -> str:

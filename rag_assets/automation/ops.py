@@ -9,7 +9,7 @@ import dagster as dg
 from rag_assets.assets.documentation import documentation
 from rag_assets.assets.failures import RETRY, errors_as_failures
 from rag_assets.automation.op_helpers import for_each_source
-from rag_assets.dagster_internals import trim_run_logs
+from rag_assets.dagster_storage import trim_run_logs
 from rag_assets.ingestion.garbage import GRACE
 from rag_assets.ingestion.outbox import drain_removed_sources
 from rag_assets.ingestion.publishing import publish_collections

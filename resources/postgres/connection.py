@@ -23,7 +23,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.datetime import TimestamptzLoader
 
-from resources.driver_errors import connection_error, driver_errors
+from resources.driver_errors import connection_error, driver_errors, is_starting
 from resources.errors import Fenced, StoreUnavailable
 from resources.postgres import idle_sessions
 from resources.postgres.queries import fetch_first, fetch_one, scalar
@@ -83,16 +83,23 @@ class Postgres:
                     closing.pop_all()
 
     def _open(self) -> Connection:
-        try:
-            with waiting("PostgreSQL", CONNECT_SECONDS):
-                connection = psycopg.connect(
-                    self.url,
-                    connect_timeout=CONNECT_SECONDS,
-                    application_name="rag-assets",
-                )
-        except psycopg.Error as error:
-            # `from None`: logs print the whole chain of errors, and libpq may quote the URL with its password.
-            raise connection_error(error, self.url) from None
+        """Open a session. Waits while the server starts or recovers from a crash of one of its processes."""
+        deadline = time.monotonic() + CONNECT_SECONDS
+        with waiting("PostgreSQL", CONNECT_SECONDS):
+            while True:
+                try:
+                    connection = psycopg.connect(
+                        self.url,
+                        connect_timeout=CONNECT_SECONDS,
+                        application_name="rag-assets",
+                    )
+                    break
+                except psycopg.Error as error:
+                    if not is_starting(error) or time.monotonic() >= deadline:
+                        # `from None`: logs print the whole chain of errors, and libpq may quote the URL with its
+                        # password.
+                        raise connection_error(error, self.url) from None
+                    time.sleep(0.1)
         connection.adapters.register_loader("timestamptz", _UtcLoader)
         return connection
 

@@ -17,9 +17,9 @@ from dagster._core.storage.local_compute_log_manager import LocalComputeLogManag
 from dagster._core.utils import make_new_run_id
 from dagster._utils.error import serializable_error_info_from_exc_info
 
-from rag_assets import dagster_internals
+from rag_assets import dagster_storage
 from rag_assets.cli.run_activity import run_activity
-from rag_assets.dagster_internals import StackPostgresStorage, dagster_url, trim_run_logs
+from rag_assets.dagster_storage import StackPostgresStorage, dagster_url, trim_run_logs
 from rag_assets.partitions import MAX_RETRIES_TAG, PARTITION_TAG
 from resources.errors import ConfigError
 from resources.postgres.connection import Postgres
@@ -77,7 +77,7 @@ def test_a_canceled_run_stays_canceled(storage: StackPostgresStorage) -> None:
 def test_details_of_old_runs_are_deleted_and_what_is_known_of_assets_stays(
     storage: StackPostgresStorage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(dagster_internals, "TRIM_BATCH", 2)
+    monkeypatch.setattr(dagster_storage, "TRIM_BATCH", 2)
     now, run = datetime.now(UTC), make_new_run_id()
     planned = AssetMaterializationPlannedData(dg.AssetKey(["trimmed"]), "one")
     for days in (61, 59):

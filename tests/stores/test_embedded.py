@@ -30,6 +30,7 @@ from resources.embedded.stack import (
     stop,
 )
 from resources.errors import StackError
+from resources.postgres.connection import Postgres
 from tests.support.folders import servers_folder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -183,6 +184,13 @@ def assert_both_recover_from_a_kill(home: Path) -> None:
         assert isinstance(running_query.exception(timeout=5), psycopg.OperationalError)
     assert started.started and started.pid != postgres.pid and started.url == postgres.url
     with psycopg.connect(started.url) as connection:
+        assert connection.execute("SELECT count(*) FROM numbers").fetchone() == (1000,)
+        victim = connection.info.backend_pid
+        with pytest.raises(psycopg.OperationalError):
+            kill(victim)
+            connection.execute("SELECT 1")
+    # PostgreSQL ended all of its sessions and recovers: a new session waits for that.
+    with Postgres(started.url).connect() as connection:
         assert connection.execute("SELECT count(*) FROM numbers").fetchone() == (1000,)
     assert server.started and server.uri == milvus.uri
     assert count(server.uri) == 100

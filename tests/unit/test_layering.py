@@ -51,7 +51,7 @@ ARROWS: Mapping[str, str] = {
         "assets automation checks dagster_internals resources/dagster_resources settings"
     ),
     "automation": (
-        "assets checks consistency dagster_internals ground ingestion operations partitions pipeline "
+        "assets checks consistency dagster_internals dagster_storage ground ingestion operations partitions pipeline "
         "postgres/connection postgres/consistency postgres/documents postgres/evaluation "
         "postgres/registry postgres/vectors resources/dagster_resources settings sources"
     ),
@@ -113,12 +113,12 @@ ARROWS: Mapping[str, str] = {
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
     "sources": "ground parsing pipeline postgres/registry",
-    "dagster_storage": "dagster_internals",
+    "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
         "postgres/work_table"
     ),
-    "dagster_internals": "embedded ground partitions settings",
+    "dagster_internals": "partitions",
     "postgres/bulk_copy": "postgres/connection",
     "postgres/schema": "ground postgres/connection postgres/queries",
     "postgres/run_queue": "postgres/connection postgres/queries",
