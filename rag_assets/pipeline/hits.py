@@ -60,7 +60,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class ChunkText:
-    """A chunk and its document, as stored in PostgreSQL."""
+    """A chunk and its document, as stored in PostgreSQL. `also_in`: as of a Hit."""
 
     chunk_id: uuid.UUID
     document_id: str
@@ -75,6 +75,7 @@ class ChunkText:
     chunk_type: str
     page: int | None
     text_hash: str
+    also_in: tuple[Holder, ...] = ()
 
 
 def assemble(
@@ -111,5 +112,6 @@ def assemble(
             row.url,
             row.chunk_type,
             row.page,
+            row.also_in,
         )
     return list(hits.values())

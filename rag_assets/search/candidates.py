@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -28,6 +28,8 @@ Scored = Sequence[tuple[str, float]]
 Hits = list[dict[str, Any]]
 #: Searches of several threads that share requests.
 SearchBatches = Batches[object, Hits]
+
+_CHUNK_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 #: Query tokens for which a multi-vector search searches; the others count in the re-ranking only.
 SEARCHED_TOKENS = 16
@@ -226,8 +228,4 @@ def _ranked(scores: Mapping[str, float]) -> Scored:
 
 def _is_chunk(row_id: str) -> bool:
     """Return whether the id is a chunk's: rows that others wrote to Milvus may have any id."""
-    try:
-        uuid.UUID(row_id)
-    except ValueError:
-        return False
-    return True
+    return _CHUNK_ID.fullmatch(row_id) is not None

@@ -28,7 +28,7 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.registry.visible_sources import require_sources
 from resources.postgres.search.connections import SearchConnections
-from resources.postgres.search.hydration import hydrate, surroundings, with_holders
+from resources.postgres.search.hydration import hydrate, serving, surroundings
 from resources.postgres.search.search_counts import SearchCounts
 
 if TYPE_CHECKING:
@@ -208,16 +208,18 @@ class Searcher:
             ranking = self._rank(request, scope, query, wanted)
             with timed("hydrate") as hydration, self.connections.connection() as connection:
                 kinds = needed_kinds(mode, request.rerank)
-                self.collections.require_model(connection, kinds, query)
+                # One round trip.
+                with connection.pipeline():
+                    served = serving(connection, self.collections.instead.values())
+                    hits, texts = self._hits(connection, request, scope, ranking)
+                self.collections.require_model(served, kinds, query)
                 self.queries.require_known_model(connection, kinds)
                 if request.filters.source and not ranking.scored:
                     require_sources(connection, request.filters.source, scope)
-                hits, texts = self._hits(connection, request, scope, ranking)
                 # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates.
                 last = ranking.complete or wanted >= MAX_CANDIDATES
                 if last or len(hits) >= end:
                     page = _with_scores(hits[request.offset : end], ranking.stages)
-                    page = with_holders(connection, page, request.filters, scope)
                     if request.neighbours:
                         page = surroundings(connection, page, request.neighbours, scope)
                     break
@@ -257,7 +259,9 @@ class Searcher:
         except StoreUnavailable:
             with self.connections.connection() as connection:
                 # A mismatch of model and collection explains more than the store's error.
-                self.collections.require_model(connection, kinds, query)
+                self.collections.require_model(
+                    serving(connection, self.collections.instead.values()), kinds, query
+                )
             raise
 
     def _hits(

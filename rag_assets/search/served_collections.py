@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from resources.errors import ConfigError, StoreUnavailable
 from resources.milvus.collections import ALIASES
 from resources.milvus.store import MilvusStore
-from resources.postgres.connection import Connection
-from resources.postgres.search.hydration import serving
+from resources.postgres.search.hydration import Serving
 
 
 @dataclass(frozen=True)
@@ -27,10 +26,10 @@ class ServedCollections:
         return {**ALIASES, **self.instead}
 
     def require_model(
-        self, connection: Connection, kinds: Sequence[Kind], query: Embeddings
+        self, serving: Iterable[Serving], kinds: Sequence[Kind], query: Embeddings
     ) -> None:
         """Raise ConfigError unless the collections of these kinds contain vectors of the queries' model."""
-        served = serving(connection, self.instead.values())
+        served = {collection.kind: collection for collection in serving}
         problems: list[str] = []
         for kind in kinds:
             if kind not in served:

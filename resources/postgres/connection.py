@@ -275,14 +275,13 @@ def _lock(connection: Connection, partitions: Sequence[str], timeout: float) -> 
 
 @contextmanager
 def _freed_locks(connection: Connection) -> Iterator[None]:
-    """Frees the locks of a session at an error too, whose session is closed: its server notices that only later."""
+    """Frees the locks of a session at the end of the block: a server notices only later that a session was closed."""
     try:
         yield
-    except BaseException:
+    finally:
         if connection.info.transaction_status == TransactionStatus.IDLE:
             with suppress(psycopg.Error):
                 connection.execute("SELECT pg_advisory_unlock_all()")
-        raise
 
 
 _LOCK_KEY = "hashtextextended('rag-assets partition ' || %s, 0)"

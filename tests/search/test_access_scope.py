@@ -31,7 +31,7 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.documents.near_duplicates import near_duplicates, similar_documents
 from resources.postgres.registry.sources import remove_source
 from resources.postgres.registry.visible_sources import visible_sources
-from resources.postgres.search.hydration import hydrate, surroundings, with_holders
+from resources.postgres.search.hydration import hydrate, surroundings
 from tests.support.scoped_reads import MISTAKES, READS, READS_AT, erased_document
 from tests.support.three_sources import (
     LICENCE,
@@ -204,16 +204,17 @@ def test_hydration_is_in_scope(world: World, seen: Seen) -> None:
 
 
 def test_holders_are_in_scope(world: World, seen: Seen) -> None:
-    hits = seen.owner.answers["hybrid"].hits
-    (hit,) = [replace(hit, also_in=()) for hit in hits if LICENCE in hit.content]
+    (hit,) = [hit for hit in seen.owner.answers["hybrid"].hits if LICENCE in hit.content]
 
     def holders(scope: AccessScope) -> set[str]:
-        (holding,) = with_holders(world.connection, [hit], Filters(), scope)
-        return {hit.source, *(holder.source for holder in holding.also_in)}
+        texts = hydrate(world.connection, [uuid.UUID(hit.chunk_id)], Filters(), scope)
+        return {holder.source for text in texts.values() for holder in text.also_in} | {
+            text.source for text in texts.values()
+        }
 
     assert holders(OWNER) == {"north", "south", "vault"}
     assert holders(SCOPE) == {hit.source, "north", "south"}
-    assert holders(NOTHING) == {hit.source}
+    assert holders(NOTHING) == set()
 
 
 def test_surroundings_are_in_scope(world: World, seen: Seen) -> None:

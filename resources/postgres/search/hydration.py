@@ -4,26 +4,26 @@ now. Rows in Milvus may be older than an edit. The neighbours of a hit may be of
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import LiteralString
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import LiteralString, NamedTuple
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.hits import ChunkText, Hit, Holder
 from rag_assets.pipeline.vectors import Kind
 from resources.postgres.connection import Connection
-from resources.postgres.queries import fetch_all
+from resources.postgres.queries import named_row
 from resources.postgres.registry.visible_sources import is_visible
 
 #: Maximum number of other documents that a hit names; they come from this many chunks with the same text.
 HOLDERS, HOLDING_CHUNKS = 100, 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(NamedTuple):
     """The collection behind an alias."""
 
+    kind: Kind
     model: str
     dimension: int
 
@@ -61,69 +61,65 @@ def _conditions(filters: Filters) -> tuple[LiteralString, dict[str, object]]:
     return " AND ".join(["true", *(_CONDITIONS[name] for name in values)]), values
 
 
+#: The chunks that exist, meet the conditions and are in scope, and the documents that contain their texts.
+_HYDRATE: LiteralString = """WITH found AS MATERIALIZED (
+     SELECT c.id AS chunk_id, d.id::text AS document_id, d.title, c.section_title, c.position, s.name AS source,
+       d.source_key AS key, coalesce(c.language, d.language) AS language, c.content, d.source_url AS url,
+       c.chunk_type, c.page, c.text_hash
+     FROM document_chunks c
+     JOIN documents d ON d.id = c.document_id
+     JOIN sources s ON s.id = d.source_uuid
+     WHERE c.id = ANY(%(chunks)s) AND {conditions})
+   SELECT found.*, holding.documents FROM found CROSS JOIN LATERAL (
+     SELECT jsonb_agg(jsonb_build_array(id, name, source_key, title) ORDER BY name, source_key) AS documents
+     FROM (SELECT DISTINCT id, name, source_key, title
+           FROM (SELECT d.id, s.name, d.source_key, d.title
+                 FROM document_chunks c
+                 JOIN documents d ON d.id = c.document_id
+                 JOIN sources s ON s.id = d.source_uuid
+                 WHERE c.text_hash = found.text_hash AND {conditions}
+                 LIMIT %(holding_chunks)s) AS holding_chunks
+           ORDER BY name, source_key LIMIT %(holders)s) AS documents) AS holding"""
+
+
 def hydrate(
     connection: Connection, chunks: Sequence[uuid.UUID], filters: Filters, scope: AccessScope
 ) -> dict[uuid.UUID, ChunkText]:
-    """Return the chunks that exist, meet the conditions and are in scope now."""
+    """Return the chunks that exist, meet the conditions and are in scope now, with the other documents that do."""
     limits = scope.restrict(filters)
     if limits is None or not chunks:
         return {}
     conditions, values = _conditions(limits)
-    rows = fetch_all(
-        connection,
-        ChunkText,
-        f"""SELECT c.id AS chunk_id, d.id::text AS document_id, d.title, c.section_title, c.position, s.name AS source,
-              d.source_key AS key, coalesce(c.language, d.language) AS language, c.content, d.source_url AS url,
-              c.chunk_type, c.page, c.text_hash
-            FROM document_chunks c
-            JOIN documents d ON d.id = c.document_id
-            JOIN sources s ON s.id = d.source_uuid
-            WHERE c.id = ANY(%(chunks)s) AND {conditions}""",
-        {"chunks": list(chunks), **values},
-    )
-    return {row.chunk_id: row for row in rows}
-
-
-def serving(connection: Connection, instead: Collection[str] = ()) -> dict[Kind, Serving]:
-    """Return the collection that serves each kind, or with `instead` the collections of these names."""
     rows = connection.execute(
-        """SELECT kind, model_fingerprint, dimension FROM vector_collections
+        _HYDRATE.format(conditions=conditions),
+        {
+            "chunks": list(chunks),
+            "holders": HOLDERS + 1,
+            "holding_chunks": HOLDING_CHUNKS,
+            **values,
+        },
+    )
+    texts: dict[uuid.UUID, ChunkText] = {}
+    for *columns, documents in rows:
+        row = ChunkText(*columns)
+        if len(documents) > 1:
+            others = (Holder(*each) for each in documents if each[0] != row.document_id)
+            row = replace(row, also_in=tuple(others)[:HOLDERS])
+        texts[row.chunk_id] = row
+    return texts
+
+
+def serving(connection: Connection, instead: Collection[str] = ()) -> Iterable[Serving]:
+    """Ask for the collection that serves each kind, or with `instead` for the collections of these names.
+
+    The answer is read when it is iterated over: in a pipeline, together with that of the next statement.
+    """
+    cursor = connection.cursor(row_factory=named_row(Serving))
+    return cursor.execute(
+        """SELECT kind, model_fingerprint AS model, dimension FROM vector_collections
            WHERE name = ANY(%(names)s) OR (state = 'serving' AND %(names)s = '{}')""",
         {"names": list(instead)},
     )
-    return {kind: Serving(model, dimension) for kind, model, dimension in rows}
-
-
-def with_holders(
-    connection: Connection, hits: Sequence[Hit], filters: Filters, scope: AccessScope
-) -> list[Hit]:
-    """Return the hits with the other documents that contain the same text, meet the conditions and are in scope."""
-    limits = scope.restrict(filters)
-    if limits is None:
-        return list(hits)
-    conditions, values = _conditions(limits)
-    rows = connection.execute(
-        f"""SELECT own.id::text, other.* FROM document_chunks own CROSS JOIN LATERAL (
-             SELECT DISTINCT holding.document_id::text, holding.name, holding.source_key, holding.title
-             FROM (SELECT d.id AS document_id, s.name, d.source_key, d.title
-                   FROM document_chunks c
-                   JOIN documents d ON d.id = c.document_id
-                   JOIN sources s ON s.id = d.source_uuid
-                   WHERE c.text_hash = own.text_hash AND d.id <> own.document_id AND {conditions}
-                   LIMIT %(chunks)s) AS holding
-             ORDER BY 2, 3 LIMIT %(holders)s) AS other
-           WHERE own.id = ANY(%(hits)s) ORDER BY other.name, other.source_key""",
-        {
-            "hits": [uuid.UUID(hit.chunk_id) for hit in hits],
-            "holders": HOLDERS,
-            "chunks": HOLDING_CHUNKS,
-            **values,
-        },
-    ).fetchall()
-    holders: dict[str, list[Holder]] = {}
-    for chunk, document, source, key, title in rows:
-        holders.setdefault(chunk, []).append(Holder(document, source, key, title))
-    return [replace(hit, also_in=tuple(holders.get(hit.chunk_id, ()))) for hit in hits]
 
 
 def surroundings(
