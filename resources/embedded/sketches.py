@@ -21,8 +21,9 @@ _faiss: Any = faiss
 
 #: Below this number of rows an exact search is as fast.
 FEWEST = 4_000
-#: Rows from which the code books are learned: 2 s of one processor. With 10,000 the recall was the same.
-LEARNED = 4_000
+#: Rows from which the code books are learned, and the steps of learning: 0.4 s of one processor. With 4,000 rows and 25
+#: steps, 2 s, the recall was higher by 0.000 among the best 10 rows and by 0.002 among the best 50.
+LEARNED, STEPS = 2_000, 10
 #: Numbers of a vector for each half byte.
 NUMBERS = 4
 #: Share of live rows below which an exact search of them is faster.
@@ -48,6 +49,7 @@ class Sketch:
             dimension, dimension // NUMBERS, 4, _faiss.METRIC_INNER_PRODUCT
         )
         chosen = np.random.default_rng(0).choice(rows, min(rows, LEARNED), replace=False)
+        index.pq.cp.niter = STEPS
         index.train(vectors[np.sort(chosen)])
         index.add(vectors)
         return cls(index, vectors)
