@@ -86,6 +86,8 @@ _BY_SUFFIX: dict[str, Format] = {
     **dict.fromkeys((".adoc", ".asciidoc"), Format("AsciiDoc", "text/asciidoc", "text")),
     ".tex": Format("LaTeX", "application/x-tex", "text"),
 }
+#: Suffixes of XML, whatever it contains.
+XML_SUFFIXES = {suffix for suffix, kind in _BY_SUFFIX.items() if kind in (XML, JATS, DOCBOOK)}
 _OLE_CONTAINER = "an OLE container"
 #: Suffix -> the container of such files. Without its signature only content that identifies itself is read: web pages,
 #: XML, saved mails. The suffixes of OLE containers are also those of text files: .msg of ROS messages and Tcl catalogs,

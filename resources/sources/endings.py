@@ -11,6 +11,8 @@ import json
 import re
 from pathlib import PurePosixPath
 
+from resources.parsing.formats import XML_SUFFIXES
+
 #: Bytes of a text that is parsed to find its end; of a larger one only the last bytes are compared.
 SMALL = 1 << 20
 #: The directory of a ZIP container ends with a record of 22 bytes and a comment of up to 64 KiB.
@@ -34,7 +36,9 @@ def missing_end(name: str, data: bytes) -> str:
         return "its JSON is not closed" if _is_open_json(data) else ""
     if suffix in (".csv", ".tsv"):
         return "its last field has no closing quote" if _is_open_csv(data) else ""
-    if suffix in (".xml", ".svg", ".rss", ".atom", ".docbook") or data.startswith(b"<?xml"):
+    # Not of a binary property list, an ontology in another syntax, or a text in UTF-16.
+    tagged = data.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+    if tagged and (suffix in XML_SUFFIXES or suffix == ".svg" or data.startswith(b"<?xml")):
         return "" if data.rstrip().endswith(b">") else "it does not end with a tag"
     return "its last character is not complete" if _is_cut_utf8(data) else ""
 

@@ -37,6 +37,10 @@ WHOLE: dict[str, tuple[bytes, int]] = {
     "c.tsv": (b'id\tbody\n1\t"one"\n', 13),
     "a.xml": (b"<?xml version='1.0'?><a><b>text</b></a>\n", 28),
     "a.svg": (b"<svg><text>x</text></svg>", 12),
+    **{
+        f"a{suffix}": (b"<doc><p>text</p></doc>", 12)
+        for suffix in (".xlf", ".opml", ".dbk", ".nxml")
+    },
     "a.md": ("Größe und Höhe: 水".encode(), len("Größe und Höhe: 水".encode()) - 1),
     "b.txt": ("Größe 🗼".encode(), len("Größe 🗼".encode()) - 2),
 }
@@ -63,6 +67,9 @@ def test_a_file_without_its_end_is_recognized(name: str) -> None:
         # Latin-1: its last letter looks like the first byte of a character in UTF-8.
         ("a.txt", "Größe é".encode("latin-1")),
         ("a.txt", "caf\u00e9".encode("latin-1")),
+        ("a.plist", b"bplist00\xd1\x01\x02Qa"),
+        ("a.owl", b"Prefix: : <urn:a>\nClass: A"),
+        ("a.xml", "<a>text</a>\n".encode("utf-16")),
         ("a.bin", b"\xff\xd8\xff\xe0"),
         ("a.html", b"<p>no closing tag"),
     ],
