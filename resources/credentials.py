@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 VARIABLE = "RAG_CREDENTIALS_KEY"
 _HELP = f"Make one with: export {VARIABLE}=$(openssl rand -base64 32), and keep it: without it, credentials are lost."
 
+_ENCRYPTED = (
+    "Set the one that encrypted them; or make a new one, and enter them again: "
+    "rag sources credentials NAME --credential name=@VARIABLE"
+)
+
 
 def encrypt(credentials: Mapping[str, str]) -> str | None:
     """Return the stored form; None for no credentials. Raises ConfigError without a key."""
@@ -33,7 +38,7 @@ def decrypt(stored: str | None) -> dict[str, str]:
     from cryptography.fernet import InvalidToken
 
     try:
-        return json.loads(_keys().decrypt(stored.encode()))
+        return json.loads(_keys(_ENCRYPTED).decrypt(stored.encode()))
     except InvalidToken:
         raise ConfigError(
             f"None of the keys in {VARIABLE} decrypts these credentials. Add the key that encrypted them, "
@@ -44,17 +49,17 @@ def decrypt(stored: str | None) -> dict[str, str]:
 def rotate(stored: str) -> str:
     """Return the credentials encrypted with the first key. Raises ConfigError if no key decrypts them."""
     decrypt(stored)
-    return _keys().rotate(stored.encode()).decode()
+    return _keys(_ENCRYPTED).rotate(stored.encode()).decode()
 
 
-def _keys() -> MultiFernet:
+def _keys(unset: str = _HELP) -> MultiFernet:
     """Return the keys, separated by commas in the environment. The first encrypts; all are tried to decrypt."""
     from cryptography.fernet import Fernet, MultiFernet
 
     keys = [key.strip() for key in os.environ.get(VARIABLE, "").split(",") if key.strip()]
     if not keys:
         raise ConfigError(
-            f"{VARIABLE} is not set: expected a key for the credentials of sources. {_HELP}"
+            f"{VARIABLE} is not set: expected a key for the credentials of sources. {unset}"
         )
     try:
         return MultiFernet([Fernet(key) for key in keys])

@@ -162,7 +162,7 @@ def may_retry(context: Context, error: RagError) -> bool:
 def report_retry(context: Context, reason: object) -> None:
     """Tell a person at a terminal why the run waits: its step failed, and runs again after a delay."""
     delay = RETRY.calculate_delay(context.retry_number + 1)
-    report(f"another attempt of {context.op_execution_context.op.name}, since {reason}", delay)
+    report(f"another attempt of {context.op_execution_context.op.name} ({reason})", delay)
 
 
 def forbid_retries(context: Context) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from rag_assets.cli.output import remark
 from resources.errors import ConfigError
 
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -29,7 +30,9 @@ def confirm(question: str, command: tuple[str, ...], *, yes: bool, as_json: bool
         raise ConfigError(
             f"{question} {reason}; to confirm: rag {shlex.join(command)} --yes{' --json' if as_json else ''}"
         )
-    typer.confirm(question, abort=True, err=True)
+    if not typer.confirm(question, err=True):
+        remark("Nothing was changed.")
+        raise typer.Abort()
 
 
 def has_terminal() -> bool:

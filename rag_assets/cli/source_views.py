@@ -49,7 +49,7 @@ def list_(as_json: JsonOption = False) -> None:
     elif sources:
         _show(sources)
     else:
-        out.print("No sources. Register one with: rag sources add NAME --path DIR")
+        out.print("No sources. Register one with: rag sources add NAME DIR")
 
 
 def _show(sources: list[SourceOverview]) -> None:

@@ -172,7 +172,7 @@ def _erase_embeddings(stage: Stage, files: FileStore, request: Erasure) -> Place
     shared = find_shared_texts(stage.connection, request.texts)
     erased = pa.array(sorted(set(request.texts) - shared), pa.string())
     if shared:
-        report.note = f"{len(shared)} texts stay: other documents have them too"
+        report.note = f"kept, since other documents have them too: {len(shared)}"
     if not len(erased):
         return report
     listing = list(files.list("embeddings"))
@@ -249,7 +249,7 @@ def _erase_raw_files(stage: Stage, files: FileStore, request: Erasure) -> PlaceR
     own = set(request.raw)
     unused = find_unused_raw(stage.connection, own)
     if own - unused:
-        report.note = f"{len(own - unused)} raw files stay: other documents have the same bytes"
+        report.note = f"kept, since other documents have the same bytes: {len(own - unused)}"
     for digest in unused:
         if files.size(raw_name(digest)) is not None:
             files.delete(raw_name(digest))

@@ -130,8 +130,9 @@ class _Resolution:
         elif row := self.sources.of_gone(path):
             self.problems.append(gone(row, str(path)))
         else:
+            what = "is not a folder or a file" if os.path.exists(path) else "does not exist"
             self.problems.append(
-                f"{target} is not a folder or a file. {unknown_source(target, list(self.sources.registered))}"
+                f"{target} {what}. {unknown_source(target, list(self.sources.registered))}"
             )
 
     def _add_named(self, row: SourceRow) -> None:

@@ -68,8 +68,8 @@ def target_config(target: str) -> tuple[str, dict[str, Any]]:
         more = {"delimiter": "\t"} if local.suffix.lower() == ".tsv" else {}
         return rows, {"path": str(local), **more}
     raise ConfigError(
-        f"{target} is not a folder, a .jsonl, .csv or .parquet file, or a URL. "
-        "List the types of sources with: rag sources types"
+        f"{target} {'is not' if os.path.exists(local) else 'does not exist; expected'} a folder, a .jsonl, .csv or "
+        ".parquet file, or a URL. List the types of sources with: rag sources types"
     )
 
 

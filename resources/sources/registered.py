@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 
 from rag_assets.pipeline.entries import Content, Entry
 from resources.credentials import decrypt
-from resources.errors import RagError, UnreadablePart
+from resources.errors import ConfigError, RagError, UnreadablePart
 from resources.postgres.registry.sources import SourceRow
 from resources.sources.base import Source
 from resources.sources.registry import open_source
@@ -16,7 +16,10 @@ from resources.sources.registry import open_source
 
 def open_registered(row: SourceRow) -> Source:
     """Open the source. Raises ConfigError if its settings are invalid or its credentials cannot be decrypted."""
-    credentials = decrypt(row.credentials_encrypted)
+    try:
+        credentials = decrypt(row.credentials_encrypted)
+    except ConfigError as error:
+        raise ConfigError(f"Source {row.name}: {error}") from None
     source = open_source(row.source_type, row.config, credentials)
     return RedactingSource(source, list(credentials.values())) if credentials else source
 

@@ -97,7 +97,8 @@ def test_invalid_settings_are_reported_at_once_and_register_nothing(
         rag("sources", "add", "x", "https://ex.org/", "--credential", "api_key=@S3_KEY")
     )
     assert "expected username, password, token, found api_key" in message
-    assert "not a folder" in refused(rag("sources", "add", "x", str(tmp_path / "nothing")))
+    nothing = refused(rag("sources", "add", "x", str(tmp_path / "nothing")))
+    assert "does not exist; expected a folder" in nothing
     (tmp_path / "odd.csv").write_text("a,b\n1,2\n")
     assert "--set text=COLUMN" in refused(rag("sources", "add", "x", str(tmp_path / "odd.csv")))
     assert "cron" in refused(rag("sources", "add", "x", str(tmp_path), "--schedule", "often"))

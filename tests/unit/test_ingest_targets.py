@@ -203,7 +203,7 @@ def test_all_problems_are_reported_with_commands_that_work(tree: Path) -> None:
     )
     for part in (
         "There is no source 'doc'; known: docs. Perhaps: docs",
-        f"{tree / 'none'} is not a folder or a file",
+        f"{tree / 'none'} does not exist. There is no source",
         "rag sources add NAME URL",
         "--set text=COLUMN",
         "'bad/name' cannot name a source",

@@ -72,7 +72,7 @@ def unknown_source(name: str, known: Sequence[str]) -> str:
         advice = f"Perhaps: {shlex.quote(guesses[0])}"
     else:
         new = shlex.quote(name) if re.fullmatch(NAME, name) else "NAME"
-        advice = f"Register a folder with: rag sources add {new} --path DIR"
+        advice = f"Register a folder with: rag sources add {new} DIR"
     return f"There is no source {name!r}; known: {shown}. {advice}"
 
 
