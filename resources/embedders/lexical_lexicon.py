@@ -1,7 +1,7 @@
 """The lexical embedder's lexicon: the numbers, weights and hashes of tokens and of their features, as arrays.
 
-A feature is a term or an n-gram. No texts and no vectors; `lexical_terms` has the features of a token. Changes here change
-vectors: increase `VERSION` in `lexical.py`.
+A feature is a term or an n-gram. No texts and no vectors; `lexical_terms` has the features of a token. Changes here
+change vectors: increase `VERSION` in `lexical.py`.
 """
 
 from __future__ import annotations
