@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from rag_assets.ingestion.stage import Outcome, Stage, columns_and_sample, one_ahead
+from rag_assets.pipeline.copies import once_per_copy
 from rag_assets.pipeline.entries import Entry
 from rag_assets.pipeline.field_limits import cut_fields
 from rag_assets.pipeline.identity import content_hash
@@ -86,6 +87,7 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
     parser = parser_fingerprints(limits, language)
     plan = Plan()
     left_out: dict[str, str] = {}
+    sign = once_per_copy(signature)
     batches = plan_parsing(stage.writer, stage.scope, parser)
     with (
         closing(open_registered(stage.source)) as source,
@@ -96,7 +98,7 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
         def parse(batch: list[ToParse]) -> list[DocumentRow]:
             _prefetch(source, files, batch)
             return list(
-                pool.map(lambda item: _parse(source, files, parsers, item, language), batch)
+                pool.map(lambda item: _parse(source, files, parsers, sign, item, language), batch)
             )
 
         parsed = one_ahead(batches, lambda batch: batch_to_parse(stage.connection, batch), parse)
@@ -164,7 +166,12 @@ def _failures(connection: Connection, source_id: uuid.UUID) -> dict[str, list[di
 
 
 def _parse(
-    source: Source, files: FileStore, parsers: ParserPool, item: ToParse, language: str | None
+    source: Source,
+    files: FileStore,
+    parsers: ParserPool,
+    sign: Callable[[str], list[int] | None],
+    item: ToParse,
+    language: str | None,
 ) -> DocumentRow:
     name = item.key.rsplit("/", 1)[-1][:1000]
     if item.content_hash is None:
@@ -209,7 +216,7 @@ def _parse(
         source_url=given.url,
         category=parsed.category if given.category is None else given.category,
         tags=tags,
-        signature=signature(parsed.text),
+        signature=sign(parsed.text),
     )
 
 

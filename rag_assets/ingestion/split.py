@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from rag_assets.ingestion.stage import Outcome, Stage, columns_and_sample, one_ahead
-from rag_assets.pipeline.chunking import ChunkingConfig, split
+from rag_assets.pipeline.chunking import Chunk, ChunkingConfig, split
+from rag_assets.pipeline.copies import CHUNK_SIZE, once_per_copy
 from rag_assets.pipeline.identity import fingerprint
 from rag_assets.pipeline.plan import Plan
 from resources.fault_injection import fault_point
@@ -37,12 +39,18 @@ def sync_chunks(stage: Stage, config: ChunkingConfig) -> Outcome:
     """Split the documents whose text or chunker changed. A chunk whose text is unchanged keeps its id."""
     plan, chunker = Plan(), _chunker_fingerprint(stage.source, config)
     batches = plan_chunking(stage.writer, stage.scope, chunker)
+    prescribed = "language" in stage.source.config
+    language_of = None if prescribed else once_per_copy(own_language, CHUNK_SIZE)
+    split_text = once_per_copy(partial(_split, config=config, language_of=language_of))
+
+    def rows_of(document: ToChunk) -> list[tuple[object, ...]]:
+        chunks, languages = split_text(document.text, document.markdown, document.language)
+        return chunk_rows(stage.source.id, document, chunks, languages)
+
     split_ahead = one_ahead(
         batches,
         lambda batch: batch_to_chunk(stage.connection, batch),
-        lambda documents: [
-            row for document in documents for row in _rows(stage.source, document, config)
-        ],
+        lambda documents: [row for document in documents for row in rows_of(document)],
     )
     for batch, _, rows in split_ahead:
         with stage.writer.transaction() as connection:
@@ -69,13 +77,22 @@ def _chunker_fingerprint(source: SourceRow, config: ChunkingConfig) -> str:
     return fingerprint(config.fingerprint, source.config.get("language") or "")
 
 
-def _rows(source: SourceRow, document: ToChunk, config: ChunkingConfig) -> list[tuple[object, ...]]:
-    chunks = split(document.text, markdown=document.markdown, config=config)
-    prescribed = "language" in source.config
-    languages = [
+def _split(
+    text: str,
+    markdown: bool,
+    language: str | None,
+    *,
+    config: ChunkingConfig,
+    language_of: Callable[[str, str | None], str | None] | None,
+) -> tuple[list[Chunk], list[str | None]]:
+    """Return the chunks of a text, and the language of each: None if it is that of the document.
+
+    `language_of`: see `own_language`; None if the document's language is prescribed.
+    """
+    chunks = split(text, markdown=markdown, config=config)
+    return chunks, [
         None
-        if prescribed or chunk.chunk_type in ("code", "table")
-        else own_language(chunk.content, document.language)
+        if language_of is None or chunk.chunk_type in ("code", "table")
+        else language_of(chunk.content, language)
         for chunk in chunks
     ]
-    return chunk_rows(source.id, document, chunks, languages)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from resources.errors import RagError
 from resources.milvus.capabilities import Capabilities
 from resources.milvus.collections import Client
 from resources.milvus.failures import CONNECT, failure
+from resources.milvus.upsert_request import RequestClient
 from resources.urls import without_secrets
 from resources.waiting import waiting
 
@@ -44,7 +44,7 @@ class MilvusConnection:
     def client(self) -> Client:
         awaited = f"Milvus at {without_secrets(self.uri)}"
         with self._errors(CONNECT), waiting(awaited, self.timeout):
-            return MilvusClient(self.uri, token=self.token, timeout=self.timeout)
+            return RequestClient(self.uri, token=self.token, timeout=self.timeout)
 
     def close(self) -> None:
         if "client" in self.__dict__:

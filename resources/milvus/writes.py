@@ -24,10 +24,11 @@ from resources.milvus.client import KEYS_PER_REQUEST, batched
 from resources.milvus.collections import VECTOR_FIELD
 from resources.milvus.reads import Reads
 from resources.milvus.rows import RowFields, is_plain, normalised, row_ids
+from resources.milvus.upsert_request import sparse_bytes, upsert_request
 
 #: Rows per upsert: Milvus Lite is fastest between 100 and 500 (3,500 dense rows/s; 2,700 at 1,000).
 UPSERT_ROWS = 250
-#: Concurrent upserts: encoding a batch takes half as long as the server needs to write it.
+#: Concurrent upserts: the server has the next batch when it has written one.
 UPSERTS = 2
 #: Bytes per upsert, well under the gRPC limit of Milvus (64 MiB by default).
 UPSERT_BYTES = 16 * 1024 * 1024
@@ -55,6 +56,7 @@ class Writes(Reads):
         step = max(1, min(UPSERT_ROWS, UPSERT_BYTES // (vectors.shape[1] * 4)))
         self._upsert_all(
             name,
+            "dense",
             step,
             (
                 {**row.as_row(f"{row.chunk_id}_dense"), VECTOR_FIELD: vector}
@@ -80,19 +82,16 @@ class Writes(Reads):
             )
         counts = np.diff(vectors.indptr)
 
-        def milvus_rows() -> Iterator[dict[str, Any]]:
-            for row, start, count in zip(rows, vectors.indptr.tolist(), counts.tolist()):
-                if count:
-                    span = slice(start, start + count)
-                    yield {
-                        **row.as_row(f"{row.chunk_id}_sparse"),
-                        VECTOR_FIELD: dict(
-                            zip(vectors.indices[span].tolist(), vectors.values[span].tolist())
-                        ),
-                        "vocabulary_size": count,
-                    }
-
-        self._upsert_all(name, UPSERT_ROWS, milvus_rows(), fence)
+        milvus_rows = (
+            {
+                **row.as_row(f"{row.chunk_id}_sparse"),
+                VECTOR_FIELD: vector,
+                "vocabulary_size": count,
+            }
+            for row, vector, count in zip(rows, sparse_bytes(vectors), counts.tolist())
+            if count
+        )
+        self._upsert_all(name, "sparse", UPSERT_ROWS, milvus_rows, fence)
         return [1 if count else 0 for count in counts.tolist()]
 
     def upsert_multi(
@@ -108,6 +107,7 @@ class Writes(Reads):
         step = max(1, min(UPSERT_ROWS * 4, UPSERT_BYTES // (max(1, tokens.shape[1]) * 4)))
         self._upsert_all(
             name,
+            "multi",
             step,
             (
                 {
@@ -125,9 +125,9 @@ class Writes(Reads):
         return counts.tolist()
 
     def _upsert_all(
-        self, name: str, step: int, rows: Iterator[dict[str, Any]], fence: Fence
+        self, name: str, kind: Kind, step: int, rows: Iterator[dict[str, Any]], fence: Fence
     ) -> None:
-        """Upsert `step` rows at a time. While the server writes one batch, the next one is encoded."""
+        """Upsert `step` rows at a time. While the server writes one batch, the next one waits there."""
         batches = iter(lambda: list(islice(rows, step)), [])
         sample: dict[str, str] = {}
         with ThreadPoolExecutor(UPSERTS) as pool:
@@ -137,17 +137,18 @@ class Writes(Reads):
                     (row["id"], row["row_fingerprint"])
                     for row in batch[:: max(1, step // READ_BACK)]
                 )
-                running.append(pool.submit(self._upsert, name, batch, fence))
+                running.append(pool.submit(self._upsert, name, kind, batch, fence))
                 if len(running) > UPSERTS:
                     running.popleft().result()
             for upsert in running:
                 upsert.result()
         self._read_back(name, sample)
 
-    def _upsert(self, name: str, rows: list[dict[str, Any]], fence: Fence) -> None:
+    def _upsert(self, name: str, kind: Kind, rows: list[dict[str, Any]], fence: Fence) -> None:
+        request = upsert_request(name, kind, rows)
         fault_point("upsert-sent")
         fence()
-        answer = self._call(f"upsert {len(rows)} rows into {name}", "upsert", name, rows)
+        answer = self._call(f"upsert {len(rows)} rows into {name}", "upsert_request", name, request)
         fault_point("upsert-answered")
         if answer.get("upsert_count") != len(rows):
             raise StoreUnavailable(

@@ -6,8 +6,8 @@ category, tags and language; chunks and vectors are created elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ from rag_assets.pipeline.field_limits import (
     TITLE_CHARS,
     cut_fields,
 )
-from rag_assets.pipeline.front_matter import read_front_matter
+from rag_assets.pipeline.front_matter import FrontMatter, read_front_matter
 from resources.errors import ParseError
 from resources.parsing.calendar_text import calendar_text
 from resources.parsing.decoding import clean, decode, xml_in_utf_8
@@ -85,6 +85,14 @@ class ParsedDocument:
     metadata: dict[str, JSON]
 
 
+class Untitled(NamedTuple):
+    """A document without its title, which depends on its key too, and what else the title depends on."""
+
+    document: ParsedDocument
+    properties: Mapping[str, Any]
+    front_matter: FrontMatter | None
+
+
 class _Content(NamedTuple):
     text: str
     markdown: bool
@@ -103,15 +111,33 @@ def parse_document(
     language: str | None = None,
     charset: str | None = None,
     file_format: Format | None = None,
+    read: Callable[[bytes, Format, str | None, str | None], Untitled] | None = None,
 ) -> ParsedDocument:
     """Parse one document; `key` is its name in its source.
 
     `language` (ISO 639-1) replaces language detection, `file_format` replaces format detection. `charset` is the
-    encoding that the source states. Thread-safe. Raises
+    encoding that the source states. `read`: see `read_document`, which it calls. Thread-safe. Raises
     ParseError if the file is empty, encrypted, damaged, without text, or of an unsupported kind (images, archives,
     media, executables).
     """
     file_format = file_format or detect_format(data, key)
+    read = read or read_document
+    document, properties, front_matter = read(data, file_format, language, charset)
+    title = title_of(
+        document.text,
+        key,
+        file_format,
+        properties,
+        markdown=document.markdown,
+        front_matter=front_matter,
+    )
+    return replace(document, title=title)
+
+
+def read_document(
+    data: bytes, file_format: Format, language: str | None, charset: str | None
+) -> Untitled:
+    """Return everything of a document that does not depend on its key. Raises ParseError."""
     content = _read_content(data, file_format, charset)
     # A second pass finds nothing in clean text.
     whole_text = (content.text if content.is_clean else clean(content.text)).strip("\n")
@@ -131,15 +157,8 @@ def parse_document(
     )
     # The ingestion records what filters do not compare of the tags: a source may state others.
     content = content._replace(left_out=[*content.left_out, *cut_fields(author, category, None)])
-    return ParsedDocument(
-        title=title_of(
-            text,
-            key,
-            file_format,
-            content.properties,
-            markdown=content.markdown,
-            front_matter=front_matter,
-        ),
+    document = ParsedDocument(
+        title="",
         text=text,
         markdown=content.markdown,
         language=language or detect_language(text),
@@ -150,6 +169,7 @@ def parse_document(
         encoding=content.encoding,
         metadata=_metadata(content, text) | _lost_text(data, file_format, whole_text),
     )
+    return Untitled(document, content.properties, front_matter)
 
 
 def _read_content(data: bytes, file_format: Format, charset: str | None) -> _Content:

@@ -86,7 +86,11 @@ _HANGUL_SHARE = 4
 #: and 11 chunks show another one, mostly a related one (4 of 147 Danish chunks look Norwegian too).
 _WORD_SHARE = 1 / 10
 _WORD_PURITY = 0.85
-_ALL_FUNCTION_WORDS = frozenset[str]().union(*FUNCTION_WORDS.values())
+#: Function word -> its languages.
+_LANGUAGES_OF = {
+    word: frozenset(code for code, listed in FUNCTION_WORDS.items() if word in listed)
+    for word in frozenset[str]().union(*FUNCTION_WORDS.values())
+}
 #: A document is English without lingua if every seventh word is an English function word: correct where lingua is
 #: weakest (sentences below 120 characters), and three times as fast.
 _ENGLISH_SHARE = 1 / 7
@@ -137,7 +141,7 @@ def own_language(chunk: str, document_language: str | None) -> str | None:
     if len(letters.encode()) < OWN_LETTERS or _shows(document_language, sample):
         return None
     words = sample.lower().split()
-    is_prose = _share(_ALL_FUNCTION_WORDS, words) >= OWN_PROSE
+    is_prose = _share(_LANGUAGES_OF.keys(), words) >= OWN_PROSE
     language, confidence = None, 0.0
     for length in _LENGTHS if len(sample) > 2 * _LENGTHS[0] else _LENGTHS[1:]:
         language, confidence = _identify(sample[-length:], use_lingua=is_prose)
@@ -162,12 +166,14 @@ def _shows(language: str, text: str) -> bool:
 
 
 def _has_function_words(language: str, words: list[str], min_share: float) -> bool:
+    function_words = [word for word in words if word in _LANGUAGES_OF]
     own = FUNCTION_WORDS[language]
-    min_share = max(min_share, _WORD_PURITY * _share(_ALL_FUNCTION_WORDS, words))
-    if _share(own, words) < min_share:
+    count = sum(map(own.__contains__, function_words))
+    total = max(len(words), 1)
+    if count / total < max(min_share, _WORD_PURITY * (len(function_words) / total)):
         return False
-    present = own.intersection(words)
-    return not any(present <= others for others in FUNCTION_WORDS.values() if others is not own)
+    present = own.intersection(function_words)
+    return len(frozenset.intersection(*map(_LANGUAGES_OF.__getitem__, present))) == 1
 
 
 def _share(listed: frozenset[str], words: list[str]) -> float:

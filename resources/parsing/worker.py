@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from resources.errors import ParseError
 from resources.fault_injection import fault_point
-from resources.parsing.document import ParsedDocument, parse_document
+from resources.parsing.document import ParsedDocument, Untitled, parse_document
 from resources.parsing.formats import Format
 
 #: Seconds after the limit when the kernel ends a worker that its parent has not killed.
@@ -25,11 +26,12 @@ def try_parse(
     language: str | None,
     charset: str | None,
     file_format: Format | None = None,
+    read: Callable[[bytes, Format, str | None, str | None], Untitled] | None = None,
 ) -> ParsedDocument | str:
     """Return the document, or the reason for its failure: any exception of a parser fails one file only."""
     try:
         return parse_document(
-            data, key, language=language, charset=charset, file_format=file_format
+            data, key, language=language, charset=charset, file_format=file_format, read=read
         )
     except ParseError as error:
         return str(error)

@@ -12,9 +12,10 @@ from types import TracebackType
 
 import psutil
 
+from rag_assets.pipeline.copies import once_per_copy
 from resources.child_process import ChildProcess
 from resources.errors import ParseError
-from resources.parsing.document import ParsedDocument
+from resources.parsing.document import ParsedDocument, read_document
 from resources.parsing.formats import Format, detect_format
 from resources.parsing.worker import try_parse
 
@@ -45,6 +46,7 @@ class ParserPool:
     def __init__(self, *, seconds: float = 60, memory_mib: int = 1024) -> None:
         self.seconds = seconds
         self.memory_mib = memory_mib
+        self._read = once_per_copy(read_document)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
@@ -69,7 +71,7 @@ class ParserPool:
     ) -> ParsedDocument:
         """Parse like `parse_document`. Raises ParseError also if the parser fails, crashes twice or exceeds a limit."""
         if file_format := _in_process_format(data, key):
-            result = try_parse(data, key, language, charset, file_format)
+            result = try_parse(data, key, language, charset, file_format, self._read)
         else:
             # The first crash may have an outside cause, such as a kill: try again once.
             result = self._parse_in_worker(data, key, language, charset)

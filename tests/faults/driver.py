@@ -34,6 +34,7 @@ from resources.dagster_resources import vector_stores
 from resources.embedded.milvus import running_milvus
 from resources.errors import RagError
 from resources.milvus import writes
+from resources.milvus.upsert_request import RequestClient
 from resources.postgres.documents import chunks, documents
 from resources.postgres.documents.erasures import (
     find_document_id,
@@ -158,8 +159,8 @@ def twice(settings: Settings) -> dict[str, Any]:
     seconds = time.monotonic() - started
     embedder = type(build_resources(settings)["embedder"].open())
     calls: Counter[str] = Counter()
-    for name in ("upsert", "delete"):
-        setattr(MilvusClient, name, _counted(getattr(MilvusClient, name), name, calls))
+    for name in ("upsert", "upsert_request", "delete"):
+        setattr(RequestClient, name, _counted(getattr(RequestClient, name), name, calls))
     url = build_resources(settings)["postgres"].open().url
     before = (traces(url), getattr(embedder, "texts", 0))
     second = sync(settings)
@@ -183,7 +184,7 @@ def _counted(method: Any, name: str, calls: Counter[str]) -> Any:
 
 def losing_a_reply(settings: Settings, name: str, nth: int) -> Any:
     """Run a sync that loses the reply to the nth request of a kind, after the server has applied it."""
-    method: Any = getattr(MilvusClient, name)
+    method: Any = getattr(RequestClient, name)
     calls = iter(range(1, 1_000_000))
 
     def losing(*arguments: Any, **options: Any) -> Any:
@@ -192,7 +193,7 @@ def losing_a_reply(settings: Settings, name: str, nth: int) -> Any:
             raise MilvusException(message="the connection broke before the answer arrived")
         return answer
 
-    setattr(MilvusClient, name, losing)
+    setattr(RequestClient, name, losing)
     return sync(settings)
 
 
@@ -217,7 +218,7 @@ WORK = {
     "compact": compact,
     "flush": flush,
     "twice": twice,
-    "losing an upsert": partial(losing_a_reply, name="upsert", nth=3),
+    "losing an upsert": partial(losing_a_reply, name="upsert_request", nth=3),
     "losing a delete": partial(losing_a_reply, name="delete", nth=2),
     "one upsert at a time": one_upsert_at_a_time,
     "on a full disk": on_a_full_disk,

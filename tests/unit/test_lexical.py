@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag_assets.pipeline.vectors import KINDS, Embeddings
-from resources.embedders import lexical
+from resources.embedders import lexical, lexical_lexicon
 from resources.embedders.lexical import MAX_TOKEN_VECTORS, LexicalEmbedder
 from resources.embedders.lexical_terms import tokenize
 from tests.support.lexical_vectors import arrays, rows
@@ -100,7 +100,7 @@ def test_slices_and_discarded_lexicons_change_no_vector(monkeypatch: pytest.Monk
     expected = digest(*arrays(LexicalEmbedder().embed(texts, KINDS)))
     monkeypatch.setattr(lexical, "SLICE_TEXTS", 100)
     monkeypatch.setattr(lexical, "SLICE_CHARACTERS", 3000)
-    monkeypatch.setattr(lexical, "LEXICON_SIZE", 1000)
+    monkeypatch.setattr(lexical_lexicon, "LEXICON_SIZE", 1000)
     embedder = LexicalEmbedder()
     assert digest(*arrays(embedder.embed(texts, KINDS))) == expected
     assert digest(*arrays(embedder.embed(texts, KINDS))) == expected
@@ -131,7 +131,7 @@ def test_threads_may_share_an_embedder() -> None:
 
 
 def test_an_interrupt_does_not_damage_an_embedder(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedder, digests, real = LexicalEmbedder(), iter(range(20)), lexical._digest
+    embedder, digests, real = LexicalEmbedder(), iter(range(20)), lexical_lexicon._digest
 
     def interrupted(key: str) -> bytes:
         if next(digests, None) is None:
@@ -139,7 +139,7 @@ def test_an_interrupt_does_not_damage_an_embedder(monkeypatch: pytest.MonkeyPatc
         return real(key)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(lexical, "_digest", interrupted)
+        patched.setattr(lexical_lexicon, "_digest", interrupted)
         embedder.embed(TEXTS, KINDS)
     expected = digest(*arrays(LexicalEmbedder().embed(TEXTS, KINDS)))
     assert digest(*arrays(embedder.embed(TEXTS, KINDS))) == expected
