@@ -22,6 +22,7 @@ from resources.fault_injection import fault_point
 from resources.files import FileStore, raw_name
 from resources.parsing import PARSER_VERSION, LimitExceeded, ParsedDocument, ParserPool
 from resources.postgres.connection import Connection
+from resources.postgres.documents.deferred_indexes import defer_indexes
 from resources.postgres.documents.documents import (
     DocumentRow,
     ParserFingerprints,
@@ -87,6 +88,8 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
     plan = Plan()
     left_out: dict[str, str] = {}
     batches = plan_parsing(stage.writer, stage.scope, parser)
+    if batches > 1:
+        defer_indexes(stage.writer)
     with (
         closing(open_registered(stage.source)) as source,
         ThreadPoolExecutor(limits.workers) as pool,

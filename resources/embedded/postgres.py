@@ -49,6 +49,7 @@ SERVER_SETTINGS = {
     "wal_compression": "on",
     "checkpoint_timeout": "2min",
     "max_parallel_workers_per_gather": "0",
+    "max_parallel_maintenance_workers": "0",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
