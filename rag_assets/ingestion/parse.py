@@ -88,8 +88,10 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
     plan = Plan()
     left_out: dict[str, str] = {}
     batches = plan_parsing(stage.writer, stage.scope, parser)
-    if batches > 1:
-        defer_indexes(stage.writer)
+    if batches > 1 and defer_indexes(stage.writer):
+        stage.log.info(
+            "The tables are empty: indexes that this load does not read are built at the end of the sync"
+        )
     with (
         closing(open_registered(stage.source)) as source,
         ThreadPoolExecutor(limits.workers) as pool,
