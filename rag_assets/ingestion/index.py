@@ -7,6 +7,7 @@ moves in `publishing`; a sync only asks for it.
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,7 @@ from resources.milvus.rows import RowFields
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
 from resources.postgres.documents.chunks import count_chunks
+from resources.postgres.documents.deferred_indexes import build_deferred_indexes
 from resources.postgres.idle_sources import idle_vectors
 from resources.postgres.registry.sources import SourceRow
 from resources.postgres.registry.syncs import is_listed, mark_shard_synced, mark_synced
@@ -71,7 +73,7 @@ def find_idle_vectors(
         metadata = {"collection": name, "alias": ALIASES[kind]}
     ids = {key: source.id for key, source in sources.items()}
     counts = idle_vectors(connection, ids, kind, target)
-    mark_synced(connection, [ids[key] for key in counts])
+    _end_syncs(connection, [ids[key] for key in counts])
     return {
         key: Outcome(Plan(kept=total), total, metadata=metadata) for key, total in counts.items()
     }
@@ -133,7 +135,12 @@ def _mark_synced(stage: Stage) -> None:
     if stage.shard is None or (
         is_listed(connection, source) and mark_shard_synced(connection, source, stage.shard)
     ):
-        mark_synced(connection, [source])
+        _end_syncs(connection, [source])
+
+
+def _end_syncs(connection: Connection, sources: Sequence[uuid.UUID]) -> None:
+    mark_synced(connection, sources)
+    build_deferred_indexes(connection, sources)
 
 
 def write_rows(

@@ -23,6 +23,7 @@ from resources.fault_injection import fault_point
 from resources.files import FileStore, raw_name
 from resources.parsing import PARSER_VERSION, LimitExceeded, ParsedDocument, ParserPool
 from resources.postgres.connection import Connection
+from resources.postgres.documents.deferred_indexes import defer_indexes
 from resources.postgres.documents.documents import (
     DocumentRow,
     ParserFingerprints,
@@ -89,6 +90,10 @@ def sync_documents(stage: Stage, files: FileStore, limits: ParserLimits) -> Outc
     left_out: dict[str, str] = {}
     sign = once_per_copy(signature)
     batches = plan_parsing(stage.writer, stage.scope, parser)
+    if batches > 1 and defer_indexes(stage.writer):
+        stage.log.info(
+            "The tables are empty: indexes that this load does not read are built at the end of the sync"
+        )
     with (
         closing(open_registered(stage.source)) as source,
         ThreadPoolExecutor(limits.workers) as pool,

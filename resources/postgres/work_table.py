@@ -26,5 +26,6 @@ def fill_work_table(
     if cursor.rowcount == 0:
         return 0
     connection.execute("CREATE INDEX ON pg_temp.todo (batch)")
-    connection.execute("ANALYZE pg_temp.todo")
+    # Also counts the rows. Joins of the other columns are planned by the keys of the other tables.
+    connection.execute("ANALYZE pg_temp.todo (batch)")
     return int(scalar(connection, "SELECT max(batch) + 1 FROM pg_temp.todo"))

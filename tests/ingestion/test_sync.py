@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from rag_assets.ingestion.outbox import drain_removed_sources
+from resources.postgres.documents.deferred_indexes import DEFERRED
 from tests.support.extent import only_in_soak
 from tests.support.stored import assert_consistent, assert_stores_match
 from tests.support.texts import ENGLISH, JAPANESE, PERSIAN, long_text
@@ -61,6 +62,28 @@ def test_the_first_sync_indexes_everything_and_the_second_does_nothing(world: Wo
 
     for asset, plan in world.fill().items():
         assert plan["inserted"] == plan["replaced"] == plan["deleted"] == plan["failed"] == 0, asset
+
+
+def test_the_sync_after_an_interrupted_first_load_builds_its_indexes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> set[str]:
+        return {
+            name for name in DEFERRED if world.one("SELECT to_regclass(%s)::text", name) is None
+        }
+
+    world.write({"a.md": ENGLISH, "b.md": JAPANESE})
+    world.add()
+    with monkeypatch.context() as interrupted:
+        # A batch for each document: a large load.
+        interrupted.setattr("resources.postgres.documents.documents.BATCH_BYTES", 64 * 1024)
+        interrupted.delattr("tests.support.stages.embed_texts")
+        with pytest.raises(NameError):
+            world.fill()
+    assert missing() == set(DEFERRED)
+    world.fill()
+    assert missing() == set()
+    assert_consistent(world)
 
 
 def test_edits_deletions_and_renames_reach_milvus(world: World) -> None:

@@ -134,7 +134,7 @@ def write_chunks(
     """
     count = copy_rows(connection, "new_chunks", _CHUNK_COLUMNS, rows)
     connection.execute("CREATE INDEX ON pg_temp.new_chunks (id)")
-    connection.execute("ANALYZE pg_temp.new_chunks")
+    connection.execute("ANALYZE pg_temp.new_chunks (id, document_id)")
     deleted = connection.execute(
         """WITH gone AS (
              DELETE FROM document_chunks c USING pg_temp.todo t

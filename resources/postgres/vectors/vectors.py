@@ -160,9 +160,11 @@ def complete_chunks(
     """Complete the chunks of a batch for which every collection of `names` acknowledged this batch's rows."""
     connection.execute(
         f"""UPDATE document_chunks u SET {_set_completed("u")}
-           FROM (SELECT t.id FROM pg_temp.todo t JOIN vector_rows r ON r.collection = ANY(%(collections)s)
-                   AND r.chunk_id = t.id AND r.row_fingerprint = t.row_fingerprint
-                 WHERE t.batch = %(batch)s GROUP BY t.id HAVING count(*) = %(count)s) AS right_chunks
+           FROM (SELECT t.id FROM pg_temp.todo t
+                 -- Not a join, for which PostgreSQL would read the whole table in each batch.
+                 WHERE t.batch = %(batch)s AND %(count)s = (
+                   SELECT count(*) FROM vector_rows r WHERE r.chunk_id = t.id
+                     AND r.collection = ANY(%(collections)s) AND r.row_fingerprint = t.row_fingerprint)) AS right_chunks
            WHERE u.id = right_chunks.id""",
         {**target.parameters(), "collections": list(names), "count": len(names), "batch": batch},
     )
