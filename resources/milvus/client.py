@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
-
 from resources.errors import RagError
 from resources.milvus.capabilities import Capabilities
 from resources.milvus.collections import Client
+from resources.milvus.driver import MilvusClient, MilvusException
 from resources.milvus.failures import CONNECT, failure
 from resources.urls import without_secrets
 from resources.waiting import waiting
