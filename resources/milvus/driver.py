@@ -1,9 +1,9 @@
 """The only import of pymilvus: without the libraries that it loads for arguments of types that nobody passes.
 
 pymilvus takes pandas, 0.7 of the 1.2 seconds of its import, to tell whether a value is a DataFrame, and scipy, 0.4
-seconds at the first search where it is installed, to tell whether a query is a sparse matrix. A process that has no
-such library has no such value, so both questions have an answer without it. `tests/unit/test_milvus_driver.py` fails
-where pymilvus changed.
+seconds at the first search where it is installed, to tell whether a query is a sparse matrix. A process that has not
+imported them has no such value. `requests`, 0.1 seconds, asks for the addresses of a cluster in several regions.
+`tests/stores/test_light_imports.py` fails where pymilvus changed.
 """
 
 from __future__ import annotations
@@ -28,34 +28,38 @@ class _DataFrame(metaclass=_KindOfFrame):
 
 
 class _Deferred(ModuleType):
-    """A module of pandas that is imported at the first use of a name in it."""
+    """A module that is imported at the first use of a name in it."""
 
     DataFrame = _DataFrame
 
     def __getattr__(self, name: str) -> Any:
-        # Without dunder names, which the import system asks for.
+        # The import system asks for dunder names.
         if name.startswith("__"):
             raise AttributeError(name)
+        if sys.modules.get(self.__name__) is not self:
+            return getattr(import_module(self.__name__), name)
 
-        def deferred(*args: Any) -> Any:
+        def function(*args: Any) -> Any:
             return getattr(import_module(self.__name__), name)(*args)
 
-        return deferred
+        return function
 
 
-_PANDAS = ("pandas", "pandas.api", "pandas.api.types")
+_DEFERRED = ("pandas", "pandas.api", "pandas.api.types", "requests")
 
 
 @contextmanager
-def _pandas_deferred() -> Iterator[None]:
-    """Let the modules that are imported in the block get stand-ins for pandas, unless it is imported already.
+def _deferred() -> Iterator[None]:
+    """Let the modules that are imported in the block get stand-ins for libraries that are not imported yet.
 
-    Not beside other threads: one of them could import pandas meanwhile.
+    Not beside other threads: one of them could import such a library meanwhile.
     """
-    if "pandas" in sys.modules or "pymilvus" in sys.modules or threading.active_count() > 1:
+    if "pymilvus" in sys.modules or threading.active_count() > 1:
         yield
         return
-    stand_ins = {name: _Deferred(name) for name in _PANDAS}
+    stand_ins = {
+        name: _Deferred(name) for name in _DEFERRED if name.partition(".")[0] not in sys.modules
+    }
     sys.modules.update(stand_ins)
     try:
         yield
@@ -64,7 +68,7 @@ def _pandas_deferred() -> Iterator[None]:
             del sys.modules[name]
 
 
-with _pandas_deferred():
+with _deferred():
     from pymilvus import DataType, MilvusClient
     from pymilvus.client.types import ConsistencyLevel
     from pymilvus.client.utils import SciPyHelper
