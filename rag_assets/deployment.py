@@ -9,9 +9,9 @@ import gc
 import logging
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from resources.frames import Records
     from resources.milvus.store import MilvusStore
     from resources.postgres.consistency.check_results import CheckResult
-    from resources.vector_stores import ModelTarget
+    from resources.vector_stores import ModelTarget, VectorStores
 
 
 #: Seconds that Milvus may take for each request before the work of a command.
@@ -114,9 +114,8 @@ class Deployment:
         """
         from rag_assets.evaluation.abandoned_trials import drop_abandoned_trial
 
-        store = replace(self.milvus(), timeout=min(PREPARE_SECONDS, self.settings.milvus_timeout))
         try:
-            with closing(store):
+            with closing(self._impatient_milvus()) as store:
                 dropped = drop_abandoned_trial(store, self.postgres(), self.trial_owner)
                 # The embedded server can index every kind.
                 dropped += store.drop_unusable() if self.settings.milvus_uri else []
@@ -126,6 +125,9 @@ class Deployment:
                     store.capabilities.require_kinds(self.settings.vectors)
         except StoreUnavailable as error:
             log.debug(str(error))
+
+    def _impatient_milvus(self) -> MilvusStore:
+        return replace(self.milvus(), timeout=min(PREPARE_SECONDS, self.settings.milvus_timeout))
 
     def endpoints(self) -> dict[str, str]:
         """Return the URLs of the user's servers and of the running embedded ones. Starts nothing."""
@@ -146,6 +148,22 @@ class Deployment:
             settings.milvus_timeout,
             settings.search_consistency,
         )
+
+    @contextmanager
+    def open_vectors(self) -> Iterator[VectorStores]:
+        """Open the stores of the vectors for a look at them: Milvus is not waited for longer than PREPARE_SECONDS."""
+        from resources.milvus.index_config import IndexConfig
+        from resources.vector_stores import VectorStores
+
+        settings = self.settings
+        index = IndexConfig(
+            settings.dense_index,
+            settings.sparse_index,
+            settings.dense_search,
+            settings.milvus_shards,
+        )
+        with closing(self._impatient_milvus()) as milvus:
+            yield VectorStores(milvus, self.files(), index, self.model_target)
 
     def files(self) -> FileStore:
         from resources.files import FileStore

@@ -22,8 +22,10 @@ from rag_assets.cli.preview import preview_sources
 from rag_assets.cli.publication import publish_requested, show_publication
 from rag_assets.cli.stack import JsonOption
 from rag_assets.cli.syncs import Report, Syncs, common_exit_code
+from rag_assets.cli.up_to_date import reports_of_up_to_date
 from rag_assets.deployment import Deployment
 from resources.errors import ConfigError
+from resources.extras import require_extra
 
 if TYPE_CHECKING:
     from rag_assets.operations.ingest_targets import IngestTarget, NewSourceOptions
@@ -120,8 +122,18 @@ def ingest(
         raise ConfigError("--dry-run reads no document, and --reread reads all: use one of them.")
     name = nfc(name) if name else None
     options = NewSourceOptions(name, include or (), exclude or (), language)
+    chosen = {
+        "accept_deletions": accept_deletions,
+        "accept_replacements": accept_replacements,
+        "reread": reread,
+    }
+    ops = {"source_documents": chosen} if any(chosen.values()) else None
     deployment = Deployment.from_environment()
-    deployment.start(dagster=not dry_run, indexes=not dry_run)
+    if not dry_run:
+        require_extra("ingest", "A command that runs a Dagster job")
+    # While servers start, there is time to import Dagster.
+    must_sync = bool(ops) or retry_failed or accept_model or len(deployment.endpoints()) < 2
+    deployment.start(dagster=must_sync and not dry_run, indexes=True)
     resolved = _resolve(deployment, targets or [], source or [], options)
     for target in resolved:
         if target.remark:
@@ -131,24 +143,24 @@ def ingest(
         return
     # Before anything is fetched: a model that cannot be loaded would fail each source at its fourth stage.
     _ = deployment.embedder
-    for target in resolved:
-        if target.config is not None:
-            _register(deployment, target)
-    deployment.sync_partitions()
     names = [target.name for target in resolved]
-    if retry_failed:
-        _retry_failed(deployment, names)
-    if accept_model:
-        _accept_model(deployment)
-    chosen = {
-        "accept_deletions": accept_deletions,
-        "accept_replacements": accept_replacements,
-        "reread": reread,
-    }
-    ops = {"source_documents": chosen} if any(chosen.values()) else None
-    syncs = Syncs(deployment, ops, quiet=as_json)
-    reports = syncs.of(names)
-    publication = publish_requested(deployment)
+    known = [target.name for target in resolved if target.config is None]
+    ask = bool(known) and not (ops or retry_failed or accept_model)
+    up_to_date = reports_of_up_to_date(deployment, known) if ask else {}
+    syncs, publication = Syncs(deployment, ops, quiet=as_json), None
+    if others := [name for name in names if name not in up_to_date]:
+        deployment.start(dagster=True, indexes=True)
+        for target in resolved:
+            if target.config is not None:
+                _register(deployment, target)
+        deployment.sync_partitions()
+        if retry_failed:
+            _retry_failed(deployment, names)
+        if accept_model:
+            _accept_model(deployment)
+        up_to_date |= {report.source: report for report in syncs.of(others)}
+        publication = publish_requested(deployment)
+    reports = [up_to_date[name] for name in names]
     if as_json:
         sources = [report.as_json() for report in reports]
         print_json({"sources": sources, "publication": publication})
@@ -235,7 +247,12 @@ def _accept_model(deployment: Deployment) -> None:
 
 
 def _show(report: Report) -> None:
-    if report.plan and not is_quiet():
+    if report.is_idle:
+        count = report.plan["source_documents"]["kept"]
+        note(
+            f"{report.source}: nothing to do, {count:,} {'document' if count == 1 else 'documents'}"
+        )
+    elif report.plan and not is_quiet():
         table(
             report.source,
             ("asset", "inserted", "replaced", "deleted", "kept", "failed", "seconds"),

@@ -1,4 +1,4 @@
-"""The command `rag`: assembles the commands. Each command is in the module of its name."""
+"""The command `rag`: its common options, its warnings, and its errors. `commands.py` has its commands."""
 
 from __future__ import annotations
 
@@ -8,29 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rag_assets.cli import (
-    apply,
-    check,
-    compact,
-    credentials,
-    demo,
-    duplicates,
-    evaluation,
-    explain,
-    forget,
-    index,
-    ingest,
-    rebuild,
-    repair,
-    search,
-    settings,
-    source_removal,
-    source_views,
-    sources,
-    stack,
-    status,
-    ui,
-)
+from rag_assets.cli.commands import CommandGroup
 from rag_assets.cli.exit_codes import ExitCode
 from rag_assets.cli.output import (
     QuietOption,
@@ -45,36 +23,12 @@ from resources.waiting import listen
 
 app = typer.Typer(
     name="rag",
+    cls=CommandGroup,
     help="Documents into PostgreSQL, Parquet and Milvus, kept equal and searchable.",
     epilog="Exit codes: 0 done, 1 a check or sync failed, 2 wrong input, 3 undetermined, 4 a store cannot be reached.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("up")(stack.up)
-app.command("down")(stack.down)
-app.command("status")(status.status)
-app.command("settings")(settings.settings)
-app.command("ui")(ui.ui)
-app.add_typer(sources.app, name="sources")
-sources.app.command("remove")(source_removal.remove)
-sources.app.command("list")(source_views.list_)
-sources.app.command("show")(source_views.show)
-sources.app.command("types")(source_views.types)
-sources.app.command("apply")(apply.apply)
-sources.app.command("credentials")(credentials.set_credentials)
-sources.app.command("rotate-credentials")(credentials.rotate_credentials)
-app.command("ingest")(ingest.ingest)
-app.command("search")(search.search)
-app.command("check")(check.check)
-app.command("repair")(repair.repair)
-app.command("explain")(explain.explain)
-app.command("duplicates")(duplicates.duplicates)
-app.add_typer(rebuild.app, name="rebuild")
-app.command("compact")(compact.compact)
-app.add_typer(evaluation.app, name="eval")
-app.add_typer(index.app, name="index")
-app.command("forget")(forget.forget)
-app.command("demo")(demo.demo)
 
 
 def _print_version(value: bool) -> None:

@@ -76,6 +76,17 @@ class Report:
         return total
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the source was up to date in every stage."""
+        changes = ("inserted", "replaced", "deleted", "failed")
+        attention = self.errors or self.left_count or self.held_back or self.not_deleted
+        return (
+            bool(self.plan)
+            and not attention
+            and not any(plan[change] for plan in self.plan.values() for change in changes)
+        )
+
+    @property
     def found_nothing(self) -> bool:
         plan = self.plan.get("source_documents")
         return plan is not None and not self.errors and not any(plan.values())
@@ -117,10 +128,8 @@ class Syncs:
 
     def of(self, sources: Sequence[str]) -> list[Report]:
         """Sync the sources without shards in few runs, since most have nothing to do, and each shard in a process."""
-        from rag_assets.operations.ingest_messages import nothing_found
         from rag_assets.partitions import STEP_RETRIES_TAG
         from resources.partition_keys import sync_keys
-        from resources.postgres.documents.documents import failed_documents
         from resources.postgres.registry.sources import get_source
 
         with self.deployment.postgres().connect(autocommit=True) as connection:
@@ -136,16 +145,7 @@ class Syncs:
                 with self._timed(f"{source}, which failed, again"):
                     tags = {STEP_RETRIES_TAG: "1"}
                     reports[source] = run(self.deployment, source, self.ops, tags)
-        with self.deployment.postgres().connect(autocommit=True) as connection:
-            for source, report in reports.items():
-                row = get_source(connection, source)
-                failed = failed_documents(connection, [row.id])
-                report.failed_documents = [
-                    {"key": document.key, "step": document.step, "reason": document.reason}
-                    for document in failed
-                ]
-                if report.found_nothing:
-                    report.hint = nothing_found(row)
+        add_facts(self.deployment, reports)
         return [reports[source] for source in sources]
 
     def _in_few_runs(self, sources: Sequence[str]) -> tuple[dict[str, Report], list[str]]:
@@ -174,6 +174,23 @@ class Syncs:
         started = time.monotonic()
         yield
         self.durations.append(f"{label}: {time.monotonic() - started:.1f} s")
+
+
+def add_facts(deployment: Deployment, reports: Mapping[str, Report]) -> None:
+    """Add to each source's report its failed documents, and the hint for a source without documents."""
+    from rag_assets.operations.ingest_messages import nothing_found
+    from resources.postgres.documents.documents import failed_documents
+    from resources.postgres.registry.sources import get_source
+
+    with deployment.postgres().connect(autocommit=True) as connection:
+        for source, report in reports.items():
+            row = get_source(connection, source)
+            report.failed_documents = [
+                {"key": document.key, "step": document.step, "reason": document.reason}
+                for document in failed_documents(connection, [row.id])
+            ]
+            if report.found_nothing:
+                report.hint = nothing_found(row)
 
 
 def ranges(partitions: Sequence[str], selected: Collection[str]) -> list[list[str]]:

@@ -75,13 +75,24 @@ class SyncOptions:
 def find_idle_sources(
     connection: Connection, sources: Mapping[str, SourceRow]
 ) -> dict[str, Outcome]:
-    """Return the outcomes of sources whose listing is cheap and equals the recorded one.
+    """Return the outcomes of the sources without changes, whose syncs begin here.
 
     A source that differs is listed again by its writer, because a listing that is older than another sync's end must
     not undo that sync. For the same reason a run for one source lets the writer list it at once.
     """
     if len(sources) == 1:
         return {}
+    outcomes = unchanged_sources(connection, sources)
+    idle = [sources[key].id for key in outcomes]
+    mark_syncing(connection, idle)
+    forget_left(connection, idle)
+    return outcomes
+
+
+def unchanged_sources(
+    connection: Connection, sources: Mapping[str, SourceRow]
+) -> dict[str, Outcome]:
+    """Return the outcomes of sources whose listing is cheap and equals the recorded one. Writes nothing."""
     watched = {k: s.id for k, s in sources.items() if source_type(s.source_type).watched}
     outcomes: dict[str, Outcome] = {}
     for key in listable_sources(connection, watched, most=MAX_IDLE_ENTRIES):
@@ -92,9 +103,6 @@ def find_idle_sources(
             continue
         if count is not None:
             outcomes[key] = Outcome(Plan(kept=count), count)
-    idle = [watched[key] for key in outcomes]
-    mark_syncing(connection, idle)
-    forget_left(connection, idle)
     return outcomes
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rag_assets.consistency.comparison import compare_collection
-from rag_assets.evaluation.evaluator import EXACT_QUERIES, Evaluator, measuring_searcher
-from rag_assets.evaluation.quality import LEAST_ANN_RECALL, lost_items, poor_indexes
 from rag_assets.pipeline.vectors import Kind
 from resources.errors import ConfigError
 from resources.fault_injection import fault_point
@@ -34,6 +32,9 @@ from resources.postgres.vectors.collections import (
     void_collection,
 )
 from resources.vector_stores import ModelTarget, VectorStores
+
+if TYPE_CHECKING:
+    from rag_assets.evaluation.evaluator import Evaluator
 
 #: Locks of a rebuild and of a publication; no partition of a source can have such a name.
 REBUILD, PUBLISH = "/rebuild", "/publish"
@@ -213,6 +214,9 @@ def quality_blockers(writer: Writer, stores: VectorStores, collection: Collectio
 
     Without a retrieval set nothing is measured.
     """
+    # 0.1 s, and each sync imports this module.
+    from rag_assets.evaluation.evaluator import Evaluator, measuring_searcher
+
     kind = collection.kind
     with measuring_searcher(
         writer.database, stores, kinds=(kind,), collections={kind: collection.name}
@@ -226,6 +230,9 @@ def quality_blockers(writer: Writer, stores: VectorStores, collection: Collectio
 
 
 def _set_blockers(evaluator: Evaluator, retrieval_set: RetrievalSet) -> str:
+    from rag_assets.evaluation.evaluator import EXACT_QUERIES
+    from rag_assets.evaluation.quality import LEAST_ANN_RECALL, lost_items, poor_indexes
+
     pairs = latest_and_accepted(
         evaluator.connection, retrieval_set.source, set_name=retrieval_set.name
     )

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    # The settings name the kinds of vectors: importing numpy would cost each command 0.2 s.
+    import numpy as np
+    from numpy.typing import NDArray
 
 Kind = Literal["dense", "sparse", "multi"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

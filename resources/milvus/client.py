@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from pymilvus.exceptions import MilvusException
-
 from resources.errors import RagError
 from resources.milvus.capabilities import Capabilities
 from resources.milvus.collections import Client
+from resources.milvus.driver import MilvusException
 from resources.milvus.failures import CONNECT, failure
 from resources.milvus.upsert_request import RequestClient
 from resources.urls import without_secrets

@@ -13,12 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pymilvus import DataType
-from pymilvus.client.types import ConsistencyLevel
-from pymilvus.exceptions import MilvusException
-
 from rag_assets.pipeline.vectors import Kind
 from resources.errors import ConfigError
+from resources.milvus.driver import ConsistencyLevel, DataType, MilvusException
 
 #: The alias of each physical collection; readers use only aliases.
 ALIASES: Mapping[Kind, str] = {

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import grpc
-from pymilvus.exceptions import MilvusException
-from pymilvus.grpc_gen import common_pb2
 
 from resources.errors import ConfigError, RagError, StoreUnavailable
+from resources.milvus.driver import MilvusException, common_pb2
 from resources.tls_probe import speaks_tls
 from resources.urls import redact, without_secrets
 

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pymilvus import DataType
 
 from rag_assets.pipeline.index_kinds import Server
 from resources.errors import RagError, StoreUnavailable
 from resources.milvus.collections import VECTOR_FIELD
+from resources.milvus.driver import DataType
 from resources.milvus.store import MilvusStore
 from resources.milvus.writes import UPSERT_ROWS
 

@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 import orjson
 from google.protobuf.wrappers_pb2 import BytesValue
-from pymilvus import DataType, MilvusClient
-from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
-from pymilvus.grpc_gen.schema_pb2 import FieldData, ScalarField, StringArray
 
 from rag_assets.pipeline.vectors import Kind, Sparse
 from resources.milvus.collections import VECTOR_FIELD, scalars
+from resources.milvus.driver import (
+    DataType,
+    FieldData,
+    MilvusClient,
+    ScalarField,
+    StringArray,
+    UpsertRequest,
+)
 
 #: The field of values that no field is declared for. Rows have none.
 _UNDECLARED = "$meta"

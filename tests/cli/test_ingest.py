@@ -76,6 +76,30 @@ def test_a_dry_run_counts_documents_and_writes_nothing(rag: Rag, tmp_path: Path)
     )
     assert plan(rag) == {"tides": counts(kept=2), "notes": counts(kept=1)}
 
+    # Without anything to do there is no run: of a source in shards as of any other.
+    runs = "SELECT count(*) FROM dagster.runs"
+    rag.ok("sources", "change", "tides", "--set", "shards=2")
+    with rag.sql() as connection:
+        before = connection.execute(runs).fetchone()
+        assert rag.ok("ingest") == (
+            "notes: nothing to do, 1 document\ntides: nothing to do, 2 documents\n"
+        )
+        assert connection.execute(runs).fetchone() == before
+        write(notes, two="# Two\n\nAnother note.\n")
+        reports = rag.json("ingest", "tides", str(notes / "two.md"))["sources"]
+        assert [report["source"] for report in reports] == ["tides", "notes"]
+        assert [report["plan"]["documents"] for report in reports] == [
+            counts(kept=2) | {"failed": 0},
+            counts(inserted=1, kept=1) | {"failed": 0},
+        ]
+        assert len(reports[0]["partitions"]) == 2
+        (notes / "two.md").unlink()
+        rag.ok("ingest", "notes", "--quiet")
+        run, started = connection.execute(
+            "SELECT max(partition), count(*) - %s FROM dagster.runs", before
+        ).fetchone() or (None, 0)
+        assert (run, started) == ("notes", 2)
+
     # A sync would stop, and so would its script.
     for path in tides.rglob("*.md"):
         path.unlink()

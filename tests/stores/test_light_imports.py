@@ -17,7 +17,12 @@ LOAD_SETTINGS = "from rag_assets.settings.load import load_settings; load_settin
 LIGHT: dict[str, tuple[str, set[str]]] = {
     "the command line": (
         "import rag_assets.cli.main",
-        {"torch", "dagster", "pymilvus", "kreuzberg", "lingua", "FlagEmbedding", "pyarrow"},
+        {"torch", "dagster", "pymilvus", "numpy", "pydantic", "psycopg", "rag_assets.deployment"},
+    ),
+    "a search, and rag ingest of a source with nothing to do": (
+        "import rag_assets.cli.search, rag_assets.search.searcher, rag_assets.cli.ingest,"
+        " rag_assets.operations.ingest_targets, rag_assets.ingestion.up_to_date",
+        {"dagster", "pandas", "scipy", "requests", "kreuzberg", "lingua", "rag_assets.evaluation"},
     ),
     "the public names, before they are used": (
         "import rag_assets; rag_assets.RagError",
@@ -35,6 +40,40 @@ LIGHT: dict[str, tuple[str, set[str]]] = {
         {"torch", "FlagEmbedding", "transformers"},
     ),
 }
+
+
+#: pymilvus without the libraries that it asks about types, which it knows nevertheless where a process has them.
+PYMILVUS = """
+import sys
+from resources.milvus.driver import MilvusClient
+from pymilvus.client.entity_helper import entity_is_sparse_matrix
+from pymilvus.orm.schema import check_is_row_based, infer_dtype_bydata
+
+assert entity_is_sparse_matrix([{1: 0.5}]) and not entity_is_sparse_matrix([[0.5, 0.5]])
+assert check_is_row_based([{"id": 1}])
+print(sorted({"pandas", "pyarrow", "scipy", "scipy.sparse", "requests"} & sys.modules.keys()))
+
+from pymilvus.client.global_topology import requests
+assert issubclass(requests.exceptions.RequestException, OSError)
+import pandas
+from pandas.api.types import is_scalar
+assert pandas.__name__ in sys.modules and callable(pandas.read_csv) and is_scalar(1)
+assert not check_is_row_based(pandas.DataFrame({"id": [1]}))
+assert infer_dtype_bydata("text").name == "VARCHAR"
+try:
+    from scipy.sparse import csr_array
+except ModuleNotFoundError:
+    pass
+else:
+    assert entity_is_sparse_matrix(csr_array([[0.5, 0.0]]))
+"""
+
+
+def test_pymilvus_loads_no_library_for_arguments_that_nobody_passes() -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", PYMILVUS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stdout) == (0, "[]\n"), process.stderr
 
 
 @pytest.mark.parametrize("name", LIGHT)

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
+from rag_assets.cli.commands import COMMANDS
+
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
         "tests.faults.driver",
         "rag_assets.cli.main",
+        *(f"rag_assets.cli.{path.partition(':')[0]}" for path in COMMANDS.values()),
         # Loaded by the modules above at first use only.
         "rag_assets.dagster_storage",
         "resources.embedders.lexical",

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 from rag_assets.pipeline.shards import Shard, shards_in
-from resources.postgres.connection import Connection
+from resources.postgres.connection import Connection, is_written
 from resources.postgres.queries import fetch_all, scalar, scalars
 
 #: Seconds until a failed sync is due again: the first wait doubles with each failure in a row, up to the last.
@@ -29,11 +29,20 @@ def _document_counts(condition: LiteralString) -> LiteralString:
       WHERE s.id = ANY(%(sources)s) AND {condition} GROUP BY s.id"""
 
 
-#: SQL: whether a source's sync is running and nothing of the source waits.
-_FINISHED: LiteralString = """sync_status = 'running'
-    AND NOT EXISTS (SELECT FROM documents WHERE source_uuid = sources.id AND indexing_status = 'pending'
-      AND processing_status <> 'failed')
+#: SQL: whether no work of a source waits.
+_NOTHING_WAITS: LiteralString = """NOT EXISTS (SELECT FROM documents WHERE source_uuid = sources.id
+      AND indexing_status = 'pending' AND processing_status <> 'failed')
     AND NOT EXISTS (SELECT FROM vector_deletions WHERE source_uuid = sources.id)"""
+
+#: SQL: whether a source's sync is running and nothing of the source waits.
+_FINISHED: LiteralString = f"sync_status = 'running' AND {_NOTHING_WAITS}"
+
+#: SQL: whether a source's last sync left nothing to the next one, nor a result of these checks, which each sync runs.
+_COMPLETE: LiteralString = f"""sync_status = 'completed' AND error_count = 0 AND last_error IS NULL
+    AND held_back IS NULL AND {_NOTHING_WAITS}
+    AND NOT EXISTS (SELECT FROM left_documents WHERE source_id = sources.id)
+    AND NOT EXISTS (SELECT FROM check_results WHERE source_id = sources.id AND check_name = ANY(%(checks)s)
+      AND outcome <> 'passed')"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +177,36 @@ def mark_synced(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None
     if held_back:
         mark_failed(connection, dict(held_back))
         record_counts(connection, source_ids)
+
+
+def complete_sources(
+    connection: Connection, source_ids: Sequence[uuid.UUID], checks: Sequence[str]
+) -> set[uuid.UUID]:
+    """Return the sources whose last sync left nothing to the next one. `checks`: those of each sync."""
+    return set(
+        scalars(
+            connection,
+            f"SELECT id FROM sources WHERE id = ANY(%(sources)s) AND {_COMPLETE}",
+            {"sources": list(source_ids), "checks": list(checks)},
+        )
+    )
+
+
+def mark_unchanged(
+    connection: Connection, source_ids: Sequence[uuid.UUID], checks: Sequence[str]
+) -> set[uuid.UUID]:
+    """Record that complete sources, which no session writes, were found unchanged now. Returns them.
+
+    The planned sync stays: Dagster judges the freshness of its assets by its own runs.
+    """
+    return set(
+        scalars(
+            connection,
+            f"""UPDATE sources SET last_sync_at = now(), updated_at = now()
+                WHERE id = ANY(%(sources)s) AND NOT {is_written("sources.name")} AND {_COMPLETE} RETURNING id""",
+            {"sources": list(source_ids), "checks": list(checks)},
+        )
+    )
 
 
 def mark_listed(connection: Connection, source_id: uuid.UUID) -> None:
