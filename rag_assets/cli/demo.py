@@ -191,7 +191,7 @@ def _break_and_repair(deployment: Deployment, answers: Sequence[Answered]) -> bo
 
 def _overwrite(uri: str, row: str, other: str) -> None:
     """Write the data of another row under this id, as a faulty script would: by Milvus's client, past the product."""
-    from pymilvus import MilvusClient
+    from resources.milvus.driver import MilvusClient
 
     client = MilvusClient(uri)
     try:

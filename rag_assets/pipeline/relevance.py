@@ -25,6 +25,8 @@ MEASURES: Mapping[str, str] = {
 
 #: Resamples of a confidence interval, and sign changes of a significance test. Seeded: equal inputs, equal results.
 RESAMPLES, PERMUTATIONS, SEED = 1000, 10_000, 2005
+#: Resamples at a time: each alone costs 20 µs of calls, and all of them need 8 kB a query.
+BLOCK = 50
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,9 @@ def _item_names(results: Sequence[Collection[str]], relevant: Sequence[Relevant]
 def confidence_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return the 95 % interval of the mean by bootstrap percentiles. `values`: one per query, at least one."""
     rng = np.random.default_rng(SEED)
-    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(RESAMPLES)]
+    n = len(values)
+    blocks = (rng.integers(n, size=(BLOCK, n)) for _ in range(RESAMPLES // BLOCK))
+    means = np.concatenate([values[block].mean(axis=1) for block in blocks])
     lower, upper = np.percentile(means, [2.5, 97.5])
     return float(lower), float(upper)
 

@@ -19,6 +19,11 @@ def overrides(folder: Path) -> dict[str, Any]:
     """Events of all runs in one database, as in PostgreSQL. By default each run has its own, created in 2 s."""
     return {
         "telemetry": {"enabled": False},
+        # Else each run starts four processes that copy its output.
+        "compute_logs": {
+            "module": "dagster._core.storage.noop_compute_log_manager",
+            "class": "NoOpComputeLogManager",
+        },
         "event_log_storage": {
             "module": "dagster._core.storage.event_log",
             "class": "ConsolidatedSqliteEventLogStorage",

@@ -49,12 +49,22 @@ class Proof:
     disagreements: list[str]
 
 
+def start_ingestion(home: Path, folder: Path) -> subprocess.Popen[Any]:
+    argv, environment = command(home, "ingest", str(folder), vectors=VECTORS)
+    return subprocess.Popen(argv, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
 def prove(
-    home: Path, documents: int, others: int, each: int, rag: Callable[..., Finished] = rag
+    home: Path,
+    documents: int,
+    others: int,
+    each: int,
+    rag: Callable[..., Finished] = rag,
+    start: Callable[[Path, Path], Any] = start_ingestion,
 ) -> Proof:
     """Make `each` rows of each class and check them while an ingestion adds `others` documents; then repair.
 
-    `rag`: runs the other commands.
+    `start`: starts this ingestion of a folder; `rag`: runs the other commands.
     """
     folder = home / SOURCE
     write_corpus(folder, documents)
@@ -66,8 +76,7 @@ def prove(
         missing, stale = kind_ids[each : 2 * each], kind_ids[2 * each :]
         damage(home, kind, missing=missing, stale=stale, orphans=each)
     write_corpus(folder, documents + others)
-    argv, environment = command(home, "ingest", str(folder), vectors=VECTORS)
-    ingestion = subprocess.Popen(argv, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL)
+    ingestion = start(home, folder)
     try:
         _wait_for_writer(home, ingestion)
         finished = rag(home, "check", "--source", SOURCE, "--json", vectors=VECTORS, fails=True)
@@ -142,7 +151,7 @@ def damage(
     client.close()
 
 
-def _wait_for_writer(home: Path, ingestion: subprocess.Popen[Any]) -> None:
+def _wait_for_writer(home: Path, ingestion: Any) -> None:
     """Wait until the ingestion is the writer of the source."""
     with Postgres(start_postgres(home).url).connect(autocommit=True) as connection:
         while ingestion.poll() is None:

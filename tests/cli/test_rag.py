@@ -356,7 +356,7 @@ def test_after_down_everything_is_still_there(rag: Rag, report: dict[str, Any]) 
 def test_ctrl_c_ends_an_ingest_and_the_next_one_continues(rag: Rag, tmp_path: Path) -> None:
     folder = tmp_path / "interrupted"
     folder.mkdir()
-    for n in range(60):
+    for n in range(30):
         text = "\n\n".join(
             f"Paragraph {p} of file {n} tells of hall {n * p} and its clock. " * 6
             for p in range(20)

@@ -1,8 +1,7 @@
 """The sweep: each fault point × first, middle and last passage × victim (the step, Milvus, PostgreSQL). See points.py.
 
 A cell is one crash. It must prove that its victim died at its point. Then no acknowledged row may be missing, the next
-sync must repair everything automatically, and one more sync must find nothing to do. The cells of the step and those of
-the servers are two test modules, so that they run in parallel.
+sync must repair everything automatically, and one more sync must find nothing to do.
 """
 
 from __future__ import annotations

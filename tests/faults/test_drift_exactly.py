@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.drift import CLASSES, KINDS, prove
+from tests.benchmarks.drift import CLASSES, KINDS, VECTORS, prove
 from tests.benchmarks.rag_command import Finished, command, fresh_home
-from tests.support.processes import run_rag
+from tests.support.processes import Started, run_rag, start_rag
 
 
 def forked(home: Path, *arguments: str, vectors: str = "dense", fails: bool = False) -> Finished:
@@ -20,10 +20,15 @@ def forked(home: Path, *arguments: str, vectors: str = "dense", fails: bool = Fa
     return Finished(0, 0, process.stdout)
 
 
+def forked_ingestion(home: Path, folder: Path) -> Started:
+    _, environment = command(home, vectors=VECTORS)
+    return start_rag(["ingest", str(folder)], environment)
+
+
 def test_drift_made_during_an_ingestion_is_found_exactly_and_repaired() -> None:
     with fresh_home() as home:
-        proof = prove(home, documents=20, others=20, each=4, rag=forked)
-    assert proof.rows == 20 * 12
+        proof = prove(home, 8, others=8, each=4, rag=forked, start=forked_ingestion)
+    assert proof.rows == 8 * 12
     assert proof.found == {kind: dict.fromkeys(CLASSES, 4) for kind in KINDS}
     assert proof.repaired
     assert proof.written_again == 0

@@ -1,4 +1,4 @@
-"""The BGE-M3 embedder against FlagEmbedding's own output, and its failures for bad texts.
+"""The BGE-M3 embedder against FlagEmbedding's own output, alone and in the pipeline, and its failures for bad texts.
 
 The model has the real shape and random weights (`tests.support.tiny_bge_m3`) and runs in the real library. The only
 fake is a hook that makes the model's forward pass fail.
@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.support.tiny_bge_m3 import CORPUS, MAX_LENGTH, make_tiny_bge_m3
 
@@ -24,10 +22,10 @@ from tests.support.tiny_bge_m3 import CORPUS, MAX_LENGTH, make_tiny_bge_m3
 if find_spec("FlagEmbedding") is None:
     pytest.skip("the extra bge-m3 is not installed", allow_module_level=True)
 
+from rag_assets.ingestion import embed
 from rag_assets.pipeline.vectors import KINDS, NORM_TOLERANCE
 from resources.embedders import bge_m3_model
-from resources.embedders.batches import batches
-from resources.embedders.bge_m3 import BgeM3Embedder, _default_device
+from resources.embedders.bge_m3 import BgeM3Embedder
 from resources.embedders.registry import create_embedder
 from resources.errors import ConfigError
 from tests.support.bge_m3 import (
@@ -41,6 +39,9 @@ from tests.support.bge_m3 import (
     tokens_of,
 )
 from tests.support.extent import only_in_soak
+from tests.support.stored import assert_consistent
+from tests.support.texts import ENGLISH, JAPANESE, PERSIAN
+from tests.support.world import World
 
 #: From one word to far more than the model's limit; ten scripts, code, repetition, unknown characters, inner and outer
 #: white space; not sorted by length.
@@ -159,25 +160,6 @@ def test_order_and_batch_size_change_no_vector(folder: Path, embedder: BgeM3Embe
         np.testing.assert_allclose(
             tokens_of(backwards, j), tokens_of(expected, i), atol=TOLERANCE, rtol=0
         )
-
-
-@given(st.lists(st.integers(0, 60), max_size=40), st.integers(1, 200), st.integers(0, 60))
-def test_batches_contain_every_text_once_and_respect_their_limits(
-    lengths: list[int], bound: int, padding: int
-) -> None:
-    result = list(batches(lengths, bound, padding))
-    assert sorted(i for batch in result for i in batch) == [i for i, n in enumerate(lengths) if n]
-
-    def fits(batch: list[int]) -> bool:
-        longest = max(lengths[i] for i in batch)
-        padded = sum(longest - lengths[i] for i in batch)
-        return len(batch) * longest <= bound and padded <= padding
-
-    for batch, next_batch in zip(result, [*result[1:], None]):
-        assert len(batch) == 1 or fits(batch)
-        # Batches are full: the next text would not fit.
-        assert next_batch is None or not fits([*batch, next_batch[0]])
-    assert [lengths[i] for batch in result for i in batch] == sorted(filter(None, lengths))[::-1]
 
 
 @pytest.mark.parametrize("texts", [[], ["", " \n\t\u3000"]])
@@ -362,22 +344,6 @@ def test_a_length_above_the_model_limit_is_an_error(folder: Path) -> None:
         embedder_of(folder, max_length=MAX_LENGTH + 1).embed(["backup"], ["dense"])
 
 
-def test_the_error_for_a_model_that_cannot_be_downloaded_contains_the_command() -> None:
-    embedder = BgeM3Embedder("no-one/no-model", revision="0" * 40, device="cpu", precision="fp32")
-    with pytest.raises(ConfigError, match="hf download no-one/no-model --revision 0000"):
-        embedder.embed(["backup"], ["dense"])
-
-
-@pytest.mark.parametrize(
-    ("device", "precision"), [("cuda:0", "fp16"), ("mps", "fp32"), ("cpu", None)]
-)
-def test_the_automatic_precision_follows_the_device(device: str, precision: str | None) -> None:
-    identity = BgeM3Embedder(device=device).identity
-    cpuinfo = Path("/proc/cpuinfo")
-    has_bf16 = cpuinfo.is_file() and "_bf16" in cpuinfo.read_text()
-    assert identity["precision"] == (precision or ("bf16" if has_bf16 else "fp32"))
-
-
 def test_each_of_several_devices_has_a_process_with_the_same_model(folder: Path) -> None:
     several = embedder_of(folder, device="cpu, cpu", precision="bf16")
     assert several._devices is not None
@@ -388,15 +354,57 @@ def test_each_of_several_devices_has_a_process_with_the_same_model(folder: Path)
         assert single._batch_tokens == several._batch_tokens and single._devices is None
 
 
-@pytest.mark.parametrize(
-    ("visible", "expected"), [(None, "cuda:0,cuda:1"), ("1", "cuda:0"), ("", "cpu")]
-)
-def test_every_visible_device_is_used(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, expected: str
+def test_the_error_for_a_model_that_cannot_be_downloaded_contains_the_command() -> None:
+    embedder = BgeM3Embedder("no-one/no-model", revision="0" * 40, device="cpu", precision="fp32")
+    with pytest.raises(ConfigError, match="hf download no-one/no-model --revision 0000"):
+        embedder.embed(["backup"], ["dense"])
+
+
+def test_vectors_in_milvus_are_those_of_flag_embedding(
+    world: World, folder: Path, stock: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.13.0")
-    monkeypatch.setattr(Path, "glob", lambda *_: iter(["nvidia0", "nvidia1"]))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert _default_device() == expected
+    """The whole pipeline. In this module, since a second process would load torch and the model again: 10 s."""
+    monkeypatch.setattr(embed, "CALL_CHARS", 1)
+    monkeypatch.setattr(embed, "FILE_SECONDS", 0)
+
+    world = world.configured(
+        embedder="bge-m3",
+        bge_m3_model=str(folder),
+        bge_m3_max_length=MAX_LENGTH,
+        bge_m3_precision="fp32",
+        bge_m3_device="cpu",
+        vectors=KINDS,
+    )
+    world.write({"en.md": ENGLISH, "ja.md": JAPANESE, "fa.md": PERSIAN})
+    world.add()
+    (embedded,) = world.run("sync_source").asset_materializations_for_node("chunk_embeddings")
+    assert_consistent(world, KINDS)
+
+    chunks = world.connection.execute("SELECT id::text, content FROM document_chunks").fetchall()
+    numbers: Any = {name: value.value for name, value in embedded.metadata.items()}
+    assert numbers["tokens"] > len(chunks) and numbers["truncated"] == 0
+    # Without padding, because each call has one text.
+    assert numbers["tokens_per_second"] > 0 and numbers["padding_share"] == 0
+    # A file that is due is closed after a call, not at the end of the run.
+    assert world.one("SELECT count(*) FROM embedding_files") == len({text for _, text in chunks})
+
+    expected = stock([content for _, content in chunks])
+    client = world.store.client
+    for index, (chunk, _) in enumerate(chunks):
+        (dense,) = client.get("dense_collection", [f"{chunk}_dense"], output_fields=["vector"])
+        np.testing.assert_allclose(dense["vector"], expected["dense_vecs"][index], atol=1e-5)
+
+        weights = {int(term): weight for term, weight in expected["lexical_weights"][index].items()}
+        (sparse,) = client.get("sparse_collection", [f"{chunk}_sparse"], output_fields=["vector"])
+        assert sparse["vector"].keys() == weights.keys()
+        for term, weight in weights.items():
+            assert sparse["vector"][term] == pytest.approx(weight, abs=1e-5)
+
+        tokens = expected["colbert_vecs"][index]
+        ids = [f"{chunk}_multi_{token:05d}" for token in range(len(tokens))]
+        rows = client.get("multi_collection", ids, output_fields=["id", "vector"])
+        vectors = {row["id"]: row["vector"] for row in rows}
+        np.testing.assert_allclose([vectors[row_id] for row_id in ids], tokens, atol=1e-5)
+        assert not client.get("multi_collection", [f"{chunk}_multi_{len(tokens):05d}"])
+
+    assert world.search("observatory opens at nine", k=3, mode="multi")

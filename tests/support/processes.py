@@ -47,6 +47,40 @@ context.set_forkserver_preload(
 )
 
 
+class Started:
+    """A forked program that runs, with the interface of a `Popen` that tests use."""
+
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], folder: str, given: str = ""
+    ):
+        self._command = list(command)
+        self._outputs = tempfile.TemporaryDirectory()
+        self._files = [Path(self._outputs.name, name) for name in ("out", "err")]
+        arguments = (self._command, environment, self._files, folder, given)
+        self._process = context.Process(target=_run, args=arguments)
+        self._process.start()
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout: float = 120) -> int:
+        return self.finish(timeout).returncode
+
+    def finish(self, timeout: float = 120) -> CompletedProcess[str]:
+        """Wait for the end. Raises TimeoutExpired and kills the program if there is none in time."""
+        self._process.join(timeout)
+        if (code := self.poll()) is None:
+            self.kill()
+            raise TimeoutExpired(self._command, timeout)
+        out, err = (file.read_text() for file in self._files)
+        self._outputs.cleanup()
+        return CompletedProcess(self._command, code, out, err)
+
+
 def run_rag(
     arguments: Sequence[str],
     environment: dict[str, str],
@@ -60,6 +94,11 @@ def run_rag(
     return run_program("rag", arguments, environment, timeout, folder)
 
 
+def start_rag(arguments: Sequence[str], environment: dict[str, str]) -> Started:
+    """Start `rag` without waiting for it."""
+    return Started(["rag", *arguments], environment, os.getcwd())
+
+
 def run_program(
     program: str,
     arguments: Sequence[str],
@@ -69,19 +108,8 @@ def run_program(
     standard_input: str = "",
 ) -> CompletedProcess[str]:
     """Run `rag`, `dagster` or `python`; of Python, a file or (`-`) its standard input."""
-    with tempfile.TemporaryDirectory() as outputs:
-        files = [Path(outputs, name) for name in ("out", "err")]
-        command = [program, *arguments]
-        process = context.Process(
-            target=_run, args=(command, environment, files, folder or os.getcwd(), standard_input)
-        )
-        process.start()
-        process.join(timeout)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutExpired(command, timeout)
-        out, err = (file.read_text() for file in files)
-    return CompletedProcess(command, process.exitcode, out, err)
+    command = [program, *arguments]
+    return Started(command, environment, folder or os.getcwd(), standard_input).finish(timeout)
 
 
 def _run(
