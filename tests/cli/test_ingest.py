@@ -95,10 +95,8 @@ def test_a_dry_run_counts_documents_and_writes_nothing(rag: Rag, tmp_path: Path)
         assert len(reports[0]["partitions"]) == 2
         (notes / "two.md").unlink()
         rag.ok("ingest", "notes", "--quiet")
-        run, started = connection.execute(
-            "SELECT max(partition), count(*) - %s FROM dagster.runs", before
-        ).fetchone() or (None, 0)
-        assert (run, started) == ("notes", 2)
+        started = connection.execute("SELECT count(*) - %s FROM dagster.runs", before).fetchone()
+        assert started == (2,)
 
     # A sync would stop, and so would its script.
     for path in tides.rglob("*.md"):

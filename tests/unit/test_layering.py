@@ -73,7 +73,7 @@ ARROWS: Mapping[str, str] = {
     ),
     "ingestion": (
         "consistency embedders evaluation ground milvus parsing pipeline postgres/connection "
-        "postgres/documents postgres/evaluation postgres/idle_sources postgres/registry "
+        "postgres/consistency postgres/documents postgres/evaluation postgres/idle_sources postgres/registry "
         "postgres/scope postgres/table_sample postgres/vectors sources stores"
     ),
     "evaluation": (
