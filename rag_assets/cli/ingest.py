@@ -131,9 +131,10 @@ def ingest(
     deployment = Deployment.from_environment()
     if not dry_run:
         require_extra("ingest", "A command that runs a Dagster job")
+    must_sync = bool(ops) or retry_failed or accept_model
     # While servers start, there is time to import Dagster.
-    must_sync = bool(ops) or retry_failed or accept_model or len(deployment.endpoints()) < 2
-    deployment.start(dagster=must_sync and not dry_run, indexes=True)
+    import_now = must_sync or len(deployment.endpoints()) < 2
+    deployment.start(dagster=import_now and not dry_run, indexes=True)
     resolved = _resolve(deployment, targets or [], source or [], options)
     for target in resolved:
         if target.remark:
@@ -144,11 +145,10 @@ def ingest(
     # Before anything is fetched: a model that cannot be loaded would fail each source at its fourth stage.
     _ = deployment.embedder
     names = [target.name for target in resolved]
-    known = [target.name for target in resolved if target.config is None]
-    ask = bool(known) and not (ops or retry_failed or accept_model)
-    up_to_date = reports_of_up_to_date(deployment, known) if ask else {}
+    known = [] if must_sync else [target.name for target in resolved if target.config is None]
+    done = reports_of_up_to_date(deployment, known) if known else {}
     syncs, publication = Syncs(deployment, ops, quiet=as_json), None
-    if others := [name for name in names if name not in up_to_date]:
+    if others := [name for name in names if name not in done]:
         deployment.start(dagster=True, indexes=True)
         for target in resolved:
             if target.config is not None:
@@ -158,9 +158,9 @@ def ingest(
             _retry_failed(deployment, names)
         if accept_model:
             _accept_model(deployment)
-        up_to_date |= {report.source: report for report in syncs.of(others)}
+        done |= {report.source: report for report in syncs.of(others)}
         publication = publish_requested(deployment)
-    reports = [up_to_date[name] for name in names]
+    reports = [done[name] for name in names]
     if as_json:
         sources = [report.as_json() for report in reports]
         print_json({"sources": sources, "publication": publication})
