@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -176,7 +177,7 @@ def _has_function_words(language: str, words: list[str], min_share: float) -> bo
     return len(frozenset.intersection(*map(_LANGUAGES_OF.__getitem__, present))) == 1
 
 
-def _share(listed: frozenset[str], words: list[str]) -> float:
+def _share(listed: Collection[str], words: list[str]) -> float:
     return sum(map(listed.__contains__, words)) / max(len(words), 1)
 
 
