@@ -267,3 +267,4 @@ def _assert_that_undetermined_has_an_exit_code(rag: Rag) -> None:
             assert "Traceback" not in done.stdout + done.stderr
         finally:
             client.delete("dense_collection", ids=[stranger])
+    assert rag("check", "--quick", "--source", "one").returncode == 0
