@@ -22,9 +22,17 @@ class _KindOfFrame(type):
         pandas = sys.modules.get("pandas")
         return pandas is not None and isinstance(value, pandas.DataFrame)
 
+    def __call__(cls, *arguments: Any, **options: Any) -> Any:
+        return import_module("pandas").DataFrame(*arguments, **options)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(import_module("pandas").DataFrame, name)
+
 
 class _DataFrame(metaclass=_KindOfFrame):
-    """Stands for pandas.DataFrame in annotations and type checks. A process without pandas has no instance."""
+    """Stands for pandas.DataFrame in annotations, type checks and calls. A process without pandas has no instance."""
 
 
 class _Deferred(ModuleType):

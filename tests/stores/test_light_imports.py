@@ -59,6 +59,9 @@ import pandas
 from pandas.api.types import is_scalar
 assert pandas.__name__ in sys.modules and callable(pandas.read_csv) and is_scalar(1)
 assert not check_is_row_based(pandas.DataFrame({"id": [1]}))
+from pymilvus.orm.schema import pd
+assert type(pd.DataFrame({"id": [1]})) is pandas.DataFrame
+assert len(pd.DataFrame.from_records([(1,), (2,)])) == 2
 assert infer_dtype_bydata("text").name == "VARCHAR"
 try:
     from scipy.sparse import csr_array
