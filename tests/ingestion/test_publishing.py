@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from rag_assets.evaluation import evaluator
 from rag_assets.evaluation.known_items import build_set
 from rag_assets.ingestion import publishing
 from rag_assets.ingestion.publishing import PUBLISH, publish_collections
@@ -122,8 +123,9 @@ def test_a_sync_compares_no_rows_and_measures_no_retrieval(
         raise AssertionError("a sync compared or measured")
 
     with monkeypatch.context() as patch:
-        for name in ("compare_collection", "Evaluator", "measuring_searcher"):
-            patch.setattr(publishing, name, fail)
+        patch.setattr(publishing, "compare_collection", fail)
+        for name in ("Evaluator", "measuring_searcher"):
+            patch.setattr(evaluator, name, fail)
         for method in ("scan", "search"):
             patch.setattr(MilvusStore, method, fail)
         sync_all(new)
