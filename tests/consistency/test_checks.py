@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from rag_assets.pipeline.vectors import Kind
 from resources.milvus.store import MilvusStore
 from resources.partition_keys import partition_key
 from tests.support.check_faults import (
@@ -207,8 +208,10 @@ def test_rows_that_no_search_finds_are_reported(
         hits_of_queries = search_all(self, *arguments, **options)
         return [[hit for hit in hits if hit[0] not in hidden] for hits in hits_of_queries]
 
-    def write(self: MilvusStore, name: str, rows: list[dict[str, Any]], fence: Any) -> None:
-        upsert_part(self, name, rows, fence)
+    def write(
+        self: MilvusStore, name: str, kind: Kind, rows: list[dict[str, Any]], fence: Any
+    ) -> None:
+        upsert_part(self, name, kind, rows, fence)
         hidden.difference_update(row["id"] for row in rows)
 
     monkeypatch.setattr(MilvusStore, "search_all", search_less)

@@ -17,6 +17,7 @@ from rag_assets.ingestion.publishing import REBUILD
 from rag_assets.job_runs import failures
 from rag_assets.operations import rebuild as operation
 from rag_assets.pipeline.model_probe import PROBE_TEXTS
+from rag_assets.pipeline.vectors import Kind
 from rag_assets.search.request import AccessScope, Filters, SearchRequest
 from resources.errors import ConfigError
 from resources.milvus import collections as milvus
@@ -196,9 +197,11 @@ def test_a_collection_that_lacks_rows_does_not_serve(
     before = serving_collections(counted)
     upsert = MilvusStore._upsert
 
-    def losing(self: MilvusStore, name: str, rows: list[dict[str, Any]], fence: Any) -> None:
+    def losing(
+        self: MilvusStore, name: str, kind: Kind, rows: list[dict[str, Any]], fence: Any
+    ) -> None:
         """The fault: the server acknowledges a row of a new collection and loses it."""
-        upsert(self, name, rows, fence)
+        upsert(self, name, kind, rows, fence)
         if name not in before.values():
             self.client.delete(name, ids=[rows[-1]["id"]])
 
