@@ -26,6 +26,8 @@ context.set_forkserver_preload(
         "rag_assets.evaluation.abandoned_trials",
         "rag_assets.operations.ingest_messages",
         "rag_assets.operations.ingest_targets",
+        "rag_assets.cli.up_to_date",
+        "rag_assets.ingestion.up_to_date",
         "dagster._core.definitions.repository_definition.repository_data_builder",
         "dagster._core.execution.execute_in_process",
         "dagster._core.execution.plan.active",

@@ -64,7 +64,7 @@ def defer_indexes(writer: Writer) -> bool:
 def build_deferred_indexes(connection: Connection, sources: Sequence[uuid.UUID]) -> list[str]:
     """Build the indexes that are missing, once no sync of these sources runs. Returns their names.
 
-    Writers of the tables wait meanwhile: a second for 20,000 chunks. The next sync builds those that another session
+    Writers of the tables wait meanwhile: two seconds for 20,000 chunks. The next sync builds those that another session
     builds now, or whose table a writer keeps for longer than five seconds.
     """
     missing = scalars(
