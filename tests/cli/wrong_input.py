@@ -4,7 +4,11 @@ from __future__ import annotations
 
 #: name -> (arguments, variables, parts of the message)
 WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
-    "missing folder": (["ingest", "/no/such/folder"], {}, ["/no/such/folder is not a folder"]),
+    "missing folder": (
+        ["ingest", "/no/such/folder"],
+        {},
+        ["/no/such/folder does not exist. There is no source"],
+    ),
     "ingest language": (
         ["ingest", "DOCS", "--name", "x", "--language", "jap"],
         {},

@@ -68,8 +68,8 @@ def meter(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
     request = MilvusStore._call
 
     def counted(self: MilvusStore, action: str, method: str, *args: Any, **options: Any) -> Any:
-        if method == "upsert":
-            meter.cost.upserted += len(args[1])
+        if method == "upsert_request":
+            meter.cost.upserted += args[1].num_rows
         if method == "delete":
             meter.cost.deleted += len(options["ids"])
         return request(self, action, method, *args, **options)

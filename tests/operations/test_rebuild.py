@@ -21,6 +21,7 @@ from rag_assets.pipeline.vectors import Kind
 from rag_assets.search.request import AccessScope, Filters, SearchRequest
 from resources.errors import ConfigError
 from resources.milvus import collections as milvus
+from resources.milvus import upsert_request
 from resources.milvus.rows import RowFields
 from resources.milvus.store import MilvusStore
 from tests.support.embedders import CountingEmbedder
@@ -61,7 +62,8 @@ def earlier_version() -> Iterator[None]:
         return {name: value for name, value in fields.items() if name not in missing}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(milvus, "scalars", lambda kind: without_missing(scalars(kind)))
+        for module in (milvus, upsert_request):
+            patch.setattr(module, "scalars", lambda kind: without_missing(scalars(kind)))
         patch.setattr(
             RowFields, "as_row", lambda self, row_id: without_missing(as_row(self, row_id))
         )
