@@ -103,6 +103,11 @@ def is_starting(error: Exception) -> bool:
     return bool(_STARTING.search(str(error)))
 
 
+def is_closed_at_once(error: Exception) -> bool:
+    """Return whether the server accepted the connection and closed it: it ends all of them before it recovers."""
+    return "server closed the connection unexpectedly" in str(error)
+
+
 def connection_error(error: Exception, url: str) -> RagError:
     """Return the error of a connection that could not be made. Waiting may help unless it is a ConfigError."""
     if _has_unencoded_password(url) and not re.search("FATAL|server at", str(error)):

@@ -23,7 +23,12 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.types.datetime import TimestamptzLoader
 
-from resources.driver_errors import connection_error, driver_errors, is_starting
+from resources.driver_errors import (
+    connection_error,
+    driver_errors,
+    is_closed_at_once,
+    is_starting,
+)
 from resources.errors import Fenced, StoreUnavailable
 from resources.postgres import idle_sessions
 from resources.postgres.queries import fetch_first, fetch_one, scalar
@@ -33,6 +38,8 @@ Connection = psycopg.Connection[TupleRow]
 
 #: Seconds that the server has to accept a connection.
 CONNECT_SECONDS = 10
+#: Seconds in which a server may close connections at once. One that is no PostgreSQL does so for ever.
+CLOSING_SECONDS = 2
 
 
 class _UtcLoader(TimestamptzLoader):
@@ -84,7 +91,7 @@ class Postgres:
 
     def _open(self) -> Connection:
         """Open a session. Waits while the server starts or recovers from a crash of one of its processes."""
-        deadline = time.monotonic() + CONNECT_SECONDS
+        started = time.monotonic()
         with waiting("PostgreSQL", CONNECT_SECONDS):
             while True:
                 try:
@@ -95,7 +102,11 @@ class Postgres:
                     )
                     break
                 except psycopg.Error as error:
-                    if not is_starting(error) or time.monotonic() >= deadline:
+                    waited = time.monotonic() - started
+                    if not (
+                        (is_starting(error) and waited < CONNECT_SECONDS)
+                        or (is_closed_at_once(error) and waited < CLOSING_SECONDS)
+                    ):
                         # `from None`: logs print the whole chain of errors, and libpq may quote the URL with its
                         # password.
                         raise connection_error(error, self.url) from None

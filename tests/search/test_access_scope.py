@@ -204,7 +204,7 @@ def test_hydration_is_in_scope(world: World, seen: Seen) -> None:
 
 
 def test_holders_are_in_scope(world: World, seen: Seen) -> None:
-    (hit,) = [hit for hit in seen.owner.answers["hybrid"].hits if LICENCE in hit.content]
+    (hit,) = [hit for hit in seen.scoped.answers["hybrid"].hits if LICENCE in hit.content]
 
     def holders(scope: AccessScope) -> set[str]:
         texts = hydrate(world.connection, [uuid.UUID(hit.chunk_id)], Filters(), scope)
@@ -213,7 +213,7 @@ def test_holders_are_in_scope(world: World, seen: Seen) -> None:
         }
 
     assert holders(OWNER) == {"north", "south", "vault"}
-    assert holders(SCOPE) == {hit.source, "north", "south"}
+    assert holders(SCOPE) == {"north", "south"}
     assert holders(NOTHING) == set()
 
 
