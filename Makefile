@@ -26,10 +26,10 @@ unexport PYTHONDONTWRITEBYTECODE
 test-unit: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2 tests/unit
 
-# The imports first: a broken one fails within seconds. Three processes also on two cores, since they wait for servers.
+# The imports first: a broken one fails within seconds. Four processes also on two cores, since they wait for servers.
 test: .venv/installed-dev
 	$(BIN)/python -m pytest tests/unit/test_imports.py
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # Programs beside Python that some tests use: a browser, Prometheus, a load generator, a second Milvus. Says which of them
 # it cannot install; their tests are skipped then.
