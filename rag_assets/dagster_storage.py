@@ -6,9 +6,11 @@ dagster.yaml, and the copies of it in users' home folders, name this module. It 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from select import select
@@ -40,6 +42,8 @@ from resources.errors import ConfigError
 TRIM_BATCH = 20_000
 #: Events per INSERT. There is one event per partition and asset; each takes 14 ms if it is stored alone.
 BATCH_SIZE = 250
+#: Seconds after which an idle session is replaced: its server or a firewall may have forgotten it.
+IDLE_SECONDS = 30.0
 
 
 _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -177,6 +181,7 @@ class StackPostgresStorage(DagsterPostgresStorage):
             postgres_url, isolation_level="AUTOCOMMIT", pool_size=1, max_overflow=-1
         )
         engine_events.listen(engine, "connect", _note_process)
+        engine_events.listen(engine, "checkin", _note_use)
         engine_events.listen(engine, "checkout", _refuse_ended)
         for storage in (self._event_log_storage, self._run_storage, self._schedule_storage):
             storage._engine = engine
@@ -252,6 +257,10 @@ def _note_process(session: Any, record: Any) -> None:
     record.info["process"] = os.getpid()
 
 
+def _note_use(session: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
 def _refuse_ended(session: Any, record: Any, fairy: Any) -> None:
     """Let the engine open a session in place of one that its server ended, or that a parent process uses.
 
@@ -260,5 +269,7 @@ def _refuse_ended(session: Any, record: Any, fairy: Any) -> None:
     if record.info["process"] != os.getpid():
         record.dbapi_connection = fairy.dbapi_connection = None
         raise DisconnectionError("The session belongs to another process.")
+    if time.monotonic() - record.info.get("used", math.inf) > IDLE_SECONDS:
+        raise DisconnectionError("The session was idle for long.")
     if select([session.fileno()], [], [], 0)[0]:
         raise DisconnectionError("The server ended the session.")

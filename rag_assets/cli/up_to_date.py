@@ -37,6 +37,7 @@ def reports_of_up_to_date(deployment: Deployment, names: Sequence[str]) -> dict[
                 stores,
                 log,
             )
+    # Of any type: whatever goes wrong here, the sync of each source meets it again and reports it.
     except Exception as error:
         log.debug(
             "Whether there is anything to do is not known, so each source is synced: %s", error

@@ -29,8 +29,8 @@ from resources.postgres.run_queue import queued_runs
 OURS = "FROM pg_stat_activity WHERE application_name = 'dagster-test'"
 
 
-def test_one_connection_serves_all_and_is_replaced_after_a_restart(
-    postgres_url: str,
+def test_one_connection_serves_all_and_is_replaced_after_a_restart_and_when_it_was_idle(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS dagster")
@@ -52,6 +52,11 @@ def test_one_connection_serves_all_and_is_replaced_after_a_restart(
         # A restart does the same.
         connection.execute(f"SELECT pg_terminate_backend(pid, 5000) {OURS}")
         query_all()
+        restarted = connection.execute(f"SELECT pid {OURS}").fetchall()
+        monkeypatch.setattr(dagster_storage, "IDLE_SECONDS", 0)
+        query_all()
+        replaced = connection.execute(f"SELECT pid {OURS}").fetchall()
+        assert set(replaced).isdisjoint({*before, *restarted})
 
 
 @pytest.fixture
