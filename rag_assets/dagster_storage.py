@@ -6,6 +6,7 @@ dagster.yaml, and the copies of it in users' home folders, name this module. It 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -44,9 +45,34 @@ TRIM_BATCH = 20_000
 BATCH_SIZE = 250
 #: Seconds after which an idle session is replaced: its server or a firewall may have forgotten it.
 IDLE_SECONDS = 30.0
+#: Seconds between two warnings that PostgreSQL does not answer.
+WARNING_SECONDS = 10.0
 
 
 _RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class ShortWarnings(logging.Filter):
+    """Makes Dagster's warning about a failed connection one line, and lets it through once in WARNING_SECONDS.
+
+    Dagster logs it with the root logger, in four lines, before each of five attempts of each statement.
+    """
+
+    last = -WARNING_SECONDS
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not str(record.msg).startswith("Retrying failed database connection"):
+            return True
+        first = re.sub(r"^\(\S+\) ", "", str(record.args[0] if record.args else "").split("\n")[0])
+        record.msg, record.args = "Dagster tries again to reach PostgreSQL: %s", (first,)
+        now = time.monotonic()
+        if now - self.last < WARNING_SECONDS:
+            return False
+        self.last = now
+        return True
+
+
+logging.getLogger().addFilter(ShortWarnings())
 
 
 class BatchedEventLog(PostgresEventLogStorage):

@@ -16,6 +16,8 @@ from dagster._core.instance.utils import RUNLESS_RUN_ID
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.utils import make_new_run_id
 from dagster._utils.error import serializable_error_info_from_exc_info
+from dagster_postgres.utils import DagsterPostgresException, retry_pg_connection_fn
+from sqlalchemy.exc import OperationalError
 
 from rag_assets import dagster_storage
 from rag_assets.cli.run_activity import run_activity
@@ -266,3 +268,18 @@ def test_planned_materializations_are_stored_in_one_batch_and_found_by_partition
     for key in keys:
         assert log.get_latest_storage_id_by_partition(key, planned).keys() == {"a", "b"}
         assert log.get_asset_records([key])[0].asset_entry.last_run_id == run
+
+
+def test_an_outage_is_one_line_of_warning(
+    storage: StackPostgresStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(dagster_storage.ShortWarnings, "last", -dagster_storage.WARNING_SECONDS)
+
+    def refuse() -> None:
+        raise OperationalError("SELECT 1", {}, Exception("no such server\n\tIs it running?"))
+
+    caplog.clear()
+    with pytest.raises(DagsterPostgresException):
+        retry_pg_connection_fn(refuse, retry_limit=2, retry_wait=0.001)
+    messages = [record.getMessage() for record in caplog.records if record.name == "root"]
+    assert messages == ["Dagster tries again to reach PostgreSQL: no such server"]

@@ -116,13 +116,14 @@ ARROWS: Mapping[str, str] = {
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
-        "postgres/work_table"
+        "postgres/table_statistics postgres/work_table"
     ),
     "dagster_internals": "partitions",
     "postgres/bulk_copy": "postgres/connection",
     "postgres/schema": "ground postgres/connection postgres/queries",
     "postgres/run_queue": "postgres/connection postgres/queries",
     "postgres/table_sample": "postgres/connection postgres/queries",
+    "postgres/table_statistics": "postgres/connection postgres/queries",
     "postgres/work_table": "postgres/connection postgres/queries",
     "embedded": "ground",
     "embedders": "ground pipeline",

@@ -17,6 +17,7 @@ from resources.postgres.bulk_copy import copy_rows
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.queries import fetch_all, fetch_one, named_row, scalar, scalars
 from resources.postgres.scope import SyncScope
+from resources.postgres.table_statistics import analyze_if_unknown
 from resources.postgres.vectors.collections import Collection
 from resources.postgres.vectors.target import Target, is_dirty, is_embeddable, is_in_scope
 from resources.postgres.work_table import fill_work_table
@@ -89,6 +90,7 @@ def plan_embedding(
     would cost its neighbours a second request.
     """
     chosen = is_embeddable("d", "c") if all_documents else is_dirty("d")
+    analyze_if_unknown(writer.connection)
     return fill_work_table(
         writer.connection,
         f"""SELECT text_hash, id, dense_rank() OVER (ORDER BY has_failed, part) - 1 AS batch

@@ -11,7 +11,8 @@ import psycopg
 
 from resources.postgres.connection import Connection, Writer
 from resources.postgres.documents.row_fingerprint import row_fingerprint
-from resources.postgres.queries import fetch_all, scalar, scalars
+from resources.postgres.queries import fetch_all, scalar
+from resources.postgres.table_statistics import analyze_if_unknown
 from resources.postgres.vectors.target import Target, is_dirty, is_in_scope, unfinished_documents
 from resources.postgres.work_table import fill_work_table
 
@@ -61,6 +62,7 @@ def plan_vectors(
     Considers the dirty documents, or all of the scope. Returns the number of batches.
     """
     chosen = is_in_scope("d") if all_documents else is_dirty("d")
+    analyze_if_unknown(writer.connection)
     return fill_work_table(
         writer.connection,
         f"""SELECT id, row_fingerprint, path, row_index, document_id, source_type, source, language, position,
@@ -176,7 +178,7 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
     Returns the number of completed documents.
     """
     parameters = {**target.parameters(), "collections": list(names), "count": len(names)}
-    _analyze_if_unknown(connection)
+    analyze_if_unknown(connection)
     connection.execute("DROP TABLE IF EXISTS pg_temp.right_chunks")
     psycopg.ClientCursor(connection).execute(
         f"""CREATE TEMPORARY TABLE right_chunks AS
@@ -213,27 +215,3 @@ def complete_documents(connection: Connection, target: Target, names: Sequence[s
             WHERE u.id = done.id""",
         parameters,
     ).rowcount
-
-
-#: Table -> its columns with statistics for the plan of `complete_documents`, "" for all of them.
-_ANALYZED: dict[LiteralString, LiteralString] = {
-    "vector_rows": "",
-    "document_chunks": " (id, document_id, text_hash, source_uuid)",
-}
-
-
-def _analyze_if_unknown(connection: Connection) -> None:
-    """Analyze the tables whose size PostgreSQL does not know yet.
-
-    After a first load it knows no numbers, and would scan the chunks once a document. Later it analyzes automatically,
-    in time for every table but one that has doubled since.
-    """
-    unknown = scalars(
-        connection,
-        """SELECT relname FROM pg_class WHERE oid = ANY(%s::regclass[])
-             AND (reltuples < 0 OR pg_relation_size(oid) > 2 * relpages * current_setting('block_size')::bigint)""",
-        [list(_ANALYZED)],
-    )
-    for table, columns in _ANALYZED.items():
-        if table in unknown:
-            connection.execute(f"ANALYZE {table}{columns}")
