@@ -100,7 +100,7 @@ ARROWS: Mapping[str, str] = {
     ),
     "postgres/vectors": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/documents "
-        "postgres/queries postgres/registry postgres/scope postgres/work_table"
+        "postgres/queries postgres/registry postgres/scope postgres/table_statistics postgres/work_table"
     ),
     "postgres/documents": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
@@ -116,7 +116,7 @@ ARROWS: Mapping[str, str] = {
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
-        "postgres/table_statistics postgres/work_table"
+        "postgres/work_table"
     ),
     "dagster_internals": "partitions",
     "postgres/bulk_copy": "postgres/connection",
