@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
+from resources.arrow_arrays import numbers, texts, to_numpy
 from resources.extras import DISTRIBUTION
 from resources.files import FileStore, WrittenFile
 
@@ -84,28 +85,23 @@ def to_table(
     text_hashes: Sequence[str], vectors: Embeddings, *, precision: str = "float32"
 ) -> pa.Table:
     """Return one row per text, in order. A kind that is None has no column."""
-    value_type = pa.float16() if precision == "float16" else pa.float32()
     dtype = np.float16 if precision == "float16" else np.float32
-    columns: dict[str, pa.Array] = {"text_hash": pa.array(text_hashes, pa.string())}
+    columns: dict[str, pa.Array] = {"text_hash": texts(text_hashes)}
     if vectors.dense is not None:
-        flat = pa.array(np.ascontiguousarray(vectors.dense, dtype=dtype).ravel(), value_type)
+        flat = numbers(np.asarray(vectors.dense, dtype).ravel())
         columns["dense"] = pa.FixedSizeListArray.from_arrays(flat, vectors.dense.shape[1])
     if vectors.sparse is not None:
-        offsets = pa.array(vectors.sparse.indptr, pa.int32())
+        offsets = numbers(vectors.sparse.indptr.astype(np.int32))
         columns["sparse_indices"] = pa.ListArray.from_arrays(
-            offsets, pa.array(vectors.sparse.indices)
+            offsets, numbers(vectors.sparse.indices)
         )
-        columns["sparse_values"] = pa.ListArray.from_arrays(
-            offsets, pa.array(vectors.sparse.values)
-        )
+        columns["sparse_values"] = pa.ListArray.from_arrays(offsets, numbers(vectors.sparse.values))
     if vectors.multi is not None:
         width = vectors.multi.vectors.shape[1] if vectors.multi.vectors.ndim == 2 else 0
-        flat = pa.array(
-            np.ascontiguousarray(vectors.multi.vectors, dtype=dtype).ravel(), value_type
-        )
-        offsets = pa.array(vectors.multi.offsets * width, pa.int64())
+        flat = numbers(np.asarray(vectors.multi.vectors, dtype).ravel())
+        offsets = numbers((vectors.multi.offsets * width).astype(np.int64))
         columns["multi"] = pa.LargeListArray.from_arrays(offsets, flat)
-        columns["multi_tokens"] = pa.array(np.diff(vectors.multi.offsets), pa.int32())
+        columns["multi_tokens"] = numbers(np.diff(vectors.multi.offsets).astype(np.int32))
     return pa.table(columns)
 
 
@@ -174,7 +170,7 @@ def read_rows(store: FileStore, path: str, rows: NDArray[np.int64]) -> Iterator[
             count = parquet.metadata.row_group(group).num_rows
             low, high = np.searchsorted(rows, [start, start + count])
             if high > low:
-                yield parquet.read_row_group(group).take(pa.array(rows[low:high] - start))
+                yield parquet.read_row_group(group).take(numbers(rows[low:high] - start))
             start += count
 
 
@@ -222,11 +218,11 @@ class EmbeddingReader:
 
     def read(self, path: str, rows: Sequence[int]) -> pa.Table:
         """Return rows of one file, in the order of `rows`. Raises OSError or pa.ArrowException on damage."""
-        numbers = np.asarray(rows, np.int64)
+        places = np.asarray(rows, np.int64)
         self._open(path)
-        groups = np.searchsorted(self._starts, numbers, side="right") - 1
+        groups = np.searchsorted(self._starts, places, side="right") - 1
         parts = [
-            self._row_group(int(group)).take(pa.array(numbers[run] - self._starts[group]))
+            self._row_group(int(group)).take(numbers(places[run] - self._starts[group]))
             for group, run in _runs(groups)
         ]
         return pa.concat_tables(parts)
@@ -262,24 +258,24 @@ def _runs(groups: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
 def dense_rows(table: pa.Table) -> NDArray[np.float32]:
     """Return float32 [rows, dimension]."""
     column = table["dense"].combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False)
+    flat = to_numpy(column.flatten())
     return flat.astype(np.float32, copy=False).reshape(len(column), -1)
 
 
 def sparse_rows(table: pa.Table) -> Sparse:
     indices = table["sparse_indices"].combine_chunks()
     values = table["sparse_values"].combine_chunks()
-    lengths = np.asarray(indices.value_lengths())
+    lengths = to_numpy(indices.value_lengths())
     return Sparse(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        np.asarray(indices.flatten()).astype(np.uint32, copy=False),
-        np.asarray(values.flatten()).astype(np.float32, copy=False),
+        to_numpy(indices.flatten()).astype(np.uint32, copy=False),
+        to_numpy(values.flatten()).astype(np.float32, copy=False),
     )
 
 
 def multi_rows(table: pa.Table) -> Multi:
-    flat = table["multi"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    tokens = np.asarray(table["multi_tokens"].combine_chunks())
+    flat = to_numpy(table["multi"].combine_chunks().flatten())
+    tokens = to_numpy(table["multi_tokens"].combine_chunks())
     offsets = np.concatenate([[0], np.cumsum(tokens)]).astype(np.int64)
     width = len(flat) // int(offsets[-1]) if offsets[-1] else 0
     return Multi(offsets, flat.astype(np.float32, copy=False).reshape(-1, max(width, 1)))

@@ -18,6 +18,7 @@ from rag_assets.pipeline.identity import model_name
 from rag_assets.pipeline.plan import Plan
 from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import Embedder, Embeddings
+from resources.arrow_arrays import to_numpy, truths
 from resources.embedders.checked import CheckedEmbedder
 from resources.embedding_files import FILE_BYTES, to_table, write_tables
 from resources.fault_injection import fault_point
@@ -98,7 +99,9 @@ class _OpenFile:
         return self.bytes >= FILE_BYTES or time.monotonic() - self.begun >= FILE_SECONDS
 
     def statistics(self) -> TermStatistics:
-        columns = [table["sparse_indices"].combine_chunks().flatten() for table in self.tables]
+        columns = [
+            to_numpy(table["sparse_indices"].combine_chunks().flatten()) for table in self.tables
+        ]
         return TermStatistics.of(len(self.text_hashes), np.concatenate(columns))
 
 
@@ -169,7 +172,7 @@ def embed_texts(
                 record_rejections(connection, target, failures)
         table = to_table([text_hash for text_hash, _ in texts], vectors, precision=precision)
         if failures:
-            table = table.filter(pa.array([text_hash not in failures for text_hash, _ in texts]))
+            table = table.filter(truths([text_hash not in failures for text_hash, _ in texts]))
         if len(table):
             pending.tables.append(table)
             pending.text_hashes += table["text_hash"].to_pylist()
