@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -297,3 +299,24 @@ def test_a_lost_or_damaged_file_is_an_error(
         files.write(path, damaged)
         with pytest.raises(pa.ArrowInvalid):
             EmbeddingReader(files, "dense").read(path, [0])
+
+
+def test_embedding_files_are_written_and_read_without_pandas(tmp_path: Path) -> None:
+    program = """
+import sys
+import numpy as np
+from rag_assets.pipeline.vectors import Embeddings, Multi, Sparse
+from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows, to_table, write_tables
+from resources.files import FileStore
+store = FileStore(sys.argv[1])
+vectors = Embeddings(
+    np.ones((2, 3), np.float32),
+    Sparse(np.array([0, 1, 2]), np.array([1, 2], np.uint32), np.ones(2, np.float32)),
+    Multi(np.array([0, 1, 3]), np.ones((3, 4), np.float32)),
+)
+file = write_tables(store, "model", [to_table(["a", "b"], vectors)])
+for kind, rows in (("dense", dense_rows), ("sparse", sparse_rows), ("multi", multi_rows)):
+    rows(EmbeddingReader(store, kind).read(file.path, [0, 1]))
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -32,24 +28,3 @@ def test_texts_and_truths_are_those_of_pyarrow() -> None:
         assert texts(given).equals(pa.array(given, pa.string()))
     for bits in ([], [True], [False, True] * 9):
         assert truths(bits).equals(pa.array(bits, pa.bool_()))
-
-
-def test_embedding_files_are_written_and_read_without_pandas(tmp_path: Path) -> None:
-    program = """
-import sys
-import numpy as np
-from rag_assets.pipeline.vectors import Embeddings, Multi, Sparse
-from resources.embedding_files import EmbeddingReader, dense_rows, multi_rows, sparse_rows, to_table, write_tables
-from resources.files import FileStore
-store = FileStore(sys.argv[1])
-vectors = Embeddings(
-    np.ones((2, 3), np.float32),
-    Sparse(np.array([0, 1, 2]), np.array([1, 2], np.uint32), np.ones(2, np.float32)),
-    Multi(np.array([0, 1, 3]), np.ones((3, 4), np.float32)),
-)
-file = write_tables(store, "model", [to_table(["a", "b"], vectors)])
-for kind, rows in (("dense", dense_rows), ("sparse", sparse_rows), ("multi", multi_rows)):
-    rows(EmbeddingReader(store, kind).read(file.path, [0, 1]))
-assert "pandas" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 #: Modules of `resources/` that know nothing of ours but the pipeline and each other.
 GROUND = {
-    "child_process", "credentials", "driver_errors", "errors", "extras", "fault_injection", "files", "frames",
-    "home_folder", "http_answers", "library_errors", "partition_keys", "run_processes", "storage_errors", "tls_probe",
-    "urls", "waiting",
+    "arrow_arrays", "child_process", "credentials", "driver_errors", "errors", "extras", "fault_injection", "files",
+    "frames", "home_folder", "http_answers", "library_errors", "partition_keys", "run_processes", "storage_errors",
+    "tls_probe", "urls", "waiting",
 }  # fmt: skip
 #: Modules of `resources/` that open and combine the stores.
 TOP = {"embedding_files", "open_stores", "vector_stores"}
