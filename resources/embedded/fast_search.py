@@ -43,7 +43,7 @@ Nearest = tuple[np.ndarray, np.ndarray]
 
 def install() -> bool:
     """Replace the executors of Milvus Lite in this process. Return False with a version that is not known."""
-    if lite.search_fingerprint() != lite.KNOWN_SEARCH:
+    if lite.fingerprint(lite.SEARCH_CODE) != lite.KNOWN_SEARCH:
         return False
     count_changes(lite.MemTable, "apply_insert", "apply_delete")
     count_changes(lite.DeltaIndex, "add_batch", "gc_below")

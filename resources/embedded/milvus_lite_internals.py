@@ -7,6 +7,8 @@
 - For `live_rows` and `fast_search`: the executors of searches (`engine.collection`: `execute_search_with_index`,
   `Collection._read_snapshot`, `_search_sparse`, `_compile_filter` and what these use), the methods that change
   `MemTable` and `DeltaIndex`, and the indexes. `KNOWN_SEARCH` is the fingerprint of the code that they repeat.
+- For `fast_upsert`: `servicer.fields_data_to_records`, `Collection.insert` and `upsert` and what these use,
+  `MemTable._build_data_table`. `KNOWN_UPSERT` is the fingerprint of the code that it repeats.
 - Files of a collection: the logs `wal/*.arrow`, and the indexes in `partitions/*/indexes`.
 
 `test_every_private_part_of_milvus_lite_exists` in tests/stores/test_embedded.py fails if an upgrade drops one.
@@ -15,35 +17,43 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import milvus_lite
+from milvus_lite.adapter.grpc import servicer as grpc_servicer
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
 from milvus_lite.constants import ALL_PARTITIONS
 from milvus_lite.engine import collection as engine_collection
 from milvus_lite.engine.collection import Collection
+from milvus_lite.engine.operation import InsertOp
 from milvus_lite.engine.projection import build_projection_plan, project_record
 from milvus_lite.index.brute_force import BruteForceIndex
 from milvus_lite.index.faiss_hnsw import FaissHnswIndex
 from milvus_lite.index.faiss_hnsw_sq import FaissHnswSqIndex
 from milvus_lite.index.faiss_ivf_flat import FaissIvfFlatIndex, _l2_normalize
 from milvus_lite.index.faiss_ivf_sq8 import FaissIvfSq8Index
+from milvus_lite.schema.types import DataType
 from milvus_lite.search.filter import ast, evaluate_mask
 from milvus_lite.search.filter import eval as evaluation
 from milvus_lite.search.filter.eval.python_backend import _eval_row
 from milvus_lite.search.indexed_filter import evaluate_segment_filter
 from milvus_lite.storage.delta_index import DeltaIndex
 from milvus_lite.storage.memtable import MemTable
+from pymilvus.grpc_gen import schema_pb2
 
 __all__ = [
     "ALL_PARTITIONS",
     "FAISS_INDEXES",
     "IVF_INDEXES",
     "KNOWN_SEARCH",
+    "KNOWN_UPSERT",
     "BruteForceIndex",
     "Collection",
+    "DataType",
     "DeltaIndex",
+    "InsertOp",
     "MemTable",
     "MilvusServicer",
     "ast",
@@ -53,16 +63,18 @@ __all__ = [
     "evaluate_row",
     "evaluate_segment_filter",
     "evaluation",
+    "fingerprint",
     "has_logs",
     "ids_in_memory",
     "index_files",
     "normalize",
     "project_record",
-    "search_fingerprint",
+    "schema_pb2",
+    "servicer",
 ]
 
-#: The fingerprint of Milvus Lite 3.2.2.
-KNOWN_SEARCH = "cd1bf203786368e2"
+#: The fingerprints of Milvus Lite 3.2.2.
+KNOWN_SEARCH, KNOWN_UPSERT = "cd1bf203786368e2", "d7d84b540ccdb3b2"
 
 #: Below `milvus_lite`: all code whose behaviour `live_rows` and `fast_search` repeat, or on whose data they rely.
 SEARCH_CODE = (
@@ -87,16 +99,34 @@ SEARCH_CODE = (
     "storage/segment.py",
 )
 
+#: The same for `fast_upsert`.
+UPSERT_CODE = (
+    "adapter/grpc/servicer.py",
+    "adapter/grpc/translators/records.py",
+    "analyzer/sparse.py",
+    "engine/collection.py",
+    "engine/operation.py",
+    "schema/arrow_builder.py",
+    "schema/sparse.py",
+    "schema/types.py",
+    "schema/validation.py",
+    "storage/memtable.py",
+    "storage/segment.py",
+    "storage/wal.py",
+)
+
 IVF_INDEXES = (FaissIvfFlatIndex, FaissIvfSq8Index)
 FAISS_INDEXES = (*IVF_INDEXES, FaissHnswIndex, FaissHnswSqIndex)
 
 evaluate_row, normalize = _eval_row, _l2_normalize
+#: Any: its names and those of the classes are replaced.
+servicer: Any = grpc_servicer
 
 
-def search_fingerprint() -> str:
-    """Return the fingerprint of the installed SEARCH_CODE."""
+def fingerprint(files: Sequence[str]) -> str:
+    """Return the fingerprint of installed files, SEARCH_CODE or UPSERT_CODE."""
     folder, digest = Path(milvus_lite.__file__).parent, hashlib.sha256()
-    for name in SEARCH_CODE:
+    for name in files:
         digest.update((folder / name).read_bytes())
     return digest.hexdigest()[:16]
 

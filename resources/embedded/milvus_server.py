@@ -3,8 +3,8 @@
 `python -m milvus_lite server` is not used: it ends on SIGTERM without writing its memory to disk, lets ten threads into
 an engine that takes one writer (see `turns`), closes the database while requests still run, shares its port with any
 other server that asks (SO_REUSEPORT), copies every vector for a filter on an array (see `array_filters`), and runs
-Python for every row in each search (see `fast_search`). It reaches the private parts of Milvus Lite through
-`milvus_lite_internals` only.
+Python for every row in each search (see `fast_search`) and for every number in each upsert and flush (see
+`fast_upsert`). It reaches the private parts of Milvus Lite through `milvus_lite_internals` only.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
     from milvus_lite import MilvusLite
     from pymilvus.grpc_gen.milvus_pb2_grpc import add_MilvusServiceServicer_to_server
 
-    from resources.embedded import fast_search
+    from resources.embedded import fast_search, fast_upsert
     from resources.embedded.array_filters import evaluate_arrays_by_column
     from resources.embedded.milvus_lite_internals import MilvusServicer, has_logs
     from resources.embedded.turns import Turns, in_turn
@@ -80,6 +80,8 @@ def main(data: Path, record: Path, ports: list[int]) -> None:
         logging.warning(
             "this version of Milvus Lite is not known: searches run on its own executor"
         )
+    if not fast_upsert.install():
+        logging.warning("this version of Milvus Lite is not known: its own code writes all rows")
     # Takes the lock of the data folder, or raises.
     database = MilvusLite(str(data))
     database.get_collection = _one_at_a_time(database.get_collection)
