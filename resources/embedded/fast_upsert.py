@@ -180,19 +180,15 @@ def _json(_declared: Any, field: Any, count: int) -> pa.Array | None:
     values = list(field.scalars.json_data.data)
     if field.type != lite.schema_pb2.JSON or len(values) != count:
         return None
-    texts: dict[bytes, str] = {}
+    texts: dict[bytes, bytes] = {}
     for value in set(values):
         try:
             read = json.loads(value.decode())
+            # Half a surrogate pair has no bytes.
+            texts[value] = json.dumps(read, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             return None
         if not isinstance(read, dict | list):
-            return None
-        texts[value] = json.dumps(read, ensure_ascii=False)
-        # A half of a surrogate pair, which no column takes.
-        if not texts[value].isascii() and any(
-            "\ud800" <= sign <= "\udfff" for sign in texts[value]
-        ):
             return None
     return pa.array([texts[value] for value in values], pa.string())
 

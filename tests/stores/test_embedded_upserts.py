@@ -224,6 +224,7 @@ OTHER: Mapping[str, Changes] = {
         "numbers as tags": tags(ScalarField(long_data={"data": [1]})),
         "a null": change_field("author", valid_data=[False]),
         "nulls that are none": change_field("tags", valid_data=[True] * 3),
+        "undeclared texts of no object": change_field("$meta", type=DataType.VARCHAR.value),
         "another type": change_field("author", type=DataType.JSON.value),
         "a shorter type": change_field("chunk_position", type=DataType.INT8.value),
         "undeclared texts": change_field("author", is_dynamic=True),
