@@ -2,11 +2,11 @@
 
 In Milvus Lite 3.2.2 an upsert turns the columns of a request into rows with lists of Python floats, tests each number,
 and turns the rows into columns again; a flush does that once more: 15 s of processor time for 20,000 vectors of 1,024
-numbers, here 1.5. docs/explanation/embedded-search.md has the measurements.
+numbers, here 2. docs/explanation/embedded-search.md has the measurements.
 
 By column are upserts of whole rows: every declared field is there for every row, without null or undeclared values.
 The original code takes all others, so it also makes every error. From the batch on, everything is Milvus Lite's own:
-numbers, log, memory, flush. `install` does nothing with another version of Milvus Lite than the one it was compared
+log, memory, flush, recovery. `install` does nothing with another version of Milvus Lite than the one it was compared
 with. The tests compare the batches. Loaded only in the process of Milvus Lite.
 """
 
@@ -44,7 +44,9 @@ def install() -> bool:
     """Replace upserts and flushes of Milvus Lite in this process. Return False with a version that is not known."""
     if lite.fingerprint(lite.UPSERT_CODE) != lite.KNOWN_UPSERT:
         return False
-    cls, memory, service = lite.Collection, lite.MemTable, lite.servicer
+    cls: Any = lite.Collection
+    memory: Any = lite.MemTable
+    service = lite.servicer
     make_rows, insert_rows, upsert_rows = service.fields_data_to_records, cls.insert, cls.upsert
     build_table = memory._build_data_table
 

@@ -119,7 +119,7 @@ IVF_INDEXES = (FaissIvfFlatIndex, FaissIvfSq8Index)
 FAISS_INDEXES = (*IVF_INDEXES, FaissHnswIndex, FaissHnswSqIndex)
 
 evaluate_row, normalize = _eval_row, _l2_normalize
-#: Any: its names and those of the classes are replaced.
+#: Any: `fast_upsert` replaces one of its names.
 servicer: Any = grpc_servicer
 
 

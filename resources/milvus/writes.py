@@ -26,7 +26,7 @@ from resources.milvus.reads import Reads
 from resources.milvus.rows import RowFields, is_plain, normalised, row_ids
 from resources.milvus.upsert_request import sparse_bytes, upsert_request
 
-#: Rows per upsert: Milvus Lite is fastest between 100 and 500 (3,500 dense rows/s; 2,700 at 1,000).
+#: Rows per upsert: Milvus Lite's own code is fastest between 100 and 500 (3,500 dense rows/s; 2,700 at 1,000).
 UPSERT_ROWS = 250
 #: Concurrent upserts: the server has the next batch when it has written one.
 UPSERTS = 2

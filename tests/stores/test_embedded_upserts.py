@@ -372,7 +372,7 @@ def compare(code: Code, kind: Kind, steps: Sequence[tuple[Any, ...]]) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_change_of_a_request_is_written_as_by_milvus_lite(code: Code, kind: Kind) -> None:
     """Over new rows, rows in memory and rows in a segment."""
-    changes = (changes_of(kind, PLAIN) | changes_of(kind, OTHER)).keys() - UNDECLARED
+    changes = {*changes_of(kind, PLAIN), *changes_of(kind, OTHER)} - {*UNDECLARED}
     upserts = [("upsert", each, IDS[at % 7 :][:3], at) for at, each in enumerate(sorted(changes))]
     compare(code, kind, [*upserts, ("flush",), *upserts, ("flush",)])
 
