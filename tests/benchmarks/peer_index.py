@@ -14,7 +14,7 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Index:
     package = ""
     pids: tuple[int, ...] = ()
     waited = 0.0
+    effort: Mapping[str, Any] = {}
 
     def build(self, vectors: np.ndarray, folder: Path, **parameters: Any) -> None:
         raise NotImplementedError
@@ -111,10 +112,8 @@ class Chroma(Index):
     package = "chromadb"
 
     def build(self, vectors: np.ndarray, folder: Path, **parameters: Any) -> None:
-        import chromadb
-
-        settings = chromadb.Settings(anonymized_telemetry=False)
-        self.client = chromadb.PersistentClient(str(folder), settings)
+        self.folder = folder
+        self.client = self._open()
         self.collection = self.client.create_collection(
             NAME, configuration={"hnsw": {"space": "ip", **parameters}}, embedding_function=None
         )
@@ -122,11 +121,24 @@ class Chroma(Index):
             self.collection.add([str(number) for number in numbers], embeddings=part)
 
     def prepare(self, **effort: Any) -> None:
+        if effort == self.effort:
+            return
+        self.effort = effort
         self.collection.modify(configuration={"hnsw": effort})
+        # An index that is loaded keeps the parameters with which it was loaded.
+        self.client.close()
+        self.client = self._open()
+        self.collection = self.client.get_collection(NAME, embedding_function=None)
 
     def search(self, query: np.ndarray) -> list[int]:
         found = self.collection.query(query_embeddings=[query], n_results=K, include=[])
         return [int(row) for row in found["ids"][0]]
+
+    def _open(self) -> Any:
+        import chromadb
+
+        settings = chromadb.Settings(anonymized_telemetry=False)
+        return chromadb.PersistentClient(str(self.folder), settings)
 
 
 class Qdrant(Index):
