@@ -182,7 +182,9 @@ class Lance(Index):
             self.table.create_index("dot", vector_column_name="vector", **parameters)
 
     def search(self, query: np.ndarray) -> list[int]:
-        search = self.table.search(query, "vector").distance_type("dot").select(["id"]).limit(K)
+        search = self.table.search(query, "vector").distance_type("dot").limit(K)
+        # Without _distance, each search writes a warning.
+        search = search.select(["id", "_distance"])
         for name, value in self.effort.items():
             search = getattr(search, name)(value)
         return search.to_arrow()["id"].to_pylist()

@@ -59,7 +59,7 @@ SIDES = {
         builds=[{"index_type": "IVF_PQ", "num_sub_vectors": 128}],
         efforts=[
             {"nprobes": lists, "refine_factor": factor}
-            for factor in (20, 100)
+            for factor in (4, 20, 100)
             for lists in (20, 80, 320)
         ],
     ),
