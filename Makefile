@@ -11,7 +11,7 @@ define install
 	$(PIP) $(1) & pid=$$!; wait $$pid
 endef
 
-.PHONY: demo ui test-unit test test-tools lint reference soak bench baselines lock clean purge
+.PHONY: demo ui test-unit test test-tools lint reference soak bench baselines peers lock clean purge
 
 demo: .venv/installed
 	$(BIN)/rag demo
@@ -60,6 +60,16 @@ baselines: .baselines/langchain/installed .baselines/llama_index/installed
 	'sqlalchemy[asyncio]'
 .baselines/llama_index/installed: PACKAGES = llama-index-core llama-index-vector-stores-milvus \
 	llama-index-storage-docstore-postgres langchain-text-splitters
+
+# The other indexes of `python -m tests.benchmarks.embedded_peers`. One that cannot be installed is left out there.
+peers:
+	-$(MAKE) --no-print-directory --keep-going $(PEERS:%=.baselines/%/installed)
+
+PEERS := chroma faiss lancedb qdrant
+.baselines/chroma/installed: PACKAGES = chromadb
+.baselines/faiss/installed: PACKAGES = faiss-cpu
+.baselines/lancedb/installed: PACKAGES = lancedb pyarrow
+.baselines/qdrant/installed: PACKAGES = qdrant-client
 
 .baselines/%/installed:
 	$(PYTHON) -m venv .baselines/$*

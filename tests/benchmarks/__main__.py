@@ -43,6 +43,14 @@ rounds' ratios. Seconds depend on the machine and the hour; the claim is the rat
 of its assets' seconds. Unless the model itself is measured, it costs nothing (a table of vectors).
 
 """
+#: Benchmarks that print their own tables.
+BY_HAND = """
+## Run by hand
+- `python -m tests.benchmarks.growth`: how the cost of loads, syncs, checks, searches, memory and disk grows with the
+  number of chunks.
+- `make peers`, then `python -m tests.benchmarks.embedded_peers`: the embedded vector search beside Chroma, Qdrant's
+  local mode, LanceDB and FAISS, at the same recall.
+"""
 
 
 def main() -> None:
@@ -113,7 +121,7 @@ def page(measured: Measured) -> str:
     for module, conditions in measured.conditions.items():
         text = "; ".join(f"{name}: {value}" for name, value in conditions.items())
         lines.append(f"- `{module}`: {text}\n")
-    return "".join(lines)
+    return "".join([*lines, BY_HAND])
 
 
 if __name__ == "__main__":

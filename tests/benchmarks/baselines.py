@@ -29,21 +29,19 @@ BASELINES = {
 }
 
 
-def python_of(name: str) -> Path:
-    return FOLDER / BASELINES[name][0] / "bin" / "python"
+def python_of(environment: str) -> Path:
+    return FOLDER / environment / "bin" / "python"
 
 
-def missing(name: str) -> str | None:
-    """The reason why the baseline cannot run here, with the command that fixes it; None if it can."""
-    python = python_of(name)
+def missing(environment: str, modules: str, target: str = "baselines") -> str | None:
+    """The reason why a program cannot run in an environment, with the command that fixes it; None if it can."""
+    python = python_of(environment)
     if not python.exists():
-        return f"{python} is missing: make baselines"
-    process = subprocess.run(
-        [python, "-c", f"import {BASELINES[name][2]}"], capture_output=True, text=True
-    )
+        return f"{python} is missing: make {target}"
+    process = subprocess.run([python, "-c", f"import {modules}"], capture_output=True, text=True)
     if process.returncode:
         last = process.stderr.strip().rpartition("\n")[2]
-        return f"{python} cannot import its modules ({last}): make baselines"
+        return f"{python} cannot import its modules ({last}): make {target}"
     return None
 
 

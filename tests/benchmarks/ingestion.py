@@ -62,8 +62,8 @@ def side(name: str, corpus: Path, files: int | None) -> Figures:
     elif name == FLOORS:
         figures = baselines.measure(sys.executable, "floors", corpus, files)
     else:
-        script = baselines.BASELINES[name][1]
-        figures = baselines.measure(baselines.python_of(name), script, corpus, files)
+        environment, script, _ = baselines.BASELINES[name]
+        figures = baselines.measure(baselines.python_of(environment), script, corpus, files)
     if not figures["quiet"]:
         say(f"{name}: the machine was not quiet, so these figures are unreliable")
     say(f"{name}: {json.dumps(figures)}")
@@ -151,8 +151,9 @@ def measure(
     turns: dict[str, list[Figures]] = {}
     failed = {
         name: reason
-        for name in {ROWS[row][1] for row in rows} & baselines.BASELINES.keys()
-        if (reason := baselines.missing(name))
+        for name, (environment, _, modules) in baselines.BASELINES.items()
+        if name in {ROWS[row][1] for row in rows}
+        and (reason := baselines.missing(environment, modules))
     }
     for number in range(rounds):
         runnable = {row: ROWS[row] for row in rows if ROWS[row][1] not in failed}

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,18 @@ ROOT = Path(__file__).resolve().parents[2]
 RAG = str(Path(sys.executable).with_name("rag"))
 
 
+class NotFinished(Exception):
+    """A command that was ended at its time limit."""
+
+
 @dataclass(frozen=True)
 class Finished:
-    """`seconds` from start to end of the process, including interpreter and imports. `peak_rss` in bytes."""
+    """`seconds` from start to end of the process, including interpreter and imports. `processor`: seconds in user and
+    system mode, of its children too. `peak_rss` in bytes.
+    """
 
     seconds: float
+    processor: float
     peak_rss: int
     output: str
 
@@ -72,15 +80,21 @@ def rag(
     vectors: str = "dense",
     fails: bool = False,
     program: Sequence[str] = (RAG,),
+    limit: float | None = None,
     **settings: str,
 ) -> Finished:
     """Run `rag`, or a program in its place. Ends the benchmark if it fails; with `fails`, exit code 1 is allowed, as of
-    a check with findings."""
+    a check with findings. Raises NotFinished after `limit` seconds.
+    """
     argv, environment = command(home, *arguments, vectors=vectors, **settings)
     argv = [*program, *argv[1:]]
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
         process = subprocess.Popen(argv, env=environment, stdout=output, cwd=ROOT)
+        late = threading.Event()
+        timer = threading.Timer(limit or threading.TIMEOUT_MAX, _kill, (process.pid, late))
+        timer.daemon = True
+        timer.start()
         # The usage of the process and of the children that it waited for. Linux passes the peak on through fork and
         # exec, so it is never below that of this process: 40 MB, as long as nothing heavy is imported here.
         try:
@@ -89,11 +103,22 @@ def rag(
             process.kill()
             process.wait()
             raise
+        finally:
+            timer.cancel()
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         printed = output.read()
+    if late.is_set():
+        raise NotFinished(f"not finished in {limit:g} s")
     if process.returncode and not (fails and process.returncode == 1):
         raise SystemExit(f"{' '.join(argv)}: exit code {process.returncode}\n{printed}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return Finished(seconds, usage.ru_maxrss * unit, printed)
+    processor = usage.ru_utime + usage.ru_stime
+    return Finished(seconds, processor, usage.ru_maxrss * unit, printed)
+
+
+def _kill(pid: int, late: threading.Event) -> None:
+    late.set()
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

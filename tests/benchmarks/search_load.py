@@ -1,10 +1,10 @@
 """Search under load: `python -m tests.benchmarks.search_load [--chunks 100000] [--url URL] [--home DIR] [--json FILE]
 [--original] [--turns N] [--mode dense]`.
 
-`--chunks` chunks with the dense vectors of `lexical`, made of real paragraphs of the corpora beside the project,
-reordered until there are enough distinct texts. Then 1, 8 and 32 threads search at once, as a service does, with
-questions that are not in the cache: each search is embedded, answered by Milvus, hydrated. "Ours" is the time of a
-search outside the request to Milvus. Without a URL on Milvus Lite. `--home`: create or reuse an ingested deployment.
+`--chunks` chunks of `real_text` with the dense vectors of `lexical`. Then 1, 8 and 32 threads (`--clients`) search at
+once, as a service does, with questions that are not in the cache: each search is embedded, answered by Milvus,
+hydrated. "Ours" is the time of a search outside the request to Milvus. Without a URL on Milvus Lite. `--home`: create
+or reuse an ingested deployment.
 
 `--original`: measure in turns with Milvus Lite's own executor, one request at a time, and no shared requests. Processor
 milliseconds per search are comparable on a machine that others use; other milliseconds are not.
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -42,42 +41,17 @@ from resources.postgres.connection import Connection
 from resources.postgres.consistency.counts import count_everything
 from resources.postgres.registry.sources import get_source
 from resources.postgres.search.hydration import hydrate
-from tests.benchmarks.ingestion import CORPUS
 from tests.benchmarks.rag_command import fresh_home, rag
+from tests.benchmarks.real_text import write_real_text
+from tests.benchmarks.usage import until_idle
 
 CLIENTS = (1, 8, 32)
 #: More than the searcher caches.
 QUESTIONS = 2000
 K = 10
-#: Characters per distinct chunk of these corpora, and paragraphs per generated document.
-CHUNK_CHARACTERS, PARAGRAPHS = 850, 40
 SOURCE = "load"
-
-
-def write_corpus(folder: Path, chunks: int) -> None:
-    """Write documents of the corpora's distinct paragraphs, by language; each round in another order."""
-    seen: set[str] = set()
-    groups: dict[str, list[str]] = {}
-    for path in sorted(CORPUS.parent.rglob("*.md")):
-        corpus, language, *_ = path.relative_to(CORPUS.parent).parts
-        group = groups.setdefault(corpus if corpus == CORPUS.name else f"{corpus}-{language}", [])
-        for paragraph in path.read_text(encoding="utf-8", errors="replace").split("\n\n"):
-            if 40 <= len(paragraph) <= 4000 and paragraph not in seen:
-                seen.add(paragraph)
-                group.append(paragraph)
-    size, written = chunks * CHUNK_CHARACTERS, 0
-    for turn in count():
-        for name, paragraphs in groups.items():
-            if turn:
-                random.Random(f"{name} {turn}").shuffle(paragraphs)
-            for start in range(0, len(paragraphs), PARAGRAPHS):
-                if written >= size:
-                    return
-                text = "\n\n".join(paragraphs[start : start + PARAGRAPHS])
-                path = folder / f"{turn:02}" / name / f"{start}.md"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-                written += len(text)
+#: Maximum seconds for the sketches of all rows: 5 at 100,000.
+SKETCHES = 300
 
 
 class TimedClient:
@@ -186,6 +160,7 @@ def measure_all(
     mode: Mode,
     seconds: float,
     original: bool,
+    clients: Sequence[int],
 ) -> tuple[str, list[Load]]:
     """Return the server's version and the loads. With a `home`, its Milvus is started for it."""
     server = None
@@ -205,8 +180,8 @@ def measure_all(
         for text in texts[:50]:
             searcher.search(SearchRequest(text, mode=mode, k=K), AccessScope.owner())
         # The first search began to make sketches.
-        time.sleep(5)
-        return version, [measure(searcher, texts, clients, setting) for clients in CLIENTS]
+        until_idle([server] if server else [], SKETCHES)
+        return version, [measure(searcher, texts, number, setting) for number in clients]
 
 
 def main() -> None:
@@ -215,6 +190,7 @@ def main() -> None:
     parser.add_argument("--url", default="", help="of a Milvus server (default: Milvus Lite)")
     parser.add_argument("--home", type=Path, help="of a deployment to keep (default: a new one)")
     parser.add_argument("--seconds", type=float, default=20, help="for each number of clients")
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
     parser.add_argument("--mode", choices=("dense", "sparse", "hybrid"), default="dense")
     parser.add_argument("--original", action="store_true", help="measure before and after in turns")
     parser.add_argument("--turns", type=int, default=1)
@@ -226,7 +202,7 @@ def main() -> None:
         settings = {"embedder": "lexical", "milvus_uri": options.url, "vectors": vectors}
         corpus = home / "corpus"
         if not corpus.is_dir():
-            write_corpus(corpus, options.chunks)
+            write_real_text(corpus, options.chunks)
             rag(home, "ingest", str(corpus), "--name", SOURCE, **settings)  # pyright: ignore[reportArgumentType]
         settings |= {"home": str(home)}
         os.environ |= {f"RAG_{name.upper()}": value for name, value in settings.items()}
@@ -242,8 +218,9 @@ def main() -> None:
         for _ in range(options.turns):
             for original in (True, False) if options.original and embedded else (False,):
                 version, measured = measure_all(
-                    deployment, embedded, texts, options.mode, options.seconds, original
-                )
+                    deployment, embedded, texts, options.mode, options.seconds, original,
+                    options.clients,
+                )  # fmt: skip
                 loads += measured
         console.print(f"Milvus {version}, {counts}, {len(texts)} questions")
     table = Table(
