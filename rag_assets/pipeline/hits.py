@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
+
+_NO_SCORES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Hit:
 class ChunkText:
     """A chunk and its document, as stored in PostgreSQL. `also_in`: as of a Hit."""
 
-    chunk_id: uuid.UUID
+    chunk_id: str
     document_id: str
     title: str
     section_title: str | None
@@ -80,8 +82,10 @@ class ChunkText:
 
 def assemble(
     ranked: Sequence[tuple[str, float]],
-    texts: Mapping[uuid.UUID, ChunkText],
+    texts: Mapping[str, ChunkText],
     *,
+    dense_scores: Mapping[str, float] = _NO_SCORES,
+    sparse_scores: Mapping[str, float] = _NO_SCORES,
     by_document: bool = False,
 ) -> list[Hit]:
     """Return hits in the order of `ranked` (chunk id, score), without chunks that are not in `texts`.
@@ -91,7 +95,7 @@ def assemble(
     hits: dict[str, Hit] = {}
     documents: set[str] = set()
     for chunk, score in ranked:
-        row = texts.get(uuid.UUID(chunk))
+        row = texts.get(chunk)
         if row is None or row.text_hash in hits:
             continue
         if by_document and row.document_id in documents:
@@ -113,5 +117,7 @@ def assemble(
             row.chunk_type,
             row.page,
             row.also_in,
+            dense_score=dense_scores.get(chunk),
+            sparse_score=sparse_scores.get(chunk),
         )
     return list(hits.values())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
@@ -19,15 +20,15 @@ from rag_assets.pipeline.ranking import rank_by_maxsim, reciprocal_rank_fusion, 
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from rag_assets.search.batches import Batches
 from rag_assets.search.request import Mode, needed_kinds
+from resources.milvus.search_request import Nearest
 from resources.milvus.store import MilvusStore
+from resources.milvus.upsert_request import sparse_bytes
 
 #: (chunk id, score), best first.
 Scored = Sequence[tuple[str, float]]
 
-#: Rows of a Milvus search: dicts of id, distance, entity.
-Hits = list[dict[str, Any]]
 #: Searches of several threads that share requests.
-SearchBatches = Batches[object, Hits]
+SearchBatches = Batches[bytes, Nearest]
 
 _CHUNK_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -148,66 +149,67 @@ class Candidates:
         params: Mapping[str, object] = {}
         if kind == "dense":
             assert self.query.dense is not None
-            vector: object = self.query.dense[0]
+            (query,) = _bytes_of(self.query.dense)
             params = wide_enough(self.dense_params, limit)
         else:
             assert self.query.sparse is not None
-            sparse = self.query.sparse
-            vector = dict(zip(sparse.indices.tolist(), sparse.values.tolist(), strict=True))
+            (query,) = sparse_bytes(self.query.sparse)
         if self.radius is not None:
             params = {**params, "radius": self.radius}
-        hits = self._search(kind, vector, limit, params)
-        scores = {hit["id"].rsplit("_", 1)[0]: float(hit["distance"]) for hit in hits}
-        return _ranked(scores), len(hits) < limit
+        limits = self.scope.restrict(self.filters)
+        if limits is None:
+            return (), True
+        expression = limits.expression()
+
+        def send(queries: list[bytes]) -> list[Nearest]:
+            return self._search(kind, queries, limit, params, expression)
+
+        # The expression contains the scope: searches of other accounts never share a request.
+        key = (self.names[kind], expression, limit, tuple(sorted(params.items())))
+        rows = self.batches.call(key, query, send)
+        scores = {row_id.rsplit("_", 1)[0]: score for row_id, score in rows}
+        return _ranked(scores), len(rows) < limit
 
     def _near_any_token(self, limit: int) -> tuple[Scored, bool]:
         """Return chunks near the query's first tokens, scored by the sum of each token's best match."""
         assert self.query.multi is not None
-        params, complete = wide_enough(self.dense_params, limit), True
+        limits = self.scope.restrict(self.filters)
+        if limits is None:
+            return (), True
+        queries = _bytes_of(self.query.multi.vectors[:SEARCHED_TOKENS])
+        params = wide_enough(self.dense_params, limit)
+        rows_by_token = self._search("multi", queries, limit, params, limits.expression())
         sums: dict[str, float] = {}
-        for vector in self.query.multi.vectors[:SEARCHED_TOKENS]:
+        for rows in rows_by_token:
             best: dict[str, float] = {}
-            hits = self._search("multi", vector, limit, params, ("id", "chunk_id"))
-            complete = complete and len(hits) < limit
-            for hit in hits:
-                chunk = hit["entity"]["chunk_id"]
-                best[chunk] = max(best.get(chunk, 0.0), float(hit["distance"]))
+            for row_id, score in rows:
+                chunk = row_id.rsplit("_", 2)[0]
+                best[chunk] = max(best.get(chunk, 0.0), score)
             for chunk, score in best.items():
                 sums[chunk] = sums.get(chunk, 0.0) + score
-        return _ranked(sums), complete
+        return _ranked(sums), all(len(rows) < limit for rows in rows_by_token)
 
     def _search(
         self,
         kind: Kind,
-        vector: object,
+        queries: Sequence[bytes],
         limit: int,
         params: Mapping[str, object],
-        output_fields: Sequence[str] = ("id",),
-    ) -> Hits:
-        limits = self.scope.restrict(self.filters)
-        if limits is None:
-            return []
-        name, expression = self.names[kind], limits.expression()
-
-        def send(vectors: list[object]) -> list[Hits]:
-            return self.milvus.search_together(
-                name,
-                vectors,
-                limit=limit,
-                params=params,
-                filter=expression,
-                output_fields=output_fields,
-            )
-
-        # The expression contains the scope: searches of other accounts never share a request.
-        key = (name, expression, limit, tuple(sorted(params.items())), tuple(output_fields))
-        return self.batches.call(key, vector, send)
+        expression: str,
+    ) -> list[Nearest]:
+        return self.milvus.nearest(
+            self.names[kind], kind, queries, limit=limit, params=params, filter=expression
+        )
 
     def _by_maxsim(self, chunks: Sequence[str]) -> Scored:
         assert self.query.multi is not None
         rows = self.milvus.token_vectors(self.names["multi"], chunks) if chunks else {}
         documents = {chunk: rows[chunk] for chunk in chunks if chunk in rows}
         return rank_by_maxsim(np.asarray(self.query.multi.vectors), documents)
+
+
+def _bytes_of(vectors: NDArray[np.float32]) -> list[bytes]:
+    return [vector.tobytes() for vector in np.asarray(vectors, "<f4")]
 
 
 def _above(radius: float, dense: Scored, fused: Scored) -> tuple[Scored, bool]:

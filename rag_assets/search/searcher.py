@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -219,7 +218,7 @@ class Searcher:
                 # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates.
                 last = ranking.complete or wanted >= MAX_CANDIDATES
                 if last or len(hits) >= end:
-                    page = _with_scores(hits[request.offset : end], ranking.stages)
+                    page = hits[request.offset : end]
                     if request.neighbours:
                         page = surroundings(connection, page, request.neighbours, scope)
                     break
@@ -266,19 +265,26 @@ class Searcher:
 
     def _hits(
         self, connection: Connection, request: SearchRequest, scope: AccessScope, ranking: Ranking
-    ) -> tuple[list[Hit], dict[uuid.UUID, ChunkText]]:
+    ) -> tuple[list[Hit], dict[str, ChunkText]]:
         """Return the hits of the candidates, and the texts that PostgreSQL confirmed.
 
         A row is a page or two of PostgreSQL's files, so candidates that are hardly needed are read only if they are.
         """
         hits: list[Hit] = []
-        texts: dict[uuid.UUID, ChunkText] = {}
+        texts: dict[str, ChunkText] = {}
+        scores = {stage.name: dict(stage.scores) for stage in ranking.stages}
         first = request.offset + request.k + SPARE
         for start, stop in ((0, first), (first, None)):
             if len(hits) <= request.offset + request.k:
-                chunks = [uuid.UUID(chunk) for chunk, _ in ranking.scored[start:stop]]
+                chunks = [chunk for chunk, _ in ranking.scored[start:stop]]
                 texts |= hydrate(connection, chunks, request.filters, scope)
-                hits = assemble(ranking.scored[:stop], texts, by_document=request.by_document)
+                hits = assemble(
+                    ranking.scored[:stop],
+                    texts,
+                    dense_scores=scores.get("dense", {}),
+                    sparse_scores=scores.get("sparse", {}),
+                    by_document=request.by_document,
+                )
         return hits, texts
 
 
@@ -286,24 +292,13 @@ def _as_request(request: SearchRequest | str) -> SearchRequest:
     return SearchRequest(request) if isinstance(request, str) else request
 
 
-def _with_scores(hits: Sequence[Hit], stages: Sequence[Stage]) -> list[Hit]:
-    """Return the hits with their scores of the dense and sparse stages."""
-    scores = {stage.name: dict(stage.scores) for stage in stages}
-    dense, sparse = scores.get("dense", {}), scores.get("sparse", {})
-    return [
-        replace(hit, dense_score=dense.get(hit.chunk_id), sparse_score=sparse.get(hit.chunk_id))
-        for hit in hits
-    ]
-
-
 def _within(
-    scope: AccessScope, stages: Sequence[Stage], texts: Mapping[uuid.UUID, ChunkText]
+    scope: AccessScope, stages: Sequence[Stage], texts: Mapping[str, ChunkText]
 ) -> list[Stage]:
     """Return the stages with the scores of confirmed chunks only: a row in Milvus may claim another source than its
     document has. The owner's explanation keeps all candidates."""
     if scope.sources is None:
         return list(stages)
     return [
-        replace(stage, scores=[row for row in stage.scores if uuid.UUID(row[0]) in texts])
-        for stage in stages
+        replace(stage, scores=[row for row in stage.scores if row[0] in texts]) for stage in stages
     ]

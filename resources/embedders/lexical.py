@@ -98,10 +98,10 @@ class _Slice:
         # 1, 1.33, 1.5 … below 2, in units of 1/256, so a slot's sum stays an integer.
         saturated = np.rint(512.0 * self.counts / (self.counts + 1.0))
         slots = np.repeat(self.rows * DIMENSION, repeats)
-        slots += lexicon.features.slots()[features]
+        slots += lexicon.features.slots(features)
         weights = np.repeat(saturated, repeats)
         weights *= np.frombuffer(lexicon.dense_weights, np.uint16)[positions]
-        weights *= lexicon.features.signs()[features]
+        weights *= lexicon.features.signs(features)
         vectors = _unit_sums(slots, weights, count, DIMENSION)
         vectors[self.lengths == 0] = 0
         return vectors
@@ -110,7 +110,7 @@ class _Slice:
         """Return BM25-like weights: saturated and length-normalised for documents, term weights for queries."""
         lexicon, count = self.lexicon, len(self.lengths)
         positions, repeats = lexicon.positions(self.distinct, only_terms=True)
-        terms = lexicon.features.terms()[lexicon.features_at(positions)].astype(np.int64)
+        terms = lexicon.features.terms(lexicon.features_at(positions)).astype(np.int64)
         counts = np.repeat(self.counts, repeats)
         if query:
             weights = np.frombuffer(lexicon.term_weights, np.uint8)[positions]
@@ -145,9 +145,9 @@ class _Slice:
         distinct, inverse = np.unique(numbers, return_inverse=True)
         positions, repeats = lexicon.positions(distinct)
         features = lexicon.features_at(positions)
-        slots = lexicon.features.token_slots()[features]
+        slots = lexicon.features.token_slots(features)
         weights = np.frombuffer(lexicon.token_weights, np.uint16)[positions]
-        weights = (weights * lexicon.features.signs()[features].astype(np.int32))[:, None]
+        weights = (weights * lexicon.features.signs(features).astype(np.int32))[:, None]
         weights = np.where(slots < 128, weights, -weights)
         rows = np.repeat(np.arange(len(distinct)) * TOKEN_DIMENSION, repeats)[:, None]
         slots = rows + slots % TOKEN_DIMENSION

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resources.embedders.lexical_terms import FULL, analyze, is_word, letters
+
+T = TypeVar("T", bound=NDArray[Any])
 
 #: Of the dense vectors.
 DIMENSION = 1024
@@ -38,24 +42,29 @@ class Features(dict[str, int]):
         number = self[feature] = len(self)
         return number
 
-    def terms(self) -> NDArray[np.uint32]:
-        """Return the features' ids as terms, below 2**31."""
-        return (self._parts()[:, 0] >> 1).astype(np.uint32)
+    def terms(self, features: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """Return the ids of these features as terms, below 2**31."""
+        return self._of(features, lambda parts: (parts[:, 0] >> 1).astype(np.uint32))
 
-    def slots(self) -> NDArray[np.uint16]:
-        """Return the features' slots in a dense vector."""
-        return (self._parts()[:, 1] % DIMENSION).astype(np.uint16)
+    def slots(self, features: NDArray[np.uint32]) -> NDArray[np.uint16]:
+        """Return the slots of these features in a dense vector."""
+        return self._of(features, lambda parts: (parts[:, 1] % DIMENSION).astype(np.uint16))
 
-    def signs(self) -> NDArray[np.int8]:
-        """Return 1 or -1 for each feature: the sign of its weights."""
-        return (self._parts()[:, 1] >> 31).astype(np.int8) * np.int8(2) - np.int8(1)
+    def signs(self, features: NDArray[np.uint32]) -> NDArray[np.int8]:
+        """Return 1 or -1 for each of these features: the sign of its weights."""
+        return self._of(
+            features,
+            lambda parts: (parts[:, 1] >> 31).astype(np.int8) * np.int8(2) - np.int8(1),
+        )
 
-    def token_slots(self) -> NDArray[np.uint8]:
-        """Return the features' slots in a token's vector, with a sign in bit 7."""
-        return np.ascontiguousarray(self._parts()[:, 2:]).view(np.uint8)
+    def token_slots(self, features: NDArray[np.uint32]) -> NDArray[np.uint8]:
+        """Return the slots of these features in a token's vector, with a sign in bit 7."""
+        return self._of(features, lambda parts: np.ascontiguousarray(parts[:, 2:]).view(np.uint8))
 
-    def _parts(self) -> NDArray[np.uint32]:
-        return np.frombuffer(self.digests, "<u4").reshape(-1, _DIGEST_BYTES // 4)
+    def _of(self, features: NDArray[np.uint32], read: Callable[[NDArray[np.uint32]], T]) -> T:
+        """Return `read` for these features: a query has few of them, a batch of documents each one many times."""
+        parts = np.frombuffer(self.digests, "<u4").reshape(-1, _DIGEST_BYTES // 4)
+        return read(parts[features]) if len(features) < len(parts) else read(parts)[features]
 
 
 class Lexicon(dict[str, int]):

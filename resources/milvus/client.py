@@ -14,7 +14,7 @@ from resources.milvus.capabilities import Capabilities
 from resources.milvus.collections import Client
 from resources.milvus.driver import MilvusException
 from resources.milvus.failures import CONNECT, failure
-from resources.milvus.upsert_request import RequestClient
+from resources.milvus.request_client import RequestClient
 from resources.urls import without_secrets
 from resources.waiting import waiting
 

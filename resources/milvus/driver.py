@@ -78,23 +78,33 @@ def _deferred() -> Iterator[None]:
 
 with _deferred():
     from pymilvus import DataType, MilvusClient
-    from pymilvus.client.types import ConsistencyLevel
-    from pymilvus.client.utils import SciPyHelper
+    from pymilvus.client.constants import GUARANTEE_TIMESTAMP
+    from pymilvus.client.ts_utils import construct_guarantee_ts
+    from pymilvus.client.types import ConsistencyLevel, PlaceholderType
+    from pymilvus.client.utils import SciPyHelper, check_status
+    from pymilvus.decorators import retry_on_rpc_failure
     from pymilvus.exceptions import MilvusException
     from pymilvus.grpc_gen import common_pb2
-    from pymilvus.grpc_gen.milvus_pb2 import UpsertRequest
-    from pymilvus.grpc_gen.schema_pb2 import FieldData, ScalarField, StringArray
+    from pymilvus.grpc_gen.milvus_pb2 import SearchRequest, UpsertRequest
+    from pymilvus.grpc_gen.schema_pb2 import FieldData, ScalarField, SearchResultData, StringArray
 
 __all__ = [
+    "GUARANTEE_TIMESTAMP",
     "ConsistencyLevel",
     "DataType",
     "FieldData",
     "MilvusClient",
     "MilvusException",
+    "PlaceholderType",
     "ScalarField",
+    "SearchRequest",
+    "SearchResultData",
     "StringArray",
     "UpsertRequest",
+    "check_status",
     "common_pb2",
+    "construct_guarantee_ts",
+    "retry_on_rpc_failure",
 ]
 
 _is_scipy_sparse = SciPyHelper.is_scipy_sparse

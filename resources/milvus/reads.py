@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rag_assets.pipeline.filters import literal, one_of
+from rag_assets.pipeline.vectors import Kind
 from resources.errors import ConfigError
 from resources.milvus.client import KEYS_PER_REQUEST, SCAN_TIMEOUT, MilvusConnection, batched
 from resources.milvus.collections import VECTOR_FIELD
 from resources.milvus.rows import EVERYTHING, Span, is_plain, span_filter, spans
+from resources.milvus.search_request import Nearest
 
 #: Bytes of vectors per read, well under the gRPC limit of Milvus (64 MiB); a sparse vector takes a few kilobytes.
 READ_BYTES = 8 * 1024 * 1024
@@ -152,26 +154,48 @@ class Reads(MilvusConnection):
             counts.update(row["id"] for row in rows)
         return counts
 
-    def search(self, name: str, query: Any, **request: Any) -> list[dict[str, Any]]:
-        """The nearest rows to one query vector (see `search_together`)."""
-        return self.search_together(name, [query], **request)[0]
-
-    def search_together(
+    def nearest(
         self,
         name: str,
-        queries: Sequence[Any],
+        kind: Kind,
+        queries: Sequence[bytes],
+        *,
+        limit: int,
+        params: Mapping[str, object],
+        filter: str = "",
+    ) -> list[Nearest]:
+        """The ids and scores of the nearest rows to each query, in one request; of rows with texts as ids.
+
+        A query is the bytes of a float32 vector, or of a sparse one (see `sparse_bytes`).
+        """
+        return self._call(
+            f"search {name}",
+            "nearest",
+            name,
+            kind,
+            queries,
+            limit=limit,
+            params=params,
+            filter=filter,
+            consistency=self.search_consistency,
+        )
+
+    def search(
+        self,
+        name: str,
+        query: Any,
         *,
         limit: int,
         params: Mapping[str, Any],
         filter: str = "",
         output_fields: Sequence[str] = ("id",),
-    ) -> list[list[dict[str, Any]]]:
-        """The nearest rows to each query vector, in one request: dicts of id, distance, entity."""
-        hits = self._call(
+    ) -> list[dict[str, Any]]:
+        """The nearest rows to one query vector: dicts of id, distance, entity."""
+        (hits,) = self._call(
             f"search {name}",
             "search",
             name,
-            list(queries),
+            [query],
             filter=filter,
             limit=limit,
             anns_field=VECTOR_FIELD,
@@ -179,7 +203,7 @@ class Reads(MilvusConnection):
             output_fields=list(output_fields),
             consistency_level=self.search_consistency,
         )
-        return [list(each) for each in hits]
+        return list(hits)
 
     def search_all(
         self,

@@ -19,7 +19,6 @@ from resources.milvus.collections import VECTOR_FIELD, scalars
 from resources.milvus.driver import (
     DataType,
     FieldData,
-    MilvusClient,
     ScalarField,
     StringArray,
     UpsertRequest,
@@ -27,27 +26,6 @@ from resources.milvus.driver import (
 
 #: The field of values that no field is declared for. Rows have none.
 _UNDECLARED = "$meta"
-
-
-class RequestClient(MilvusClient):
-    """A client that also sends encoded requests."""
-
-    def upsert_request(
-        self, name: str, request: UpsertRequest, *, timeout: float
-    ) -> Mapping[str, int]:
-        """Return `upsert_count`, like `upsert`."""
-        # pymilvus declares the method as coroutine too.
-        connection: Any = self._get_connection()
-        answer = connection.upsert(
-            name,
-            [],
-            upsert_param=request,
-            # Without a schema pymilvus asks the server for it.
-            schema={"fields": []},
-            timeout=timeout,
-            context=self._generate_call_context(),
-        )
-        return {"upsert_count": answer.upsert_count}
 
 
 def upsert_request(name: str, kind: Kind, rows: Sequence[Mapping[str, Any]]) -> UpsertRequest:

@@ -34,7 +34,7 @@ from resources.dagster_resources import vector_stores
 from resources.embedded.milvus import running_milvus
 from resources.errors import RagError
 from resources.milvus import writes
-from resources.milvus.upsert_request import RequestClient
+from resources.milvus.request_client import RequestClient
 from resources.postgres.documents import chunks, documents
 from resources.postgres.documents.erasures import (
     find_document_id,

@@ -63,15 +63,16 @@ def _conditions(filters: Filters) -> tuple[LiteralString, dict[str, object]]:
 
 #: The chunks that exist, meet the conditions and are in scope, and the documents that contain their texts.
 _HYDRATE: LiteralString = """WITH found AS MATERIALIZED (
-     SELECT c.id AS chunk_id, d.id::text AS document_id, d.title, c.section_title, c.position, s.name AS source,
+     SELECT c.id::text AS chunk_id, d.id::text AS document_id, d.title, c.section_title, c.position, s.name AS source,
        d.source_key AS key, coalesce(c.language, d.language) AS language, c.content, d.source_url AS url,
        c.chunk_type, c.page, c.text_hash
      FROM document_chunks c
      JOIN documents d ON d.id = c.document_id
      JOIN sources s ON s.id = d.source_uuid
-     WHERE c.id = ANY(%(chunks)s) AND {conditions})
+     WHERE c.id = ANY(%(chunks)s::uuid[]) AND {conditions})
    SELECT found.*, holding.documents FROM found CROSS JOIN LATERAL (
-     SELECT jsonb_agg(jsonb_build_array(id, name, source_key, title) ORDER BY name, source_key) AS documents
+     SELECT CASE WHEN count(*) > 1 THEN
+       jsonb_agg(jsonb_build_array(id, name, source_key, title) ORDER BY name, source_key) END AS documents
      FROM (SELECT DISTINCT id, name, source_key, title
            FROM (SELECT d.id, s.name, d.source_key, d.title
                  FROM document_chunks c
@@ -83,8 +84,8 @@ _HYDRATE: LiteralString = """WITH found AS MATERIALIZED (
 
 
 def hydrate(
-    connection: Connection, chunks: Sequence[uuid.UUID], filters: Filters, scope: AccessScope
-) -> dict[uuid.UUID, ChunkText]:
+    connection: Connection, chunks: Sequence[str], filters: Filters, scope: AccessScope
+) -> dict[str, ChunkText]:
     """Return the chunks that exist, meet the conditions and are in scope now, with the other documents that do."""
     limits = scope.restrict(filters)
     if limits is None or not chunks:
@@ -99,13 +100,10 @@ def hydrate(
             **values,
         },
     )
-    texts: dict[uuid.UUID, ChunkText] = {}
-    for *columns, documents in rows:
-        row = ChunkText(*columns)
-        if len(documents) > 1:
-            others = (Holder(*each) for each in documents if each[0] != row.document_id)
-            row = replace(row, also_in=tuple(others)[:HOLDERS])
-        texts[row.chunk_id] = row
+    texts: dict[str, ChunkText] = {}
+    for chunk, document, *columns, documents in rows.fetchall():
+        others = (Holder(*each) for each in documents or () if each[0] != document)
+        texts[chunk] = ChunkText(chunk, document, *columns, tuple(others)[:HOLDERS])
     return texts
 
 

@@ -6,7 +6,6 @@ Counts may be lost with their process: nothing depends on them.
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import uuid
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ class SearchCounts:
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
-        self._hits: queue.Queue[tuple[str, float]] = queue.Queue(WAITING)
+        self._hits: list[tuple[str, float]] = []
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -38,11 +37,7 @@ class SearchCounts:
             if self._thread is None and not self._closing.is_set():
                 self._thread = threading.Thread(target=self._run, name="search counts", daemon=True)
                 self._thread.start()
-        try:
-            for hit in hits:
-                self._hits.put_nowait(hit)
-        except queue.Full:
-            pass
+            self._hits += hits[: WAITING - len(self._hits)]
 
     def close(self) -> None:
         """Write the remaining hits, and end the thread."""
@@ -58,12 +53,10 @@ class SearchCounts:
         self._write()
 
     def _write(self) -> None:
+        with self._lock:
+            hits, self._hits = self._hits, []
         counts: dict[str, tuple[int, float]] = {}
-        while True:
-            try:
-                chunk, score = self._hits.get_nowait()
-            except queue.Empty:
-                break
+        for chunk, score in hits:
             counts[chunk] = counts.get(chunk, (0, 0.0))[0] + 1, score
         if not counts:
             return
