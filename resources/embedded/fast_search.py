@@ -24,6 +24,7 @@ import numpy as np
 from resources.embedded import milvus_lite_internals as lite
 from resources.embedded.live_rows import CollectionRows, Segments, count_changes
 from resources.embedded.search_hits import Source, make_hits
+from resources.embedded.search_messages import replace_messages
 
 #: Any: its names are made at import, where pyright does not see them.
 _faiss: Any = faiss
@@ -68,6 +69,7 @@ def install() -> bool:
     lite.engine_collection.execute_search_with_index = functools.partial(
         search_dense, original=lite.engine_collection.execute_search_with_index
     )
+    replace_messages()
     search_sparse_alone = cls._search_sparse
     cls._search_sparse = lambda self, **request: search_sparse(
         self, original=search_sparse_alone, **request

@@ -6,7 +6,8 @@
 - `search.filter.ast`: the nodes `And`, `ArrayContainsOp`, `FieldRef`, `ListLit` and `StringLit`.
 - For `live_rows` and `fast_search`: the executors of searches (`engine.collection`: `execute_search_with_index`,
   `Collection._read_snapshot`, `_search_sparse`, `_compile_filter` and what these use), the methods that change
-  `MemTable` and `DeltaIndex`, and the indexes. `KNOWN_SEARCH` is the fingerprint of the code that they repeat.
+  `MemTable` and `DeltaIndex`, and the indexes. For `search_messages`: `servicer.build_search_result_data` and
+  `translators.search._decode_placeholder_group`. `KNOWN_SEARCH` is the fingerprint of the code that they repeat.
 - For `fast_upsert`: `servicer.fields_data_to_records`, `Collection.insert` and `upsert` and what these use,
   `MemTable._build_data_table`. `KNOWN_UPSERT` is the fingerprint of the code that it repeats.
 - Files of a collection: the logs `wal/*.arrow`, and the indexes in `partitions/*/indexes`.
@@ -24,6 +25,7 @@ from typing import Any
 import milvus_lite
 from milvus_lite.adapter.grpc import servicer as grpc_servicer
 from milvus_lite.adapter.grpc.servicer import MilvusServicer
+from milvus_lite.adapter.grpc.translators import search as grpc_search
 from milvus_lite.constants import ALL_PARTITIONS
 from milvus_lite.engine import collection as engine_collection
 from milvus_lite.engine.collection import Collection
@@ -70,14 +72,20 @@ __all__ = [
     "normalize",
     "project_record",
     "schema_pb2",
+    "search_translator",
     "servicer",
 ]
 
 #: The fingerprints of Milvus Lite 3.2.2.
-KNOWN_SEARCH, KNOWN_UPSERT = "cd1bf203786368e2", "d7d84b540ccdb3b2"
+KNOWN_SEARCH, KNOWN_UPSERT = "1971388ccc27dc67", "d7d84b540ccdb3b2"
 
-#: Below `milvus_lite`: all code whose behaviour `live_rows` and `fast_search` repeat, or on whose data they rely.
+#: Below `milvus_lite`: all code whose behaviour `live_rows`, `fast_search` and `search_messages` repeat, or on whose
+#: data they rely.
 SEARCH_CODE = (
+    "adapter/grpc/servicer.py",
+    "adapter/grpc/translators/records.py",
+    "adapter/grpc/translators/result.py",
+    "adapter/grpc/translators/search.py",
     "engine/collection.py",
     "engine/compaction.py",
     "engine/flush.py",
@@ -119,8 +127,9 @@ IVF_INDEXES = (FaissIvfFlatIndex, FaissIvfSq8Index)
 FAISS_INDEXES = (*IVF_INDEXES, FaissHnswIndex, FaissHnswSqIndex)
 
 evaluate_row, normalize = _eval_row, _l2_normalize
-#: Any: `fast_upsert` replaces one of its names.
+#: Any: `fast_upsert` and `search_messages` replace some of their names.
 servicer: Any = grpc_servicer
+search_translator: Any = grpc_search
 
 
 def fingerprint(files: Sequence[str]) -> str:

@@ -62,13 +62,16 @@ def make_hits(
     numbers = np.repeat(np.arange(len(sources)), lengths)
     second = np.arange(len(rows)) if ranked else rows
     order = np.lexsort((second, numbers, distances))
+    if not ranked:
+        order = order[:top_k]
     columns = [_columns(source, output_fields, pk_field) for source in sources]
+    pks = [source.pks for source in sources]
     nothing = project({})
     hits: list[dict[str, Any]] = []
     taken: set[Any] = set()
-    for at in order.tolist():
-        number, row = int(numbers[at]), int(rows[at])
-        pk = sources[number].pks[row]
+    best = (values[order].tolist() for values in (numbers, rows, distances))
+    for number, row, distance in zip(*best, strict=True):
+        pk = pks[number][row]
         if ranked and pk in taken:
             continue
         taken.add(pk)
@@ -77,7 +80,7 @@ def make_hits(
             if columns[number] == ()
             else project(sources[number].record(row, columns[number]))
         )
-        hits.append({"id": pk, "distance": float(distances[at]), "entity": entity})
+        hits.append({"id": pk, "distance": distance, "entity": entity})
         if len(hits) == top_k:
             break
     return hits

@@ -63,10 +63,10 @@ class TimedClient:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    def search(self, *arguments: Any, **options: Any) -> Any:
+    def nearest(self, *arguments: Any, **options: Any) -> Any:
         started = time.perf_counter()
         try:
-            return self._client.search(*arguments, **options)
+            return self._client.nearest(*arguments, **options)
         finally:
             elapsed = time.perf_counter() - started
             self.thread.seconds = getattr(self.thread, "seconds", 0.0) + elapsed
@@ -141,7 +141,7 @@ def measure(searcher: Searcher, texts: Sequence[str], clients: int, setting: Set
 def warm_up(connection: Connection) -> None:
     """Read every chunk as a search does, so that PostgreSQL has them in memory, as after hours of service."""
     with connection.transaction(), connection.cursor(name="chunks") as cursor:
-        cursor.execute("SELECT id FROM document_chunks")
+        cursor.execute("SELECT id::text FROM document_chunks")
         while rows := cursor.fetchmany(K * 10):
             hydrate(connection, [chunk for (chunk,) in rows], Filters(), AccessScope.owner())
 

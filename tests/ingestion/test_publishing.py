@@ -126,7 +126,7 @@ def test_a_sync_compares_no_rows_and_measures_no_retrieval(
         patch.setattr(publishing, "compare_collection", fail)
         for name in ("Evaluator", "measuring_searcher"):
             patch.setattr(evaluator, name, fail)
-        for method in ("scan", "search"):
+        for method in ("scan", "search", "nearest"):
             patch.setattr(MilvusStore, method, fail)
         sync_all(new)
         assert set(building(new)) == {"dense", "sparse"}

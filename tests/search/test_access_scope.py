@@ -27,6 +27,7 @@ from rag_assets.search.candidates import Stage
 from rag_assets.search.request import MODES, SearchRequest
 from rag_assets.search.searcher import Answer
 from resources.errors import ConfigError
+from resources.milvus.search_request import Nearest
 from resources.milvus.store import MilvusStore
 from resources.postgres.documents.near_duplicates import near_duplicates, similar_documents
 from resources.postgres.registry.sources import remove_source
@@ -127,7 +128,7 @@ def test_one_searcher_answers_every_scope(world: World, seen: Seen) -> None:
 
 def test_a_scope_without_sources_sees_nothing_and_does_not_ask_milvus(world: World) -> None:
     class Unasked(MilvusStore):
-        def search(self, *_: Any, **__: Any) -> list[dict[str, Any]]:
+        def nearest(self, *_: Any, **__: Any) -> list[Nearest]:
             raise AssertionError("Milvus was asked")
 
     searcher = world.searcher()
@@ -196,7 +197,7 @@ def vault_hits(seen: Seen, name: str) -> list[Hit]:
 
 
 def test_hydration_is_in_scope(world: World, seen: Seen) -> None:
-    ids = [uuid.UUID(hit.chunk_id) for hit in vault_hits(seen, "hybrid")]
+    ids = [hit.chunk_id for hit in vault_hits(seen, "hybrid")]
     for filters in (Filters(), Filters(source=("vault",)), Filters(source=("vault", "north"))):
         assert hydrate(world.connection, ids, filters, SCOPE) == {}
         assert len(hydrate(world.connection, ids, filters, OWNER)) == len(ids)
@@ -207,7 +208,7 @@ def test_holders_are_in_scope(world: World, seen: Seen) -> None:
     (hit,) = [hit for hit in seen.scoped.answers["hybrid"].hits if LICENCE in hit.content]
 
     def holders(scope: AccessScope) -> set[str]:
-        texts = hydrate(world.connection, [uuid.UUID(hit.chunk_id)], Filters(), scope)
+        texts = hydrate(world.connection, [hit.chunk_id], Filters(), scope)
         return {holder.source for text in texts.values() for holder in text.also_in} | {
             text.source for text in texts.values()
         }

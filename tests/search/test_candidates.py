@@ -14,11 +14,12 @@ import pytest
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
-from rag_assets.pipeline.vectors import Embeddings, Multi, Sparse
+from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 from rag_assets.search.candidates import Candidates, Ranking
 from rag_assets.search.request import MODES, Mode
 from resources.errors import StoreUnavailable
 from resources.milvus.collections import ALIASES
+from resources.milvus.search_request import Nearest
 from resources.milvus.store import MilvusStore
 
 CHUNK = "5b9711b0-c0af-5209-957e-99be00000000"
@@ -31,14 +32,14 @@ class FakeStore(MilvusStore):
         super().__init__("http://nowhere")
         self.__dict__.update(before=before, client=None)
 
-    def search_together(
-        self, name: str, queries: Sequence[Any], **request: Any
-    ) -> list[list[dict[str, Any]]]:
-        return [self.search(name, query, **request) for query in queries]
+    def nearest(
+        self, name: str, kind: Kind, queries: Sequence[bytes], **request: Any
+    ) -> list[Nearest]:
+        return [self.rows(name, **request) for _ in queries]
 
-    def search(self, name: str, *_: Any, **__: Any) -> list[dict[str, Any]]:
+    def rows(self, name: str, **_: Any) -> Nearest:
         self.__dict__["before"](name)
-        return [{"id": f"{CHUNK}_{name.split('_')[0]}", "distance": 0.5, "entity": {}}]
+        return [(f"{CHUNK}_{name.split('_')[0]}", 0.5)]
 
 
 @pytest.fixture
@@ -103,8 +104,8 @@ def test_every_request_has_the_condition_of_the_scope(executor: Executor, mode: 
     conditions: list[str] = []
 
     class RecordingStore(FakeStore):
-        def search(self, name: str, *_: Any, **options: Any) -> list[dict[str, Any]]:
-            conditions.append(options["filter"])
+        def rows(self, name: str, **request: Any) -> Nearest:
+            conditions.append(request["filter"])
             return []
 
     store, scope = RecordingStore(lambda _: None), AccessScope("a", frozenset({"south", "north"}))
@@ -124,10 +125,9 @@ def test_equal_scores_keep_their_order(executor: Executor, mode: Mode) -> None:
     chunks = [f"{n:08d}-c0af-5209-957e-99be00000000" for n in range(9)]
 
     class ShuffledStore(FakeStore):
-        def search(self, name: str, *_: Any, **__: Any) -> list[dict[str, Any]]:
-            rows = [{"id": f"{chunk}_dense", "chunk_id": chunk} for chunk in chunks]
-            random.shuffle(rows)
-            return [{"id": row["id"], "distance": 0.5, "entity": row} for row in rows]
+        def rows(self, name: str, **_: Any) -> Nearest:
+            suffix = "multi_00000" if name.startswith("multi") else "dense"
+            return [(f"{chunk}_{suffix}", 0.5) for chunk in random.sample(chunks, len(chunks))]
 
         def token_vectors(self, name: str, chunks: Sequence[str]) -> dict[str, Any]:
             shuffled = random.sample(chunks, len(chunks))

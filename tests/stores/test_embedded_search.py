@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,8 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from milvus_lite import CollectionSchema, DataType, FieldSchema, MilvusLite
+from milvus_lite.adapter.grpc.translators import result
+from milvus_lite.exceptions import MilvusLiteError
+from pymilvus.client.types import PlaceholderType
+from pymilvus.grpc_gen import common_pb2
 
-from resources.embedded import fast_search
+from resources.embedded import fast_search, search_messages
 from resources.embedded import milvus_lite_internals as lite
 from resources.embedded.array_filters import evaluate_arrays_by_column
 from resources.embedded.live_rows import CollectionRows
@@ -84,6 +89,8 @@ def executors() -> Iterator[Executors]:
             (lite.MemTable, ["apply_insert", "apply_delete"]),
             (lite.DeltaIndex, ["add_batch", "gc_below"]),
             (lite.evaluation, ["evaluate_python"]),
+            (lite.servicer, ["build_search_result_data"]),
+            (lite.search_translator, ["_decode_placeholder_group"]),
         ):
             for name in names:
                 # Restored at the end.
@@ -219,6 +226,77 @@ def same_hits(hits: list[dict[str, Any]], right: list[dict[str, Any]], metric: s
         if abs(hit["distance"] - scores[-1]) > 2e-6:
             assert by_id[hit["id"]] == hit["entity"]
     assert len({hit["id"] for hit in hits}) == len({hit["id"] for hit in right})
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("lengths", [[2, 0, 1], [0], []])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_messages_of_hits_are_those_of_milvus_lite(
+    output: list[str] | None, lengths: list[int], dynamic: bool
+) -> None:
+    schema = CollectionSchema(SCHEMA, enable_dynamic_field=dynamic)
+    plan = lite.build_projection_plan(output, schema, api_kind="search")
+    results = [
+        [
+            {
+                "id": IDS[number],
+                "distance": number / 3,
+                "entity": lite.project_record(row(IDS[number], number), schema, plan),
+            }
+            for number in range(length)
+        ]
+        for length in lengths
+    ]
+    arguments: dict[str, Any] = {
+        "results": results, "schema": schema, "top_k": 7, "pk_name": "id",
+        "output_fields": output, "projection_plan": plan,
+    }  # fmt: skip
+    calls: list[object] = []
+
+    def original(*positional: Any, **options: Any) -> Any:
+        calls.append(positional)
+        return result.build_search_result_data(*positional, **options)
+
+    for group_by in (None, "tenant"):
+        options = {**arguments, "group_by_field": group_by}
+        message = search_messages.build_results(**options, original=original)
+        assert message == result.build_search_result_data(**options)
+    assert len(calls) == (1 if output == ["id"] or (output == ["colour"] and not dynamic) else 2)
+
+
+@pytest.mark.parametrize(
+    "queries",
+    [
+        (PlaceholderType.FloatVector, [b"\0\0\x80?\xcd\xcc\xcc=", b"\1\0\0\0\xff\xff\x7f\x7f"]),
+        (PlaceholderType.FloatVector, [b""]),
+        (PlaceholderType.FloatVector, [b"\0\0\x80?", b"odd"]),
+        (PlaceholderType.FloatVector, []),
+        (PlaceholderType.SparseFloatVector, [b"\3\0\0\0\0\0\x80?"]),
+        (PlaceholderType.VARCHAR, [b"text"]),
+        (PlaceholderType.Int8Vector, [b"12"]),
+        None,
+    ],
+)
+def test_queries_are_read_as_milvus_lite_does(queries: tuple[Any, list[bytes]] | None) -> None:
+    placeholders = b""
+    if queries is not None:
+        value = common_pb2.PlaceholderValue(tag="$0", type=queries[0], values=queries[1])
+        placeholders = common_pb2.PlaceholderGroup(placeholders=[value]).SerializeToString()
+
+    def read(decode: Callable[[bytes], list[Any]]) -> object:
+        try:
+            return [getattr(query, "tolist", lambda q=query: q)() for query in decode(placeholders)]
+        except MilvusLiteError as error:
+            return str(error)
+
+    original = lite.search_translator._decode_placeholder_group
+    original = getattr(original, "keywords", {}).get("original", original)
+    decoded = read(functools.partial(search_messages.decode_queries, original=original))
+    expected = read(original)
+    is_dense = queries is not None and queries[0] == PlaceholderType.FloatVector
+    assert decoded == (
+        [list(query) for query in expected] if isinstance(expected, list) and is_dense else expected
+    )
 
 
 def test_the_replaced_code_of_milvus_lite_is_the_known_one() -> None:
