@@ -61,10 +61,10 @@ class Filters:
             moment = getattr(self, name)
             if isinstance(moment, datetime) and moment.tzinfo is None:
                 object.__setattr__(self, name, moment.replace(tzinfo=UTC))
-        for field in fields(self):
-            values = getattr(self, field.name)
-            if field.name not in TIMES and isinstance(values, tuple):
-                object.__setattr__(self, field.name, _searched(field.name, values))
+        for name in _CONDITIONS:
+            values = getattr(self, name)
+            if values and name not in TIMES and isinstance(values, tuple):
+                object.__setattr__(self, name, _searched(name, values))
 
     @classmethod
     def of(cls, conditions: Mapping[str, object]) -> Filters:
@@ -72,7 +72,7 @@ class Filters:
 
         Raises ValueError that lists every problem.
         """
-        names = {field.name for field in fields(cls)}
+        names = set(_CONDITIONS)
         problems: list[str] = []
         times: dict[str, datetime] = {}
         texts: dict[str, tuple[str, ...]] = {}
@@ -100,15 +100,15 @@ class Filters:
     def problems(self) -> list[str]:
         """Return a sentence for each value that no row can have, or that no store accepts."""
         problems: list[str] = []
-        for field in fields(self):
-            value: object = getattr(self, field.name)
-            if field.name in TIMES:
+        for name in _CONDITIONS:
+            value: object = getattr(self, name)
+            if name in TIMES:
                 if value is not None and not isinstance(value, datetime):
-                    problems.append(f"{field.name}: {_EXPECTED_TIME}, found {value!r}")
+                    problems.append(f"{name}: {_EXPECTED_TIME}, found {value!r}")
             elif not isinstance(value, tuple):
-                problems.append(f"{field.name}: expected a tuple of texts, found {value!r}")
-            else:
-                problems += _problems(field.name, cast(tuple[object, ...], value))
+                problems.append(f"{name}: expected a tuple of texts, found {value!r}")
+            elif value:
+                problems += _problems(name, cast(tuple[object, ...], value))
         return problems
 
     def expression(self) -> str:
@@ -141,6 +141,10 @@ class Filters:
             yield "created_timestamp", f"created_timestamp >= {_seconds(self.created_from)}"
         if self.created_before is not None:
             yield "created_timestamp", f"created_timestamp < {_seconds(self.created_before)}"
+
+
+#: The names of all conditions, read once: `fields` is slow, and every search makes filters.
+_CONDITIONS = tuple(field.name for field in fields(Filters))
 
 
 def one_of(column: str, values: Iterable[object]) -> str:

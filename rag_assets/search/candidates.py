@@ -224,8 +224,8 @@ def _ranked(scores: Mapping[str, float]) -> Scored:
 
     Milvus returns equal scores in any order, and pages must follow one another.
     """
-    ranked = sorted(scores.items(), key=lambda item: (-item[1], item[0]))
-    return [(chunk, score) for chunk, score in ranked if score != 0 and _is_chunk(chunk)]
+    ranked = sorted([(-score, chunk) for chunk, score in scores.items() if score != 0])
+    return [(chunk, -score) for score, chunk in ranked if _is_chunk(chunk)]
 
 
 def _is_chunk(row_id: str) -> bool:

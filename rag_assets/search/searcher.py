@@ -238,7 +238,9 @@ class Searcher:
     ) -> Ranking:
         mode = request.mode_among(self.kinds)
         kinds = needed_kinds(mode, request.rerank)
-        weights = self.queries.fusion_weights(request.text) if self.fusion == "weighted" else None
+        weights = None
+        if mode == "hybrid" and self.fusion == "weighted":
+            weights = self.queries.fusion_weights(request.text)
         candidates = Candidates(
             self.milvus,
             self.collections.names,

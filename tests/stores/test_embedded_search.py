@@ -25,6 +25,9 @@ from resources.embedded.array_filters import evaluate_arrays_by_column
 from resources.embedded.live_rows import CollectionRows
 from resources.embedded.sketches import Sketch
 
+#: Milvus Lite's own: `fast_search.install` replaces it.
+DECODE_QUERIES = lite.search_translator._decode_placeholder_group
+
 DIMENSION = 8
 IDS = [f"{number:032x}" for number in range(14)]
 PARTITIONS = ("_default", "other")
@@ -289,14 +292,8 @@ def test_queries_are_read_as_milvus_lite_does(queries: tuple[Any, list[bytes]] |
         except MilvusLiteError as error:
             return str(error)
 
-    original = lite.search_translator._decode_placeholder_group
-    original = getattr(original, "keywords", {}).get("original", original)
-    decoded = read(functools.partial(search_messages.decode_queries, original=original))
-    expected = read(original)
-    is_dense = queries is not None and queries[0] == PlaceholderType.FloatVector
-    assert decoded == (
-        [list(query) for query in expected] if isinstance(expected, list) and is_dense else expected
-    )
+    decode = functools.partial(search_messages.decode_queries, original=DECODE_QUERIES)
+    assert read(decode) == read(DECODE_QUERIES)
 
 
 def test_the_replaced_code_of_milvus_lite_is_the_known_one() -> None:
