@@ -295,6 +295,8 @@ def test_the_error_of_a_failed_start_contains_its_reason(own_home: Path) -> None
 #: Below `milvus_lite`; the same names as in the docstring of `resources.embedded.milvus_lite_internals`.
 PRIVATE_NAMES = (
     "adapter.grpc.servicer:MilvusServicer",
+    "adapter.grpc.servicer:build_search_result_data",
+    "adapter.grpc.translators.search:_decode_placeholder_group",
     "search.filter.eval:evaluate_python",
     "search.filter.eval:evaluate_hybrid",
     "search.filter.ast:And",
