@@ -37,7 +37,7 @@ def build_results(
     **options: Any,
 ) -> Any:
     """`build_search_result_data` of Milvus Lite, which describes the arguments."""
-    plan = options.get("projection_plan")
+    plan: Any = options.get("projection_plan")
     if not _is_of_ids(plan, schema, pk_name) or options.get("group_by_field") is not None:
         return original(results, schema, top_k, pk_name, **options)
     pks = [hit["id"] for hits in results for hit in hits]

@@ -11,14 +11,14 @@ from array import array
 from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resources.embedders.lexical_terms import FULL, analyze, is_word, letters
 
-T = TypeVar("T", bound=NDArray[Any])
+S = TypeVar("S", bound=np.generic)
 
 #: Of the dense vectors.
 DIMENSION = 1024
@@ -61,7 +61,9 @@ class Features(dict[str, int]):
         """Return the slots of these features in a token's vector, with a sign in bit 7."""
         return self._of(features, lambda parts: np.ascontiguousarray(parts[:, 2:]).view(np.uint8))
 
-    def _of(self, features: NDArray[np.uint32], read: Callable[[NDArray[np.uint32]], T]) -> T:
+    def _of(
+        self, features: NDArray[np.uint32], read: Callable[[NDArray[np.uint32]], NDArray[S]]
+    ) -> NDArray[S]:
         """Return `read` for these features: a query has few of them, a batch of documents each one many times."""
         parts = np.frombuffer(self.digests, "<u4").reshape(-1, _DIGEST_BYTES // 4)
         return read(parts[features]) if len(features) < len(parts) else read(parts)[features]

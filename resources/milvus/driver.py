@@ -80,7 +80,7 @@ with _deferred():
     from pymilvus import DataType, MilvusClient
     from pymilvus.client.constants import GUARANTEE_TIMESTAMP
     from pymilvus.client.ts_utils import construct_guarantee_ts
-    from pymilvus.client.types import ConsistencyLevel, PlaceholderType
+    from pymilvus.client.types import ConsistencyLevel
     from pymilvus.client.utils import SciPyHelper, check_status
     from pymilvus.decorators import retry_on_rpc_failure
     from pymilvus.exceptions import MilvusException
@@ -95,7 +95,6 @@ __all__ = [
     "FieldData",
     "MilvusClient",
     "MilvusException",
-    "PlaceholderType",
     "ScalarField",
     "SearchRequest",
     "SearchResultData",

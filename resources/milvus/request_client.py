@@ -63,7 +63,9 @@ class RequestClient(MilvusClient):
             server=connection.server_address,
             database=context.get_db_name(),
         )
-        return read_nearest(_send(connection, request, timeout=timeout, context=context))
+        # As above.
+        answer: Any = _send(connection, request, timeout=timeout, context=context)
+        return read_nearest(answer)
 
 
 @retry_on_rpc_failure()

@@ -15,7 +15,6 @@ from rag_assets.pipeline.vectors import Kind
 from resources.milvus.collections import VECTOR_FIELD
 from resources.milvus.driver import (
     GUARANTEE_TIMESTAMP,
-    PlaceholderType,
     SearchRequest,
     SearchResultData,
     common_pb2,
@@ -42,10 +41,10 @@ def search_request(
 
     `server`, `database`: of the client; consistency level "Session" needs its last write there.
     """
-    is_sparse = kind == "sparse"
+    is_sparse, types = kind == "sparse", common_pb2.PlaceholderType
     vectors = common_pb2.PlaceholderValue(
         tag="$0",
-        type=PlaceholderType.SparseFloatVector if is_sparse else PlaceholderType.FloatVector,
+        type=types.SparseFloatVector if is_sparse else types.FloatVector,
         values=queries,
     )
     values = {

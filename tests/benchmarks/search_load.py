@@ -47,7 +47,7 @@ from tests.benchmarks.usage import until_idle
 
 CLIENTS = (1, 8, 32)
 #: More than the searcher caches.
-QUESTIONS = 2000
+QUESTIONS = 4000
 K = 10
 SOURCE = "load"
 #: Maximum seconds for the sketches of all rows: 5 at 100,000.

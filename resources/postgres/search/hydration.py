@@ -103,7 +103,7 @@ def hydrate(
     texts: dict[str, ChunkText] = {}
     for chunk, document, *columns, documents in rows.fetchall():
         others = (Holder(*each) for each in documents or () if each[0] != document)
-        texts[chunk] = ChunkText(chunk, document, *columns, tuple(others)[:HOLDERS])
+        texts[chunk] = ChunkText(chunk, document, *columns, also_in=tuple(others)[:HOLDERS])
     return texts
 
 
