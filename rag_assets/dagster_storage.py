@@ -63,8 +63,9 @@ class ShortWarnings(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not str(record.msg).startswith("Retrying failed database connection"):
             return True
-        first = re.sub(r"^\(\S+\) ", "", str(record.args[0] if record.args else "").split("\n")[0])
-        record.msg, record.args = "Dagster tries again to reach PostgreSQL: %s", (first,)
+        reason = record.getMessage().partition(": ")[2].split("\n")[0]
+        record.msg = "Dagster tries again to reach PostgreSQL: %s"
+        record.args = (re.sub(r"^\(\S+\) ", "", reason),)
         now = time.monotonic()
         if now - self.last < WARNING_SECONDS:
             return False

@@ -17,7 +17,7 @@ def forked(home: Path, *arguments: str, vectors: str = "dense", fails: bool = Fa
     _, environment = command(home, vectors=vectors)
     process = run_rag(arguments, environment)
     assert process.returncode == int(fails), process.stdout + process.stderr
-    return Finished(0, 0, process.stdout)
+    return Finished(0, 0, 0, process.stdout)
 
 
 def forked_ingestion(home: Path, folder: Path) -> Started:
