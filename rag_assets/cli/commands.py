@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "down": "stack:down",
     "status": "status:status",
     "settings": "settings:settings",
+    "models": "models:models",
     "ui": "ui:ui",
     "ingest": "ingest:ingest",
     "search": "search:search",

@@ -1,4 +1,7 @@
-"""`rag eval`: measures retrieval with retrieval sets, and shows whether it declined. The sets: `retrieval_sets.py`."""
+"""`rag eval`: measures retrieval with retrieval sets, and shows whether it declined.
+
+Its other commands: `retrieval_sets.py`, `comparison.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from rag_assets.cli import retrieval_sets
+from rag_assets.cli import comparison, retrieval_sets
 from rag_assets.cli.exit_codes import ExitCode, run_exit_code
 from rag_assets.cli.output import (
     bars,
@@ -33,6 +36,7 @@ app.command("add")(retrieval_sets.add)
 app.command("build")(retrieval_sets.build)
 app.command("list")(retrieval_sets.list_)
 app.command("remove")(retrieval_sets.remove)
+app.command("compare")(comparison.compare)
 
 SetOption = Annotated[str | None, typer.Option("--set", help="Only this retrieval set.")]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only sets of this source.")]
@@ -168,48 +172,6 @@ def accept(
         print_json({"set": name, "accepted": number})
         return
     note(f"Evaluation {number} of {name} is accepted.")
-
-
-@app.command()
-@command
-def compare(
-    a: Annotated[int, typer.Argument(help="Number of an evaluation.")],
-    b: Annotated[int, typer.Argument(help="Number of another evaluation of the same set.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Compare two evaluations of a set, query by query. p: a paired randomisation test, two-sided.
-
-    Example: rag eval compare 11 12
-    """
-    from rag_assets.evaluation.quality import differences
-    from resources.postgres.evaluation.evaluations import get_evaluation
-
-    deployment = Deployment.from_environment()
-    deployment.start()
-    with deployment.postgres().connect(autocommit=True) as connection:
-        before, after = get_evaluation(connection, a), get_evaluation(connection, b)
-    if before.set_name != after.set_name:
-        raise ConfigError(
-            f"Expected two evaluations of one set; {a} is of {before.set_name}, {b} of {after.set_name}."
-        )
-    columns = ("mode", "measure", "queries", str(a), str(b), "difference", "p")
-    rows = [
-        (d.mode, d.measure, d.queries, d.before, d.after, d.change, d.p)
-        for d in differences(before.modes, after.modes, test=True)
-    ]
-    if as_json:
-        names = (*columns[:3], "before", "after", *columns[5:])
-        models = {"before": before.model, "after": after.model}
-        print_json(
-            {"set": before.set_name, "models": models}
-            | {"differences": [dict(zip(names, row)) for row in rows]}
-        )
-        return
-    shown = [
-        (*row[:3], *(f"{value:.4f}" for value in row[3:5]), f"{row[5]:+.4f}", f"{row[6]:.4f}")
-        for row in rows
-    ]
-    table(f"{before.set_name}: models {before.model}, {after.model}", columns, shown)
 
 
 def _show(evaluation: Evaluation) -> None:

@@ -277,3 +277,15 @@ def drop(writer: Writer, store: MilvusStore, dropped: Iterable[Collection]) -> N
         fault_point("collection-dropping")
         with writer.transaction() as connection:
             forget_collection(connection, collection.name)
+
+
+def drop_unpublished_collections(postgres: Postgres, store: MilvusStore, model: str) -> list[str]:
+    """Drop the collections of a model that are written but do not serve. Returns their names."""
+    with postgres.writer(PUBLISH) as writer:
+        unpublished = [
+            item
+            for item in collections(writer.connection, states=("building",))
+            if item.model == model
+        ]
+        drop(writer, store, unpublished)
+    return [item.name for item in unpublished]

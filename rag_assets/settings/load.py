@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -90,6 +92,21 @@ def load_settings() -> Settings:
             + "\nFix or unset these variables"
             + (f" (also in {file})." if file.exists() else ".")
         ) from error
+
+
+@contextmanager
+def embedder_instead(name: str) -> Iterator[None]:
+    """Let this process and the ones that it starts load settings with another embedder."""
+    variable = "RAG_EMBEDDER"
+    before = os.environ.get(variable)
+    os.environ[variable] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = before
 
 
 def shown_value(name: str, value: object) -> str:

@@ -281,6 +281,7 @@ def test_jobs_schedules_and_sensors_are_described_and_bounded(definitions: dg.De
     hours = {name: int(job.tags["dagster/max_runtime"]) / 3600 for name, job in jobs.items()}
     assert {name for name, limit in hours.items() if limit == 1} == {
         "check_source_quickly",
+        "drop_unpublished_collections",
         "keep_history",
         "purge_removed_sources",
     }

@@ -108,6 +108,36 @@ def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr
 
 
+def test_two_models_are_compared_on_a_sets_questions_and_the_other_one_leaves_nothing_in_milvus(
+    rag: Rag,
+) -> None:
+    rag.ok("eval", "build", "own", "--source", "docs", "--queries", "20")
+    other = "tests.support.embedders:CountingEmbedder"
+    serving = rag.json("status")["embedder"]["fingerprint"]
+
+    compared = rag.json("eval", "compare", "lexical", other, "--set", "own")
+
+    assert compared["models"]["lexical"]["fingerprint"] == serving
+    assert compared["models"][other]["dimension"] == 64
+    ndcg = {d["mode"]: d for d in compared["differences"] if d["measure"] == "nDCG@10"}
+    # Its vectors are random, and lexical finds a sentence by its words.
+    assert ndcg["dense"]["queries"] == 20
+    assert ndcg["dense"]["before"] > 0.9 and ndcg["dense"]["after"] < 0.6
+    assert ndcg["dense"]["p"] < 0.01
+    with rag.milvus() as client:
+        assert all(serving in str(name) for name in client.list_collections())  # pyright: ignore
+    (listed,) = rag.json("eval", "list", "own")["sets"]
+    assert listed["evaluations"] == []
+    assert rag.json("ingest")["sources"][0]["plan"]["chunk_embeddings"]["kept"] == 120
+    assert rag("check").returncode == 0
+
+    done = rag("eval", "compare", "lexical", "7")
+    assert done.returncode == 2 and "the names: rag models" in done.stderr
+    done = rag("eval", "compare", "lexical", "none")
+    assert done.returncode == 2 and "embedder 'none': expected one of" in done.stderr
+    rag.ok("eval", "remove", "own", "--yes")
+
+
 def test_an_index_is_tuned_the_choice_is_written_and_others_are_compared(
     rag: Rag, tmp_path: Path
 ) -> None:
