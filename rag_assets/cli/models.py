@@ -59,7 +59,7 @@ def models(
     note(
         "Switch: RAG_EMBEDDER=NAME rag ingest. The present model serves until the new one has passed every check."
     )
-    note("Compare two on your own questions first: rag eval compare lexical e5 --set NAME")
+    note("Compare two on your own questions first: rag eval compare lexical use --set NAME")
 
 
 def _samples() -> list[str]:
