@@ -10,6 +10,9 @@ from pydantic_settings import NoDecode
 
 from rag_assets.pipeline.vectors import KINDS, Kind
 
+#: Built-in embedders that make dense vectors only.
+DENSE_ONLY = ("openai",)
+
 
 class EmbedderSettings(BaseModel):
     """The embedder. `RAG_BGE_M3_*` and `RAG_OPENAI_*` apply to the embedder of that name alone."""
@@ -123,8 +126,12 @@ class EmbedderSettings(BaseModel):
     @field_validator("vectors", mode="after")
     @classmethod
     def _check_kinds_of_embedder(cls, value: tuple[Kind, ...], info: ValidationInfo) -> object:
-        if info.data.get("embedder") == "openai" and value != ("dense",):
-            raise ValueError("RAG_EMBEDDER=openai makes dense vectors only: set RAG_VECTORS=dense")
+        embedder = info.data.get("embedder")
+        if embedder in DENSE_ONLY and value not in (("dense",), ("dense", "sparse")):
+            raise ValueError(
+                f"RAG_EMBEDDER={embedder} makes dense vectors only, and takes sparse ones from words: "
+                "set RAG_VECTORS=dense,sparse or RAG_VECTORS=dense"
+            )
         return value
 
     @field_validator("openai_base_url", "openai_model", mode="after")
