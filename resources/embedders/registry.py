@@ -19,6 +19,7 @@ from resources.errors import ConfigError
 BUILT_IN = {
     "lexical": "resources.embedders.lexical:LexicalEmbedder",
     "bge-m3": "resources.embedders.bge_m3:BgeM3Embedder",
+    "e5": "resources.embedders.e5:E5Embedder",
     "openai": "resources.embedders.openai:OpenAIEmbedder",
 }
 
