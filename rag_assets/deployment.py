@@ -173,7 +173,9 @@ class Deployment:
     @property
     def embedder(self) -> Embedder:
         settings = self.settings
-        return open_embedder(settings.embedder, settings.embedder_options, settings.openai_api_key)
+        return open_embedder(
+            settings.embedder, settings.embedder_options, settings.vectors, settings.openai_api_key
+        )
 
     @property
     def model_target(self) -> ModelTarget:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from rag_assets.pipeline.chunking import ChunkingConfig
 from rag_assets.pipeline.limits import DeletionLimits, ParserLimits
-from rag_assets.pipeline.vectors import KINDS, Embedder
+from rag_assets.pipeline.vectors import KINDS, Embedder, Kind
 from resources.files import FileStore
 from resources.milvus.index_config import IndexConfig
 from resources.milvus.store import MilvusStore
@@ -98,7 +98,7 @@ class RetrievalResource(dg.ConfigurableResource):
 class EmbedderResource(dg.ConfigurableResource):
     """The model, and which kinds of its vectors are kept."""
 
-    spec: str = Field("lexical", description="lexical, bge-m3, openai or module:Class.")
+    spec: str = Field("lexical", description="lexical, use, e5, bge-m3, openai or module:Class.")
     kinds: list[str] = Field(description="Some of dense, sparse, multi.")
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the embedder."
@@ -106,11 +106,15 @@ class EmbedderResource(dg.ConfigurableResource):
     api_key: str = Field("", description="Of the server that openai asks.")
 
     def open(self) -> Embedder:
-        return open_embedder(self.spec, self.options, self.api_key)
+        return open_embedder(self.spec, self.options, self._kinds, self.api_key)
 
     def model_target(self) -> ModelTarget:
         """Return the model and the kinds of its vectors that are kept."""
-        return ModelTarget(self.open(), tuple(kind for kind in KINDS if kind in self.kinds))
+        return ModelTarget(self.open(), self._kinds)
+
+    @property
+    def _kinds(self) -> tuple[Kind, ...]:
+        return tuple(kind for kind in KINDS if kind in self.kinds)
 
 
 class GuardResource(dg.ConfigurableResource):

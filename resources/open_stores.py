@@ -19,7 +19,7 @@ from resources.postgres.schema import migrate
 from resources.waiting import waiting
 
 if TYPE_CHECKING:
-    from rag_assets.pipeline.vectors import Embedder
+    from rag_assets.pipeline.vectors import Embedder, Kind
     from resources.milvus.store import MilvusStore
 
 #: Seconds that an embedded server has to start, or to answer again.
@@ -71,15 +71,21 @@ def open_milvus(
     return MilvusStore(milvus_uri(uri, home), token if uri else "", timeout, search_consistency)
 
 
-def open_embedder(spec: str, options: Mapping[str, Any], api_key: str = "") -> Embedder:
-    """Return the embedder, one per process, since it loads its model at first use. Only `openai` takes a key."""
+def open_embedder(
+    spec: str, options: Mapping[str, Any], kinds: tuple[Kind, ...], api_key: str = ""
+) -> Embedder:
+    """Return the embedder of these kinds, one per process, since it loads its model at first use.
+
+    Only `openai` takes a key. A model without sparse vectors gets them from words: `combined`.
+    """
     if api_key and spec == "openai":
         options = {**options, "api_key": api_key}
-    return _embedder(spec, tuple(sorted(options.items())))
+    return _embedder(spec, tuple(sorted(options.items())), kinds)
 
 
 @functools.lru_cache(maxsize=4)
-def _embedder(spec: str, options: tuple[tuple[str, Any], ...]) -> Embedder:
+def _embedder(spec: str, options: tuple[tuple[str, Any], ...], kinds: tuple[Kind, ...]) -> Embedder:
+    from resources.embedders.combined import for_kinds
     from resources.embedders.registry import create_embedder
 
-    return create_embedder(spec, **dict(options))
+    return for_kinds(create_embedder(spec, **dict(options)), kinds)

@@ -162,7 +162,7 @@ def _examine(
         return replace(model, problem="Measured once it is configured.")
     try:
         arguments = options(choice.name)
-        embedder = open_embedder(choice.name, arguments)
+        embedder = open_embedder(choice.name, arguments, ("dense",))
         if choice.name == "openai":
             # Its dimension may have to be asked for, and the server may charge for each text.
             return replace(

@@ -75,11 +75,15 @@ class Embedder(Protocol):
 
     `identity` contains everything that changes a vector (backend, model, revision, maximum length, pooling,
     normalisation …): its hash is the model fingerprint, so it must be available without loading the model.
-    An embedder may have an attribute `vocabulary`: every index of its sparse vectors is below it.
+    An embedder may have an attribute `vocabulary`: every index of its sparse vectors is below it; and an attribute
+    `kinds`, if it does not make all kinds: the sparse vectors that it does not make are made from words.
     """
 
-    dimension: int
-    token_dimension: int
+    @property
+    def dimension(self) -> int: ...
+
+    @property
+    def token_dimension(self) -> int: ...
 
     @property
     def identity(self) -> Mapping[str, str]: ...

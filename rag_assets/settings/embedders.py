@@ -10,17 +10,34 @@ from pydantic_settings import NoDecode
 
 from rag_assets.pipeline.vectors import KINDS, Kind
 
+#: Built-in embedders that make dense vectors only.
+DENSE_ONLY = ("use", "e5", "openai")
+
 
 class EmbedderSettings(BaseModel):
-    """The embedder. `RAG_BGE_M3_*` and `RAG_OPENAI_*` apply to the embedder of that name alone."""
+    """The embedder. `RAG_E5_*`, `RAG_BGE_M3_*` and `RAG_OPENAI_*` apply to the embedder of that name alone."""
 
     embedder: str = Field(
-        default="lexical", description="lexical, bge-m3, openai or your own: module:Class."
+        default="lexical", description="lexical, use, e5, bge-m3, openai or your own: module:Class."
     )
     vectors: Annotated[tuple[Kind, ...], NoDecode] = Field(
         default=("dense", "sparse"),
         description="Kinds of vectors to keep (dense, sparse, multi), separated by commas.",
         validate_default=True,
+    )
+    e5_max_length: int = Field(
+        default=512,
+        ge=16,
+        le=8192,
+        json_schema_extra={"unit": "tokens"},
+        description="Maximum tokens per text. The model reads 512 at a time, and averages the parts of a longer text.",
+    )
+    e5_processes: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        json_schema_extra={"unit": "processes"},
+        description="Processes that embed documents, with one thread each; empty: one per core, at most 16.",
     )
     bge_m3_model: str = Field(default="BAAI/bge-m3", description="Model name or local folder.")
     bge_m3_revision: str = Field(
@@ -123,8 +140,12 @@ class EmbedderSettings(BaseModel):
     @field_validator("vectors", mode="after")
     @classmethod
     def _check_kinds_of_embedder(cls, value: tuple[Kind, ...], info: ValidationInfo) -> object:
-        if info.data.get("embedder") == "openai" and value != ("dense",):
-            raise ValueError("RAG_EMBEDDER=openai makes dense vectors only: set RAG_VECTORS=dense")
+        embedder = info.data.get("embedder")
+        if embedder in DENSE_ONLY and value not in (("dense",), ("dense", "sparse")):
+            raise ValueError(
+                f"RAG_EMBEDDER={embedder} makes dense vectors only, and takes sparse ones from words: "
+                "set RAG_VECTORS=dense,sparse or RAG_VECTORS=dense"
+            )
         return value
 
     @field_validator("openai_base_url", "openai_model", mode="after")
@@ -146,7 +167,7 @@ class EmbedderSettings(BaseModel):
     @property
     def embedder_options(self) -> dict[str, Any]:
         """Keyword arguments of the configured embedder, without its key: Dagster stores and shows them."""
-        if self.embedder not in ("bge-m3", "openai"):
+        if self.embedder not in ("bge-m3", "e5", "openai"):
             return {}
         prefix = self.embedder.replace("-", "_") + "_"
         options = {

@@ -176,6 +176,7 @@ class BgeM3Embedder:
             batch_bytes=4 * self._batch_tokens,
             dimension=DIMENSION,
             token_dimension=DIMENSION,
+            advice="If memory ran out (signal 9), set a smaller RAG_BGE_M3_BATCH_TOKENS.",
         )
 
 

@@ -1,7 +1,7 @@
 """The process of one device: `python -m resources.embedders.device_worker FD` embeds texts from an inherited socket.
 
-It receives the embedder's name and options first, then pairs (texts, kinds). `devices` starts and watches it; it exits
-when its socket closes.
+It receives the embedder's name and options first, then triples (texts, kinds, whether the texts are queries).
+`devices` starts and watches it; it exits when its socket closes.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def main() -> None:
         spec, options = connection.recv()
         embedder = create_embedder(spec, **options)
         while True:
-            texts, kinds = connection.recv()
+            texts, kinds, queries = connection.recv()
             fault_point("text embedding")
             try:
-                answer = embedder.embed(texts, kinds)
+                answer = (embedder.embed_queries if queries else embedder.embed)(texts, kinds)
             except RagError as error:
                 answer = error
             # The parent may be unable to unpickle a library's exception class.

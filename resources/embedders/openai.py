@@ -58,6 +58,7 @@ class OpenAIEmbedder:
     per request, `query_timeout` per request of queries, which are tried twice.
     """
 
+    kinds: tuple[Kind, ...] = ("dense",)
     #: No multi-vectors.
     token_dimension = 0
 

@@ -19,6 +19,8 @@ from resources.errors import ConfigError
 BUILT_IN = {
     "lexical": "resources.embedders.lexical:LexicalEmbedder",
     "bge-m3": "resources.embedders.bge_m3:BgeM3Embedder",
+    "e5": "resources.embedders.e5:E5Embedder",
+    "use": "resources.embedders.use:UseEmbedder",
     "openai": "resources.embedders.openai:OpenAIEmbedder",
 }
 

@@ -49,7 +49,7 @@ def embedding(texts: list[str], model: Path) -> float:
     call: list[str] = []
     for text in [*texts, ""]:
         if call and (not text or sum(map(len, call)) > CALL_CHARS):
-            child.connection.send((call, ("dense", "sparse")))
+            child.connection.send((call, ("dense", "sparse"), False))
             if failures := child.connection.recv().failures:
                 raise SystemExit(f"invalid measurement, embedding failed: {failures}")
             call = []

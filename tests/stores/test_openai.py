@@ -328,12 +328,16 @@ def test_an_error_that_no_retry_fixes_states_the_remedy(
 def test_all_invalid_settings_are_reported_without_the_key(
     server: EmbeddingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"EMBEDDER": "openai", "OPENAI_BASE_URL": "http://me:hush@host/v1"}.items():
+    invalid = {"VECTORS": "dense,multi", "OPENAI_BASE_URL": "http://me:hush@host/v1"}
+    for name, value in {"EMBEDDER": "openai", **invalid}.items():
         monkeypatch.setenv(f"RAG_{name}", value)
     with pytest.raises(ConfigError) as caught:
         load_settings()
     message = str(caught.value)
-    assert "set RAG_VECTORS=dense" in message and "RAG_OPENAI_MODEL" in message
+    assert (
+        "set RAG_VECTORS=dense,sparse or RAG_VECTORS=dense" in message
+        and "RAG_OPENAI_MODEL" in message
+    )
     assert "without a user in it" in message and "hush" not in message
 
     valid = {"VECTORS": "dense", "OPENAI_BASE_URL": server.url + "/", "OPENAI_MODEL": "lexical"}
