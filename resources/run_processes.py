@@ -38,14 +38,34 @@ COMMAND_GROUPS: dict[str, frozenset[str]] = {
 #: The other commands.
 COMMANDS = frozenset(
     (
-        *("up", "down", "status", "settings", "ui", "ingest", "search", "check", "repair"),
+        *(
+            "up",
+            "down",
+            "status",
+            "settings",
+            "models",
+            "ui",
+            "ingest",
+            "search",
+            "check",
+            "repair",
+        ),
         *("explain", "duplicates", "compact", "forget", "demo"),
     )
 )
 #: Options without a value, of the commands that execute runs.
 FLAGS = frozenset(
     (
-        *("--accept-deletions", "--dry-run", "--force", "--json", "--quick", "--quiet", "-q"),
+        *(
+            "--accept-deletions",
+            "--dry-run",
+            "--force",
+            "--json",
+            "--keep",
+            "--quick",
+            "--quiet",
+            "-q",
+        ),
         *("--undo", "--verbose", "-v", "--write", "--yes", "-y"),
     )
 )
