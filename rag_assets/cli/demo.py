@@ -1,4 +1,4 @@
-"""`rag demo`: what the product does, on documents in seven languages and on servers of its own, in half a minute."""
+"""`rag demo`: what the product does, on documents in seven languages and on servers of its own, in a minute."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from rag_assets.cli.demo_questions import Answered, ask, read_questions
+from rag_assets.cli.demo_questions import Answered, ask, find, read_questions, show_both
 from rag_assets.cli.exit_codes import ExitCode
 from rag_assets.cli.output import command, err, is_quiet, is_verbose, out, plural
+from rag_assets.cli.publication import publish_requested
 from rag_assets.cli.syncs import Report, Syncs
 from rag_assets.deployment import Deployment
 from rag_assets.job_runs import failures
 from rag_assets.pipeline import progress
+from rag_assets.settings.load import embedder_instead
 from rag_assets.settings.stores import data_file, default_home
 from resources.errors import RagError
+from resources.extras import install_command, is_installed
 
 SOURCE = "demo"
 
@@ -38,7 +41,8 @@ def demo(
     """Show the whole product on documents in seven languages.
 
     Makes them searchable, answers questions, breaks a row in Milvus, finds
-    it, repairs it, and syncs again. It has its own servers and files, in the
+    it, repairs it, syncs again, and changes to a model that finds answers in
+    other languages. It has its own servers and files, in the
     folder `demo` of RAG_HOME, and your RAG_ settings do not apply to it.
 
     Exit code 1 if an answer is wrong, a check does not pass, or the broken
@@ -65,9 +69,11 @@ def demo(
         out.print()
         _headline("The same documents again")
         _ingest_again(deployment, first)
+        out.print()
+        by_meaning = _by_meaning(deployment, corpus)
     out.print()
     _show_next_steps(home)
-    expect_success(consistent, answers)
+    expect_success(consistent, [*answers, *by_meaning])
 
 
 def expect_success(consistent: bool, answers: Sequence[Answered]) -> None:
@@ -152,12 +158,36 @@ def _ingest_again(deployment: Deployment, first: _Ingest) -> None:
     )
 
 
+def _by_meaning(deployment: Deployment, corpus: Path) -> Sequence[Answered]:
+    """Ask questions whose answers stand in another language: by words, then with a model that knows meanings."""
+    questions = read_questions(corpus / "questions-across-languages.json")
+    _headline("Questions in another language than their answers: by words, then by meaning")
+    if not is_installed("use"):
+        _detail(f"The model is not installed: {install_command('use')}")
+        return []
+    by_words = find(deployment, questions)
+    with embedder_instead("use"):
+        other = Deployment.from_environment()
+        done = _sync(other)
+        _done(
+            f"model USE: {done.embedded} texts embedded beside the serving collections, checked, then published, "
+            f"{done.seconds:.1f} s"
+        )
+        by_meaning = find(other, questions)
+    for before, after in zip(by_words, by_meaning):
+        show_both(before, after)
+    return by_meaning
+
+
 def _sync(deployment: Deployment) -> _Ingest:
     started = time.monotonic()
     with _working("ingesting"):
         (report,) = Syncs(deployment, quiet=True).of([SOURCE])
+        # After a change of the model, which the end of this demo is.
+        publication = publish_requested(deployment) or {}
     seconds = time.monotonic() - started
     problems = [f"{step}: {message}" for step, message in report.errors]
+    problems += filter(None, [publication.get("blocked")])
     problems += [f"{item['key']}: {item['reason']}" for item in report.failed_documents]
     if problems:
         raise RagError("The demo's documents could not be ingested:\n  " + "\n  ".join(problems))
@@ -300,6 +330,7 @@ def _show_next_steps(home: Path) -> None:
     rag = _typed_command()
     out.print(Text.assemble(("Your documents: ", "bold"), f"{rag} ingest DIR"), soft_wrap=True)
     out.print(Text.assemble(("Then:           ", "bold"), f'{rag} search "TEXT"'), soft_wrap=True)
+    out.print(Text.assemble(("Other models:   ", "bold"), f"{rag} models"), soft_wrap=True)
     if is_verbose():
         _detail(f"The demo's data: RAG_HOME={shlex.quote(str(home))} {rag} status")
 

@@ -58,6 +58,27 @@ def read_questions(file: Path) -> list[Question]:
     return questions
 
 
+def find(deployment: Deployment, questions: Iterable[Question]) -> list[Answered]:
+    """Return the best hit of each question, with its whole text as the passage."""
+    answers: list[Answered] = []
+    with deployment.searcher() as searcher:
+        for question in questions:
+            answer = searcher.answer(SearchRequest(question.text, k=1), AccessScope.owner())
+            hit = answer.hits[0] if answer.hits else None
+            passage = Passage(hit.content if hit else "nothing found")
+            answers.append(Answered(question, hit, passage, answer.milliseconds))
+    return answers
+
+
+def show_both(before: Answered, after: Answered) -> None:
+    """Print a question and the document that each of two models found."""
+    _print_line(Text.assemble((f"{after.question.language}  ", "dim"), after.question.text))
+    for name, answered in (("by words", before), ("by meaning", after)):
+        mark = ("✓", "bold green") if answered.is_right else ("✗", "bold red")
+        found = answered.hit.key if answered.hit else "nothing"
+        _print_line(Text.assemble(" ", mark, f"  {name:10}  ", found))
+
+
 def ask(deployment: Deployment, questions: Iterable[Question]) -> list[Answered]:
     """Ask every question and print it with the sentence that answers it."""
     answers: list[Answered] = []
