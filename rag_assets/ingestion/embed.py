@@ -46,7 +46,8 @@ from resources.postgres.vectors.target import Target
 from resources.postgres.vectors.term_statistics import add_statistics
 from resources.vector_stores import ModelTarget
 
-#: Characters per call of the embedder: some hundred chunks, enough to sort by length and fill batches.
+#: Characters per call of an embedder that states no `call_chars`: some hundred chunks, enough to sort by length and
+#: fill batches.
 CALL_CHARS = 500_000
 #: Seconds after which a file is closed, however small: a model on a CPU needs hours to fill one.
 FILE_SECONDS = 600
@@ -150,7 +151,10 @@ def embed_texts(
     with stage.writer.transaction() as connection:
         mark_rejected_chunks(connection, target)
     batches = plan_embedding(
-        stage.writer, target, batch_chars=CALL_CHARS, all_documents=all_documents
+        stage.writer,
+        target,
+        batch_chars=getattr(model, "call_chars", None) or CALL_CHARS,
+        all_documents=all_documents,
     )
     checked = CheckedEmbedder(model)
     if batches:
@@ -160,8 +164,9 @@ def embed_texts(
         started = time.monotonic()
         try:
             vectors = checked.embed([text for _, text in texts], target.kinds)
-        # A user's embedder may raise anything. The embeddings made so far were paid for: keep them.
-        except Exception:
+        # A user's embedder may raise anything, and a user may interrupt it. The embeddings made so far were paid for:
+        # keep them.
+        except BaseException:
             if pending.tables:
                 _close(stage, files, model, target, pending)
             raise

@@ -136,6 +136,7 @@ def _vector(probe: Probe, kind: Kind) -> Mapping[int, float]:
 #: How the vectors of another model get a space of their own, by the backend in the model's identity.
 _REVISIONS = {
     "openai": "set RAG_OPENAI_REVISION to another value, such as today's date",
+    "e5": "set RAG_E5_MAX_LENGTH to another value, such as 1023",
     "bge-m3": "set RAG_BGE_M3_REVISION to its revision",
 }
 

@@ -75,8 +75,9 @@ class Embedder(Protocol):
 
     `identity` contains everything that changes a vector (backend, model, revision, maximum length, pooling,
     normalisation …): its hash is the model fingerprint, so it must be available without loading the model.
-    An embedder may have an attribute `vocabulary`: every index of its sparse vectors is below it; and an attribute
-    `kinds`, if it does not make all kinds: the sparse vectors that it does not make are made from words.
+    An embedder may have these attributes: `vocabulary`: every index of its sparse vectors is below it; `kinds`, if it
+    does not make all of them: the sparse vectors that it does not make come from words; `call_chars`: the characters
+    of a call of `embed` during ingestion, if 500,000 take a slow model too long.
     """
 
     @property

@@ -26,7 +26,7 @@ class EmbedderSettings(BaseModel):
         validate_default=True,
     )
     e5_max_length: int = Field(
-        default=512,
+        default=1024,
         ge=16,
         le=8192,
         json_schema_extra={"unit": "tokens"},

@@ -44,6 +44,7 @@ class CombinedEmbedder:
 
     def __init__(self, dense: Embedder, sparse: Embedder) -> None:
         self._dense, self._sparse = dense, sparse
+        self.call_chars: int | None = getattr(dense, "call_chars", None)
         self.vocabulary: int | None = getattr(sparse, "vocabulary", None)
         # An attribute of the object, because only some sparse parts have it: ingestion counts terms for these.
         if isinstance(sparse, WeighsQueries):

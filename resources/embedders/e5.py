@@ -34,13 +34,20 @@ VERSION = "1"
 
 MODEL = "intfloat/multilingual-e5-small"
 DIMENSION = 384
-MAX_LENGTH = 512
+#: The model reads 512 at a time; this is two windows, for chunks of 1,000 characters in Chinese (720 tokens) and Japanese
+#: (620). On Chinese articles, nDCG@10 is .904 instead of .860, and .854 instead of .685 for answers in the last 300
+#: characters of a chunk.
+MAX_LENGTH = 1024
 MIN_LENGTH = 16
 MAX_PROCESSES = 16
 WEIGHTS = "e5-small-q4.bin"
 
 #: A process embeds this in about a second: texts in one call of the library take as long as one by one.
 BATCH_BYTES = 2000
+
+#: Characters of a call for each process: 8 s in English, 25 in Chinese. With fewer, the processes wait more often for
+#: the last one.
+CALL_CHARS = 20_000
 
 #: UTF-8 bytes, and so characters, of the longest token.
 TOKEN_BYTES = 48
@@ -89,6 +96,7 @@ class E5Embedder:
         self._max_length = max_length
         if processes is None:
             processes = min(_cores(), MAX_PROCESSES)
+        self.call_chars = CALL_CHARS * max(1, processes)
         self._processes = _processes(max_length, processes) if processes else None
 
     @property

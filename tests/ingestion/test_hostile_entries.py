@@ -132,8 +132,9 @@ def test_rows_in_flight_to_milvus_while_their_source_is_removed_are_deleted(
         assert [row for bucket in world.store.scan(name) for row in bucket] == []
 
 
-def test_embeddings_made_before_the_embedder_failed_are_kept(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [ConfigError("No credit is left."), KeyboardInterrupt()])
+def test_embeddings_made_before_the_embedder_failed_or_was_interrupted_are_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     monkeypatch.setattr(embed, "CALL_CHARS", 1000)
     world.write({"a.md": long_text("house", 12)})
@@ -142,11 +143,11 @@ def test_embeddings_made_before_the_embedder_failed_are_kept(
 
     def failing(self: LexicalEmbedder, texts: list[str], kinds: Any) -> Any:
         if next(calls) == 2:
-            raise ConfigError("No credit is left.")
+            raise error
         return embed_texts(self, texts, kinds)
 
     monkeypatch.setattr(LexicalEmbedder, "embed", failing)
-    with pytest.raises(ConfigError, match="No credit"):
+    with pytest.raises(type(error)):
         world.fill()
     kept = world.one("SELECT count(*) FROM embeddings")
     assert kept > 0

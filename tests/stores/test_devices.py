@@ -44,14 +44,15 @@ class OwnError(Exception):
     def __init__(self, first: str, second: str = "") -> None: ...
 
 
-def devices(spec: str = "lexical", *, batch_bytes: int = 200) -> Devices:
+def devices(spec: str = "lexical", *, spare: bool = False) -> Devices:
     model = LexicalEmbedder
     return Devices(
         spec,
         [{}, {}],
-        batch_bytes=batch_bytes,
+        batch_bytes=200,
         dimension=model.dimension,
         token_dimension=model.token_dimension,
+        spare=spare,
     )
 
 
@@ -104,6 +105,20 @@ def test_two_processes_return_the_vectors_of_one_and_survive_a_death(
     assert_same(both.embed(TEXTS, KINDS), expected)
     assert len(processes()) == 2 and started[0] not in processes()
     assert both.embed(TEXTS, ["dense"]).sparse is None
+
+
+def test_a_query_goes_to_an_idle_process_and_waits_for_none_that_is_busy() -> None:
+    expected = LexicalEmbedder().embed_queries(TEXTS[:1], KINDS)
+    both = devices(spare=True)
+    for started in (1, 1):
+        assert_same(both.embed(TEXTS[:1], KINDS, queries=True), expected)
+        assert len(processes()) == started
+    # As if other threads embedded documents.
+    with both._devices[0].lock, both._devices[1].lock:
+        assert_same(both.embed(TEXTS[:1], KINDS, queries=True), expected)
+    assert len(processes()) == 2
+    assert_same(both.embed(TEXTS, KINDS), LexicalEmbedder().embed(TEXTS, KINDS))
+    assert len(processes()) == 3
 
 
 def test_a_process_that_dies_twice_over_the_same_texts_raises_embedder_died(
