@@ -137,6 +137,7 @@ def _vector(probe: Probe, kind: Kind) -> Mapping[int, float]:
 _REVISIONS = {
     "openai": "set RAG_OPENAI_REVISION to another value, such as today's date",
     "bge-m3": "set RAG_BGE_M3_REVISION to its revision",
+    "sentence-transformers": "set RAG_ST_REVISION to its revision",
 }
 
 

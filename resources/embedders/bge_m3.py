@@ -9,6 +9,7 @@ pass are in `bge_m3_model`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from resources.embedders.bge_m3_model import DIMENSION, MODEL_FILES, BgeM3Model, load
 from resources.embedders.encoding import LocalEmbedder
@@ -36,6 +37,7 @@ class BgeM3Embedder(LocalEmbedder):
     name = "bge-m3"
     library = "FlagEmbedding"
     extra = "bge-m3"
+    settings: ClassVar = {"batch_tokens": "RAG_BGE_M3_BATCH_TOKENS"}
     dimension = DIMENSION
     token_dimension = DIMENSION
 

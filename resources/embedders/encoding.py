@@ -255,5 +255,5 @@ class LocalEmbedder:
             batch_bytes=4 * self._batch_tokens,
             dimension=self.dimension,
             token_dimension=self.token_dimension,
-            batch_setting=self.setting("batch_tokens"),
+            advice=f"If memory ran out (signal 9), set a smaller {self.setting('batch_tokens')}.",
         )

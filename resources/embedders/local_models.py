@@ -94,6 +94,14 @@ def download(model: str, revision: str, patterns: Sequence[str], setting: str = 
         ) from error
 
 
+def cached_folder(model: str, revision: str) -> Path | None:
+    """Return the model's folder in the hub cache if its `modules.json` is there; other files may be missing."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(model, "modules.json", revision=revision)
+    return Path(path).parent if isinstance(path, str) else None
+
+
 def default_device() -> str:
     """Return every visible CUDA device if torch is built for CUDA, else the CPU. Does not import torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
