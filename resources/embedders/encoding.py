@@ -227,7 +227,7 @@ class LocalEmbedder:
                 f"set RAG_VECTORS={','.join(self.kinds)}"
             )
         if self._devices is not None:
-            return self._devices.embed(texts, kinds)
+            return self._devices.embed(texts, kinds, queries=queries)
         return encode(
             lambda: self._load(queries),
             texts,
