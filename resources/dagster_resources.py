@@ -98,7 +98,10 @@ class RetrievalResource(dg.ConfigurableResource):
 class EmbedderResource(dg.ConfigurableResource):
     """The model, and which kinds of its vectors are kept."""
 
-    spec: str = Field("lexical", description="lexical, use, e5, bge-m3, openai or module:Class.")
+    spec: str = Field(
+        "lexical",
+        description="lexical, use, e5, bge-m3, sentence-transformers, openai or module:Class.",
+    )
     kinds: list[str] = Field(description="Some of dense, sparse, multi.")
     options: dict[str, Any] = Field(
         default_factory=dict, description="Keyword arguments of the embedder."

@@ -63,7 +63,8 @@ _NEXT_STEPS: Mapping[type[RagError], str] = {
     ContentGuard: "Check the source. If the new content is right: rag ingest {source} --accept-replacements",
     SourceError: "Fix the source, or its configuration (rag sources show {source}), then: rag ingest {source}",
     EmbedderUnavailable: "Check the embedding server, then run again; texts embedded so far are kept.",
-    EmbedderDied: "Look for a lack of memory in the run's log; RAG_BGE_M3_BATCH_TOKENS lowers it.",
+    EmbedderDied: "Look for a lack of memory in the run's log; a smaller RAG_BGE_M3_BATCH_TOKENS or "
+    "RAG_ST_BATCH_TOKENS needs less.",
     StoreUnavailable: "Check the stores (rag status; the embedded ones start with rag up), then run again.",
     Fenced: "Nothing: the other writer does the remaining work.",
     SourceRemoved: "Nothing: the syncs of the present sources are requested by themselves.",

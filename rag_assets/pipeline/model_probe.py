@@ -138,6 +138,7 @@ _REVISIONS = {
     "openai": "set RAG_OPENAI_REVISION to another value, such as today's date",
     "e5": "set RAG_E5_MAX_LENGTH to another value, such as 1023",
     "bge-m3": "set RAG_BGE_M3_REVISION to its revision",
+    "sentence-transformers": "set RAG_ST_REVISION to its revision",
 }
 
 

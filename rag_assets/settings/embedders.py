@@ -11,14 +11,24 @@ from pydantic_settings import NoDecode
 from rag_assets.pipeline.vectors import KINDS, Kind
 
 #: Built-in embedders that make dense vectors only.
-DENSE_ONLY = ("use", "e5", "openai")
+DENSE_ONLY = ("use", "e5", "sentence-transformers", "openai")
+#: Embedder -> the prefix of its settings, which are its arguments.
+_PREFIXES = {
+    "e5": "e5_",
+    "bge-m3": "bge_m3_",
+    "sentence-transformers": "st_",
+    "openai": "openai_",
+}
 
 
 class EmbedderSettings(BaseModel):
-    """The embedder. `RAG_E5_*`, `RAG_BGE_M3_*` and `RAG_OPENAI_*` apply to the embedder of that name alone."""
+    """The embedder. `RAG_E5_*`, `RAG_BGE_M3_*` and `RAG_OPENAI_*` apply to the embedder of that name alone, `RAG_ST_*`
+    to `sentence-transformers`.
+    """
 
     embedder: str = Field(
-        default="lexical", description="lexical, use, e5, bge-m3, openai or your own: module:Class."
+        default="lexical",
+        description="lexical, use, e5, bge-m3, sentence-transformers, openai or your own: module:Class.",
     )
     vectors: Annotated[tuple[Kind, ...], NoDecode] = Field(
         default=("dense", "sparse"),
@@ -62,6 +72,50 @@ class EmbedderSettings(BaseModel):
     )
     bge_m3_precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         default="auto", description="Numbers that the model computes with; auto: by device."
+    )
+    st_model: str = Field(
+        default="",
+        description="Model name or local folder, such as sentence-transformers/all-MiniLM-L6-v2.",
+        validate_default=True,
+    )
+    st_revision: str = Field(default="", description="Commit of a model name; a folder has none.")
+    st_query_prompt: str = Field(
+        default="", description="Text put before each query; empty: the model's own."
+    )
+    st_document_prompt: str = Field(
+        default="", description="Text put before each document; empty: the model's own."
+    )
+    st_dimensions: int | None = Field(
+        default=None,
+        ge=1,
+        json_schema_extra={"unit": "dimensions"},
+        description="First dimensions to keep, for models trained for it (Matryoshka); empty: all.",
+    )
+    st_max_length: int | None = Field(
+        default=None,
+        ge=3,
+        json_schema_extra={"unit": "tokens"},
+        description="Maximum tokens per text; empty: the model's own.",
+    )
+    st_batch_tokens: int | None = Field(
+        default=None,
+        ge=16,
+        json_schema_extra={"unit": "tokens"},
+        description="Padded tokens in a batch (bounds the memory); empty: depends on the device.",
+    )
+    st_device: str = Field(
+        default="",
+        description="cpu, cuda:1, or several: cuda:0,cuda:1; empty: all GPUs, or the CPU if there is none.",
+    )
+    st_precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        default="auto", description="Numbers that the model computes with; auto: by device."
+    )
+    st_sparse_model: str = Field(
+        default="",
+        description="Name or folder of a SparseEncoder such as SPLADE, for sparse vectors; empty: from words.",
+    )
+    st_sparse_revision: str = Field(
+        default="", description="Commit of its name; a folder has none."
     )
     openai_base_url: str = Field(
         default="",
@@ -148,6 +202,15 @@ class EmbedderSettings(BaseModel):
             )
         return value
 
+    @field_validator("st_model", mode="after")
+    @classmethod
+    def _require_for_sentence_transformers(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("embedder") == "sentence-transformers" and not value:
+            raise ValueError(
+                "expected a folder or the model's name, such as sentence-transformers/all-MiniLM-L6-v2"
+            )
+        return value
+
     @field_validator("openai_base_url", "openai_model", mode="after")
     @classmethod
     def _require_for_openai(cls, value: str, info: ValidationInfo) -> str:
@@ -167,9 +230,9 @@ class EmbedderSettings(BaseModel):
     @property
     def embedder_options(self) -> dict[str, Any]:
         """Keyword arguments of the configured embedder, without its key: Dagster stores and shows them."""
-        if self.embedder not in ("bge-m3", "e5", "openai"):
+        prefix = _PREFIXES.get(self.embedder)
+        if prefix is None:
             return {}
-        prefix = self.embedder.replace("-", "_") + "_"
         options = {
             name.removeprefix(prefix): getattr(self, name)
             for name in type(self).model_fields

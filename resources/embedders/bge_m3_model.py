@@ -5,6 +5,7 @@ Batches, failures of texts and the identity of the model are in `bge_m3`.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Collection, Sequence
 from functools import lru_cache
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 from resources.embedders.batches import offsets
+from resources.embedders.local_models import download, require_device, unit_vectors
 from resources.errors import ConfigError
 
 DIMENSION = 1024
@@ -50,24 +52,27 @@ class BgeM3Model:
         self._weightless = [getattr(self._tokenizer, f"{name}_id") for name in names]
         # XLM-RoBERTa reserves two positions: it counts from the padding id + 1.
         self.max_length: int = self._module.config.max_position_embeddings - 2
-        self.harmless = self.tokenize(["a"], self.max_length)[0][0]
+        self.harmless = self.tokenize(["a"])[0][0]
 
-    def tokenize(self, texts: Sequence[str], max_length: int) -> tuple[list[list[int]], int]:
-        """Return the token ids of each text, none if it has only special tokens, and the number of truncated texts.
-
-        Raises ConfigError if `max_length` exceeds the model's position table.
-        """
+    def limited(self, max_length: int) -> BgeM3Model:
+        """Return this model with another maximum length. Raises ConfigError if it exceeds the position table."""
         if max_length > self.max_length:
             raise ConfigError(
                 f"max_length={max_length}: this model takes at most {self.max_length} tokens.\n"
                 f"Set max_length={self.max_length}."
             )
-        encoded = self._tokenizer(list(texts), truncation=True, max_length=max_length)
+        model = copy.copy(self)
+        model.max_length = max_length
+        return model
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[list[int]], list[int], int]:
+        """Return the token ids of each text, none if it has only special tokens, and the counts of `LoadedModel`."""
+        encoded = self._tokenizer(list(texts), truncation=True, max_length=self.max_length)
         special = self._tokenizer.num_special_tokens_to_add()
         ids = [row if len(row) > special else [] for row in encoded["input_ids"]]
         # Check full rows only: each access to `overflowing` copies the removed tokens.
-        full = (text for text in encoded.encodings if len(text) == max_length)
-        return ids, sum(bool(text.overflowing) for text in full)
+        full = (text for text in encoded.encodings if len(text) == self.max_length)
+        return ids, [len(row) for row in ids], sum(bool(text.overflowing) for text in full)
 
     def forward(self, ids: Sequence[list[int]], kinds: Collection[Kind]) -> Embeddings:
         """Return the vectors of one batch, without padding and in main memory.
@@ -93,13 +98,13 @@ class BgeM3Model:
                 return_colbert_vecs="multi" in kinds,
             )
             if "dense" in kinds:
-                dense = _unit("dense", output["dense_vecs"])
+                dense = unit_vectors("dense", output["dense_vecs"])
             if "sparse" in kinds:
                 weights = output["sparse_vecs"].squeeze(-1).float().cpu().numpy()
                 sparse = self._lexical_weights(padded, weights)
             if "multi" in kinds:
                 tokens = output["colbert_vecs"][real[:, 1:]]
-                multi = Multi(offsets([n - 1 for n in lengths]), _unit("multi", tokens))
+                multi = Multi(offsets([n - 1 for n in lengths]), unit_vectors("multi", tokens))
         return Embeddings(dense, sparse, multi)
 
     def _lexical_weights(self, ids: NDArray[np.int64], weights: NDArray[np.float32]) -> Sparse:
@@ -119,15 +124,6 @@ class BgeM3Model:
         return Sparse(indptr, (keys & 0xFFFFFFFF).astype(np.uint32), values)
 
 
-def _unit(kind: Kind, vectors: Any) -> NDArray[np.float32]:
-    """Return a tensor's rows with L2 norm 1. In float32: in bf16, norms would be off by up to 4e-3."""
-    vectors = vectors.float()
-    norms = vectors.norm(dim=-1, keepdim=True)
-    if not bool((norms.isfinite() & (norms > 0)).all()):
-        raise ValueError(f"{kind} vectors are not finite, or zero")
-    return (vectors / norms).cpu().numpy()
-
-
 @lru_cache(maxsize=1)
 def load(model: str, revision: str, device: str, precision: str) -> BgeM3Model:
     """Return the model: 2.3 GB in fp32, else 1.1 GB. Cached per process, because Dagster rebuilds resources.
@@ -136,14 +132,12 @@ def load(model: str, revision: str, device: str, precision: str) -> BgeM3Model:
     be downloaded or is not a BGE-M3.
     """
     # Import cost on 2 cores: 4.7 s and 460 MB resident, so not before the first text.
-    import torch
     from FlagEmbedding import BGEM3FlagModel
 
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device={device!r}: torch finds no CUDA device.\nSet device='cpu'.")
+    require_device(device)
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        folder = _download(model, revision)
+        folder = download(model, revision, MODEL_FILES)
     problems = [f"{head} is missing" for head in HEADS if not (folder / head).is_file()]
     config = folder / "config.json"
     size = (
@@ -166,18 +160,3 @@ def load(model: str, revision: str, device: str, precision: str) -> BgeM3Model:
         devices=device,
     )
     return BgeM3Model(flag, device)
-
-
-def _download(model: str, revision: str) -> Path:
-    """Return the model's folder in the hub cache, downloaded if necessary. FlagEmbedding itself accepts no revision."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=list(MODEL_FILES)))
-    except Exception as error:
-        # Offline, unknown, gated, full disk: the hub's errors share no base class.
-        raise ConfigError(
-            f"{model} at {revision} cannot be downloaded: {error}\n"
-            "Set model to a folder that contains it, or download it with access to the hub:\n"
-            f"hf download {model} --revision {revision}"
-        ) from error

@@ -21,13 +21,15 @@ _Embed = Callable[[Sequence[str], Collection[Kind]], Embeddings]
 def for_kinds(embedder: Embedder, kinds: Collection[Kind]) -> Embedder:
     """Return an embedder of these kinds: itself, or itself with sparse vectors from words if it makes none.
 
+    If it has an embedder `sparse` beside it, such as SPLADE, these come from that one.
+
     Raises ConfigError if it does not make another kind. Without an attribute `kinds`, it makes all of them.
     """
     made: Collection[Kind] = getattr(embedder, "kinds", KINDS)
     if set(kinds) <= set(made):
         return embedder
     if set(kinds) - set(made) == {"sparse"} and set(kinds) & set(made):
-        return CombinedEmbedder(embedder, LexicalEmbedder())
+        return CombinedEmbedder(embedder, getattr(embedder, "sparse", None) or LexicalEmbedder())
     usable = ",".join(kind for kind in KINDS if kind in {*made, "sparse"})
     raise ConfigError(
         f"The embedder makes {', '.join(made)} vectors only, found RAG_VECTORS={','.join(kinds)}: "

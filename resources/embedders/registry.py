@@ -20,9 +20,12 @@ BUILT_IN = {
     "lexical": "resources.embedders.lexical:LexicalEmbedder",
     "bge-m3": "resources.embedders.bge_m3:BgeM3Embedder",
     "e5": "resources.embedders.e5:E5Embedder",
+    "sentence-transformers": "resources.embedders.sentence_encoders:SentenceTransformerEmbedder",
     "use": "resources.embedders.use:UseEmbedder",
     "openai": "resources.embedders.openai:OpenAIEmbedder",
 }
+#: Embedders that are a part of another one, for their processes; not for users.
+_PARTS = {"sparse-encoder": "resources.embedders.sentence_encoders:SparseEncoderEmbedder"}
 
 
 def create_embedder(spec: str, **options: Any) -> Embedder:
@@ -31,12 +34,13 @@ def create_embedder(spec: str, **options: Any) -> Embedder:
     Raises ConfigError with all problems: an unknown name or option, or a class that cannot be imported, cannot be
     created, or lacks a member of the protocol.
     """
-    if spec not in BUILT_IN and ":" not in spec:
+    ours = BUILT_IN | _PARTS
+    if spec not in ours and ":" not in spec:
         raise ConfigError(
             f"embedder {spec!r}: expected one of {', '.join(BUILT_IN)}, or module:Class"
         )
-    cls = _import_class(BUILT_IN.get(spec, spec))
-    parameters = inspect.signature(cls).parameters if spec in BUILT_IN else ()
+    cls = _import_class(ours.get(spec, spec))
+    parameters = inspect.signature(cls).parameters if spec in ours else ()
     if unknown := sorted(options.keys() - set(parameters)):
         raise ConfigError(
             f"embedder {spec!r} has no option {', '.join(unknown)}: expected {', '.join(parameters) or 'none'}"
@@ -48,7 +52,7 @@ def create_embedder(spec: str, **options: Any) -> Embedder:
     except Exception as error:
         # A user's class may raise anything, a built-in one for an option of the wrong type.
         raise ConfigError(f"embedder {spec!r} cannot be created: {_short(error)}") from error
-    if spec not in BUILT_IN and (problems := _problems(embedder)):
+    if spec not in ours and (problems := _problems(embedder)):
         raise ConfigError(
             f"embedder {spec!r} does not follow rag_assets.pipeline.vectors.Embedder:\n"
             + "\n".join(f"- {problem}" for problem in problems)

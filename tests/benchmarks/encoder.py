@@ -110,7 +110,7 @@ def measure(
     import torch
     from FlagEmbedding import BGEM3FlagModel
 
-    from resources.embedders import bge_m3
+    from resources.embedders import bge_m3, encoding
 
     device = "cuda:0" if options.device == "cuda" else options.device
     embedder = bge_m3.BgeM3Embedder(
@@ -135,7 +135,7 @@ def measure(
             stock.encode(call, max_length=options.max_length, return_sparse=True)
 
     def arrival() -> None:
-        with patch.object(bge_m3, "batches", in_arrival_order):
+        with patch.object(encoding, "batches", in_arrival_order):
             encoder(texts)
 
     measured = Measured()

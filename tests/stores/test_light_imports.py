@@ -39,6 +39,24 @@ LIGHT: dict[str, tuple[str, set[str]]] = {
         "assert create_embedder('bge-m3').identity['model'] == 'BAAI/bge-m3'",
         {"torch", "FlagEmbedding", "transformers"},
     ),
+    "the identity and the dimension of a model of sentence-transformers": (
+        "import json, pathlib, tempfile; folder = pathlib.Path(tempfile.mkdtemp());"
+        "types = [f'sentence_transformers.models.{name}' for name in ('Transformer', 'Normalize')];"
+        "modules = [{'path': '', 'type': name} for name in types];"
+        "_ = (folder / 'modules.json').write_text(json.dumps(modules));"
+        "_ = (folder / 'config.json').write_text(json.dumps({'hidden_size': 8}));"
+        "from resources.embedders.registry import create_embedder;"
+        "embedder = create_embedder('sentence-transformers', model=str(folder));"
+        "assert embedder.identity['revision'].startswith('sha256:') and embedder.dimension == 8;"
+        "import shutil; shutil.rmtree(folder)",
+        {"torch", "sentence_transformers", "transformers", "huggingface_hub"},
+    ),
+}
+
+#: Cases -> the library that they need.
+NEEDS = {
+    "the identity of BGE-M3": "FlagEmbedding",
+    "the identity and the dimension of a model of sentence-transformers": "sentence_transformers",
 }
 
 
@@ -81,8 +99,8 @@ def test_pymilvus_loads_no_library_for_arguments_that_nobody_passes() -> None:
 
 @pytest.mark.parametrize("name", LIGHT)
 def test_no_heavy_library_is_loaded(name: str) -> None:
-    if name == "the identity of BGE-M3" and find_spec("FlagEmbedding") is None:
-        pytest.skip("the extra bge-m3 is not installed")
+    if name in NEEDS and find_spec(NEEDS[name]) is None:
+        pytest.skip(f"{NEEDS[name]} is not installed")
     code, heavy = LIGHT[name]
     process = subprocess.run(
         [

@@ -67,7 +67,7 @@ def assert_failed(result: Embeddings, failed: list[int], texts: list[str], expec
 def loaded(embedder: BgeM3Embedder) -> bge_m3_model.BgeM3Model:
     """Return the loaded model that the embedder uses."""
     return bge_m3_model.load(
-        embedder._model, embedder.identity["revision"], embedder._device, embedder._precision
+        embedder._source.model, embedder.identity["revision"], embedder._device, embedder._precision
     )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from resources.embedders.bge_m3 import BgeM3Embedder, _default_device
+from resources.embedders.bge_m3 import BgeM3Embedder
+from resources.embedders.local_models import default_device
 
 
 @pytest.mark.parametrize(
@@ -30,4 +31,4 @@ def test_every_visible_device_is_used(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert _default_device() == expected
+    assert default_device() == expected

@@ -126,7 +126,7 @@ def test_bge_m3_lists_every_invalid_argument() -> None:
         create_embedder(
             "bge-m3", model="/no/such/folder", max_length=9000, batch_tokens=0, precision="int8"
         )
-    for part in ("/no/such/folder", "9000", "batch_tokens=0", "int8"):
+    for part in ("/no/such/folder", "9000", "BATCH_TOKENS=0", "int8"):
         assert part in str(error.value)
 
 
