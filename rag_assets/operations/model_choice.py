@@ -171,8 +171,8 @@ def _examine(
                 dimension=arguments.get("dimensions"),
                 problem="Not measured: it is a server.",
             )
-        identity = embedder.identity
-        model = replace(model, model=identity.get("model", ""), dimension=embedder.dimension)
+        name = str(arguments.get("model") or embedder.identity.get("model", ""))
+        model = replace(model, model=name, dimension=embedder.dimension)
         if texts:
             model = replace(model, speed=measure_speed(embedder, texts))
     except RagError as error:
