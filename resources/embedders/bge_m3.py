@@ -66,7 +66,6 @@ class BgeM3Embedder(LocalEmbedder):
             precision=precision,
             problems=problems,
         )
-        self._length = max_length
 
     @property
     def _own_identity(self) -> Mapping[str, str]:
@@ -75,4 +74,4 @@ class BgeM3Embedder(LocalEmbedder):
     def _load(self, queries: bool) -> BgeM3Model:
         revision = self.identity["revision"]
         model = load(self._source.model, revision, self._device, self._precision)
-        return model.limited(self._length)
+        return model.limited(self._max_length or MAX_LENGTH)

@@ -139,7 +139,8 @@ class LocalEmbedder:
     #: Argument -> the setting by which a user chooses it, where the error should name that.
     settings: ClassVar[Mapping[str, str]] = {}
     kinds: tuple[Kind, ...] = KINDS
-    #: No multi-vectors.
+    #: Of dense vectors and of token vectors; 0 without these.
+    dimension: int = 0
     token_dimension: int = 0
 
     def __init__(
@@ -179,24 +180,20 @@ class LocalEmbedder:
     def setting(cls, argument: str) -> str:
         return cls.settings.get(argument, argument)
 
-    @property
-    def dimension(self) -> int:
-        """Of dense vectors; 0 without any."""
-        raise NotImplementedError
-
     @cached_property
     def identity(self) -> Mapping[str, str]:
-        """Everything that changes a stored vector."""
+        """Everything that changes a stored vector. A maximum length of the model's own is in its files."""
         return {
             "backend": self.name,
             **self._source.identity,
-            "max_length": str(self._max_length or "the model's"),
+            "max_length": str(self._max_length or "model"),
             "precision": self._precision,
             **self._own_identity,
         }
 
     @property
     def _own_identity(self) -> Mapping[str, str]:
+        """The part of the identity that only this class of models has."""
         raise NotImplementedError
 
     @property

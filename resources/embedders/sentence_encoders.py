@@ -195,7 +195,6 @@ class SparseEncoderEmbedder(_Encoder):
         "model": "RAG_ST_SPARSE_MODEL",
         "revision": "RAG_ST_SPARSE_REVISION",
     }
-    dimension = 0
 
     def __init__(
         self,

@@ -39,10 +39,18 @@ class SentenceModel:
         self._tokenizer = model.tokenizer
         self._reads_images = bool(set(model.modalities) - {"text"})
         self.max_length: float = model.max_seq_length or np.inf
-        self.dimension: int = model.get_embedding_dimension()
         self._prompt = ""
         self._task: Task = "document"
         self._kept: int | None = None
+
+    @property
+    def dimension(self) -> int:
+        known = self._model.get_embedding_dimension()
+        if known is not None:
+            return known
+        vectors = self.forward([self.harmless], ["dense"]).dense
+        assert vectors is not None
+        return vectors.shape[1]
 
     def prompt_of(self, task: Task) -> str:
         """Return the prompt in the model's own configuration."""
@@ -186,7 +194,7 @@ def _positions(model: Any) -> int | None:
     if transformer is None:
         return None
     for module in transformer.modules():
-        table = getattr(module, "position_embeddings", None)
+        table: Any = getattr(module, "position_embeddings", None)
         if hasattr(table, "num_embeddings"):
             # RoBERTa and its like count from the padding id + 1.
             padding = getattr(module, "padding_idx", None)

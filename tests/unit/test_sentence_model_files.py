@@ -99,7 +99,7 @@ def test_the_identity_changes_with_everything_that_changes_stored_vectors(tmp_pa
         "backend": "sentence-transformers",
         "model": "folder",
         "revision": identity["revision"],
-        "max_length": "the model's",
+        "max_length": "model",
         "precision": "fp32",
         "normalisation": "l2",
     }
