@@ -1,4 +1,4 @@
-"""A server on loopback that reranks in one of the common forms and prefers short texts; misbehaves on demand."""
+"""A server on loopback that reranks in one of the common forms and prefers long texts; misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Reply = tuple[int, Any] | tuple[int, Any, dict[str, str]]
 
 
 def relevance(text: str) -> float:
-    return 1 / (1 + len(text))
+    return 1 - 1 / (1 + len(text))
 
 
 @dataclass
