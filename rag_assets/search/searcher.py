@@ -201,7 +201,7 @@ class Searcher:
         requests: dict[Mode, SearchRequest] = {mode: replace(request, mode=mode) for mode in modes}
         for variant in requests.values():
             self.validate(variant)
-        kinds = {kind for variant in requests.values() for kind in self._kinds(variant)}
+        kinds: set[Kind] = {kind for each in requests.values() for kind in self._kinds(each)}
         self.queries.embed(request.text, kinds, scope)
         return {mode: self.answer(variant, scope) for mode, variant in requests.items()}
 

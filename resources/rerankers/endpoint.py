@@ -186,7 +186,8 @@ class EndpointReranker:
         for item in items:
             if not isinstance(item, dict):
                 raise self._wrong(_EXPECTED, f"an item {item!r}")
-            index, score = item.get("index"), item.get("relevance_score", item.get("score"))
+            index: Any = item.get("index")
+            score: Any = item.get("relevance_score", item.get("score"))
             if not _is_number(index, int) or not 0 <= index < texts or index in scores:
                 raise self._wrong(f"each index from 0 to {texts - 1} once", f"{index!r}")
             if not _is_number(score, (int, float)):
