@@ -19,28 +19,30 @@ from resources.errors import RerankerFailed
 class Reranking:
     """The candidates of one search that are reranked: up to `size` distinct texts, confirmed by PostgreSQL.
 
-    `not_reranked`: why they keep their first order. `stage`: the reranker's duration and its scores.
+    `is_fixed`: further rankings add none. `not_reranked`: why they keep their first order. `stage`: the reranker's
+    duration and its scores.
     """
 
     reranker: Reranker
     size: int
     candidates: dict[str, ChunkText] = field(default_factory=dict)
+    is_fixed: bool = False
     not_reranked: str | None = None
     stage: Stage = field(default_factory=lambda: Stage("rerank"))
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.candidates) >= self.size
+    _ranked: int = 0
 
     def take(self, ranked: Scored, texts: Mapping[str, ChunkText]) -> None:
         """Choose the candidates from a ranking, unless an earlier one had enough. `texts`: the confirmed ones."""
-        if self.is_full:
+        if self.is_fixed:
             return
         distinct: dict[str, str] = {}
         for chunk, _ in ranked:
             if chunk in texts and len(distinct) < self.size:
                 distinct.setdefault(texts[chunk].text_hash, chunk)
         self.candidates = {chunk: texts[chunk] for chunk in distinct.values()}
+        # A ranking by MaxSim never grows.
+        self.is_fixed = len(self.candidates) >= self.size or len(ranked) <= self._ranked
+        self._ranked = len(ranked)
 
     def order(self, query: str, ranked: Scored, offset: int) -> Scored:
         """Return the ranking with the candidates first, by the reranker's scores; the others keep their order.

@@ -241,7 +241,7 @@ class Searcher:
                     reranking.take(ranking.scored, texts)
                 # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates.
                 last = ranking.complete or wanted >= MAX_CANDIDATES
-                if last or (len(hits) >= end and (not reranking or reranking.is_full)):
+                if last or (len(hits) >= end and (not reranking or reranking.is_fixed)):
                     page = hits[request.offset : end]
                     if request.neighbours and not reranking:
                         page = surroundings(connection, page, request.neighbours, scope)
