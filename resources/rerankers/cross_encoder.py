@@ -99,7 +99,7 @@ def _load(model: str, revision: str, device: str, max_length: int | None) -> Any
         "RAG_RERANKER=cross-encoder",
         "Or set RAG_RERANKER=endpoint to ask a server.",
     )
-    # Import cost on 2 cores: 5 s, so not before the first search with it.
+    # Import cost: 12 s of processor time (torch, scipy, transformers), so not before the first search with it.
     from sentence_transformers import CrossEncoder
     from transformers.utils import logging
 
