@@ -223,7 +223,7 @@ class Searcher:
         if query.failures:
             raise ConfigError(f"This text cannot be searched for: {query.failures[0]}.")
         end = request.offset + request.k
-        # Of a reranking whatever the page is, so that pages follow one another.
+        # The same candidates for every page of a reranked search, so that pages follow one another.
         needed = max(end, self.reranked) if reranking else end
         wanted = max((self.reranked if reranking else end) * 2, CANDIDATES)
         while True:
