@@ -163,7 +163,7 @@ def load(
 def _limit(model: Any, max_length: int | None) -> None:
     """Set the model's maximum length. Raises ConfigError if it exceeds the table of positions."""
     own = model.max_seq_length
-    positions = _positions(model)
+    positions = positions_of(model.transformers_model)
     if max_length is None:
         if own is not None and positions is not None and own > positions:
             model.max_seq_length = positions
@@ -180,13 +180,12 @@ def _limit(model: Any, max_length: int | None) -> None:
     model.max_seq_length = max_length
 
 
-def _positions(model: Any) -> int | None:
-    """Return how many tokens the transformer has positions for, or None without such a limit."""
-    transformer = model.transformers_model
+def positions_of(transformer: Any) -> int | None:
+    """Return how many tokens a transformer has positions for, or None without such a limit."""
     if transformer is None:
         return None
     for module in transformer.modules():
-        table = getattr(module, "position_embeddings", None)
+        table: Any = getattr(module, "position_embeddings", None)
         if hasattr(table, "num_embeddings"):
             # RoBERTa and its like count from the padding id + 1.
             padding = getattr(module, "padding_idx", None)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from resources.embedders.sentence_model import positions_of
 from resources.errors import ConfigError, RerankerFailed
 from resources.extras import require_extra
 
@@ -109,7 +110,9 @@ def _load(model: str, revision: str, device: str, max_length: int | None) -> Any
     name = str(folder) if folder.is_dir() else model
     at = f" at {revision}" if revision else ""
     try:
-        encoder = CrossEncoder(name, revision=revision or None, device=device or None)
+        encoder = CrossEncoder(
+            name, revision=revision or None, device=device or None, trust_remote_code=False
+        )
     except Exception as error:
         # Offline, unknown, gated, no such device, damaged files: they share no base class.
         raise ConfigError(
@@ -121,9 +124,15 @@ def _load(model: str, revision: str, device: str, max_length: int | None) -> Any
             f"The reranker {model} has {encoder.num_labels} labels: expected one, the relevance.\n"
             "Set RAG_RERANKER_MODEL to a model that was trained to rank, such as cross-encoder/ms-marco-MiniLM-L6-v2."
         )
-    if max_length is not None:
-        tokenizer: Any = encoder.tokenizer
-        tokenizer.model_max_length = min(max_length, tokenizer.model_max_length)
+    modalities = getattr(encoder, "modalities", ["text"])
+    if any(other in each for each in modalities for other in ("image", "audio", "video")):
+        # It would take a text that is the address of an image for one, and fetch it.
+        raise ConfigError(
+            f"The reranker {model} reads more than texts: set RAG_RERANKER_MODEL to a model of texts."
+        )
+    tokenizer: Any = encoder.tokenizer
+    limits = [max_length, positions_of(encoder.model), tokenizer.model_max_length]
+    tokenizer.model_max_length = min(limit for limit in limits if limit is not None)
     return encoder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.tiny_bge_m3 import CORPUS
-from tests.support.tiny_cross_encoder import make_tiny_cross_encoder
+from tests.support.tiny_cross_encoder import MAX_LENGTH, make_tiny_cross_encoder
 
 # An import would cost each test process seconds.
 if find_spec("sentence_transformers") is None:
@@ -45,13 +46,20 @@ def test_scores_are_those_of_the_library_within_0_and_1(folder: Path) -> None:
     assert reranker(folder).scores(QUERY, TEXTS[:1]) == pytest.approx(scores[:1], abs=1e-5)
 
 
-def test_a_long_text_is_cut_at_the_models_maximum_or_earlier(folder: Path) -> None:
+def test_a_long_text_is_cut_at_the_models_maximum_or_earlier(folder: Path, tmp_path: Path) -> None:
     long, longer = "backup " * 100, "backup " * 200
     first, second = reranker(folder).scores(QUERY, [long, longer])
     assert first == pytest.approx(second, abs=1e-5)
     cut = reranker(folder, max_length=32).scores(QUERY, [long, "backup " * 20])
     assert cut[0] == pytest.approx(cut[1], abs=1e-5) != first
-    # A greater number than the model's is no error.
+    # A tokenizer that knows no maximum, and a greater number than the model's, are no errors.
+    shutil.copytree(folder, tmp_path / "unlimited")
+    config = tmp_path / "unlimited" / "tokenizer_config.json"
+    config.write_text(config.read_text().replace(f'"model_max_length": {MAX_LENGTH}', '"x": 0'))
+    assert '"x": 0' in config.read_text()
+    assert reranker(tmp_path / "unlimited").scores(QUERY, [long]) == pytest.approx(
+        [first], abs=1e-5
+    )
     assert reranker(folder, max_length=512).scores(QUERY, [long]) == pytest.approx(
         [first], abs=1e-5
     )
@@ -63,6 +71,9 @@ def test_a_model_that_cannot_rank_is_an_error_that_names_the_setting(
     labels = make_tiny_cross_encoder(tmp_path / "labels", labels=3)
     with pytest.raises(ConfigError, match="has 3 labels: expected one"):
         reranker(labels).scores(QUERY, TEXTS)
+    monkeypatch.setattr("sentence_transformers.CrossEncoder.modalities", ["text", "image"])
+    with pytest.raises(ConfigError, match="reads more than texts"):
+        reranker(folder, max_length=33).scores(QUERY, TEXTS)
     (tmp_path / "empty").mkdir()
     for model in (tmp_path / "empty", Path("nobody/no-such-model")):
         with pytest.raises(ConfigError, match=r"cannot be loaded: .*\nFix RAG_RERANKER_MODEL"):

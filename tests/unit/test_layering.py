@@ -127,7 +127,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/work_table": "postgres/connection postgres/queries",
     "embedded": "ground",
     "embedders": "ground pipeline",
-    "rerankers": "ground pipeline",
+    "rerankers": "embedders ground pipeline",
     "milvus": "ground pipeline",
     "parsing": "ground pipeline",
     "postgres/connection": "ground postgres/idle_sessions postgres/queries",
