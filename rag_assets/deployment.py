@@ -30,6 +30,7 @@ from resources.open_stores import (
     open_embedder,
     open_milvus,
     open_postgres,
+    open_reranker,
     postgres_url,
 )
 from resources.postgres.connection import Postgres
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from rag_assets.evaluation.frames import Evaluations
     from rag_assets.operations.lineage import LineageContext
+    from rag_assets.pipeline.reranker import Reranker
     from rag_assets.pipeline.vectors import Embedder
     from rag_assets.search.searcher import Searcher
     from resources.files import FileStore
@@ -178,6 +180,14 @@ class Deployment:
         )
 
     @property
+    def reranker(self) -> Reranker | None:
+        """The configured reranker; None: searches rerank by MaxSim. Loads no model."""
+        settings = self.settings
+        return open_reranker(
+            settings.reranker, settings.reranker_options, settings.reranker_api_key
+        )
+
+    @property
     def model_target(self) -> ModelTarget:
         """The configured model and the kinds of its vectors that are kept."""
         from resources.vector_stores import ModelTarget
@@ -206,6 +216,8 @@ class Deployment:
             fusion=self.settings.fusion,
             timeout=self.settings.milvus_timeout,
             owns_milvus=True,
+            reranker=self.reranker,
+            reranked=self.settings.reranker_candidates,
         )
 
     def check_results(self, source: str | None = None) -> Records[CheckResult]:

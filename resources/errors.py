@@ -47,6 +47,12 @@ class EmbedderUnavailable(RagError):
     transient = True
 
 
+class RerankerFailed(RagError):
+    """A reranker gave no usable scores; the search keeps its first order, and the message says why."""
+
+    transient = True
+
+
 class OtherModel(ConfigError):
     """Another model answers under the name of the one that made the stored vectors."""
 

@@ -1,6 +1,6 @@
 """Interpretation of HTTP answers and request errors.
 
-Sends nothing: `sources.http` and the embedder `openai` send their own requests.
+Sends nothing: `sources.http` and `model_server` send the requests.
 """
 
 from __future__ import annotations

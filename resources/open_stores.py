@@ -1,4 +1,4 @@
-"""Opens PostgreSQL, Milvus and the embedder of the settings, for the command line and for Dagster's resources.
+"""Opens PostgreSQL, Milvus, the embedder and the reranker of the settings, for the command line and for Dagster.
 
 An empty URL means the embedded server under `home`, which is started if it is not running. Milvus and the embedders are
 imported at first use: most `rag` commands use no Milvus and start without pymilvus.
@@ -19,6 +19,7 @@ from resources.postgres.schema import migrate
 from resources.waiting import waiting
 
 if TYPE_CHECKING:
+    from rag_assets.pipeline.reranker import Reranker
     from rag_assets.pipeline.vectors import Embedder, Kind
     from resources.milvus.store import MilvusStore
 
@@ -89,3 +90,19 @@ def _embedder(spec: str, options: tuple[tuple[str, Any], ...], kinds: tuple[Kind
     from resources.embedders.registry import create_embedder
 
     return for_kinds(create_embedder(spec, **dict(options)), kinds)
+
+
+def open_reranker(name: str, options: Mapping[str, Any], api_key: str = "") -> Reranker | None:
+    """Return the reranker, one per process, or None without a name. Only `endpoint` takes a key."""
+    if not name:
+        return None
+    if api_key and name == "endpoint":
+        options = {**options, "api_key": api_key}
+    return _reranker(name, tuple(sorted(options.items())))
+
+
+@functools.lru_cache(maxsize=1)
+def _reranker(name: str, options: tuple[tuple[str, Any], ...]) -> Reranker:
+    from resources.rerankers.registry import create_reranker
+
+    return create_reranker(name, **dict(options))

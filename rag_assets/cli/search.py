@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from rag_assets.cli.excerpts import excerpt
-from rag_assets.cli.layout import is_right_to_left
-from rag_assets.cli.output import command, note, out, print_json, table
+from rag_assets.cli.layout import is_right_to_left, plural
+from rag_assets.cli.output import command, note, out, print_error, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
 from rag_assets.pipeline.hits import Hit
@@ -76,7 +76,11 @@ def search(
         ),
     ] = None,
     rerank: Annotated[
-        bool, typer.Option("--rerank", help="Order the candidates by MaxSim (needs multi).")
+        bool,
+        typer.Option(
+            "--rerank",
+            help="Order the first candidates by RAG_RERANKER; without one by MaxSim (needs multi).",
+        ),
     ] = False,
     by_document: Annotated[
         bool, typer.Option("--by-document", help="Only the best chunk of each document.")
@@ -131,9 +135,11 @@ def search(
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.searcher() as searcher:
-        request.validate(searcher.kinds, searcher.limit, problems)
+        searcher.validate(request, problems)
         answer = searcher.answer(request, AccessScope.owner())
         used, model = request.mode_among(searcher.kinds), searcher.model
+    if answer.not_reranked:
+        print_error(f"not reranked: {answer.not_reranked}", label="warning:")
     if as_json:
         print_json(_document(answer, request, used, model, explain))
         return
@@ -177,6 +183,8 @@ def _document(
         "model": model,
         "took_ms": round(answer.milliseconds, 3),
         "exhausted": answer.exhausted,
+        "reranked": answer.reranked,
+        "not_reranked": answer.not_reranked,
         "hits": hits,
     }
     if explain:
@@ -235,7 +243,13 @@ def _summary(answer: Answer, mode: Mode, min_score: float | None) -> str:
         return "Nothing found." if min_score is None else f"Nothing found above {min_score:g}."
     found = "1 result" if len(answer.hits) == 1 else f"{len(answer.hits)} results"
     summary = f"{found} in {answer.milliseconds:.0f} ms"
-    if mode == "hybrid":
+    reranking = next((s for s in answer.stages if s.name in ("rerank", "maxsim")), None)
+    if answer.reranked and reranking:
+        candidates = len(reranking.scores)
+        summary += (
+            f"; rerank {reranking.milliseconds:.0f} ms over {plural(candidates, 'candidate')}"
+        )
+    elif mode == "hybrid":
         summary += "; scores are relative, dense ones compare across searches"
     return summary
 

@@ -33,9 +33,9 @@ class SearchRequest:
 
     `mode`: None is hybrid if dense and sparse vectors are kept, else the first kind that is. `radius`: only rows whose
     inner product with the query is above it; in a hybrid that of the dense vectors, since its own scores are relative.
-    `rerank`: order the candidates by MaxSim (multi-vectors must be kept). `by_document`: only the best chunk of each
-    document. `neighbours`: the number of chunks before and after each hit, and the opening of its section, for a
-    context window.
+    `rerank`: order the first candidates by the reranker of the settings; without one by MaxSim (multi-vectors must be
+    kept). `by_document`: only the best chunk of each document. `neighbours`: the number of chunks before and after each
+    hit, and the opening of its section, for a context window.
     """
 
     text: str
@@ -58,10 +58,18 @@ class SearchRequest:
         """Return the mode to use if these kinds of vectors are kept."""
         return self.mode or ("hybrid" if {"dense", "sparse"} <= set(kinds) else kinds[0])
 
-    def validate(self, kinds: Sequence[Kind], limit: int, problems: Sequence[str] = ()) -> None:
+    def validate(
+        self,
+        kinds: Sequence[Kind],
+        limit: int,
+        problems: Sequence[str] = (),
+        *,
+        has_reranker: bool = False,
+    ) -> None:
         """Raise ConfigError that lists everything wrong, after the `problems` that the caller found.
 
-        `kinds`: the kinds of vectors that are kept. `limit`: the maximum of k.
+        `kinds`: the kinds of vectors that are kept. `limit`: the maximum of k. `has_reranker`: reranking needs no
+        multi-vectors.
         """
         mode = self.mode_among(kinds)
         problems = [*problems, *self._value_problems(limit)]
@@ -69,7 +77,12 @@ class SearchRequest:
             problems.append(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
         if self.radius is not None and mode == "multi":
             problems.append("radius: expected with mode dense, sparse or hybrid, found with multi")
-        for kind in needed_kinds(mode, self.rerank):
+        if self.rerank and not has_reranker and mode != "multi" and "multi" not in kinds:
+            problems.append(
+                "rerank: no reranker is set, and multi vectors are not kept; set RAG_RERANKER=cross-encoder (a model) "
+                f"or RAG_RERANKER=endpoint (a server), or RAG_VECTORS={','.join([*kinds, 'multi'])} and run rag ingest"
+            )
+        for kind in needed_kinds(mode):
             if kind not in kinds and mode in MODES:
                 needs = " (needs Milvus 2.4 or newer)" if kind == "sparse" else ""
                 problems.append(

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.hits import ChunkText, Hit, assemble
+from rag_assets.pipeline.reranker import Reranker
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind
-from rag_assets.search.candidates import Candidates, Ranking, SearchBatches, Stage, timed
+from rag_assets.search.candidates import Candidates, Ranking, Scored, SearchBatches, Stage, timed
 from rag_assets.search.query_vectors import MemoryQueryVectorCache, QueryVectorCache, QueryVectors
 from rag_assets.search.request import MAX_OFFSET, Mode, SearchRequest, needed_kinds
+from rag_assets.search.reranking import Reranking
 from rag_assets.search.served_collections import ServedCollections
 from resources.errors import ConfigError, StoreUnavailable
 from resources.frames import Records
@@ -52,13 +54,16 @@ class Answer:
     """The hits, best first, and the stages that made them, in `milliseconds` altogether.
 
     `exhausted`: no further hits follow these. In a scope of some sources, the stages list only the candidates that
-    PostgreSQL confirmed to be in it.
+    PostgreSQL confirmed to be in it. `reranked`: the request asks for it, and the reranker gave scores; else
+    the hits are in their first order, and `not_reranked` is the reason.
     """
 
     hits: Sequence[Hit]
     stages: Sequence[Stage]
     exhausted: bool
     milliseconds: float
+    reranked: bool = False
+    not_reranked: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as data for JSON."""
@@ -67,6 +72,8 @@ class Answer:
             "stages": [stage.as_dict() for stage in self.stages],
             "exhausted": self.exhausted,
             "milliseconds": round(self.milliseconds, 3),
+            "reranked": self.reranked,
+            "not_reranked": self.not_reranked,
         }
 
     def to_pandas(self) -> pd.DataFrame:
@@ -83,6 +90,7 @@ class Searcher:
     """Searches the collections of one model. Make it with `open`, and close it.
 
     `kinds`: the kinds of vectors that are kept. `limit`: the maximum of k. `counts`: None does not count the hits.
+    `reranker`: None reranks by MaxSim; `reranked` is the maximum of texts that it gets.
     """
 
     connections: SearchConnections
@@ -96,6 +104,8 @@ class Searcher:
     counts: SearchCounts | None = None
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
     batches: SearchBatches = field(default_factory=SearchBatches, repr=False)
+    reranker: Reranker | None = None
+    reranked: int = 30
 
     @classmethod
     def open(
@@ -115,12 +125,14 @@ class Searcher:
         owns_milvus: bool = False,
         cache: QueryVectorCache | None = None,
         executor: Executor | None = None,
+        reranker: Reranker | None = None,
+        reranked: int = 30,
     ) -> Searcher:
         """Return a searcher with its own connections. `model`: the embedder's fingerprint.
 
         `timeout`: seconds in which PostgreSQL must answer. `collections`: other ones than those that serve. `counted`:
         count the hits in `search_count`; measurements do not. `owns_milvus`: close the client with the searcher.
-        `cache` and `executor` stay the caller's; None makes the searcher's own.
+        `cache` and `executor` stay the caller's; None makes the searcher's own. `reranker` gets up to `reranked` texts.
         """
         closing = ExitStack()
         if owns_milvus:
@@ -146,6 +158,8 @@ class Searcher:
             fusion,
             counts,
             closing,
+            reranker=reranker,
+            reranked=reranked,
         )
 
     @property
@@ -167,6 +181,10 @@ class Searcher:
         """Write the remaining search counts, and close what the searcher owns."""
         self.closing.close()
 
+    def validate(self, request: SearchRequest, problems: Sequence[str] = ()) -> None:
+        """Raise ConfigError that lists everything wrong, after the `problems` that the caller found."""
+        request.validate(self.kinds, self.limit, problems, has_reranker=self.reranker is not None)
+
     def search(self, request: SearchRequest | str, scope: AccessScope) -> list[Hit]:
         """Return the hits of `answer`."""
         return list(self.answer(request, scope).hits)
@@ -182,8 +200,8 @@ class Searcher:
         request = _as_request(request)
         requests: dict[Mode, SearchRequest] = {mode: replace(request, mode=mode) for mode in modes}
         for variant in requests.values():
-            variant.validate(self.kinds, self.limit)
-        kinds: set[Kind] = {kind for mode in modes for kind in needed_kinds(mode, request.rerank)}
+            self.validate(variant)
+        kinds: set[Kind] = {kind for each in requests.values() for kind in self._kinds(each)}
         self.queries.embed(request.text, kinds, scope)
         return {mode: self.answer(variant, scope) for mode, variant in requests.items()}
 
@@ -195,49 +213,75 @@ class Searcher:
         """
         started = time.perf_counter()
         request = _as_request(request)
-        request.validate(self.kinds, self.limit)
-        mode = request.mode_among(self.kinds)
+        self.validate(request)
+        kinds = self._kinds(request)
+        reranking = (
+            Reranking(self.reranker, self.reranked) if request.rerank and self.reranker else None
+        )
         with timed("embed") as embedding:
-            query = self.queries.embed(request.text, needed_kinds(mode, request.rerank), scope)
+            query = self.queries.embed(request.text, kinds, scope)
         if query.failures:
             raise ConfigError(f"This text cannot be searched for: {query.failures[0]}.")
         end = request.offset + request.k
-        wanted = max(end * 2, CANDIDATES)
+        # The same candidates for every page of a reranked search, so that pages follow one another.
+        needed = max(end, self.reranked) if reranking else end
+        wanted = max((self.reranked if reranking else end) * 2, CANDIDATES)
         while True:
             ranking = self._rank(request, scope, query, wanted)
             with timed("hydrate") as hydration, self.connections.connection() as connection:
-                kinds = needed_kinds(mode, request.rerank)
                 # One round trip.
                 with connection.pipeline():
                     served = serving(connection, self.collections.instead.values())
-                    hits, texts = self._hits(connection, request, scope, ranking)
+                    hits, texts = self._hits(connection, request, scope, ranking, needed)
                 self.collections.require_model(served, kinds, query)
                 self.queries.require_known_model(connection, kinds)
                 if request.filters.source and not ranking.scored:
                     require_sources(connection, request.filters.source, scope)
+                if reranking:
+                    reranking.take(ranking.scored, texts)
                 # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates.
                 last = ranking.complete or wanted >= MAX_CANDIDATES
-                if last or len(hits) >= end:
+                if last or (len(hits) >= end and (not reranking or reranking.is_fixed)):
                     page = hits[request.offset : end]
-                    if request.neighbours:
+                    if request.neighbours and not reranking:
                         page = surroundings(connection, page, request.neighbours, scope)
                     break
             wanted = min(wanted * 4, MAX_CANDIDATES)
         hydration.scores = [(hit.chunk_id, hit.score) for hit in hits]
+        stages = [embedding, *_within(scope, ranking.stages, texts), hydration]
+        if reranking:
+            # No connection is kept meanwhile: a reranker takes longer than all else.
+            ranked = reranking.order(request.text, ranking.scored, request.offset)
+            texts |= reranking.candidates
+            hits = _assembled(request, ranking, ranked, texts, reranking.stage)
+            page = hits[request.offset : end]
+            stages.append(reranking.stage)
+            if request.neighbours:
+                with self.connections.connection() as connection:
+                    page = surroundings(connection, page, request.neighbours, scope)
         if self.counts is not None:
             self.counts.add([(hit.chunk_id, hit.score) for hit in page])
+        not_reranked = reranking.not_reranked if reranking else None
         return Answer(
             page,
-            [embedding, *_within(scope, ranking.stages, texts), hydration],
+            stages,
             exhausted=last and len(hits) <= end,
             milliseconds=(time.perf_counter() - started) * 1000,
+            reranked=request.rerank and not_reranked is None,
+            not_reranked=not_reranked,
         )
+
+    def _kinds(self, request: SearchRequest) -> tuple[Kind, ...]:
+        return needed_kinds(request.mode_among(self.kinds), self._by_maxsim(request))
+
+    def _by_maxsim(self, request: SearchRequest) -> bool:
+        return request.rerank and self.reranker is None
 
     def _rank(
         self, request: SearchRequest, scope: AccessScope, query: Embeddings, wanted: int
     ) -> Ranking:
         mode = request.mode_among(self.kinds)
-        kinds = needed_kinds(mode, request.rerank)
+        kinds = self._kinds(request)
         weights = None
         if mode == "hybrid" and self.fusion == "weighted":
             weights = self.queries.fusion_weights(request.text)
@@ -256,7 +300,7 @@ class Searcher:
             limits = scope.restrict(request.filters)
             if limits is not None:
                 self.collections.require_fields(kinds, limits.columns)
-            return candidates.rank(mode, wanted, weights=weights, rerank=request.rerank)
+            return candidates.rank(mode, wanted, weights=weights, rerank=self._by_maxsim(request))
         except StoreUnavailable:
             with self.connections.connection() as connection:
                 # A mismatch of model and collection explains more than the store's error.
@@ -266,7 +310,12 @@ class Searcher:
             raise
 
     def _hits(
-        self, connection: Connection, request: SearchRequest, scope: AccessScope, ranking: Ranking
+        self,
+        connection: Connection,
+        request: SearchRequest,
+        scope: AccessScope,
+        ranking: Ranking,
+        needed: int,
     ) -> tuple[list[Hit], dict[str, ChunkText]]:
         """Return the hits of the candidates, and the texts that PostgreSQL confirmed.
 
@@ -274,20 +323,33 @@ class Searcher:
         """
         hits: list[Hit] = []
         texts: dict[str, ChunkText] = {}
-        scores = {stage.name: dict(stage.scores) for stage in ranking.stages}
-        first = request.offset + request.k + SPARE
+        maxsim = next((s for s in ranking.stages if s.name == "maxsim" and request.rerank), None)
+        first = needed + SPARE
         for start, stop in ((0, first), (first, None)):
-            if len(hits) <= request.offset + request.k:
+            if len(hits) <= needed:
                 chunks = [chunk for chunk, _ in ranking.scored[start:stop]]
                 texts |= hydrate(connection, chunks, request.filters, scope)
-                hits = assemble(
-                    ranking.scored[:stop],
-                    texts,
-                    dense_scores=scores.get("dense", {}),
-                    sparse_scores=scores.get("sparse", {}),
-                    by_document=request.by_document,
-                )
+                hits = _assembled(request, ranking, ranking.scored[:stop], texts, maxsim)
         return hits, texts
+
+
+def _assembled(
+    request: SearchRequest,
+    ranking: Ranking,
+    ranked: Scored,
+    texts: Mapping[str, ChunkText],
+    reranking: Stage | None,
+) -> list[Hit]:
+    """Return the hits in the order of `ranked`, with their scores in the stages of the ranking and the reranking."""
+    scores = {stage.name: dict(stage.scores) for stage in ranking.stages}
+    return assemble(
+        ranked,
+        texts,
+        dense_scores=scores.get("dense", {}),
+        sparse_scores=scores.get("sparse", {}),
+        rerank_scores=dict(reranking.scores) if reranking else {},
+        by_document=request.by_document,
+    )
 
 
 def _as_request(request: SearchRequest | str) -> SearchRequest:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from rag_assets.pipeline.vectors import KINDS, Kind
+from rag_assets.settings.web_address import is_web_address
 
 #: Built-in embedders that make dense vectors only.
 DENSE_ONLY = ("use", "e5", "sentence-transformers", "openai")
@@ -219,7 +219,7 @@ class EmbedderSettings(BaseModel):
         if info.field_name == "openai_model":
             if not value:
                 raise ValueError("expected the model's name, such as BAAI/bge-m3")
-        elif not _is_web_address(value):
+        elif not is_web_address(value):
             # There is no default: texts go only to a company that the user named.
             raise ValueError(
                 "expected the server's address without a user in it, such as http://127.0.0.1:8080/v1 "
@@ -240,18 +240,3 @@ class EmbedderSettings(BaseModel):
         }
         # Dagster's configuration accepts no nulls; the embedder has its own default for an omitted option.
         return {name: value for name, value in options.items() if value not in (None, "")}
-
-
-def _is_web_address(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        return (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-            and "@" not in parts.netloc
-            and value.isprintable()
-            and " " not in value
-        )
-    except ValueError:
-        return False

@@ -19,6 +19,7 @@ from rag_assets.settings.embedders import EmbedderSettings
 from rag_assets.settings.ingestion import IngestionSettings
 from rag_assets.settings.messages import sentence
 from rag_assets.settings.ownership import OwnershipSettings
+from rag_assets.settings.rerankers import RerankerSettings
 from rag_assets.settings.schedules import ScheduleSettings
 from rag_assets.settings.search import SearchSettings
 from rag_assets.settings.stores import StoreSettings, default_home
@@ -31,6 +32,7 @@ from resources.urls import without_secrets
 class Settings(
     OwnershipSettings,
     ScheduleSettings,
+    RerankerSettings,
     SearchSettings,
     IngestionSettings,
     EmbedderSettings,
@@ -45,7 +47,7 @@ class Settings(
 
 
 #: Settings whose whole value is a secret. URLs may contain one; `without_secrets` masks it.
-SECRETS = frozenset({"milvus_token", "openai_api_key"})
+SECRETS = frozenset({"milvus_token", "openai_api_key", "reranker_api_key"})
 
 
 def settings_file(home: Path) -> Path:

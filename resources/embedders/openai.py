@@ -78,10 +78,6 @@ class OpenAIEmbedder:
         timeout: float = 60.0,
         query_timeout: float = 10.0,
     ) -> None:
-        api_key = api_key.strip()
-        if not (api_key.isascii() and api_key.isprintable()):
-            # The library's error for an invalid header would contain the key.
-            raise ConfigError("RAG_OPENAI_API_KEY: expected printable ASCII characters")
         self._server = EmbeddingServer(base_url, model, api_key, requests)
         self._model = model
         self._revision = revision

@@ -11,21 +11,17 @@ import binascii
 import json
 import random
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
-import urllib3
 from numpy.typing import NDArray
-from urllib3.exceptions import HTTPError, LocationParseError, SSLError
 
 from resources.errors import ConfigError, EmbedderUnavailable
-from resources.http_answers import reason, retry_after
-from resources.urls import without_secrets
+from resources.http_answers import retry_after
+from resources.model_server import ModelServer, NoReply, Reply, ReplyTooLong
 from resources.waiting import waiting
 
 #: Seconds before the second attempt of a request; doubled before each further attempt.
@@ -88,15 +84,16 @@ class EmbeddingServer:
     """An embeddings endpoint. Thread-safe; keeps up to `connections` connections open, one for each thread."""
 
     def __init__(self, base_url: str, model: str, api_key: str, connections: int) -> None:
-        parts = urlsplit(base_url)
-        self._url = urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/embeddings"))
-        self.shown_url = without_secrets(self._url)
+        self._server = ModelServer(
+            base_url,
+            "/embeddings",
+            api_key,
+            key_setting="RAG_OPENAI_API_KEY",
+            url_setting="RAG_OPENAI_BASE_URL",
+            connections=connections,
+        )
+        self.shown_url = self._server.shown_url
         self._model = model
-        self._key = api_key
-        self._headers = {"Content-Type": "application/json", "User-Agent": "rag-assets"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._pool = urllib3.PoolManager(num_pools=1, maxsize=connections)
         #: Of the thread that reports the wait: one line for all requests that wait.
         self._reports = threading.Lock()
 
@@ -143,50 +140,29 @@ class EmbeddingServer:
         report.enter_context(waiting(f"the embedding server, {self.shown_url}: {error}", longest))
 
     def _post(self, body: bytes, texts: int, timeout: float) -> bytes:
-        deadline, data = time.monotonic() + timeout, bytearray()
         try:
-            response = self._pool.request(
-                "POST",
-                self._url,
-                body=body,
-                headers=self._headers,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                timeout=urllib3.Timeout(connect=min(10.0, timeout), read=timeout),
-            )
-            # After a complete read, the connection is back in the pool; else `closing` closes it.
-            with closing(response):
-                for block in response.stream(1 << 16):
-                    data += block
-                    if len(data) > (texts + 1) * RESPONSE_BYTES:
-                        raise _invalid(f"at most {RESPONSE_BYTES:,} bytes a text", "more")
-                    if time.monotonic() > deadline:
-                        raise _Retry(f"the response took longer than {timeout:g} s")
-        except (LocationParseError, SSLError) as error:
-            raise ConfigError(
-                f"{self.shown_url} cannot be reached: {reason(error)}. Fix RAG_OPENAI_BASE_URL."
-            ) from None
-        except HTTPError as error:
-            raise _Retry(f"no response: {reason(error)}") from None
-        if response.status != 200:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            raise self._error(response.status, headers, bytes(data))
-        return bytes(data)
+            reply = self._server.post(body, timeout=timeout, limit=(texts + 1) * RESPONSE_BYTES)
+        except ReplyTooLong:
+            raise _invalid(f"at most {RESPONSE_BYTES:,} bytes a text", "more") from None
+        except NoReply as error:
+            raise _Retry(str(error)) from None
+        if reply.status != 200:
+            raise self._error(reply)
+        return reply.data
 
-    def _error(self, status: int, headers: Mapping[str, str], data: bytes) -> Exception:
+    def _error(self, reply: Reply) -> Exception:
         """Return Rejected, _Retry or ConfigError for a status other than 200."""
-        reason_text, code = _error_reason(data)
-        reason_text = self._without_key(reason_text)
+        status = reply.status
+        reason_text, code = self._server.error_of(reply.data)
         message = f"HTTP {status}: {reason_text[:300]}" if reason_text else f"HTTP {status}"
         if code == "insufficient_quota":
             return ConfigError(
                 f"{self.shown_url}, model {self._model!r}: {message}. Raise the account's quota."
             )
         if status in RETRIED or status >= 500:
-            return _Retry(message, retry_after(headers, 0.0), status)
-        if status in (301, 302, 303, 307, 308):
-            message += f", to {without_secrets(headers.get('location', 'nowhere'))}"
+            return _Retry(message, retry_after(reply.headers, 0.0), status)
+        if location := reply.location():
+            message += f", to {location}"
         return Rejected(
             message,
             fields=status in FIELDS_REJECTED,
@@ -214,8 +190,8 @@ class EmbeddingServer:
             raise _invalid(_EXPECTED, f"{type(error).__name__}: {error}") from None
         items = content.get("data") if isinstance(content, dict) else None
         if not isinstance(items, list) or content.get("error"):
-            reason_text, _ = _error_reason(data)
-            raise _invalid(_EXPECTED, self._without_key(reason_text) or "an empty response")
+            reason_text, _ = self._server.error_of(data)
+            raise _invalid(_EXPECTED, reason_text or "an empty response")
         by_index: dict[int, list[dict[str, Any]]] = {}
         for item in items:
             index = item.get("index") if isinstance(item, dict) else None
@@ -232,9 +208,6 @@ class EmbeddingServer:
         tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         vectors = [_vector(by_index[index]) for index in range(texts)]
         return Response(vectors, tokens if isinstance(tokens, int) else 0)
-
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
 
 
 _EXPECTED = 'JSON with "data", a list of items with "index" and "embedding"'
@@ -275,19 +248,3 @@ def _numbers(embedding: str | list[float]) -> NDArray[np.float32]:
     if row.ndim != 1:
         raise ValueError(f"an array of shape {row.shape}")
     return row
-
-
-def _error_reason(data: bytes) -> tuple[str, str]:
-    """Return (message, code) of an error response in the forms of OpenAI, TEI, vLLM, Ollama and FastAPI."""
-    text, code = data.decode(errors="replace"), ""
-    try:
-        error = json.loads(data)
-        if isinstance(error, dict):
-            inner = error.get("error")
-            if isinstance(inner, dict):
-                error = inner
-            code = str(error.get("code", ""))
-            text = str(error.get("message") or error.get("error") or error.get("detail") or text)
-    except ValueError:
-        pass
-    return " ".join(text.split()), code

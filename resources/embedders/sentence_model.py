@@ -171,7 +171,7 @@ def load(
 def _limit(model: Any, max_length: int | None) -> None:
     """Set the model's maximum length. Raises ConfigError if it exceeds the table of positions."""
     own = model.max_seq_length
-    positions = _positions(model)
+    positions = positions_of(model.transformers_model)
     if max_length is None:
         if own is not None and positions is not None and own > positions:
             model.max_seq_length = positions
@@ -188,9 +188,8 @@ def _limit(model: Any, max_length: int | None) -> None:
     model.max_seq_length = max_length
 
 
-def _positions(model: Any) -> int | None:
-    """Return how many tokens the transformer has positions for, or None without such a limit."""
-    transformer = model.transformers_model
+def positions_of(transformer: Any) -> int | None:
+    """Return how many tokens a transformer has positions for, or None without such a limit."""
     if transformer is None:
         return None
     for module in transformer.modules():

@@ -6,6 +6,7 @@ Other commands have modules of their names.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -19,6 +20,7 @@ import pytest
 
 from tests.cli.wrong_input import UNREACHABLE, WRONG
 from tests.support.rag import EXECUTABLE, Rag, deployment
+from tests.support.reranking_server import reranking_server
 
 STAGES = ["source_documents", "documents", "document_chunks", "chunk_embeddings"]
 VECTORS = ["dense_vectors", "multi_vectors", "sparse_vectors"]
@@ -176,7 +178,10 @@ def test_ingest_reports_in_the_documented_shape(report: dict[str, Any]) -> None:
 def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -> None:
     question = "when does the observatory open"
     answer = rag.json("search", question, "--limit", "2")
-    assert list(answer) == ["schema", "query", "mode", "model", "took_ms", "exhausted", "hits"]
+    assert list(answer) == [
+        *("schema", "query", "mode", "model", "took_ms", "exhausted"),
+        *("reranked", "not_reranked", "hits"),
+    ]
     assert (answer["schema"], answer["query"], answer["mode"]) == (1, question, "hybrid")
     assert answer["model"] == rag.json("status")["embedder"]["fingerprint"]
     assert "stages" in rag.json("search", question, "--explain")
@@ -203,6 +208,7 @@ def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -
         "section",
         "dense_score",
         "sparse_score",
+        "rerank_score",
         "passage",
         "passage_spans",
     ]
@@ -221,6 +227,24 @@ def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -
     uuid.UUID(hits[0]["chunk_id"])
     japanese = rag.json("search", "天文台の休館日", "--source", "docs", "--language", "ja")
     assert {hit["key"] for hit in japanese["hits"]} == {"時間.md"}
+
+
+def test_search_reranks_and_keeps_its_order_if_the_reranker_fails(
+    rag: Rag, report: dict[str, Any]
+) -> None:
+    question = ("search", "when does the observatory open", "--rerank")
+    with reranking_server() as server:
+        setup = {"RAG_RERANKER": "endpoint", "RAG_RERANKER_URL": server.url}
+        setup |= {"RAG_RERANKER_MODEL": "ranker", "RAG_RERANKER_API_KEY": "hush"}
+        done = rag(*question, **setup)
+        assert re.search(r"; rerank \d+ ms over \d candidates\n$", done.stdout), done
+        assert done.stderr == ""
+        server.reply = lambda _: (500, {"error": "hush"})
+        done = rag(*question, "--json", **setup)
+    answer = json.loads(done.stdout)
+    assert len(answer["hits"]) > 1 and not answer["reranked"]
+    assert answer["not_reranked"].endswith("/v1/rerank: HTTP 500: ***")
+    assert done.stderr == f"warning: not reranked: {answer['not_reranked']}\n"
 
 
 def test_texts_are_embedded_again_only_with_consent(rag: Rag, report: dict[str, Any]) -> None:

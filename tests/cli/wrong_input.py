@@ -23,6 +23,11 @@ WRONG: dict[str, tuple[list[str], dict[str, str], list[str]]] = {
     "search language": (["search", "x", "--language", "jap"], {}, ["language", "'jap'"]),
     "search mode": (["search", "x", "--mode", "psychic"], {}, ["psychic", "hybrid"]),
     "search mode not kept": (["search", "x", "--mode", "multi"], {}, ["multi", "RAG_VECTORS"]),
+    "search rerank": (
+        ["search", "x", "--rerank"],
+        {},
+        ["RAG_RERANKER=cross-encoder", "RAG_RERANKER=endpoint", "RAG_VECTORS=dense,sparse,multi"],
+    ),
     "search k": (["search", "x", "-k", "0"], {}, ["k: expected 1 to 100, found 0"]),
     "search labels": (
         [

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 #: Modules of `resources/` that know nothing of ours but the pipeline and each other.
 GROUND = {
     "arrow_arrays", "child_process", "credentials", "driver_errors", "errors", "extras", "fault_injection", "files",
-    "frames", "home_folder", "http_answers", "library_errors", "partition_keys", "run_processes", "storage_errors",
-    "tls_probe", "urls", "waiting",
+    "frames", "home_folder", "http_answers", "library_errors", "model_server", "partition_keys", "run_processes",
+    "storage_errors", "tls_probe", "urls", "waiting",
 }  # fmt: skip
 #: Modules of `resources/` that open and combine the stores.
 TOP = {"embedding_files", "open_stores", "vector_stores"}
@@ -96,7 +96,7 @@ ARROWS: Mapping[str, str] = {
     ),
     "stores": (
         "embedded embedders ground milvus pipeline postgres/connection postgres/schema "
-        "postgres/scope postgres/vectors"
+        "postgres/scope postgres/vectors rerankers"
     ),
     "postgres/vectors": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/documents "
@@ -127,6 +127,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/work_table": "postgres/connection postgres/queries",
     "embedded": "ground",
     "embedders": "ground pipeline",
+    "rerankers": "embedders ground pipeline",
     "milvus": "ground pipeline",
     "parsing": "ground pipeline",
     "postgres/connection": "ground postgres/idle_sessions postgres/queries",

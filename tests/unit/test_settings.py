@@ -36,7 +36,9 @@ VARIABLES = """
     NIGHTLY_CHECK_SCHEDULE NIGHTLY_EVALUATION_SCHEDULE OPENAI_API_KEY OPENAI_BASE_URL OPENAI_BATCH_CHARS
     OPENAI_BATCH_TEXTS OPENAI_DIMENSIONS OPENAI_DOCUMENT_PREFIX OPENAI_MODEL OPENAI_QUERY_PREFIX OPENAI_QUERY_TIMEOUT
     OPENAI_REQUESTS OPENAI_TIMEOUT OUTBOX_SECONDS PARQUET_PRECISION PARSERS PARSE_MEMORY_MIB PARSE_SECONDS POSTGRES_URL
-    QUICK_CHECK_SCHEDULE REPAIR_ATTEMPTS RETRY_DELAY SEARCH_CONSISTENCY SEARCH_LIMIT SPARSE_INDEX STORAGE_URL
+    QUICK_CHECK_SCHEDULE REPAIR_ATTEMPTS RERANKER RERANKER_API_KEY RERANKER_CANDIDATES RERANKER_DEVICE
+    RERANKER_MAX_LENGTH RERANKER_MODEL RERANKER_REVISION RERANKER_TIMEOUT RERANKER_URL RETRY_DELAY
+    SEARCH_CONSISTENCY SEARCH_LIMIT SPARSE_INDEX STORAGE_URL
     SYNC_GRACE_MINUTES SYNC_SCHEDULE TIMEZONE VECTORS
 """
 
@@ -99,6 +101,38 @@ def test_every_problem_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert 'RAG_MILVUS_URI="milvus-lite.db": expected the address of a server' in message
     assert "this is a file, not a folder" in message
     assert not re.search(r"Value error|Input should|should match|valid integer", message)
+
+
+def test_a_reranker_needs_what_it_asks_and_gets_its_options_without_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in {"URL": "http://me:hush@host", "CANDIDATES": "0", "TIMEOUT": "inf"}.items():
+        monkeypatch.setenv(f"RAG_RERANKER_{name}", value)
+    messages: list[str] = []
+    for kind in ("other", "cross-encoder", "endpoint"):
+        monkeypatch.setenv("RAG_RERANKER", kind)
+        with pytest.raises(ConfigError) as caught:
+            load_settings()
+        messages.append(str(caught.value))
+    assert "expected '', 'cross-encoder' or 'endpoint'" in messages[0]
+    assert 'RAG_RERANKER_MODEL="": expected the name or folder of a cross-encoder' in messages[1]
+    assert "expected the server's address without a user in it" in messages[2]
+    assert all("at least 1" in message and "finite" in message for message in messages)
+    assert "hush" not in "".join(messages)
+    for name, value in {"URL": "http://host/v1", "CANDIDATES": "50", "TIMEOUT": "2"}.items():
+        monkeypatch.setenv(f"RAG_RERANKER_{name}", value)
+    monkeypatch.setenv("RAG_RERANKER_API_KEY", "hush")
+    options = {"url": "http://host/v1", "model": "", "timeout": 2}
+    assert load_settings().reranker_options == options
+    monkeypatch.setenv("RAG_RERANKER", "cross-encoder")
+    monkeypatch.setenv("RAG_RERANKER_MODEL", str(tmp_path))
+    monkeypatch.setenv("RAG_RERANKER_REVISION", "main")
+    with pytest.raises(ConfigError, match="expected none for a folder"):
+        load_settings()
+    monkeypatch.delenv("RAG_RERANKER_REVISION")
+    assert load_settings().reranker_options.keys() == {
+        *("model", "revision", "device", "max_length", "timeout")
+    }
 
 
 def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ TITLES = {
     "EmbedderSettings": "Embedder",
     "IngestionSettings": "Ingestion",
     "SearchSettings": "Search",
+    "RerankerSettings": "Reranker",
     "ScheduleSettings": "Schedules",
     "OwnershipSettings": "Ownership",
 }
@@ -89,7 +90,7 @@ def _type(field: FieldInfo) -> str:
     if get_origin(hint) in (Union, UnionType):
         (hint,) = (member for member in get_args(hint) if member is not type(None))
     if get_origin(hint) is Literal:
-        return " or ".join(code(str(value)) for value in get_args(hint))
+        return " or ".join(code(str(value)) if value else "empty" for value in get_args(hint))
     if get_origin(hint) is dict:
         return "JSON object"
     if get_origin(hint) is tuple:

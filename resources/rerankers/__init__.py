@@ -1,0 +1,1 @@
+"""Rerankers: a model in this process, or a server."""
