@@ -204,6 +204,7 @@ class Deployment:
             fusion=self.settings.fusion,
             timeout=self.settings.milvus_timeout,
             owns_milvus=True,
+            min_score=self.settings.min_score,
         )
 
     def check_results(self, source: str | None = None) -> Records[CheckResult]:

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from rag_assets.cli.excerpts import excerpt
-from rag_assets.cli.layout import is_right_to_left
+from rag_assets.cli.layout import is_right_to_left, plural
 from rag_assets.cli.output import command, note, out, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
@@ -71,6 +71,12 @@ def search(
         float | None,
         typer.Option(
             "--min-score",
+            help="Only results of at least this relevance, 0 to 1; default: RAG_MIN_SCORE.",
+        ),
+    ] = None,
+    radius: Annotated[
+        float | None,
+        typer.Option(
             "--radius",
             help="Only chunks whose dense score is above this; in sparse mode, whose sparse score is.",
         ),
@@ -96,10 +102,10 @@ def search(
 ) -> None:
     """Search the indexed chunks, and show the passage of each that fits best.
 
-    The score of a hybrid is relative: it orders one answer, and the best hit
-    has nearly always 1, even if nothing fits. Beside it are the dense score,
-    the cosine, and the sparse score, which grows with the query. To cut off
-    what does not fit, choose a --min-score on questions of your own.
+    The relevance of a result is the estimated probability, 0 to 1, that it
+    answers: the same for every search with one model. It is made of the dense
+    score, the cosine, and of the sparse score as a share of the greatest that
+    the query allows. What has less than --min-score is not shown, and counted.
     """
     conditions = _conditions(
         {
@@ -123,7 +129,8 @@ def search(
         offset=offset,
         mode=mode.value if mode else None,
         filters=filters,
-        radius=min_score,
+        radius=radius,
+        min_score=min_score,
         rerank=rerank,
         by_document=by_document,
         neighbours=neighbours,
@@ -131,7 +138,7 @@ def search(
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.searcher() as searcher:
-        request.validate(searcher.kinds, searcher.limit, problems)
+        searcher.validate(request, problems)
         answer = searcher.answer(request, AccessScope.owner())
         used, model = request.mode_among(searcher.kinds), searcher.model
     if as_json:
@@ -139,7 +146,7 @@ def search(
         return
     for hit in answer.hits:
         _print(hit, text)
-    note(_summary(answer, used, min_score))
+    note(_summary(answer, radius))
     if explain:
         _print_stages(answer)
 
@@ -177,6 +184,9 @@ def _document(
         "model": model,
         "took_ms": round(answer.milliseconds, 3),
         "exhausted": answer.exhausted,
+        "min_score": answer.min_score,
+        "hidden": answer.hidden,
+        "best_hidden": answer.best_hidden,
         "hits": hits,
     }
     if explain:
@@ -214,9 +224,15 @@ def _print(hit: Hit, query: str) -> None:
 
 
 def _scores(hit: Hit) -> list[str]:
-    absolute = {"dense": hit.dense_score, "sparse": hit.sparse_score}
-    shown = [f"{name} {score:.3f}" for name, score in absolute.items() if score is not None]
-    return [f"score {hit.score:.3f}", *shown]
+    """Return the scores of the hit: the one that orders the hits only if it is none of the others."""
+    others = (hit.relevance, hit.dense_score, hit.sparse_score)
+    scores = {
+        "relevance": hit.relevance,
+        "score": None if hit.score in others else hit.score,
+        "dense": hit.dense_score,
+        "sparse": hit.sparse_score,
+    }
+    return [f"{name} {score:.3f}" for name, score in scores.items() if score is not None]
 
 
 def _print_neighbour(text: str) -> None:
@@ -230,13 +246,18 @@ def _print_indented(text: Text) -> None:
         out.print(Text.assemble(INDENT, line))
 
 
-def _summary(answer: Answer, mode: Mode, min_score: float | None) -> str:
+def _summary(answer: Answer, radius: float | None) -> str:
+    if answer.best_hidden is not None and not answer.hits:
+        return (
+            f"Nothing found that fits: the best of {plural(answer.hidden, 'result')} has a relevance of "
+            f"{answer.best_hidden:.3f}; --min-score 0 shows them."
+        )
     if not answer.hits:
-        return "Nothing found." if min_score is None else f"Nothing found above {min_score:g}."
-    found = "1 result" if len(answer.hits) == 1 else f"{len(answer.hits)} results"
-    summary = f"{found} in {answer.milliseconds:.0f} ms"
-    if mode == "hybrid":
-        summary += "; scores are relative, dense ones compare across searches"
+        return "Nothing found." if radius is None else f"Nothing found above {radius:g}."
+    summary = f"{plural(len(answer.hits), 'result')} in {answer.milliseconds:.0f} ms"
+    if answer.hidden:
+        verb = "is" if answer.hidden == 1 else "are"
+        summary += f"; {answer.hidden} below --min-score {answer.min_score:g} {verb} not shown"
     return summary
 
 

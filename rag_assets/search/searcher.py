@@ -12,12 +12,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.hits import ChunkText, Hit, assemble
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind
+from rag_assets.search.calibration import (
+    Judge,
+    QueryTerms,
+    calibration_of,
+    has_lexical_sparse,
+)
 from rag_assets.search.candidates import Candidates, Ranking, SearchBatches, Stage, timed
+from rag_assets.search.fusion import Fusion, FusionRule
 from rag_assets.search.query_vectors import MemoryQueryVectorCache, QueryVectorCache, QueryVectors
 from rag_assets.search.request import MAX_OFFSET, Mode, SearchRequest, needed_kinds
 from rag_assets.search.served_collections import ServedCollections
@@ -43,22 +50,23 @@ MAX_CANDIDATES = 4 * MAX_OFFSET
 #: Threads and connections of a searcher.
 CONCURRENCY = 8
 
-#: How a hybrid joins its scores: weighted by the embedder's weights, or by reciprocal ranks.
-Fusion = Literal["weighted", "rrf"]
-
 
 @dataclass(frozen=True)
 class Answer:
     """The hits, best first, and the stages that made them, in `milliseconds` altogether.
 
     `exhausted`: no further hits follow these. In a scope of some sources, the stages list only the candidates that
-    PostgreSQL confirmed to be in it.
+    PostgreSQL confirmed to be in it. `hidden`: the hits that would fill this page, but are less relevant than
+    `min_score`; `best_hidden`: the relevance of the best of them. `min_score` is None if no relevance is estimated.
     """
 
     hits: Sequence[Hit]
     stages: Sequence[Stage]
     exhausted: bool
     milliseconds: float
+    min_score: float | None = None
+    hidden: int = 0
+    best_hidden: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as data for JSON."""
@@ -67,6 +75,9 @@ class Answer:
             "stages": [stage.as_dict() for stage in self.stages],
             "exhausted": self.exhausted,
             "milliseconds": round(self.milliseconds, 3),
+            "min_score": self.min_score,
+            "hidden": self.hidden,
+            "best_hidden": self.best_hidden,
         }
 
     def to_pandas(self) -> pd.DataFrame:
@@ -83,6 +94,7 @@ class Searcher:
     """Searches the collections of one model. Make it with `open`, and close it.
 
     `kinds`: the kinds of vectors that are kept. `limit`: the maximum of k. `counts`: None does not count the hits.
+    `min_score`: the least relevance of a hit, for requests that state none.
     """
 
     connections: SearchConnections
@@ -96,6 +108,7 @@ class Searcher:
     counts: SearchCounts | None = None
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
     batches: SearchBatches = field(default_factory=SearchBatches, repr=False)
+    min_score: float = 0.0
 
     @classmethod
     def open(
@@ -115,12 +128,14 @@ class Searcher:
         owns_milvus: bool = False,
         cache: QueryVectorCache | None = None,
         executor: Executor | None = None,
+        min_score: float = 0.0,
     ) -> Searcher:
         """Return a searcher with its own connections. `model`: the embedder's fingerprint.
 
         `timeout`: seconds in which PostgreSQL must answer. `collections`: other ones than those that serve. `counted`:
         count the hits in `search_count`; measurements do not. `owns_milvus`: close the client with the searcher.
-        `cache` and `executor` stay the caller's; None makes the searcher's own.
+        `cache` and `executor` stay the caller's; None makes the searcher's own. `min_score`: the least relevance of a
+        hit, for requests that state none; measurements of rankings leave it 0.
         """
         closing = ExitStack()
         if owns_milvus:
@@ -146,6 +161,7 @@ class Searcher:
             fusion,
             counts,
             closing,
+            min_score=min_score,
         )
 
     @property
@@ -167,6 +183,21 @@ class Searcher:
         """Write the remaining search counts, and close what the searcher owns."""
         self.closing.close()
 
+    def validate(self, request: SearchRequest, problems: Sequence[str] = ()) -> None:
+        """Raise ConfigError that lists everything wrong, after the `problems` that the caller found."""
+        mode = request.mode_among(self.kinds)
+        if (
+            request.min_score is not None
+            and calibration_of(self.queries.embedder.identity, mode) is None
+        ):
+            backend = self.queries.embedder.identity.get("backend", "this embedder")
+            problems = [
+                *problems,
+                f"min_score: the relevance of {backend} was not measured in mode {mode}; use radius (--radius), which "
+                "cuts off by the dense score, in mode sparse by the sparse one",
+            ]
+        request.validate(self.kinds, self.limit, problems)
+
     def search(self, request: SearchRequest | str, scope: AccessScope) -> list[Hit]:
         """Return the hits of `answer`."""
         return list(self.answer(request, scope).hits)
@@ -182,7 +213,7 @@ class Searcher:
         request = _as_request(request)
         requests: dict[Mode, SearchRequest] = {mode: replace(request, mode=mode) for mode in modes}
         for variant in requests.values():
-            variant.validate(self.kinds, self.limit)
+            self.validate(variant)
         kinds: set[Kind] = {kind for mode in modes for kind in needed_kinds(mode, request.rerank)}
         self.queries.embed(request.text, kinds, scope)
         return {mode: self.answer(variant, scope) for mode, variant in requests.items()}
@@ -195,7 +226,7 @@ class Searcher:
         """
         started = time.perf_counter()
         request = _as_request(request)
-        request.validate(self.kinds, self.limit)
+        self.validate(request)
         mode = request.mode_among(self.kinds)
         with timed("embed") as embedding:
             query = self.queries.embed(request.text, needed_kinds(mode, request.rerank), scope)
@@ -203,22 +234,27 @@ class Searcher:
             raise ConfigError(f"This text cannot be searched for: {query.failures[0]}.")
         end = request.offset + request.k
         wanted = max(end * 2, CANDIDATES)
+        rule = self._rule(mode, query, scope)
+        least = self.min_score if request.min_score is None else request.min_score
         while True:
-            ranking = self._rank(request, scope, query, wanted)
+            ranking = self._rank(request, scope, query, wanted, rule)
             with timed("hydrate") as hydration, self.connections.connection() as connection:
                 kinds = needed_kinds(mode, request.rerank)
                 # One round trip.
                 with connection.pipeline():
                     served = serving(connection, self.collections.instead.values())
-                    hits, texts = self._hits(connection, request, scope, ranking)
+                    hits, texts = self._hits(connection, request, scope, ranking, least)
                 self.collections.require_model(served, kinds, query)
                 self.queries.require_known_model(connection, kinds)
                 if request.filters.source and not ranking.scored:
                     require_sources(connection, request.filters.source, scope)
-                # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates.
-                last = ranking.complete or wanted >= MAX_CANDIDATES
-                if last or len(hits) >= end:
-                    page = hits[request.offset : end]
+                # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates,
+                # unless these would be less relevant than the least relevant candidate, which is hidden.
+                last = ranking.complete or wanted >= MAX_CANDIDATES or ranking.reaches_below(least)
+                shown = _shown(hits, least)
+                if last or len(shown) >= end:
+                    page = shown[request.offset : end]
+                    below = len(hits[request.offset : end]) - len(page)
                     if request.neighbours:
                         page = surroundings(connection, page, request.neighbours, scope)
                     break
@@ -229,18 +265,31 @@ class Searcher:
         return Answer(
             page,
             [embedding, *_within(scope, ranking.stages, texts), hydration],
-            exhausted=last and len(hits) <= end,
+            exhausted=last and len(shown) <= end,
             milliseconds=(time.perf_counter() - started) * 1000,
+            min_score=None if rule.judge is None else least,
+            hidden=below,
+            best_hidden=_best_below(hits, least) if below else None,
         )
 
+    def _rule(self, mode: Mode, query: Embeddings, scope: AccessScope) -> FusionRule:
+        """Return how this query's candidates are fused and judged."""
+        identity = self.queries.embedder.identity
+        terms = self.queries.terms(query, scope) if has_lexical_sparse(identity) else None
+        calibration = calibration_of(identity, mode)
+        judge = Judge(calibration, terms or QueryTerms()) if calibration else None
+        return FusionRule(self.fusion, judge, terms)
+
     def _rank(
-        self, request: SearchRequest, scope: AccessScope, query: Embeddings, wanted: int
+        self,
+        request: SearchRequest,
+        scope: AccessScope,
+        query: Embeddings,
+        wanted: int,
+        rule: FusionRule,
     ) -> Ranking:
         mode = request.mode_among(self.kinds)
         kinds = needed_kinds(mode, request.rerank)
-        weights = None
-        if mode == "hybrid" and self.fusion == "weighted":
-            weights = self.queries.fusion_weights(request.text)
         candidates = Candidates(
             self.milvus,
             self.collections.names,
@@ -256,7 +305,7 @@ class Searcher:
             limits = scope.restrict(request.filters)
             if limits is not None:
                 self.collections.require_fields(kinds, limits.columns)
-            return candidates.rank(mode, wanted, weights=weights, rerank=request.rerank)
+            return candidates.rank(mode, wanted, rule=rule, rerank=request.rerank)
         except StoreUnavailable:
             with self.connections.connection() as connection:
                 # A mismatch of model and collection explains more than the store's error.
@@ -266,7 +315,12 @@ class Searcher:
             raise
 
     def _hits(
-        self, connection: Connection, request: SearchRequest, scope: AccessScope, ranking: Ranking
+        self,
+        connection: Connection,
+        request: SearchRequest,
+        scope: AccessScope,
+        ranking: Ranking,
+        least: float,
     ) -> tuple[list[Hit], dict[str, ChunkText]]:
         """Return the hits of the candidates, and the texts that PostgreSQL confirmed.
 
@@ -277,17 +331,32 @@ class Searcher:
         scores = {stage.name: dict(stage.scores) for stage in ranking.stages}
         first = request.offset + request.k + SPARE
         for start, stop in ((0, first), (first, None)):
-            if len(hits) <= request.offset + request.k:
-                chunks = [chunk for chunk, _ in ranking.scored[start:stop]]
+            chunks = [chunk for chunk, _ in ranking.scored[start:stop]]
+            if start and not any(ranking.fits(chunk, least) for chunk in chunks):
+                break
+            if len(_shown(hits, least)) <= request.offset + request.k:
                 texts |= hydrate(connection, chunks, request.filters, scope)
                 hits = assemble(
                     ranking.scored[:stop],
                     texts,
                     dense_scores=scores.get("dense", {}),
                     sparse_scores=scores.get("sparse", {}),
+                    relevances=ranking.relevances or {},
                     by_document=request.by_document,
                 )
         return hits, texts
+
+
+def _shown(hits: Sequence[Hit], least: float) -> list[Hit]:
+    """Return the hits that are relevant enough, ranked from 1."""
+    shown = [hit for hit in hits if hit.relevance is None or hit.relevance >= least]
+    return [
+        hit if hit.rank == rank else replace(hit, rank=rank) for rank, hit in enumerate(shown, 1)
+    ]
+
+
+def _best_below(hits: Sequence[Hit], least: float) -> float | None:
+    return max((r for hit in hits if (r := hit.relevance) is not None and r < least), default=None)
 
 
 def _as_request(request: SearchRequest | str) -> SearchRequest:

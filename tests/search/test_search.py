@@ -19,9 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_assets.pipeline.hits import Hit
-from rag_assets.pipeline.ranking import weighted_fusion
 from rag_assets.search.request import AccessScope, Filters, SearchRequest
-from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.search import search_counts
@@ -84,15 +82,33 @@ def test_each_mode_finds_the_right_document(indexed: World) -> None:
     ]
 
 
-def test_a_hybrid_adds_scores_by_the_weights_of_the_embedder_for_this_query(
-    indexed: World,
-) -> None:
+def test_a_hybrid_is_ordered_by_relevance(indexed: World) -> None:
     for text in ("rings of Saturn", "屈折望遠鏡"):
         answer = indexed.searcher().answer(SearchRequest(text, k=3), OWNER)
-        dense, sparse, fused = (list(stage.scores) for stage in answer.stages[1:4])
-        weights = LexicalEmbedder().fusion_weights(text)
-        assert fused == weighted_fusion([dense, sparse], [weights["dense"], weights["sparse"]])
-        assert fused != weighted_fusion([dense, sparse], [0.5, 0.5])
+        fused = [score for _, score in answer.stages[3].scores]
+        assert fused == sorted(fused, reverse=True) and 0 < fused[-1] < fused[0] < 1
+        assert [hit.relevance for hit in answer.hits] == [hit.score for hit in answer.hits]
+        assert (answer.hidden, answer.min_score) == (0, 0)
+
+
+def test_a_question_without_an_answer_shows_nothing_and_says_how_well_the_best_fits(
+    indexed: World,
+) -> None:
+    with indexed.searcher() as searcher:
+        for mode in ("dense", "sparse", "hybrid"):
+            request = SearchRequest("quantum banana submarine of the observatory", mode=mode)
+            every = searcher.answer(replace(request, min_score=0), OWNER)
+            relevances = [hit.relevance or 0 for hit in every.hits]
+            assert relevances and relevances == sorted(relevances, reverse=True)
+            none = searcher.answer(replace(request, min_score=1.0), OWNER)
+            assert (list(none.hits), none.hidden) == ([], len(every.hits))
+            assert none.best_hidden == relevances[0] and none.exhausted
+            some = searcher.answer(replace(request, min_score=relevances[1]), OWNER)
+            count = len([r for r in relevances if r >= relevances[1]])
+            assert list(some.hits) == list(every.hits)[:count]
+            assert some.hidden == len(every.hits) - count
+        unknown = replace(searcher, min_score=0.01).answer("zzyzx qwertz", OWNER)
+        assert list(unknown.hits) == []
 
 
 def test_asyncio_waits_without_blocking(indexed: World) -> None:
