@@ -63,7 +63,7 @@ def timed(name: str) -> Iterator[Stage]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """`complete`: no stage left out an eligible row. `relevances`: of each candidate; None if nothing estimates them."""
+    """`complete`: no stage left out an eligible row. `relevances`: of each candidate, or None."""
 
     scored: Scored
     stages: list[Stage]
