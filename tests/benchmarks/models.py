@@ -511,7 +511,7 @@ def report_reliability(searches: Searches, models: Sequence[str]) -> Iterator[st
 
 def report_unanswered(searches: Searches, models: Sequence[str], threshold: float) -> Iterator[str]:
     """How often an empty answer is right (precision), and how many questions without an answer get one (recall)."""
-    yield "| model and mode | set | answers lost | articles out: recall | precision | passages out: recall | precision |"
+    yield "| model and mode | set | answers lost | articles out | right | passages out | right |"
     yield "|---|---|---|---|---|---|---|"
     bound = np.log(threshold / (1 - threshold))
     for model in models:

@@ -361,7 +361,13 @@ def test_every_search_needs_a_scope(world: World) -> None:
 
 
 def test_every_field_is_compared() -> None:
-    assert {field.name for field in fields(Answer)} - TIMES == {"hits", "exhausted", "stages"}
+    assert {field.name for field in fields(Answer)} - TIMES == {
+        "hits",
+        "exhausted",
+        "stages",
+        "hidden",
+        "best_hidden",
+    }
     assert {field.name for field in fields(Stage)} - TIMES == {"name", "scores"}
 
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from rag_assets.pipeline.hits import Hit
 from rag_assets.search.request import AccessScope, Filters, SearchRequest
+from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.search import search_counts
@@ -366,6 +367,9 @@ def test_a_mistake_is_answered_with_the_expected_value(indexed: World) -> None:
         ({"mode": "multi"}, "multi vectors are not kept; set RAG_VECTORS=dense,sparse,multi"),
         ({"rerank": True}, "multi vectors are not kept"),
         ({"radius": 0.5, "mode": "multi"}, "radius: expected with mode dense, sparse or hybrid"),
+        ({"min_score": "1"}, "min_score: expected a number, found '1'"),
+        ({"min_score": 1.5}, "min_score: expected a relevance from 0 to 1, found 1.5; radius (--r"),
+        ({"min_score": 0.5, "mode": "multi"}, "min_score: expected with mode dense, sparse or hy"),
         ({"filters": {"source": "old"}}, "filters: expected Filters, found {'source': 'old'}"),
         ({"filters": Filters(source="old")}, "source: expected a tuple of texts, found 'old'"),  # pyright: ignore[reportArgumentType]
         ({"filters": Filters(tags=("",))}, "tags: expected text, found an empty one"),
@@ -378,6 +382,30 @@ def test_a_mistake_is_answered_with_the_expected_value(indexed: World) -> None:
         with pytest.raises(ConfigError) as error:
             searcher.search(SearchRequest(**values), OWNER)
         assert expected in str(error.value)
+
+
+def test_relevance_and_its_threshold_need_a_model_that_was_measured(indexed: World) -> None:
+    class Unmeasured(LexicalEmbedder):
+        @property
+        def identity(self) -> Mapping[str, str]:
+            return {"backend": "own", "sparse_backend": "lexical"}
+
+    searcher = indexed.searcher()
+    searcher = replace(
+        searcher, queries=replace(searcher.queries, embedder=Unmeasured()), min_score=0.9
+    )
+    request = SearchRequest("rings of the planet Saturn", k=3)
+    answer = searcher.answer(request, OWNER)
+    assert answer.hits[0].key == "telescope.md" and len(answer.hits) == 3
+    assert {hit.relevance for hit in answer.hits} == {None}
+    assert (answer.min_score, answer.hidden, answer.best_hidden) == (None, 0, None)
+    with pytest.raises(
+        ConfigError, match=r"own was not measured in mode hybrid; use radius \(--radius\)"
+    ):
+        searcher.answer(replace(request, min_score=0.1), OWNER)
+    # Its sparse vectors were.
+    (hit,) = searcher.search(replace(request, mode="sparse"), OWNER)
+    assert hit.relevance is not None and hit.relevance > 0.9
 
 
 def test_rows_that_others_wrote_to_milvus_are_left_out(indexed: World) -> None:

@@ -207,8 +207,8 @@ def observe(world: World) -> Seen:
     return Seen(look(world, OWNER, requests), look(world, SCOPE, requests), requests, secrets, runs)
 
 
-#: Durations differ from search to search.
-TIMES = {"milliseconds"}
+#: Durations differ from search to search, and the threshold is the request's own.
+TIMES = {"milliseconds", "min_score"}
 
 
 def shown(answer: Answer) -> dict[str, object]:
@@ -216,7 +216,6 @@ def shown(answer: Answer) -> dict[str, object]:
     return {
         "hits": [rounded(hit) for hit in answer.hits],
         "exhausted": answer.exhausted,
-        "min_score": answer.min_score,
         "hidden": answer.hidden,
         "best_hidden": None if answer.best_hidden is None else round(answer.best_hidden, 5),
         "stages": [
