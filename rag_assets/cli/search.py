@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 #: Lines of a passage, and of each neighbour.
 PASSAGE_LINES, NEIGHBOUR_LINES = 4, 3
 INDENT = "   "
-#: If the best result has less relevance, probably none answers. That is right for 87 in 100 questions or more, by
-#: language and model (`python -m tests.benchmarks.models --threshold 0.05`).
-UNLIKELY = 0.05
+#: If the best result has less relevance, probably none answers. That is right for 91 in 100 questions or more, by
+#: language and model (`python -m tests.benchmarks.models --threshold 0.02`); above, it is more often wrong for a
+#: handful of documents, whose words say less about how rare a word is.
+UNLIKELY = 0.02
 
 
 class ModeOption(enum.StrEnum):

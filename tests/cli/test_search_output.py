@@ -105,7 +105,7 @@ def test_a_key_stands_alone_where_it_is_long_or_written_from_right_to_left(
     [
         ((0.9, 0.02), 0, None, "2 results in 5 ms"),
         ((0.9,), 3, 0.009, "1 result in 5 ms; 3 below --min-score 0.01 not shown"),
-        ((0.04,), 0, None, "1 result in 5 ms; probably none answers"),
+        ((0.019,), 0, None, "1 result in 5 ms; probably none answers"),
         ((None,), 0, None, "1 result in 5 ms"),
         ((), 0, None, "Nothing found."),
         (
