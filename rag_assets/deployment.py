@@ -218,6 +218,7 @@ class Deployment:
             owns_milvus=True,
             reranker=self.reranker,
             reranked=self.settings.reranker_candidates,
+            min_score=self.settings.min_score,
         )
 
     def check_results(self, source: str | None = None) -> Records[CheckResult]:

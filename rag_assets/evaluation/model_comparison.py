@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from rag_assets.evaluation.evaluator import Evaluator, measuring_searcher
 from rag_assets.pipeline.vectors import Kind
-from rag_assets.search.searcher import Fusion
+from rag_assets.search.fusion import Fusion
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.evaluation.evaluations import ModeResult

@@ -28,8 +28,9 @@ class Hit:
     with the same text that meet the search's conditions, ordered by source and key. `before`, `after`, `section`: the
     neighbouring chunks and the chunk that opens the section, if the request has `neighbours`.
 
-    `score` orders the hits of one answer; that of a hybrid is relative, and the best hit's nearly always 1. It is the
-    `rerank_score` if the search was reranked; hits that the reranker did not see follow with the score of the mode.
+    `score` orders the hits of one answer. `relevance`: the estimated probability, 0 to 1, that the chunk answers the
+    query; it compares across searches, and a hybrid is ordered by it. None if the model was not measured. In a reranked
+    search `score` is the `rerank_score`; hits that the reranker did not see follow with the score of the mode.
     `dense_score`, `sparse_score`: the inner products with the query. The dense one is the cosine, which compares across
     searches with one model; the sparse one grows with the query. None if the mode does not use the kind, or the chunk
     was not among its candidates.
@@ -56,6 +57,7 @@ class Hit:
     dense_score: float | None = None
     sparse_score: float | None = None
     rerank_score: float | None = None
+    relevance: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the hit as data for JSON."""
@@ -89,6 +91,7 @@ def assemble(
     dense_scores: Mapping[str, float] = _NO_SCORES,
     sparse_scores: Mapping[str, float] = _NO_SCORES,
     rerank_scores: Mapping[str, float] = _NO_SCORES,
+    relevances: Mapping[str, float] = _NO_SCORES,
     by_document: bool = False,
 ) -> list[Hit]:
     """Return hits in the order of `ranked` (chunk id, score), without chunks that are not in `texts`.
@@ -123,5 +126,6 @@ def assemble(
             dense_score=dense_scores.get(chunk),
             sparse_score=sparse_scores.get(chunk),
             rerank_score=rerank_scores.get(chunk),
+            relevance=relevances.get(chunk),
         )
     return list(hits.values())

@@ -41,14 +41,23 @@ def weighted_fusion(
     """
     scores: dict[K, float] = {}
     for ranking, weight in zip(rankings, weights, strict=True):
-        if not ranking or weight == 0:
+        if weight == 0:
             continue
-        best, worst = ranking[0][1], ranking[-1][1]
-        span = best - worst
-        for key, score in ranking:
-            part = LEAST_PART + (1 - LEAST_PART) * (score - worst) / span if span > 0 else 1.0
+        for key, part in scaled(ranking).items():
             scores[key] = scores.get(key, 0.0) + weight * part
     return sorted(scores.items(), key=lambda item: -item[1])
+
+
+def scaled(ranking: Sequence[tuple[K, float]]) -> dict[K, float]:
+    """Return the scores of a ranking scaled to LEAST_PART…1; all 1 if they are equal."""
+    if not ranking:
+        return {}
+    best, worst = ranking[0][1], ranking[-1][1]
+    span = best - worst
+    return {
+        key: LEAST_PART + (1 - LEAST_PART) * (score - worst) / span if span > 0 else 1.0
+        for key, score in ranking
+    }
 
 
 def maxsim(query: NDArray[np.float32], document: NDArray[np.float32]) -> float:

@@ -46,12 +46,21 @@ class TermStatistics:
         """
         if not self.texts:
             return np.ones(len(indices), np.float32)
-        places = np.searchsorted(self.terms, indices)
-        counted = places < len(self.terms)
-        counted[counted] = self.terms[places[counted]] == indices[counted]
+        places, counted = self._places(indices)
         n = np.zeros(len(indices))
         n[counted] = np.minimum(self.frequencies[places[counted]], self.texts)
         return np.log1p((self.texts - n + 0.5) / (n + 0.5)).astype(np.float32)
+
+    def known_share(self, indices: NDArray[np.uint32]) -> float:
+        """Return the share of the terms that occur in a text; 0 of none."""
+        return float(self._places(indices)[1].mean()) if len(indices) else 0.0
+
+    def _places(self, indices: NDArray[np.uint32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return where each term is in `terms`, and whether it is."""
+        places = np.searchsorted(self.terms, indices)
+        counted = places < len(self.terms)
+        counted[counted] = self.terms[places[counted]] == indices[counted]
+        return places, counted
 
     def to_bytes(self) -> bytes:
         """Return the terms and frequencies compressed: about 5 bytes per term."""

@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.index_kinds import wide_enough
-from rag_assets.pipeline.ranking import rank_by_maxsim, reciprocal_rank_fusion, weighted_fusion
+from rag_assets.pipeline.ranking import rank_by_maxsim
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from rag_assets.search.batches import Batches
+from rag_assets.search.calibration import FirstStage, Scored
+from rag_assets.search.fusion import FusionRule
 from rag_assets.search.request import Mode, needed_kinds
 from resources.milvus.search_request import Nearest
 from resources.milvus.store import MilvusStore
 from resources.milvus.upsert_request import sparse_bytes
-
-#: (chunk id, score), best first.
-Scored = Sequence[tuple[str, float]]
 
 #: Searches of several threads that share requests.
 SearchBatches = Batches[bytes, Nearest]
@@ -64,11 +63,25 @@ def timed(name: str) -> Iterator[Stage]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """`complete`: no stage left out an eligible row."""
+    """`complete`: no stage left out an eligible row. `relevances`: of each candidate, or None."""
 
     scored: Scored
     stages: list[Stage]
     complete: bool
+    relevances: Mapping[str, float] | None = None
+
+    def fits(self, chunk: str, least: float) -> bool:
+        return self.relevances is None or self.relevances[chunk] >= least
+
+    def fitting(self, least: float) -> Scored:
+        """Return the candidates that are relevant enough."""
+        return [(chunk, score) for chunk, score in self.scored if self.fits(chunk, least)]
+
+    def reaches_below(self, least: float) -> bool:
+        """Return whether a candidate is less relevant: then every row that is no candidate is, too."""
+        return self.relevances is not None and any(
+            relevance < least for relevance in self.relevances.values()
+        )
 
 
 @dataclass(frozen=True)
@@ -89,29 +102,23 @@ class Candidates:
     batches: SearchBatches = field(default_factory=SearchBatches)
     radius: float | None = None
 
-    def rank(
-        self, mode: Mode, wanted: int, *, weights: Mapping[Kind, float] | None, rerank: bool
-    ) -> Ranking:
-        """Return at least `wanted` candidates of each first stage, ranked.
-
-        `weights`: of the scores of a hybrid; None ranks by reciprocal ranks.
-        """
+    def rank(self, mode: Mode, wanted: int, *, rule: FusionRule, rerank: bool) -> Ranking:
+        """Return at least `wanted` candidates of each first stage, ranked; a hybrid by the rule."""
         kinds = needed_kinds(mode)
         # The radius of a hybrid must not change the scores that are fused: it is applied to the result.
         unlimited = replace(self, radius=None) if mode == "hybrid" else self
         firsts = unlimited._first_stages(kinds, wanted)
         stages = [stage for stage, _ in firsts]
         complete = all(whole for _, whole in firsts)
+        candidates = {
+            kind: FirstStage(stage.scores, whole) for kind, (stage, whole) in zip(kinds, firsts)
+        }
         if mode == "hybrid":
             with timed("fusion") as stage:
-                scores = [first.scores for first in stages]
-                stage.scores = (
-                    reciprocal_rank_fusion([[chunk for chunk, _ in scored] for scored in scores])
-                    if weights is None
-                    else weighted_fusion(scores, [weights[kind] for kind in kinds])
-                )
+                stage.scores = rule.fuse(candidates)
                 if self.radius is not None:
-                    stage.scores, within = _above(self.radius, scores[0], stage.scores)
+                    dense = candidates["dense"].scored
+                    stage.scores, within = _above(self.radius, dense, stage.scores)
                     complete = complete or within
             stages.append(stage)
         if rerank or mode == "multi":
@@ -120,7 +127,8 @@ class Candidates:
             with timed("maxsim") as stage:
                 stage.scores = self._by_maxsim(chunks[:RERANKED])
             stages.append(stage)
-        return Ranking(stages[-1].scores, stages, complete)
+        relevances = rule.judge.relevances(candidates) if rule.judge else None
+        return Ranking(stages[-1].scores, stages, complete, relevances)
 
     def _first_stages(self, kinds: Sequence[Kind], wanted: int) -> list[tuple[Stage, bool]]:
         """Return the stage of each kind, and whether it is complete; all requests are under way at the same time."""

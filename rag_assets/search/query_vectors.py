@@ -9,14 +9,15 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.model_probe import compare, other_model_message, probes_of
 from rag_assets.pipeline.term_statistics import TermStatistics, WeighsQueries
 from rag_assets.pipeline.vectors import KINDS, Embedder, Embeddings, Kind
+from rag_assets.search.calibration import QueryTerms
 from resources.embedders.checked import CheckedEmbedder
 from resources.errors import OtherModel
 from resources.postgres.connection import Connection
@@ -30,8 +31,6 @@ CACHED_QUERIES = 1000
 STATISTICS_SECONDS, STATISTICS_SCOPES = 60.0, 32
 #: Seconds until the embedder is compared with the known vectors again: a server's model may change while we run.
 KNOWN_MODEL_SECONDS = 3600.0
-#: Weights of a fusion if the embedder states none.
-EQUAL_WEIGHTS: Mapping[Kind, float] = {"dense": 0.5, "sparse": 0.5}
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -54,13 +53,6 @@ class QueryVectorCache(Protocol):
         ...
 
     def put(self, key: QueryKey, vectors: Embeddings, /) -> None: ...
-
-
-@runtime_checkable
-class WeighsFusion(Protocol):
-    """An embedder that states the weights of a hybrid's dense and sparse scores for a query."""
-
-    def fusion_weights(self, query: str) -> Mapping[Kind, float]: ...
 
 
 class LruCache(Generic[K, V]):
@@ -165,10 +157,12 @@ class QueryVectors:
         """Raise OtherModel unless the embedder returns the recorded vectors, compared once an hour."""
         self.known_model.require(connection, self.embedder, self.model, kinds)
 
-    def fusion_weights(self, text: str) -> Mapping[Kind, float]:
-        if isinstance(self.embedder, WeighsFusion):
-            return self.embedder.fusion_weights(text)
-        return EQUAL_WEIGHTS
+    def terms(self, query: Embeddings, scope: AccessScope) -> QueryTerms:
+        """Return the weight of an embedded query's terms, and the share of them that the sources in scope have."""
+        if query.sparse is None:
+            return QueryTerms()
+        known = self._term_statistics(scope).known_share(query.sparse.indices)
+        return QueryTerms(float(query.sparse.values.sum()), known)
 
     def _vectors(self, text: str, kinds: Collection[Kind]) -> Embeddings:
         keys: dict[Kind, QueryKey] = {kind: QueryKey(self.model, kind, text) for kind in kinds}

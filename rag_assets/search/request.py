@@ -32,10 +32,11 @@ class SearchRequest:
     """The k best chunks after the first `offset`. Equal texts are one hit that names every document with that text.
 
     `mode`: None is hybrid if dense and sparse vectors are kept, else the first kind that is. `radius`: only rows whose
-    inner product with the query is above it; in a hybrid that of the dense vectors, since its own scores are relative.
-    `rerank`: order the first candidates by the reranker of the settings; without one by MaxSim (multi-vectors must be
-    kept). `by_document`: only the best chunk of each document. `neighbours`: the number of chunks before and after each
-    hit, and the opening of its section, for a context window.
+    inner product with the query is above it; in a hybrid that of the dense vectors. `min_score`: only hits of at least
+    this relevance, 0 to 1; None is the searcher's least relevance, 0 shows all. `rerank`: order the first candidates by
+    the reranker of the settings; without one by MaxSim (multi-vectors must be kept). `by_document`: only the best chunk
+    of each document. `neighbours`: the number of chunks before and after each hit, and the opening of its section, for
+    a context window.
     """
 
     text: str
@@ -44,6 +45,7 @@ class SearchRequest:
     mode: Mode | None = None
     filters: Filters = field(default_factory=Filters)
     radius: float | None = None
+    min_score: float | None = None
     rerank: bool = False
     by_document: bool = False
     neighbours: int = 0
@@ -77,6 +79,10 @@ class SearchRequest:
             problems.append(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
         if self.radius is not None and mode == "multi":
             problems.append("radius: expected with mode dense, sparse or hybrid, found with multi")
+        if self.min_score is not None and mode == "multi":
+            problems.append(
+                "min_score: expected with mode dense, sparse or hybrid, found with multi"
+            )
         if self.rerank and not has_reranker and mode != "multi" and "multi" not in kinds:
             problems.append(
                 "rerank: no reranker is set, and multi vectors are not kept; set RAG_RERANKER=cross-encoder (a model) "
@@ -115,6 +121,14 @@ class SearchRequest:
             problems.append(f"radius: expected a number, found {radius!r}")
         elif isinstance(radius, Real) and not math.isfinite(float(radius)):
             problems.append(f"radius: expected a finite number, found {radius}")
+        min_score: object = self.min_score
+        if min_score is not None and not isinstance(min_score, Real):
+            problems.append(f"min_score: expected a number, found {min_score!r}")
+        elif isinstance(min_score, Real) and not 0 <= float(min_score) <= 1:
+            problems.append(
+                f"min_score: expected a relevance from 0 to 1, found {min_score}; "
+                "radius (--radius) cuts off by the dense score"
+            )
         if not isinstance(values["filters"], Filters):
             problems.append(f"filters: expected Filters, found {self.filters!r}")
         else:

@@ -12,13 +12,20 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.hits import ChunkText, Hit, assemble
 from rag_assets.pipeline.reranker import Reranker
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind
+from rag_assets.search.calibration import (
+    Judge,
+    QueryTerms,
+    calibration_of,
+    has_lexical_sparse,
+)
 from rag_assets.search.candidates import Candidates, Ranking, Scored, SearchBatches, Stage, timed
+from rag_assets.search.fusion import Fusion, FusionRule
 from rag_assets.search.query_vectors import MemoryQueryVectorCache, QueryVectorCache, QueryVectors
 from rag_assets.search.request import MAX_OFFSET, Mode, SearchRequest, needed_kinds
 from rag_assets.search.reranking import Reranking
@@ -45,17 +52,16 @@ MAX_CANDIDATES = 4 * MAX_OFFSET
 #: Threads and connections of a searcher.
 CONCURRENCY = 8
 
-#: How a hybrid joins its scores: weighted by the embedder's weights, or by reciprocal ranks.
-Fusion = Literal["weighted", "rrf"]
-
 
 @dataclass(frozen=True)
 class Answer:
     """The hits, best first, and the stages that made them, in `milliseconds` altogether.
 
     `exhausted`: no further hits follow these. In a scope of some sources, the stages list only the candidates that
-    PostgreSQL confirmed to be in it. `reranked`: the request asks for it, and the reranker gave scores; else
-    the hits are in their first order, and `not_reranked` is the reason.
+    PostgreSQL confirmed to be in it. `hidden`: the hits that would fill this page, but are less relevant than
+    `min_score`; `best_hidden`: the relevance of the best of them. `min_score` is None if no relevance is estimated.
+    `reranked`: the request asks for it, and the reranker gave scores; else the hits are in their first order, and
+    `not_reranked` is the reason.
     """
 
     hits: Sequence[Hit]
@@ -64,6 +70,9 @@ class Answer:
     milliseconds: float
     reranked: bool = False
     not_reranked: str | None = None
+    min_score: float | None = None
+    hidden: int = 0
+    best_hidden: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the answer as data for JSON."""
@@ -74,6 +83,9 @@ class Answer:
             "milliseconds": round(self.milliseconds, 3),
             "reranked": self.reranked,
             "not_reranked": self.not_reranked,
+            "min_score": self.min_score,
+            "hidden": self.hidden,
+            "best_hidden": self.best_hidden,
         }
 
     def to_pandas(self) -> pd.DataFrame:
@@ -90,7 +102,8 @@ class Searcher:
     """Searches the collections of one model. Make it with `open`, and close it.
 
     `kinds`: the kinds of vectors that are kept. `limit`: the maximum of k. `counts`: None does not count the hits.
-    `reranker`: None reranks by MaxSim; `reranked` is the maximum of texts that it gets.
+    `reranker`: None reranks by MaxSim; `reranked` is the maximum of texts that it gets. `min_score`: the least
+    relevance of a hit, for requests that state none.
     """
 
     connections: SearchConnections
@@ -106,6 +119,7 @@ class Searcher:
     batches: SearchBatches = field(default_factory=SearchBatches, repr=False)
     reranker: Reranker | None = None
     reranked: int = 30
+    min_score: float = 0.0
 
     @classmethod
     def open(
@@ -127,12 +141,14 @@ class Searcher:
         executor: Executor | None = None,
         reranker: Reranker | None = None,
         reranked: int = 30,
+        min_score: float = 0.0,
     ) -> Searcher:
         """Return a searcher with its own connections. `model`: the embedder's fingerprint.
 
         `timeout`: seconds in which PostgreSQL must answer. `collections`: other ones than those that serve. `counted`:
         count the hits in `search_count`; measurements do not. `owns_milvus`: close the client with the searcher.
         `cache` and `executor` stay the caller's; None makes the searcher's own. `reranker` gets up to `reranked` texts.
+        `min_score`: the least relevance of a hit, for requests that state none; measurements of rankings leave it 0.
         """
         closing = ExitStack()
         if owns_milvus:
@@ -160,6 +176,7 @@ class Searcher:
             closing,
             reranker=reranker,
             reranked=reranked,
+            min_score=min_score,
         )
 
     @property
@@ -183,6 +200,17 @@ class Searcher:
 
     def validate(self, request: SearchRequest, problems: Sequence[str] = ()) -> None:
         """Raise ConfigError that lists everything wrong, after the `problems` that the caller found."""
+        mode = request.mode_among(self.kinds)
+        if (
+            request.min_score is not None
+            and calibration_of(self.queries.embedder.identity, mode) is None
+        ):
+            backend = self.queries.embedder.identity.get("backend", "this embedder")
+            problems = [
+                *problems,
+                f"min_score: the relevance of {backend} was not measured in mode {mode}; use radius (--radius), which "
+                "cuts off by the dense score, in mode sparse by the sparse one",
+            ]
         request.validate(self.kinds, self.limit, problems, has_reranker=self.reranker is not None)
 
     def search(self, request: SearchRequest | str, scope: AccessScope) -> list[Hit]:
@@ -226,23 +254,28 @@ class Searcher:
         # The same candidates for every page of a reranked search, so that pages follow one another.
         needed = max(end, self.reranked) if reranking else end
         wanted = max((self.reranked if reranking else end) * 2, CANDIDATES)
+        rule = self._rule(request, query, scope)
+        least = self.min_score if request.min_score is None else request.min_score
         while True:
-            ranking = self._rank(request, scope, query, wanted)
+            ranking = self._rank(request, scope, query, wanted, rule)
             with timed("hydrate") as hydration, self.connections.connection() as connection:
                 # One round trip.
                 with connection.pipeline():
                     served = serving(connection, self.collections.instead.values())
-                    hits, texts = self._hits(connection, request, scope, ranking, needed)
+                    hits, texts = self._hits(connection, request, scope, ranking, least, needed)
                 self.collections.require_model(served, kinds, query)
                 self.queries.require_known_model(connection, kinds)
                 if request.filters.source and not ranking.scored:
                     require_sources(connection, request.filters.source, scope)
                 if reranking:
-                    reranking.take(ranking.scored, texts)
-                # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates.
-                last = ranking.complete or wanted >= MAX_CANDIDATES
-                if last or (len(hits) >= end and (not reranking or reranking.is_fixed)):
-                    page = hits[request.offset : end]
+                    reranking.take(ranking.fitting(least), texts)
+                # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates,
+                # unless these would be less relevant than the least relevant candidate, which is hidden.
+                last = ranking.complete or wanted >= MAX_CANDIDATES or ranking.reaches_below(least)
+                shown = _shown(hits, least)
+                if last or (len(shown) >= end and (not reranking or reranking.is_fixed)):
+                    page = shown[request.offset : end]
+                    below = len(hits[request.offset : end]) - len(page)
                     if request.neighbours and not reranking:
                         page = surroundings(connection, page, request.neighbours, scope)
                     break
@@ -251,13 +284,17 @@ class Searcher:
         stages = [embedding, *_within(scope, ranking.stages, texts), hydration]
         if reranking:
             # No connection is kept meanwhile: a reranker takes longer than all else.
-            ranked = reranking.order(request.text, ranking.scored, request.offset)
+            ranked = reranking.order(request.text, ranking.fitting(least), request.offset)
             texts |= reranking.candidates
-            hits = _assembled(request, ranking, ranked, texts, reranking.stage)
-            page = hits[request.offset : end]
+            hits_in_order = _assembled(request, ranking, ranked, texts, reranking.stage)
+            page = hits_in_order[request.offset : end]
             stages.append(reranking.stage)
-            if request.neighbours:
-                with self.connections.connection() as connection:
+            with self.connections.connection() as connection:
+                # A document may have been deleted meanwhile.
+                chunks = [hit.chunk_id for hit in page]
+                confirmed = hydrate(connection, chunks, request.filters, scope)
+                page = [hit for hit in page if hit.chunk_id in confirmed]
+                if request.neighbours:
                     page = surroundings(connection, page, request.neighbours, scope)
         if self.counts is not None:
             self.counts.add([(hit.chunk_id, hit.score) for hit in page])
@@ -265,8 +302,11 @@ class Searcher:
         return Answer(
             page,
             stages,
-            exhausted=last and len(hits) <= end,
+            exhausted=last and len(shown) <= end,
             milliseconds=(time.perf_counter() - started) * 1000,
+            min_score=None if rule.judge is None else least,
+            hidden=below,
+            best_hidden=_best_below(hits, least) if below else None,
             reranked=request.rerank and not_reranked is None,
             not_reranked=not_reranked,
         )
@@ -277,14 +317,24 @@ class Searcher:
     def _by_maxsim(self, request: SearchRequest) -> bool:
         return request.rerank and self.reranker is None
 
+    def _rule(self, request: SearchRequest, query: Embeddings, scope: AccessScope) -> FusionRule:
+        """Return how this query's candidates are fused and judged."""
+        identity = self.queries.embedder.identity
+        terms = self.queries.terms(query, scope) if has_lexical_sparse(identity) else None
+        calibration = calibration_of(identity, request.mode_among(self.kinds))
+        judge = Judge(calibration, terms or QueryTerms()) if calibration else None
+        return FusionRule(self.fusion, judge, terms)
+
     def _rank(
-        self, request: SearchRequest, scope: AccessScope, query: Embeddings, wanted: int
+        self,
+        request: SearchRequest,
+        scope: AccessScope,
+        query: Embeddings,
+        wanted: int,
+        rule: FusionRule,
     ) -> Ranking:
         mode = request.mode_among(self.kinds)
         kinds = self._kinds(request)
-        weights = None
-        if mode == "hybrid" and self.fusion == "weighted":
-            weights = self.queries.fusion_weights(request.text)
         candidates = Candidates(
             self.milvus,
             self.collections.names,
@@ -300,7 +350,7 @@ class Searcher:
             limits = scope.restrict(request.filters)
             if limits is not None:
                 self.collections.require_fields(kinds, limits.columns)
-            return candidates.rank(mode, wanted, weights=weights, rerank=self._by_maxsim(request))
+            return candidates.rank(mode, wanted, rule=rule, rerank=self._by_maxsim(request))
         except StoreUnavailable:
             with self.connections.connection() as connection:
                 # A mismatch of model and collection explains more than the store's error.
@@ -315,6 +365,7 @@ class Searcher:
         request: SearchRequest,
         scope: AccessScope,
         ranking: Ranking,
+        least: float,
         needed: int,
     ) -> tuple[list[Hit], dict[str, ChunkText]]:
         """Return the hits of the candidates, and the texts that PostgreSQL confirmed.
@@ -326,8 +377,10 @@ class Searcher:
         maxsim = next((s for s in ranking.stages if s.name == "maxsim" and request.rerank), None)
         first = needed + SPARE
         for start, stop in ((0, first), (first, None)):
-            if len(hits) <= needed:
-                chunks = [chunk for chunk, _ in ranking.scored[start:stop]]
+            chunks = [chunk for chunk, _ in ranking.scored[start:stop]]
+            if start and not any(ranking.fits(chunk, least) for chunk in chunks):
+                break
+            if len(_shown(hits, least)) <= needed:
                 texts |= hydrate(connection, chunks, request.filters, scope)
                 hits = _assembled(request, ranking, ranking.scored[:stop], texts, maxsim)
         return hits, texts
@@ -348,8 +401,21 @@ def _assembled(
         dense_scores=scores.get("dense", {}),
         sparse_scores=scores.get("sparse", {}),
         rerank_scores=dict(reranking.scores) if reranking else {},
+        relevances=ranking.relevances or {},
         by_document=request.by_document,
     )
+
+
+def _shown(hits: Sequence[Hit], least: float) -> list[Hit]:
+    """Return the hits that are relevant enough, ranked from 1."""
+    shown = [hit for hit in hits if hit.relevance is None or hit.relevance >= least]
+    return [
+        hit if hit.rank == rank else replace(hit, rank=rank) for rank, hit in enumerate(shown, 1)
+    ]
+
+
+def _best_below(hits: Sequence[Hit], least: float) -> float | None:
+    return max((r for hit in hits if (r := hit.relevance) is not None and r < least), default=None)
 
 
 def _as_request(request: SearchRequest | str) -> SearchRequest:

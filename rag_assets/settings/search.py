@@ -53,7 +53,14 @@ class SearchSettings(BaseModel):
     )
     fusion: Literal["weighted", "rrf"] = Field(
         default="weighted",
-        description="How hybrid search joins its lists: scores by the embedder's weights, or reciprocal ranks.",
+        description="How hybrid search joins its lists: by their scores, or by reciprocal ranks.",
+    )
+    min_score: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        json_schema_extra={"unit": "relevance"},
+        description="Hits of less relevance are not shown, unless a search has its own --min-score; 0 shows all.",
     )
     search_limit: int = Field(
         default=100,

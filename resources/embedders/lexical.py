@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rag_assets.pipeline.term_statistics import TermStatistics
 from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 from resources.embedders.lexical_lexicon import DIMENSION, TOKEN_SLOTS, Lexicon
-from resources.embedders.lexical_terms import AMID_CHARACTERS, FULL, PARAMETERS, is_word, tokenize
+from resources.embedders.lexical_terms import AMID_CHARACTERS, FULL, PARAMETERS, tokenize
 
 #: Increase this when a change here or in a module `lexical_…` changes the vector of any text.
 VERSION = "3"
@@ -41,9 +41,6 @@ MIN_VECTOR_WEIGHT = 3
 K1 = 0.8
 B = 0.75
 REFERENCE_LENGTH = 700
-
-#: Share of a hybrid score: dense vectors hash the same words, and their n-grams match inflections and misspellings.
-DENSE_SHARE = 0.2
 
 # Slices limit the memory of a batch; discarding a full lexicon limits the memory of a process.
 SLICE_TEXTS = 512
@@ -209,16 +206,6 @@ class LexicalEmbedder:
         if not statistics.texts:
             return queries
         return replace(queries, values=np.sqrt(queries.values) * statistics.rarity(queries.indices))
-
-    def fusion_weights(self, query: str) -> Mapping[Kind, float]:
-        """Return the weights of a hybrid search: the dense weight is DENSE_SHARE times the share of words in the query.
-
-        Scripts without spaces have no n-grams: with a dense weight of .2, nDCG@10 is .001 lower on Japanese, .003 on
-        Chinese.
-        """
-        tokens = tokenize(query)
-        dense = DENSE_SHARE * sum(map(is_word, tokens)) / max(1, len(tokens))
-        return {"dense": dense, "sparse": 1 - dense}
 
     def _embed(self, texts: Sequence[str], kinds: Collection[Kind], query: bool) -> Embeddings:
         dense = np.zeros((len(texts) if "dense" in kinds else 0, DIMENSION), np.float32)

@@ -209,6 +209,7 @@ def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -
         "dense_score",
         "sparse_score",
         "rerank_score",
+        "relevance",
         "passage",
         "passage_spans",
     ]
@@ -218,9 +219,12 @@ def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -
         "observatory",
         "opens",
     ]
-    # The score of a hybrid is relative; the cosine is not.
-    assert hits[0]["score"] == 1 and 0 < hits[0]["dense_score"] < 1
-    assert rag.json("search", question, "--min-score", "0.99")["hits"] == []
+    # A hybrid is ordered by relevance.
+    assert 0.1 < hits[0]["score"] == hits[0]["relevance"] < 1 and 0 < hits[0]["dense_score"] < 1
+    strict = rag.json("search", question, "--min-score", "1")
+    assert (strict["hits"], strict["min_score"]) == ([], 1) and strict["hidden"] >= 1
+    assert strict["best_hidden"] == hits[0]["relevance"]
+    assert rag.json("search", question, "--radius", "0.99")["hits"] == []
     assert passage in " ".join(rag.ok("search", question, "--neighbors", "1").split())
     assert (hits[0]["source"], hits[0]["key"], hits[0]["language"]) == ("docs", "hours.md", "en")
     assert "observatory opens" in hits[0]["content"]

@@ -12,6 +12,7 @@ from rag_assets.cli.excerpts import excerpt
 from rag_assets.cli.output import out
 from rag_assets.pipeline.hits import Hit
 from rag_assets.search.passages import Passage, best_passage
+from rag_assets.search.searcher import Answer
 
 WORDS = " ".join(f"word{n}" for n in range(100))
 TEXTS = {
@@ -29,7 +30,7 @@ MARKED = {"en": ["full", "tank", "lasts"], "ja": ["静粛時間"]}
 def hit(content: str) -> Hit:
     return Hit(
         rank=1,
-        score=1.0,
+        score=0.8749,
         chunk_id="6c4ab0b2-0000-5000-8000-000000000000",
         document_id="document",
         title="Power supply and generators, a title that is far too long for one line of a terminal",
@@ -42,6 +43,7 @@ def hit(content: str) -> Hit:
         page=2,
         dense_score=0.4123,
         sparse_score=8.3,
+        relevance=0.8749,
     )
 
 
@@ -74,7 +76,7 @@ def test_a_hit_reads_well_at_80_columns(language: str, monkeypatch: pytest.Monke
     lines = capture.get().splitlines()
     # Without anything behind it that a terminal would break off.
     location = next(n for n, line in enumerate(lines) if line == f"   demo/{shown.key}")
-    facts = "   #3 · p. 2 · en · score 1.000 · dense 0.412 · sparse 8.300"
+    facts = "   #3 · p. 2 · en · relevance 0.875 · dense 0.412 · sparse 8.300"
     assert lines[location + 1] == facts
     assert all(cell_len(line) <= 80 for n, line in enumerate(lines) if n != location)
     # A title that is cut continues below its beginning.
@@ -96,3 +98,35 @@ def test_a_key_stands_alone_where_it_is_long_or_written_from_right_to_left(
     start = f"   demo/{key}"
     (line,) = [line for line in capture.get().splitlines() if line.startswith(start)]
     assert (line == start) == (lines == 2)
+
+
+@pytest.mark.parametrize(
+    ("relevances", "hidden", "best_hidden", "expected"),
+    [
+        ((0.9, 0.02), 0, None, "2 results in 5 ms"),
+        ((0.9,), 3, 0.009, "1 result in 5 ms; 3 below --min-score 0.01 not shown"),
+        ((0.019,), 0, None, "1 result in 5 ms; probably none answers"),
+        ((None,), 0, None, "1 result in 5 ms"),
+        ((), 0, None, "Nothing found."),
+        (
+            (),
+            10,
+            0.0042,
+            "Nothing found that fits: the best of 10 results has a relevance of 0.004. --min-score 0 shows all.",
+        ),
+    ],
+)
+def test_the_summary_says_what_is_not_shown_and_whether_anything_fits(
+    relevances: tuple[float | None, ...], hidden: int, best_hidden: float | None, expected: str
+) -> None:
+    hits = [replace(hit("text"), relevance=relevance) for relevance in relevances]
+    answer = Answer(hits, [], True, 5.0, 0.01, hidden, best_hidden)
+    assert search._summary(answer, None) == expected
+
+
+def test_the_score_that_orders_the_hits_is_not_shown_twice() -> None:
+    shown = hit("text")
+    assert search._scores(shown) == ["relevance 0.875", "dense 0.412", "sparse 8.300"]
+    assert search._scores(replace(shown, score=0.03))[:2] == ["relevance 0.875", "score 0.030"]
+    unmeasured = replace(shown, relevance=None, sparse_score=None)
+    assert search._scores(unmeasured) == ["score 0.875", "dense 0.412"]

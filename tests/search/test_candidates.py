@@ -16,6 +16,7 @@ from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.vectors import Embeddings, Kind, Multi, Sparse
 from rag_assets.search.candidates import Candidates, Ranking
+from rag_assets.search.fusion import FusionRule
 from rag_assets.search.request import MODES, Mode
 from resources.errors import StoreUnavailable
 from resources.milvus.collections import ALIASES
@@ -59,7 +60,7 @@ def hybrid(before: Callable[[str], object], executor: Executor) -> Ranking:
     candidates = Candidates(
         FakeStore(before), ALIASES, QUERY, {}, Filters(), AccessScope.owner(), executor
     )
-    return candidates.rank("hybrid", 10, weights=None, rerank=False)
+    return candidates.rank("hybrid", 10, rule=FusionRule("rrf"), rerank=False)
 
 
 def test_dense_and_sparse_candidates_are_requested_at_the_same_time(executor: Executor) -> None:
@@ -111,7 +112,7 @@ def test_every_request_has_the_condition_of_the_scope(executor: Executor, mode: 
     store, scope = RecordingStore(lambda _: None), AccessScope("a", frozenset({"south", "north"}))
     for filters in (Filters(), Filters(source=("north", "vault"), tags=("t",))):
         Candidates(store, ALIASES, QUERY, {}, filters, scope, executor).rank(
-            mode, 10, weights=None, rerank=False
+            mode, 10, rule=FusionRule("rrf"), rerank=False
         )
     assert set(conditions) == {
         'source in ["north", "south"]',
@@ -136,5 +137,5 @@ def test_equal_scores_keep_their_order(executor: Executor, mode: Mode) -> None:
     store = ShuffledStore(lambda _: None)
     candidates = Candidates(store, ALIASES, QUERY, {}, Filters(), AccessScope.owner(), executor)
     for _ in range(5):
-        scored = candidates.rank(mode, 10, weights=None, rerank=True).scored
+        scored = candidates.rank(mode, 10, rule=FusionRule("rrf"), rerank=True).scored
         assert [chunk for chunk, _ in scored] == chunks

@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag_assets.pipeline.hits import Hit
-from rag_assets.pipeline.ranking import weighted_fusion
 from rag_assets.search.request import AccessScope, Filters, SearchRequest
 from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError
@@ -84,15 +83,33 @@ def test_each_mode_finds_the_right_document(indexed: World) -> None:
     ]
 
 
-def test_a_hybrid_adds_scores_by_the_weights_of_the_embedder_for_this_query(
-    indexed: World,
-) -> None:
+def test_a_hybrid_is_ordered_by_relevance(indexed: World) -> None:
     for text in ("rings of Saturn", "屈折望遠鏡"):
         answer = indexed.searcher().answer(SearchRequest(text, k=3), OWNER)
-        dense, sparse, fused = (list(stage.scores) for stage in answer.stages[1:4])
-        weights = LexicalEmbedder().fusion_weights(text)
-        assert fused == weighted_fusion([dense, sparse], [weights["dense"], weights["sparse"]])
-        assert fused != weighted_fusion([dense, sparse], [0.5, 0.5])
+        fused = [score for _, score in answer.stages[3].scores]
+        assert fused == sorted(fused, reverse=True) and 0 < fused[-1] < fused[0] < 1
+        assert [hit.relevance for hit in answer.hits] == [hit.score for hit in answer.hits]
+        assert (answer.hidden, answer.min_score) == (0, 0)
+
+
+def test_a_question_without_an_answer_shows_nothing_and_says_how_well_the_best_fits(
+    indexed: World,
+) -> None:
+    with indexed.searcher() as searcher:
+        for mode in ("dense", "sparse", "hybrid"):
+            request = SearchRequest("quantum banana submarine of the observatory", mode=mode)
+            every = searcher.answer(replace(request, min_score=0), OWNER)
+            relevances = [hit.relevance or 0 for hit in every.hits]
+            assert relevances and relevances == sorted(relevances, reverse=True)
+            none = searcher.answer(replace(request, min_score=1.0), OWNER)
+            assert (list(none.hits), none.hidden) == ([], len(every.hits))
+            assert none.best_hidden == relevances[0] and none.exhausted
+            some = searcher.answer(replace(request, min_score=relevances[1]), OWNER)
+            count = len([r for r in relevances if r >= relevances[1]])
+            assert list(some.hits) == list(every.hits)[:count]
+            assert some.hidden == len(every.hits) - count
+        unknown = replace(searcher, min_score=0.01).answer("zzyzx qwertz", OWNER)
+        assert list(unknown.hits) == []
 
 
 def test_asyncio_waits_without_blocking(indexed: World) -> None:
@@ -350,6 +367,9 @@ def test_a_mistake_is_answered_with_the_expected_value(indexed: World) -> None:
         ({"mode": "multi"}, "multi vectors are not kept; set RAG_VECTORS=dense,sparse,multi"),
         ({"rerank": True}, "multi vectors are not kept"),
         ({"radius": 0.5, "mode": "multi"}, "radius: expected with mode dense, sparse or hybrid"),
+        ({"min_score": "1"}, "min_score: expected a number, found '1'"),
+        ({"min_score": 1.5}, "min_score: expected a relevance from 0 to 1, found 1.5; radius (--r"),
+        ({"min_score": 0.5, "mode": "multi"}, "min_score: expected with mode dense, sparse or hy"),
         ({"filters": {"source": "old"}}, "filters: expected Filters, found {'source': 'old'}"),
         ({"filters": Filters(source="old")}, "source: expected a tuple of texts, found 'old'"),  # pyright: ignore[reportArgumentType]
         ({"filters": Filters(tags=("",))}, "tags: expected text, found an empty one"),
@@ -362,6 +382,30 @@ def test_a_mistake_is_answered_with_the_expected_value(indexed: World) -> None:
         with pytest.raises(ConfigError) as error:
             searcher.search(SearchRequest(**values), OWNER)
         assert expected in str(error.value)
+
+
+def test_relevance_and_its_threshold_need_a_model_that_was_measured(indexed: World) -> None:
+    class Unmeasured(LexicalEmbedder):
+        @property
+        def identity(self) -> Mapping[str, str]:
+            return {"backend": "own", "sparse_backend": "lexical"}
+
+    searcher = indexed.searcher()
+    searcher = replace(
+        searcher, queries=replace(searcher.queries, embedder=Unmeasured()), min_score=0.9
+    )
+    request = SearchRequest("rings of the planet Saturn", k=3)
+    answer = searcher.answer(request, OWNER)
+    assert answer.hits[0].key == "telescope.md" and len(answer.hits) == 3
+    assert {hit.relevance for hit in answer.hits} == {None}
+    assert (answer.min_score, answer.hidden, answer.best_hidden) == (None, 0, None)
+    with pytest.raises(
+        ConfigError, match=r"own was not measured in mode hybrid; use radius \(--radius\)"
+    ):
+        searcher.answer(replace(request, min_score=0.1), OWNER)
+    # Its sparse vectors were.
+    (hit,) = searcher.search(replace(request, mode="sparse"), OWNER)
+    assert hit.relevance is not None and hit.relevance > 0.9
 
 
 def test_rows_that_others_wrote_to_milvus_are_left_out(indexed: World) -> None:

@@ -29,9 +29,9 @@ from rag_assets import (
 )
 from rag_assets.pipeline.vectors import Embeddings, Kind
 from rag_assets.search.candidates import Stage
+from rag_assets.search.fusion import Fusion
 from rag_assets.search.query_vectors import MemoryQueryVectorCache, QueryKey, QueryVectorCache
 from rag_assets.search.request import MODES, Mode
-from rag_assets.search.searcher import Fusion
 
 
 class Cache:

@@ -43,6 +43,7 @@ REQUESTS: Mapping[str, SearchRequest] = {
     "first page": SearchRequest(QUERY, k=3),
     "second page": SearchRequest(QUERY, k=3, offset=3),
     "by document": SearchRequest(QUERY, k=50, by_document=True),
+    "relevant": SearchRequest(QUERY, k=50, min_score=0.5),
     "neighbours": SearchRequest(QUERY, k=50, neighbours=2),
     "source in scope": SearchRequest(QUERY, k=50, filters=Filters(source=("north",))),
     "sources in and out of scope": SearchRequest(
@@ -206,8 +207,8 @@ def observe(world: World) -> Seen:
     return Seen(look(world, OWNER, requests), look(world, SCOPE, requests), requests, secrets, runs)
 
 
-#: Durations differ from search to search.
-TIMES = {"milliseconds"}
+#: Durations differ from search to search, and the threshold is the request's own.
+TIMES = {"milliseconds", "min_score"}
 
 
 def shown(answer: Answer) -> dict[str, object]:
@@ -215,6 +216,8 @@ def shown(answer: Answer) -> dict[str, object]:
     return {
         "hits": [rounded(hit) for hit in answer.hits],
         "exhausted": answer.exhausted,
+        "hidden": answer.hidden,
+        "best_hidden": None if answer.best_hidden is None else round(answer.best_hidden, 5),
         "stages": [
             (stage.name, [(chunk, round(score, 5)) for chunk, score in stage.scores])
             for stage in answer.stages

@@ -283,18 +283,6 @@ def test_a_short_word_among_characters_counts_like_a_long_one() -> None:
     assert weight("what is the API") == weight("what the API of 東京 is") == weight("API") < 0.5
 
 
-def test_the_dense_weight_of_a_hybrid_follows_the_share_of_words_in_the_query() -> None:
-    shares = {
-        query: LexicalEmbedder().fusion_weights(query)["dense"]
-        for query in ("rings of Saturn", "向量数据库是什么", "Saturnの輪", "  ")
-    }
-    assert shares == pytest.approx(
-        {"rings of Saturn": 0.2, "向量数据库是什么": 0, "Saturnの輪": 0.2 / 3, "  ": 0}
-    )
-    weights = LexicalEmbedder().fusion_weights("Saturnの輪")
-    assert sum(weights.values()) == pytest.approx(1)
-
-
 def test_a_query_weighs_long_words_more_than_short_ones() -> None:
     embedder = LexicalEmbedder()
     words = ["of", "the", "index", "replication", "が", "です", "東京"]
