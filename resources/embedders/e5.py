@@ -34,9 +34,9 @@ VERSION = "1"
 
 MODEL = "intfloat/multilingual-e5-small"
 DIMENSION = 384
-#: The model reads 512 at a time; this is two windows, for chunks of 1,000 characters in Chinese (720 tokens) and in
-#: Japanese (620). On Chinese articles, nDCG@10 is .904 instead of .860, and .854 instead of .685 for answers in the last
-#: 300 characters of a chunk.
+#: The model reads 512 at a time. These are two windows, for chunks of 1,000 characters in Chinese (720 tokens) and
+#: Japanese (620). On Chinese articles, nDCG@10 is .904 instead of .860, and .854 instead of .685 for answers in the
+#: last 300 characters of a chunk.
 MAX_LENGTH = 1024
 MIN_LENGTH = 16
 MAX_PROCESSES = 16
