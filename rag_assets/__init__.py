@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from rag_assets.pipeline.access import AccessScope
     from rag_assets.pipeline.filters import Filters
     from rag_assets.pipeline.hits import Hit, Holder
+    from rag_assets.search.answer import Answer
     from rag_assets.search.request import SearchRequest
-    from rag_assets.search.searcher import Answer, Searcher
+    from rag_assets.search.searcher import Searcher
     from rag_assets.settings.load import Settings, load_settings
     from resources.errors import (
         ConfigError,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 else:
     _MODULES = {
         "AccessScope": "rag_assets.pipeline.access",
-        "Answer": "rag_assets.search.searcher",
+        "Answer": "rag_assets.search.answer",
         "ConfigError": "resources.errors",
         "Deployment": "rag_assets.deployment",
         "EmbedderUnavailable": "resources.errors",

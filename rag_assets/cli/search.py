@@ -20,7 +20,7 @@ from rag_assets.search.passages import best_passage
 from rag_assets.search.request import AccessScope, Filters, Mode, SearchRequest
 
 if TYPE_CHECKING:
-    from rag_assets.search.searcher import Answer
+    from rag_assets.search.answer import Answer
 
 #: Lines of a passage, and of each neighbour.
 PASSAGE_LINES, NEIGHBOUR_LINES = 4, 3

@@ -26,9 +26,10 @@ from rag_assets.pipeline.relevance import (
     query_scores,
 )
 from rag_assets.pipeline.vectors import Kind, Sparse
+from rag_assets.search.answer import Answer
 from rag_assets.search.fusion import Fusion
 from rag_assets.search.request import MODES, Mode, SearchRequest, needed_kinds
-from rag_assets.search.searcher import Answer, Searcher
+from rag_assets.search.searcher import Searcher
 from resources.embedding_files import sparse_rows
 from resources.errors import ConfigError
 from resources.files import FileStore

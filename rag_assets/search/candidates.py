@@ -110,7 +110,7 @@ class Candidates:
         firsts = unlimited._first_stages(kinds, wanted)
         stages = [stage for stage, _ in firsts]
         complete = all(whole for _, whole in firsts)
-        candidates = {
+        candidates: dict[Kind, FirstStage] = {
             kind: FirstStage(stage.scores, whole) for kind, (stage, whole) in zip(kinds, firsts)
         }
         if mode == "hybrid":

@@ -12,36 +12,31 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
 
 from rag_assets.pipeline.access import AccessScope
-from rag_assets.pipeline.hits import ChunkText, Hit, assemble
+from rag_assets.pipeline.hits import ChunkText, Hit
 from rag_assets.pipeline.reranker import Reranker
 from rag_assets.pipeline.vectors import Embedder, Embeddings, Kind
+from rag_assets.search.answer import Answer, assembled, best_below, shown, within
 from rag_assets.search.calibration import (
     Judge,
     QueryTerms,
     calibration_of,
     has_lexical_sparse,
 )
-from rag_assets.search.candidates import Candidates, Ranking, Scored, SearchBatches, Stage, timed
+from rag_assets.search.candidates import Candidates, Ranking, SearchBatches, timed
 from rag_assets.search.fusion import Fusion, FusionRule
 from rag_assets.search.query_vectors import MemoryQueryVectorCache, QueryVectorCache, QueryVectors
 from rag_assets.search.request import MAX_OFFSET, Mode, SearchRequest, needed_kinds
 from rag_assets.search.reranking import Reranking
 from rag_assets.search.served_collections import ServedCollections
 from resources.errors import ConfigError, StoreUnavailable
-from resources.frames import Records
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
 from resources.postgres.registry.visible_sources import require_sources
 from resources.postgres.search.connections import SearchConnections
 from resources.postgres.search.hydration import hydrate, serving, surroundings
 from resources.postgres.search.search_counts import SearchCounts
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
 
 #: Minimum number of candidates of a first stage: fusion needs them, and they replace hits that are dropped.
 CANDIDATES = 50
@@ -51,50 +46,6 @@ SPARE = 5
 MAX_CANDIDATES = 4 * MAX_OFFSET
 #: Threads and connections of a searcher.
 CONCURRENCY = 8
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The hits, best first, and the stages that made them, in `milliseconds` altogether.
-
-    `exhausted`: no further hits follow these. In a scope of some sources, the stages list only the candidates that
-    PostgreSQL confirmed to be in it. `hidden`: the hits that would fill this page, but are less relevant than
-    `min_score`; `best_hidden`: the relevance of the best of them. `min_score` is None if no relevance is estimated.
-    `reranked`: the request asks for it, and the reranker gave scores; else the hits are in their first order, and
-    `not_reranked` is the reason.
-    """
-
-    hits: Sequence[Hit]
-    stages: Sequence[Stage]
-    exhausted: bool
-    milliseconds: float
-    reranked: bool = False
-    not_reranked: str | None = None
-    min_score: float | None = None
-    hidden: int = 0
-    best_hidden: float | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the answer as data for JSON."""
-        return {
-            "hits": [hit.as_dict() for hit in self.hits],
-            "stages": [stage.as_dict() for stage in self.stages],
-            "exhausted": self.exhausted,
-            "milliseconds": round(self.milliseconds, 3),
-            "reranked": self.reranked,
-            "not_reranked": self.not_reranked,
-            "min_score": self.min_score,
-            "hidden": self.hidden,
-            "best_hidden": self.best_hidden,
-        }
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Return the hits as a pandas DataFrame: one row per hit, one column per field of Hit."""
-        return Records(Hit, self.hits).to_pandas()
-
-    def to_arrow(self) -> pa.Table:
-        """Return the hits as a pyarrow Table: one row per hit, one column per field of Hit."""
-        return Records(Hit, self.hits).to_arrow()
 
 
 @dataclass(frozen=True)
@@ -272,21 +223,21 @@ class Searcher:
                 # Equal texts and rows that PostgreSQL does not confirm leave fewer hits: then ask for more candidates,
                 # unless these would be less relevant than the least relevant candidate, which is hidden.
                 last = ranking.complete or wanted >= MAX_CANDIDATES or ranking.reaches_below(least)
-                shown = _shown(hits, least)
-                if last or (len(shown) >= end and (not reranking or reranking.is_fixed)):
-                    page = shown[request.offset : end]
+                hits_shown = shown(hits, least)
+                if last or (len(hits_shown) >= end and (not reranking or reranking.is_fixed)):
+                    page = hits_shown[request.offset : end]
                     below = len(hits[request.offset : end]) - len(page)
                     if request.neighbours and not reranking:
                         page = surroundings(connection, page, request.neighbours, scope)
                     break
             wanted = min(wanted * 4, MAX_CANDIDATES)
         hydration.scores = [(hit.chunk_id, hit.score) for hit in hits]
-        stages = [embedding, *_within(scope, ranking.stages, texts), hydration]
+        stages = [embedding, *within(scope, ranking.stages, texts), hydration]
         if reranking:
             # No connection is kept meanwhile: a reranker takes longer than all else.
             ranked = reranking.order(request.text, ranking.fitting(least), request.offset)
             texts |= reranking.candidates
-            hits_in_order = _assembled(request, ranking, ranked, texts, reranking.stage)
+            hits_in_order = assembled(request, ranking, ranked, texts, reranking.stage)
             page = hits_in_order[request.offset : end]
             stages.append(reranking.stage)
             with self.connections.connection() as connection:
@@ -302,11 +253,11 @@ class Searcher:
         return Answer(
             page,
             stages,
-            exhausted=last and len(shown) <= end,
+            exhausted=last and len(hits_shown) <= end,
             milliseconds=(time.perf_counter() - started) * 1000,
             min_score=None if rule.judge is None else least,
             hidden=below,
-            best_hidden=_best_below(hits, least) if below else None,
+            best_hidden=best_below(hits, least) if below else None,
             reranked=request.rerank and not_reranked is None,
             not_reranked=not_reranked,
         )
@@ -380,55 +331,11 @@ class Searcher:
             chunks = [chunk for chunk, _ in ranking.scored[start:stop]]
             if start and not any(ranking.fits(chunk, least) for chunk in chunks):
                 break
-            if len(_shown(hits, least)) <= needed:
+            if len(shown(hits, least)) <= needed:
                 texts |= hydrate(connection, chunks, request.filters, scope)
-                hits = _assembled(request, ranking, ranking.scored[:stop], texts, maxsim)
+                hits = assembled(request, ranking, ranking.scored[:stop], texts, maxsim)
         return hits, texts
-
-
-def _assembled(
-    request: SearchRequest,
-    ranking: Ranking,
-    ranked: Scored,
-    texts: Mapping[str, ChunkText],
-    reranking: Stage | None,
-) -> list[Hit]:
-    """Return the hits in the order of `ranked`, with their scores in the stages of the ranking and the reranking."""
-    scores = {stage.name: dict(stage.scores) for stage in ranking.stages}
-    return assemble(
-        ranked,
-        texts,
-        dense_scores=scores.get("dense", {}),
-        sparse_scores=scores.get("sparse", {}),
-        rerank_scores=dict(reranking.scores) if reranking else {},
-        relevances=ranking.relevances or {},
-        by_document=request.by_document,
-    )
-
-
-def _shown(hits: Sequence[Hit], least: float) -> list[Hit]:
-    """Return the hits that are relevant enough, ranked from 1."""
-    shown = [hit for hit in hits if hit.relevance is None or hit.relevance >= least]
-    return [
-        hit if hit.rank == rank else replace(hit, rank=rank) for rank, hit in enumerate(shown, 1)
-    ]
-
-
-def _best_below(hits: Sequence[Hit], least: float) -> float | None:
-    return max((r for hit in hits if (r := hit.relevance) is not None and r < least), default=None)
 
 
 def _as_request(request: SearchRequest | str) -> SearchRequest:
     return SearchRequest(request) if isinstance(request, str) else request
-
-
-def _within(
-    scope: AccessScope, stages: Sequence[Stage], texts: Mapping[str, ChunkText]
-) -> list[Stage]:
-    """Return the stages with the scores of confirmed chunks only: a row in Milvus may claim another source than its
-    document has. The owner's explanation keeps all candidates."""
-    if scope.sources is None:
-        return list(stages)
-    return [
-        replace(stage, scores=[row for row in stage.scores if row[0] in texts]) for stage in stages
-    ]

@@ -11,8 +11,8 @@ from rag_assets.cli import search
 from rag_assets.cli.excerpts import excerpt
 from rag_assets.cli.output import out
 from rag_assets.pipeline.hits import Hit
+from rag_assets.search.answer import Answer
 from rag_assets.search.passages import Passage, best_passage
-from rag_assets.search.searcher import Answer
 
 WORDS = " ".join(f"word{n}" for n in range(100))
 TEXTS = {

@@ -23,9 +23,9 @@ from rag_assets.operations.lineage import explain, explain_at
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.hits import Hit
+from rag_assets.search.answer import Answer
 from rag_assets.search.candidates import Stage
 from rag_assets.search.request import MODES, SearchRequest
-from rag_assets.search.searcher import Answer
 from resources.errors import ConfigError
 from resources.milvus.search_request import Nearest
 from resources.milvus.store import MilvusStore

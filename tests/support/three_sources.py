@@ -20,8 +20,8 @@ from rag_assets.operations.lineage import LineageContext, explain, explain_at
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.filters import Filters
 from rag_assets.pipeline.hits import Hit
+from rag_assets.search.answer import Answer
 from rag_assets.search.request import MODES, SearchRequest
-from rag_assets.search.searcher import Answer
 from resources.postgres.documents.erasures import request_erasure
 from resources.postgres.documents.near_duplicates import near_duplicates
 from resources.postgres.registry.sources import get_source
