@@ -38,7 +38,7 @@ class SentenceModel:
         self._model = model.eval()
         self._tokenizer = model.tokenizer
         self._reads_images = bool(set(model.modalities) - {"text"})
-        self.max_length: float = model.max_seq_length or np.inf
+        self.max_length: float = getattr(self._tokenizer, "model_max_length", np.inf)
         self._prompt = ""
         self._task: Task = "document"
         self._kept: int | None = None
@@ -169,23 +169,22 @@ def load(
 
 
 def _limit(model: Any, max_length: int | None) -> None:
-    """Set the model's maximum length. Raises ConfigError if it exceeds the table of positions."""
-    own = model.max_seq_length
+    """Set the model's maximum length, which its tokenizers apply. Raises ConfigError if it has no positions for it."""
+    parts = (getattr(module, "tokenizer", None) for module in model.modules())
+    tokenizers = [part for part in parts if hasattr(part, "model_max_length")]
     positions = positions_of(model.transformers_model)
-    if max_length is None:
-        if own is not None and positions is not None and own > positions:
-            model.max_seq_length = positions
-        return
-    if positions is None and not hasattr(model.tokenizer, "model_max_length"):
+    if max_length is not None and not tokenizers:
         raise ConfigError(
             f"RAG_ST_MAX_LENGTH={max_length}: this model reads texts of every length. Leave it empty."
         )
-    if positions is not None and max_length > positions:
+    if max_length is not None and positions is not None and max_length > positions:
         raise ConfigError(
             f"RAG_ST_MAX_LENGTH={max_length}: this model takes at most {positions} tokens.\n"
             f"Set RAG_ST_MAX_LENGTH={positions}."
         )
-    model.max_seq_length = max_length
+    for tokenizer in tokenizers:
+        own = tokenizer.model_max_length
+        tokenizer.model_max_length = max_length or (min(own, positions) if positions else own)
 
 
 def positions_of(transformer: Any) -> int | None:

@@ -16,9 +16,11 @@ import pytest
 
 from tests.support.tiny_sentence_models import (
     DIMENSION,
+    HIDDEN,
     MAX_LENGTH,
     POSITIONS,
     make_dense_model,
+    make_model_of_two_routes,
     make_sparse_model,
     minilm,
 )
@@ -136,6 +138,34 @@ def test_fewer_dimensions_are_normalised_again(dense_folder: Path, library: Any)
     assert_close(dense(embedder.embed(TEXTS, ["dense"])), expected)
 
 
+def test_queries_and_documents_may_have_modules_of_their_own(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = make_model_of_two_routes(tmp_path)
+    embedder = embedder_of(folder)
+    library = SentenceTransformer(str(folder), device="cpu")
+    # Not in its files.
+    assert embedder.dimension == HIDDEN
+    documents = library.encode_document(TEXTS, normalize_embeddings=True)
+    assert_close(dense(embedder.embed(TEXTS, ["dense"])), documents)
+    queries = library.encode_query(TEXTS, normalize_embeddings=True)
+    assert_close(dense(embedder.embed_queries(TEXTS, ["dense"])), queries)
+
+
+def test_a_model_of_images_never_fetches_one_that_a_text_names(
+    dense_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers.base.modality import infer_modality
+
+    address = "http://127.0.0.1:9/image.png"
+    assert infer_modality(address, ["text", "image"]) == "image"
+    assert infer_modality({"text": address}, ["text", "image"]) == "text"
+    expected = dense(embedder_of(dense_folder).embed([address], ["dense"]))
+    embedder = embedder_of(dense_folder)
+    monkeypatch.setattr(embedder._model, "_reads_images", True)
+    assert_close(dense(embedder.embed([address], ["dense"])), expected)
+
+
 def test_order_batches_and_neighbours_change_no_vector(dense_folder: Path) -> None:
     expected = dense(embedder_of(dense_folder).embed(TEXTS, ["dense"]))
     for batch_tokens in (1, 100_000):
@@ -197,7 +227,9 @@ def test_a_name_that_cannot_be_downloaded_is_an_error_with_the_command() -> None
     assert "Set RAG_ST_MODEL to a folder" in str(error.value)
 
 
-def test_a_process_for_each_device_has_the_same_model_and_prompts(dense_folder: Path) -> None:
+def test_a_process_for_each_device_has_the_same_model_and_prompts(
+    dense_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     several = embedder_of(
         dense_folder, device="cpu, cpu", document_prompt="b: ", dimensions=7, max_length=9
     )
@@ -208,6 +240,11 @@ def test_a_process_for_each_device_has_the_same_model_and_prompts(dense_folder: 
         assert single.identity == several.identity and single._devices is None
         assert single._prompts == several._prompts
         assert "RAG_ST_BATCH_TOKENS" in device._advice
+    asked = []
+    monkeypatch.setattr(several._devices, "embed", lambda *_, queries: asked.append(queries))
+    several.embed(["backup"], ["dense"])
+    several.embed_queries(["backup"], ["dense"])
+    assert asked == [False, True]
 
 
 # Sparse vectors -----------------------------------------------------------------------------------------------------

@@ -47,6 +47,31 @@ def make_dense_model(folder: Path, prompts: Mapping[str, str]) -> Path:
     return folder / "dense"
 
 
+def make_model_of_two_routes(folder: Path) -> Path:
+    """Write a model whose queries are looked up in a table of tokens, and whose documents pass a transformer."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import (
+        Pooling,
+        Router,
+        StaticEmbedding,
+        Transformer,
+    )
+    from transformers import AutoTokenizer, BertModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        _save(BertModel, folder / "bert")
+        tokenizer = AutoTokenizer.from_pretrained(folder / "bert")
+        router = Router.for_query_document(
+            [StaticEmbedding(tokenizer, embedding_dim=HIDDEN)],
+            [Transformer(str(folder / "bert")), Pooling(HIDDEN)],
+        )
+        model = SentenceTransformer(modules=[router], device="cpu")
+        model.save(str(folder / "routes"), create_model_card=False)
+    return folder / "routes"
+
+
 def make_sparse_model(folder: Path) -> Path:
     """Write a masked language model with SPLADE's pooling."""
     import torch
