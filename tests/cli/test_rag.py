@@ -179,8 +179,8 @@ def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -
     question = "when does the observatory open"
     answer = rag.json("search", question, "--limit", "2")
     assert list(answer) == [
-        *("schema", "query", "mode", "model", "took_ms", "exhausted"),
-        *("reranked", "not_reranked", "hits"),
+        *("schema", "query", "mode", "model", "took_ms", "exhausted", "reranked", "not_reranked"),
+        *("min_score", "hidden", "best_hidden", "hits"),
     ]
     assert (answer["schema"], answer["query"], answer["mode"]) == (1, question, "hybrid")
     assert answer["model"] == rag.json("status")["embedder"]["fingerprint"]
