@@ -179,8 +179,8 @@ def test_search_returns_the_documented_shape(rag: Rag, report: dict[str, Any]) -
     question = "when does the observatory open"
     answer = rag.json("search", question, "--limit", "2")
     assert list(answer) == [
-        *("schema", "query", "mode", "model", "took_ms", "exhausted"),
-        *("reranked", "not_reranked", "hits"),
+        *("schema", "query", "mode", "model", "took_ms", "exhausted", "reranked", "not_reranked"),
+        *("min_score", "hidden", "best_hidden", "hits"),
     ]
     assert (answer["schema"], answer["query"], answer["mode"]) == (1, question, "hybrid")
     assert answer["model"] == rag.json("status")["embedder"]["fingerprint"]
@@ -241,7 +241,10 @@ def test_search_reranks_and_keeps_its_order_if_the_reranker_fails(
         setup = {"RAG_RERANKER": "endpoint", "RAG_RERANKER_URL": server.url}
         setup |= {"RAG_RERANKER_MODEL": "ranker", "RAG_RERANKER_API_KEY": "hush"}
         done = rag(*question, **setup)
-        assert re.search(r"; rerank \d+ ms over \d candidates\n$", done.stdout), done
+        assert re.search(
+            r"; rerank \d+ ms over \d candidates; \d below --min-score 0.01 not shown\n$",
+            done.stdout,
+        ), done
         assert done.stderr == ""
         server.reply = lambda _: (500, {"error": "hush"})
         done = rag(*question, "--json", **setup)

@@ -120,7 +120,7 @@ def test_the_summary_says_what_is_not_shown_and_whether_anything_fits(
     relevances: tuple[float | None, ...], hidden: int, best_hidden: float | None, expected: str
 ) -> None:
     hits = [replace(hit("text"), relevance=relevance) for relevance in relevances]
-    answer = Answer(hits, [], True, 5.0, 0.01, hidden, best_hidden)
+    answer = Answer(hits, [], True, 5.0, min_score=0.01, hidden=hidden, best_hidden=best_hidden)
     assert search._summary(answer, None) == expected
 
 
