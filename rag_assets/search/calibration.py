@@ -27,12 +27,17 @@ FOREIGN, FAMILIAR = 0.25, 0.75
 
 @dataclass(frozen=True)
 class Calibration:
-    """The constants of one model and mode: relevance = logistic(intercept + the sum of each weight times its score)."""
+    """The constants of one model and mode: relevance = logistic(intercept + the sum of each weight times its score).
+
+    `noise`: the coverage that counts as none. Passages in the query's language share some of its frequent words, and
+    those in other languages share none: without it, any passage in the right language is before the answer in another.
+    """
 
     intercept: float
     dense: float = 0.0
     sparse: float = 0.0
     familiar: float = 0.0
+    noise: float = 0.0
 
 
 #: Model -> mode -> constants. Fitted on English, Arabic and Japanese passages, those of e5 and USE also between English
@@ -151,7 +156,7 @@ class Judge:
         return _logistic(
             constants.intercept
             + constants.dense * cosine
-            + constants.sparse * self.terms.coverage(sparse_score)
+            + constants.sparse * max(0.0, self.terms.coverage(sparse_score) - constants.noise)
             + constants.familiar * self.terms.familiarity
         )
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from tests.benchmarks.retrieval import SETS, bigrams, words
 CUTOFF, CANDIDATES = 10, 50
 #: Behind the name of a set: its articles, cut to chunks, instead of its passages.
 ARTICLES = " articles"
+#: Before the names of parallel sets, joined by commas: each article in one of their languages, whatever the question's.
+MIXED = "mixed "
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -50,6 +53,8 @@ class RetrievalSet:
 def load(name: str) -> RetrievalSet:
     if name.endswith(ARTICLES):
         return _articles(load(name.removesuffix(ARTICLES)))
+    if name.startswith(MIXED):
+        return _mixed(name)
     folder = SETS / name
     rows = _rows(folder / "corpus.jsonl")
     if (folder / "distractors.jsonl").exists():
@@ -67,6 +72,30 @@ def load(name: str) -> RetrievalSet:
         {row["id"]: row["text"] for row in _rows(folder / "queries.jsonl")},
         {question: frozenset(passages) for question, passages in answers.items()},
     )
+
+
+def _mixed(name: str) -> RetrievalSet:
+    sets = [load(one) for one in name.removeprefix(MIXED).split(",")]
+    places = [(which, row) for which, row in _mixed_rows(name)]
+    new = {row: place for place, (_, row) in enumerate(places)}
+    return RetrievalSet(
+        name,
+        [sets[which].texts[row] for which, row in places],
+        [sets[0].titles[row] for _, row in places],
+        sets[0].questions,
+        {
+            question: frozenset(new[row] for row in rows)
+            for one in sets
+            for question, rows in one.answers.items()
+        },
+    )
+
+
+def _mixed_rows(name: str) -> list[tuple[int, int]]:
+    """Return (number of the set, row) of each passage. Parallel sets have the same rows."""
+    sets = name.removeprefix(MIXED).split(",")
+    titles = load(sets[0]).titles
+    return [(crc32(title.encode()) % len(sets), row) for row, title in enumerate(titles)]
 
 
 def _articles(passages: RetrievalSet) -> RetrievalSet:
@@ -146,6 +175,9 @@ class Vectors:
     folder: Path
 
     def of(self, model: str, name: str, kind: str) -> NDArray[np.float32]:
+        if name.startswith(MIXED) and kind == "docs":
+            parts = [self.of(model, one, kind) for one in name.removeprefix(MIXED).split(",")]
+            return np.stack([parts[which][row] for which, row in _mixed_rows(name)])
         texts = list(load(name).texts if kind == "docs" else load(name).questions.values())
         if model == "lexical":
             embed = _lexical.embed if kind == "docs" else _lexical.embed_queries
@@ -216,7 +248,7 @@ class Search:
         logits = (
             calibration.intercept
             + calibration.dense * self.dense
-            + calibration.sparse * self.coverage
+            + calibration.sparse * np.maximum(0, self.coverage - calibration.noise)
             + calibration.familiar * self.familiarity[:, None]
         )
         return np.where(self.candidates(mode), logits, -np.inf)

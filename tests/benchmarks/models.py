@@ -24,6 +24,7 @@ from rag_assets.pipeline.relevance import confidence_interval
 from rag_assets.search.calibration import CALIBRATIONS, SPARSE_CALIBRATION, Calibration
 from tests.benchmarks.model_searches import (
     ARTICLES,
+    MIXED,
     Floats,
     Pair,
     Searches,
@@ -49,9 +50,10 @@ NAMES = {"minilm": "sentence-transformers all-MiniLM-L6-v2"}
 
 def label(pair: Pair) -> str:
     """Return the languages; * marks those that had no part in the fit."""
-    languages = pair[0][:2] if pair[0] == pair[1] else f"{pair[0][:2]}→{pair[1][:2]}"
+    passages = "+".join(name[:2] for name in pair[1].removeprefix(MIXED).split(","))
+    languages = pair[0][:2] if pair[0] == pair[1] else f"{pair[0][:2]}→{passages}"
     form = ", articles" if pair[0].endswith(ARTICLES) else ""
-    held_out = {name.removesuffix(ARTICLES) for name in pair} & HELD_OUT
+    held_out = any(name in "".join(pair) for name in HELD_OUT)
     return languages + ("*" if held_out else "") + form
 
 

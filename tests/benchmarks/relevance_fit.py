@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rag_assets.search.calibration import Calibration
-from tests.benchmarks.model_searches import CUTOFF, Floats, Pair, Search, Searches, measures
+from tests.benchmarks.model_searches import (
+    CUTOFF,
+    MIXED,
+    Floats,
+    Pair,
+    Search,
+    Searches,
+    measures,
+)
 from tests.benchmarks.retrieval import SETS
 
 #: Hits of a query that the fit reads: those that a reader looks at first.
@@ -16,10 +24,14 @@ FITTED = 3
 #: Sets that have no part in the choice of a constant.
 HELD_OUT = {"zh-xquad", "fa-pquad"}
 PARALLEL = ("en-xquad", "zh-xquad", "ar-xquad")
+#: Corpora in several languages.
+MIXTURES = (("en-xquad", "ar-xquad"), PARALLEL)
 #: Models that know one language.
 ONLY_ENGLISH = {"minilm"}
 #: Ratios of the weight of the coverage to that of the cosine, among which nDCG@10 chooses.
 RATIOS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+#: Coverages that count as none, among which it chooses too.
+NOISES = (0.0, 0.05, 0.1, 0.15)
 #: Default of `RAG_MIN_SCORE`.
 THRESHOLD = 0.01
 
@@ -45,7 +57,9 @@ def samples(
             exists = np.take_along_axis(logits, best, axis=1) > -np.inf
             columns = [
                 np.take_along_axis(found.dense, best, axis=1)[exists],
-                np.take_along_axis(found.coverage, best, axis=1)[exists],
+                np.maximum(
+                    0, np.take_along_axis(found.coverage, best, axis=1)[exists] - order.noise
+                ),
                 np.broadcast_to(found.familiarity[:, None], best.shape)[exists],
             ]
             features.append(np.stack(columns, axis=1))
@@ -65,7 +79,8 @@ def fit(searches: Searches, model: str, mode: str) -> Calibration:
     multilingual = any(a != b for a, b in pairs)
     order = {"dense": Calibration(0, dense=1), "sparse": Calibration(0, sparse=1)}.get(mode)
     if order is None:
-        orders = [Calibration(0, dense=1, sparse=ratio) for ratio in RATIOS]
+        noises = NOISES if multilingual else (0.0,)
+        orders = [Calibration(0, 1, ratio, noise=noise) for ratio in RATIOS for noise in noises]
         means = [
             np.mean([mean_ndcg(searches, model, p, mode, order) for p in pairs]) for order in orders
         ]
@@ -82,6 +97,7 @@ def fit(searches: Searches, model: str, mode: str) -> Calibration:
         fitted[1] * order.sparse,
         fitted[2] if len(fitted) > 2 else 0.0,
     )
+    calibration = replace(calibration, noise=order.noise)
     low = [
         np.quantile(answered(searches.of(model, p, "full"), calibration, mode)[0], 0.01)
         for p in pairs
@@ -92,6 +108,7 @@ def fit(searches: Searches, model: str, mode: str) -> Calibration:
         round(float(calibration.dense), 2),
         round(float(calibration.sparse), 2),
         round(float(calibration.familiar), 2),
+        calibration.noise,
     )
 
 
@@ -134,7 +151,8 @@ def all_pairs(model: str) -> list[Pair]:
     pairs = [pair for pair in pairs if pair[0] in names]
     if model == "lexical":
         return pairs
-    return pairs + [(a, b) for a in PARALLEL for b in PARALLEL if a != b]
+    pairs += [(a, b) for a in PARALLEL for b in PARALLEL if a != b]
+    return pairs + [(a, MIXED + ",".join(sets)) for sets in MIXTURES for a in sets]
 
 
 def fitted_pairs(model: str, mode: str) -> list[Pair]:
@@ -142,5 +160,5 @@ def fitted_pairs(model: str, mode: str) -> list[Pair]:
     return [
         (a, b)
         for a, b in all_pairs(model)
-        if not {a, b} & HELD_OUT and (a == b or mode != "sparse")
+        if not any(name in a + b for name in HELD_OUT) and (a == b or mode != "sparse")
     ]
