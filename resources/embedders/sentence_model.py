@@ -171,7 +171,7 @@ def load(
 def _limit(model: Any, max_length: int | None) -> None:
     """Set the model's maximum length, which its tokenizers apply. Raises ConfigError if it has no positions for it."""
     parts = (getattr(module, "tokenizer", None) for module in model.modules())
-    tokenizers = [part for part in parts if hasattr(part, "model_max_length")]
+    tokenizers: list[Any] = [part for part in parts if hasattr(part, "model_max_length")]
     positions = positions_of(model.transformers_model)
     if max_length is not None and not tokenizers:
         raise ConfigError(
