@@ -234,7 +234,7 @@ class Search:
 
     @cached_property
     def answered(self) -> Bools:
-        return self.relevant.any(axis=1)
+        return np.asarray(self.relevant.any(axis=1))
 
     def candidates(self, mode: str) -> Bools:
         return {

@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--models", default="lexical,e5,use,minilm")
     parser.add_argument("--vectors", type=Path, default=Path("/tmp/rag-model-vectors"))
     parser.add_argument(
-        "--articles", default="en-xquad ja-jsquad", help="sets that are cut to chunks, too"
+        "--articles", default="en-xquad zh-xquad", help="sets that are cut to chunks, too"
     )
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     parser.add_argument("--fit", action="store_true", help="only fit the constants")

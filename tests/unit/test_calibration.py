@@ -102,8 +102,8 @@ def test_no_chunk_outside_the_candidates_is_more_relevant_than_one_of_them(
     )
     some = judge.relevances(
         {
-            kind: FirstStage(_best(scores)[:limit], len(scores) <= limit)
-            for kind, scores in (("dense", dense), ("sparse", sparse))
+            "dense": FirstStage(_best(dense)[:limit], len(dense) <= limit),
+            "sparse": FirstStage(_best(sparse)[:limit], len(sparse) <= limit),
         }
     )
     others = [relevance for chunk, relevance in every.items() if chunk not in some]
