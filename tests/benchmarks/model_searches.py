@@ -27,6 +27,8 @@ from resources.embedders.lexical import LexicalEmbedder
 from tests.benchmarks.retrieval import SETS, bigrams, words
 
 CUTOFF, CANDIDATES = 10, 50
+#: Added to the logits below the floor of a calibration: a relevance of 0, in the same order.
+NOTHING_IN_COMMON = -1000.0
 #: Behind the name of a set: its articles, cut to chunks, instead of its passages.
 ARTICLES = " articles"
 #: Before the names of parallel sets, joined by commas: each article in one of their languages, whatever the question's.
@@ -245,12 +247,10 @@ class Search:
 
     def scores(self, calibration: Calibration, mode: str) -> Floats:
         """Return the logits of the relevance; -inf for passages that are no candidates."""
-        logits = (
-            calibration.intercept
-            + calibration.dense * self.dense
-            + calibration.sparse * np.maximum(0, self.coverage - calibration.noise)
-            + calibration.familiar * self.familiarity[:, None]
-        )
+        common = calibration.dense * self.dense
+        common += calibration.sparse * np.maximum(0, self.coverage - calibration.noise)
+        logits = common + calibration.intercept + calibration.familiar * self.familiarity[:, None]
+        logits = np.where(common < calibration.floor, NOTHING_IN_COMMON + logits, logits)
         return np.where(self.candidates(mode), logits, -np.inf)
 
 

@@ -108,6 +108,19 @@ def test_files_are_added_and_mistakes_are_named(rag: Rag, tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr
 
 
+def test_the_models_are_listed_with_their_speed_here(rag: Rag) -> None:
+    done = rag("models")
+    assert done.returncode == 0, done.stderr
+    assert "lexical  configured" in done.stdout
+    assert "Measured once it is configured." in done.stdout
+    models = {model["name"]: model for model in rag.json("models", "--no-measure")["models"]}
+    assert list(models) == [
+        *("lexical", "use", "e5", "sentence-transformers", "bge-m3", "openai"),
+    ]
+    assert models["lexical"]["dimension"] == 1024 and models["lexical"]["speed"] is None
+    assert all(m["installed"] or m["install"] for m in models.values())
+
+
 def test_two_models_are_compared_on_a_sets_questions_and_the_other_one_leaves_nothing_in_milvus(
     rag: Rag,
 ) -> None:

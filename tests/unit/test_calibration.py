@@ -139,3 +139,28 @@ def test_a_hybrid_of_a_model_without_lexical_terms_weighs_both_lists_equally() -
 
 def _best(scores: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+
+
+def test_frequent_words_of_the_right_language_do_not_come_before_an_answer_in_another() -> None:
+    """A Japanese question, its answer in English, and a Japanese passage on another subject."""
+    terms = QueryTerms(weight=10.0, known=1.0)
+    dense = FirstStage([("answer", 0.37), ("other", 0.23)], complete=True)
+    sparse = FirstStage([("other", 10 * 1.8 * 0.13)], complete=True)
+    use = CALIBRATIONS["use"]["hybrid"]
+    ranked = FusionRule(judge=Judge(use, terms)).fuse({"dense": dense, "sparse": sparse})
+    assert [chunk for chunk, _ in ranked] == ["answer", "other"]
+    # A passage with half of the question's words is before it.
+    sparse = FirstStage([("other", 10 * 1.8 * 0.5)], complete=True)
+    ranked = FusionRule(judge=Judge(use, terms)).fuse({"dense": dense, "sparse": sparse})
+    assert [chunk for chunk, _ in ranked] == ["other", "answer"]
+
+
+def test_a_chunk_with_nothing_in_common_has_no_relevance() -> None:
+    judge = Judge(CALIBRATIONS["use"]["hybrid"], QueryTerms(weight=10.0))
+    stages: dict[Kind, FirstStage] = {
+        "dense": FirstStage([("near", 0.12), ("far", 0.05)], complete=True),
+        "sparse": FirstStage([], complete=True),
+    }
+    relevances = judge.relevances(stages)
+    assert relevances["near"] > 0.01
+    assert relevances["far"] == 0
