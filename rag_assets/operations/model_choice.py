@@ -48,7 +48,7 @@ CHOICES = (
         "use",
         ("dense",),
         "16",
-        "Meaning, also across languages, without a download and fast on any processor. Not for Persian.",
+        "Meaning, whatever the language of the answer, without a download, fast on any processor. Not for Persian.",
         "use",
         local=True,
     ),
@@ -56,7 +56,8 @@ CHOICES = (
         "e5",
         ("dense",),
         "about 100",
-        "The same with better ranks and more languages, at a twentieth of the speed.",
+        "Ranks better than use within a language, in more of them, at a twentieth of its speed. Prefers answers in the "
+        "question's language.",
         "e5",
         local=True,
     ),

@@ -26,6 +26,8 @@ HELD_OUT = {"zh-xquad", "fa-pquad"}
 PARALLEL = ("en-xquad", "zh-xquad", "ar-xquad")
 #: Corpora in several languages.
 MIXTURES = (("en-xquad", "ar-xquad"), PARALLEL)
+#: In a corpus of several languages e5 prefers the question's, whatever the constants: no part in its fit.
+PREFERS_ITS_LANGUAGE = {"e5"}
 #: Models that know one language.
 ONLY_ENGLISH = {"minilm"}
 #: Ratios of the weight of the coverage to that of the cosine, among which nDCG@10 chooses.
@@ -79,7 +81,8 @@ def fit(searches: Searches, model: str, mode: str) -> Calibration:
     multilingual = any(a != b for a, b in pairs)
     order = {"dense": Calibration(0, dense=1), "sparse": Calibration(0, sparse=1)}.get(mode)
     if order is None:
-        noises = NOISES if multilingual else (0.0,)
+        mixed = any(b.startswith(MIXED) for _, b in pairs)
+        noises = NOISES if mixed else (0.0,)
         orders = [Calibration(0, 1, ratio, noise=noise) for ratio in RATIOS for noise in noises]
         means = [
             np.mean([mean_ndcg(searches, model, p, mode, order) for p in pairs]) for order in orders
@@ -160,5 +163,7 @@ def fitted_pairs(model: str, mode: str) -> list[Pair]:
     return [
         (a, b)
         for a, b in all_pairs(model)
-        if not any(name in a + b for name in HELD_OUT) and (a == b or mode != "sparse")
+        if not any(name in a + b for name in HELD_OUT)
+        and (a == b or mode != "sparse")
+        and not (b.startswith(MIXED) and model in PREFERS_ITS_LANGUAGE)
     ]

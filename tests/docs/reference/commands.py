@@ -29,6 +29,7 @@ OUTCOMES: Mapping[str, Mapping[int, str]] = {
     "rag rebuild parquet": {1: "a source could not be embedded again"},
     "rag compact": {1: "the compaction failed"},
     "rag forget": {1: "the erasure is not finished"},
+    "rag eval compare": {1: "the source of the set could not be synced"},
     "rag eval run": {1: "an evaluation or one of its checks failed"},
     "rag index recommend": {2: "no index meets all requirements"},
 }
