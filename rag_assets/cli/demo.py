@@ -170,12 +170,15 @@ def _by_meaning(deployment: Deployment, corpus: Path) -> Sequence[Answered]:
         other = Deployment.from_environment()
         done = _sync(other)
         _done(
-            f"model USE: {done.embedded} texts embedded beside the serving collections, checked, then published, "
+            f"model use: {done.embedded} texts embedded, rows checked, then published, "
             f"{done.seconds:.1f} s"
         )
         by_meaning = find(other, questions)
     for before, after in zip(by_words, by_meaning):
         show_both(before, after)
+    # As it was before: without RAG_EMBEDDER, `rag` searches the demo's documents by words.
+    back = _sync(deployment)
+    _done(f"model lexical again: {back.embedded} texts embedded, {back.seconds:.1f} s")
     return by_meaning
 
 

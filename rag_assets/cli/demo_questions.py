@@ -73,10 +73,9 @@ def find(deployment: Deployment, questions: Iterable[Question]) -> list[Answered
 def show_both(before: Answered, after: Answered) -> None:
     """Print a question and the document that each of two models found."""
     _print_line(Text.assemble((f"{after.question.language}  ", "dim"), after.question.text))
-    for name, answered in (("by words", before), ("by meaning", after)):
-        mark = ("✓", "bold green") if answered.is_right else ("✗", "bold red")
-        found = answered.hit.key if answered.hit else "nothing"
-        _print_line(Text.assemble(" ", mark, f"  {name:10}  ", found))
+    mark = ("✓", "bold green") if after.is_right else ("✗", "bold red")
+    found, instead = (a.hit.key if a.hit else "nothing" for a in (after, before))
+    _print_line(Text.assemble(" ", mark, f"  {found}  ", (f"by words: {instead}", "dim")))
 
 
 def ask(deployment: Deployment, questions: Iterable[Question]) -> list[Answered]:

@@ -99,7 +99,10 @@ RESOURCES = {
 }
 
 #: Names of this version that the last one did not have. Jobs of ops -> their ops.
-NEW_OPS = {"publish_collections": {"publish"}}
+NEW_OPS = {
+    "publish_collections": {"publish"},
+    "drop_unpublished_collections": {"drop_unpublished"},
+}
 NEW_SENSORS = {"unpublished_collections_sensor"}
 
 

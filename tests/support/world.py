@@ -173,7 +173,8 @@ class World:
         }
 
     def searcher(self) -> Searcher:
-        """Return a new searcher, which is closed with the deployment."""
+        """Return a new searcher, which is closed with the deployment. It counts no hits: they are written later, amid
+        another test."""
         return self.closing.enter_context(self._open_searcher())
 
     def _open_searcher(self) -> Searcher:
@@ -185,6 +186,7 @@ class World:
             stores.model.fingerprint,
             stores.model.kinds,
             stores.index.dense_search,
+            counted=False,
         )
 
     def search(
