@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -59,15 +59,8 @@ def read_questions(file: Path) -> list[Question]:
 
 
 def find(deployment: Deployment, questions: Iterable[Question]) -> list[Answered]:
-    """Return the best hit of each question, with its whole text as the passage."""
-    answers: list[Answered] = []
-    with deployment.searcher() as searcher:
-        for question in questions:
-            answer = searcher.answer(SearchRequest(question.text, k=1), AccessScope.owner())
-            hit = answer.hits[0] if answer.hits else None
-            passage = Passage(hit.content if hit else "nothing found")
-            answers.append(Answered(question, hit, passage, answer.milliseconds))
-    return answers
+    """Return the best hit of each question, with its whole text as the passage: across languages no sentence fits."""
+    return list(_answers(deployment, questions, lambda hit, _: Passage(hit.content)))
 
 
 def show_both(before: Answered, after: Answered) -> None:
@@ -81,14 +74,25 @@ def show_both(before: Answered, after: Answered) -> None:
 def ask(deployment: Deployment, questions: Iterable[Question]) -> list[Answered]:
     """Ask every question and print it with the sentence that answers it."""
     answers: list[Answered] = []
+    for answered in _answers(
+        deployment, questions, lambda hit, question: best_passage(hit.content, question.text)
+    ):
+        answers.append(answered)
+        _print(answered)
+    return answers
+
+
+def _answers(
+    deployment: Deployment,
+    questions: Iterable[Question],
+    passage_of: Callable[[Hit, Question], Passage],
+) -> Iterator[Answered]:
     with deployment.searcher() as searcher:
         for question in questions:
             answer = searcher.answer(SearchRequest(question.text, k=1), AccessScope.owner())
             hit = answer.hits[0] if answer.hits else None
-            passage = best_passage(hit.content, question.text) if hit else Passage("nothing found")
-            answers.append(Answered(question, hit, passage, answer.milliseconds))
-            _print(answers[-1])
-    return answers
+            passage = passage_of(hit, question) if hit else Passage("nothing found")
+            yield Answered(question, hit, passage, answer.milliseconds)
 
 
 def _print(answered: Answered) -> None:
