@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pkgutil
-import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from resources.embedded.stack import (
 from resources.errors import StackError
 from resources.postgres.connection import Postgres
 from tests.support.folders import servers_folder
+from tests.support.suspension import suspend, suspended
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -220,15 +220,6 @@ print(p.pid, p.started, m.pid, m.started)
         assert os.getsid(pid) != os.getsid(0)
 
 
-def _suspend(pid: int) -> None:
-    """Stop the process. Return when all threads have stopped: on a busy machine one may continue for a while."""
-    os.kill(pid, signal.SIGSTOP)
-    for thread in psutil.Process(pid).threads():
-        status = Path(f"/proc/{pid}/task/{thread.id}/stat")
-        while status.read_text().rsplit(")", 1)[1].split()[0] != "T":
-            time.sleep(0.01)
-
-
 def test_a_taken_port_is_avoided_and_a_stalled_server_is_awaited(own_home: Path) -> None:
     first = start_milvus(own_home)
     stop(own_home)
@@ -236,12 +227,9 @@ def test_a_taken_port_is_avoided_and_a_stalled_server_is_awaited(own_home: Path)
         second = start_milvus(own_home)
         assert second.uri != first.uri
         assert running(own_home) == {"milvus": second.uri}
-    _suspend(second.pid)
-    try:
+    with suspended(second.pid):
         with pytest.raises(StackError, match="does not answer"):
             start_milvus(own_home, timeout=0.1)
-    finally:
-        os.kill(second.pid, signal.SIGCONT)
     assert start_milvus(own_home).pid == second.pid
     assert_started_again(own_home, start_milvus)
 
@@ -255,7 +243,7 @@ def assert_started_again(
     home: Path, start: Callable[[Path], MilvusEndpoint | PostgresEndpoint]
 ) -> None:
     dying = psutil.Process(start(home).pid)
-    _suspend(dying.pid)
+    suspend(dying.pid)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(start, home)
         # Until it has found the server, which does not answer.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from resources.milvus.store import MilvusStore
 from tests.support.extent import only_in_soak
 from tests.support.folders import servers_folder
 from tests.support.milvus_rows import DENSE, fields, scanned, vectors
+from tests.support.suspension import suspended
 
 ROWS = fields(40)
 IDS = [f"{row.chunk_id}_dense" for row in ROWS]
@@ -50,14 +50,11 @@ def test_a_server_that_died_or_hangs_is_unavailable_within_the_timeout(own_home:
         lambda: store.has_collection("a"),
         lambda: store.compare("a", DENSE),
     ]
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
+    with suspended(server.pid):
         began = time.monotonic()
         with pytest.raises(StoreUnavailable, match="could not look for a"):
             store.has_collection("a")
         assert time.monotonic() - began < 10
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
     kill(server)
     for call in calls:
         began = time.monotonic()
