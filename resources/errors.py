@@ -102,3 +102,29 @@ class VectorError(RagError):
 
 class Fenced(RagError):
     """Another writer took over this partition; it does the work that is not acknowledged yet."""
+
+
+class NotAuthenticated(RagError):
+    """A key, token or password that is not accepted. The message never says which part was wrong."""
+
+
+class Forbidden(RagError):
+    """The principal lacks a permission, or a role."""
+
+
+class NotFound(ConfigError):
+    """Nothing of that name or id, or nothing that the principal may know of."""
+
+
+class Conflict(ConfigError):
+    """Something of that name exists already, or has changed meanwhile."""
+
+
+class Overloaded(RagError):
+    """Too many requests wait; `retry_after`: seconds after which a new try makes sense."""
+
+    transient = True
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

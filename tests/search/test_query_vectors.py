@@ -23,7 +23,7 @@ from rag_assets.search.query_vectors import (
 from rag_assets.search.searcher import Searcher
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Postgres
-from resources.postgres.search.connections import SearchConnections
+from resources.postgres.connection_pool import Connections
 from tests.support.embedders import CountingEmbedder
 
 OWNER = AccessScope.owner()
@@ -41,7 +41,7 @@ class RecordingEmbedder(CountingEmbedder):
 def query_vectors(
     embedder: CountingEmbedder, cache: QueryVectorCache, model: str = "model"
 ) -> QueryVectors:
-    return QueryVectors(embedder, model, SearchConnections("postgresql://nowhere"), cache)
+    return QueryVectors(embedder, model, Connections("postgresql://nowhere"), cache)
 
 
 def test_a_query_is_embedded_once_for_each_kind() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from resources.errors import ConfigError
 from resources.postgres.connection import Postgres
+from resources.postgres.connection_pool import Connections
 from resources.postgres.schema import migrate
-from resources.postgres.search.connections import SearchConnections
 
 ROLES = ("test_plain", "test_reader", "test_no_login")
 
@@ -56,12 +56,12 @@ def test_each_missing_right_is_a_sentence(
             raise AssertionError
 
     def search() -> None:
-        with SearchConnections(plain).connection() as connection:
+        with Connections(plain).connection() as connection:
             connection.execute("SELECT FROM sources")
 
     # A role that may read needs no other right to search.
     assert not migrate(reader)
-    with SearchConnections(reader).connection() as connection:
+    with Connections(reader).connection() as connection:
         connection.execute("SELECT FROM sources")
     for action, reason in (
         (write, "permission denied for table partition_writers"),
@@ -87,5 +87,5 @@ def test_a_wrong_role_and_a_missing_database_are_named(postgres_url: str, roles:
         with pytest.raises(ConfigError, match=reason), Postgres(url).connect():
             pass
         # A pool tries a wrong role again and again.
-        with pytest.raises(ConfigError, match=reason), SearchConnections(url).connection():
+        with pytest.raises(ConfigError, match=reason), Connections(url).connection():
             pass

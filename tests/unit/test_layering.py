@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 GROUND = {
     "arrow_arrays", "child_process", "credentials", "driver_errors", "errors", "extras", "fault_injection", "files",
     "frames", "home_folder", "http_answers", "library_errors", "model_server", "partition_keys", "run_processes",
-    "storage_errors", "tls_probe", "urls", "waiting",
+    "secret_key", "storage_errors", "tls_probe", "urls", "waiting",
 }  # fmt: skip
 #: Modules of `resources/` that open and combine the stores.
 TOP = {"embedding_files", "open_stores", "vector_stores"}
@@ -91,8 +91,8 @@ ARROWS: Mapping[str, str] = {
         "postgres/vectors"
     ),
     "search": (
-        "embedders ground milvus pipeline postgres/connection postgres/registry postgres/search "
-        "postgres/vectors"
+        "embedders ground milvus pipeline postgres/connection postgres/connection_pool postgres/registry "
+        "postgres/search postgres/vectors"
     ),
     "stores": (
         "embedded embedders ground milvus pipeline postgres/connection postgres/schema "
@@ -130,6 +130,7 @@ ARROWS: Mapping[str, str] = {
     "rerankers": "embedders ground pipeline",
     "milvus": "ground pipeline",
     "parsing": "ground pipeline",
+    "postgres/connection_pool": "ground postgres/connection",
     "postgres/connection": "ground postgres/idle_sessions postgres/queries",
     "settings": "ground pipeline",
     "ground": "pipeline",

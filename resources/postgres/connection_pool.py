@@ -1,4 +1,4 @@
-"""The connections of searches: a pool, opened at its first use. A new session costs 5 ms, a hydration 0.5 ms."""
+"""A pool of connections, opened at its first use. A new session costs 5 ms, the query of a search 0.5 ms."""
 
 from __future__ import annotations
 
@@ -14,20 +14,30 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from resources.driver_errors import driver_error
 from resources.errors import StoreUnavailable
-from resources.postgres.connection import Connection, Postgres
+from resources.postgres.connection import Connection, Postgres, register_types
 
 #: Seconds after an answer in which a connection is not checked again.
 FRESH = 1.0
 
 
-class SearchConnections:
-    """A pool of at most `size` connections in autocommit mode. Safe in threads.
+class Connections:
+    """A pool of `smallest` to `size` connections in autocommit mode. Safe in threads.
 
-    `timeout`: seconds to wait for a connection; then StoreUnavailable is raised.
+    `timeout`: seconds to wait for a connection; then StoreUnavailable is raised. `statement_seconds`: the maximum of a
+    statement; 0: no maximum.
     """
 
-    def __init__(self, url: str, *, size: int = 8, timeout: float = 30.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int = 8,
+        timeout: float = 30.0,
+        smallest: int = 1,
+        statement_seconds: float = 0.0,
+    ) -> None:
         self.url, self.size, self.timeout = url, size, timeout
+        self.smallest, self.statement_seconds = smallest, statement_seconds
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
         self._answered: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
@@ -63,14 +73,23 @@ class SearchConnections:
                 self._pool = ConnectionPool(
                     self.url,
                     connection_class=psycopg.Connection[TupleRow],
-                    min_size=1,
+                    min_size=self.smallest,
                     max_size=self.size,
                     timeout=self.timeout,
-                    kwargs={"autocommit": True, "application_name": "rag-assets search"},
+                    kwargs={"autocommit": True, "application_name": "rag-assets service"},
+                    configure=self._configure,
                     check=self._check,
                     open=True,
                 )
             return self._pool
+
+    def _configure(self, connection: Connection) -> None:
+        register_types(connection)
+        if self.statement_seconds:
+            milliseconds = int(self.statement_seconds * 1000)
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, false)", [str(milliseconds)]
+            )
 
     def _check(self, connection: Connection) -> None:
         # A check costs 0.16 ms.

@@ -1,0 +1,1 @@
+"""Users, keys, tokens and the audit: who may do what, and who did it."""

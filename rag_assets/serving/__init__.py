@@ -1,0 +1,1 @@
+"""The HTTP service: routes translate, use-cases of the other rooms decide."""

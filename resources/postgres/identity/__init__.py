@@ -1,0 +1,1 @@
+"""Tables of users, keys, sessions and the audit."""
