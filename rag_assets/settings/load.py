@@ -22,6 +22,7 @@ from rag_assets.settings.ownership import OwnershipSettings
 from rag_assets.settings.rerankers import RerankerSettings
 from rag_assets.settings.schedules import ScheduleSettings
 from rag_assets.settings.search import SearchSettings
+from rag_assets.settings.serving import ServingSettings
 from rag_assets.settings.stores import StoreSettings, default_home
 from resources.errors import ConfigError
 from resources.urls import without_secrets
@@ -31,6 +32,7 @@ from resources.urls import without_secrets
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
     OwnershipSettings,
+    ServingSettings,
     ScheduleSettings,
     RerankerSettings,
     SearchSettings,
