@@ -100,7 +100,8 @@ class Searcher:
         `timeout`: seconds in which PostgreSQL must answer. `collections`: other ones than those that serve. `counted`:
         count the hits in `search_count`; measurements do not. `owns_milvus`: close the client with the searcher.
         `cache`, `connections` and `executor` stay the caller's; None makes the searcher's own. `reranker` gets up to
-        `reranked` texts. `min_score`: the least relevance of a hit, for requests that state none; measurements of rankings leave it 0.
+        `reranked` texts. `min_score`: the least relevance of a hit, for requests that state none; measurements of
+        rankings leave it 0.
         """
         closing = ExitStack()
         if owns_milvus:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fastapi import Request
 
-from rag_assets.identity.api_key_format import PREFIX
+from rag_assets.identity.api_key_format import looks_like_key
 from rag_assets.pipeline.principal import Principal
 from rag_assets.serving.rate_limits import Allowance, headers
 from rag_assets.serving.service import Service, service_of
@@ -44,12 +44,12 @@ async def _looked_up(
     request: Request, service: Service, credential: str, address: str
 ) -> Principal:
     try:
-        if credential.startswith(PREFIX):
+        if looks_like_key(credential):
             return await service.run(service.authenticator.by_key, credential, address)
         claims = service.tokens.verify(credential)
-        return await service.run(
-            service.authenticator.by_user, claims.user_id, claims.version, claims.session_id
-        )
+        user = (claims.user_id, claims.version, claims.session_id)
+        recent = service.authenticator.recent_user(*user)
+        return recent or await service.run(service.authenticator.by_user, *user)
     except NotAuthenticated:
         # First the limit: a guesser gets no more than its address may send, and fills no log.
         await _count(request, service, f"address:{address}", FAILURE_COST)

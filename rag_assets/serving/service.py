@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,10 +12,17 @@ from typing import Annotated, ParamSpec, TypeVar, cast
 from fastapi import Depends, Request
 
 from rag_assets.deployment import Deployment, installed_version
+from rag_assets.identity.access_tokens import AccessTokens
+from rag_assets.identity.audit_log import AuditLog
+from rag_assets.identity.authentication import Authenticator
+from rag_assets.identity.passwords import Passwords
 from rag_assets.pipeline.access import AccessScope
+from rag_assets.pipeline.audit_record import AuditRecord, Outcome
+from rag_assets.pipeline.principal import Principal
 from rag_assets.search.answer import Answer
 from rag_assets.search.request import SearchRequest
 from rag_assets.search.searcher import Searcher
+from rag_assets.serving.rate_limits import RateLimits
 from rag_assets.serving.readiness import ReadinessProbe
 from resources.postgres.connection_pool import Connections
 
@@ -39,6 +46,11 @@ class Service:
     searching: Executor
     work: Executor
     readiness: ReadinessProbe
+    authenticator: Authenticator
+    passwords: Passwords
+    tokens: AccessTokens
+    audit: AuditLog
+    limits: RateLimits
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
