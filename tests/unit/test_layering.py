@@ -76,6 +76,8 @@ ARROWS: Mapping[str, str] = {
         "postgres/consistency postgres/documents postgres/evaluation postgres/idle_sources postgres/registry "
         "postgres/scope postgres/table_sample postgres/vectors sources stores"
     ),
+    "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
+    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "evaluation": (
         "consistency ground milvus pipeline postgres/connection postgres/evaluation "
         "postgres/registry postgres/vectors search stores"
