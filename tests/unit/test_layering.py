@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 #: Modules of `resources/` that know nothing of ours but the pipeline and each other.
 GROUND = {
-    "arrow_arrays", "child_process", "credentials", "driver_errors", "errors", "extras", "fault_injection", "files",
-    "frames", "home_folder", "http_answers", "library_errors", "model_server", "partition_keys", "run_processes",
-    "secret_key", "storage_errors", "tls_probe", "urls", "waiting",
+    "arrow_arrays", "batched_writes", "child_process", "credentials", "driver_errors", "errors", "extras",
+    "fault_injection", "files", "frames", "home_folder", "http_answers", "library_errors", "model_server",
+    "partition_keys", "run_processes", "secret_key", "storage_errors", "tls_probe", "urls", "waiting",
 }  # fmt: skip
 #: Modules of `resources/` that open and combine the stores.
 TOP = {"embedding_files", "open_stores", "vector_stores"}
@@ -92,6 +92,7 @@ ARROWS: Mapping[str, str] = {
         "pipeline postgres/connection postgres/documents postgres/queries postgres/scope "
         "postgres/vectors"
     ),
+    "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
     "search": (
         "embedders ground milvus pipeline postgres/connection postgres/connection_pool postgres/registry "
         "postgres/search postgres/vectors"
@@ -114,6 +115,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/search": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
+    "postgres/identity": "postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
