@@ -24,6 +24,7 @@ from rag_assets.settings.schedules import ScheduleSettings
 from rag_assets.settings.search import SearchSettings
 from rag_assets.settings.serving import ServingSettings
 from rag_assets.settings.stores import StoreSettings, default_home
+from rag_assets.settings.tokens import TokenSettings
 from resources.errors import ConfigError
 from resources.urls import without_secrets
 
@@ -31,6 +32,7 @@ from resources.urls import without_secrets
 # Pydantic validates the fields of the LAST base first, and a validator sees only the fields before its own: the default
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
+    TokenSettings,
     OwnershipSettings,
     ServingSettings,
     ScheduleSettings,

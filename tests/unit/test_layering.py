@@ -77,6 +77,8 @@ ARROWS: Mapping[str, str] = {
         "postgres/registry postgres/scope postgres/table_sample postgres/vectors sources "
         "stores"
     ),
+    "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
+    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "evaluation": (
         "consistency ground milvus pipeline postgres/connection postgres/evaluation "
         "postgres/registry postgres/vectors search stores"
