@@ -36,6 +36,7 @@ from resources.open_stores import (
 )
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
+from resources.secret_key import SecretKey, secret_key
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -178,6 +179,11 @@ class Deployment:
         from resources.files import FileStore
 
         return FileStore(self.settings.effective_storage_url)
+
+    @property
+    def secret(self) -> SecretKey:
+        """The secret on which API keys and tokens depend. Its file is made at the first use."""
+        return secret_key(self.settings.secret_key, self.settings.home)
 
     @property
     def embedder(self) -> Embedder:

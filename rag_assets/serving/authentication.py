@@ -46,7 +46,8 @@ async def _looked_up(
     try:
         if looks_like_key(credential):
             return await service.run(service.authenticator.by_key, credential, address)
-        claims = service.tokens.verify(credential)
+        claims = service.tokens.recent(credential)
+        claims = claims or await service.run(service.tokens.verify, credential)
         user = (claims.user_id, claims.version, claims.session_id)
         recent = service.authenticator.recent_user(*user)
         return recent or await service.run(service.authenticator.by_user, *user)

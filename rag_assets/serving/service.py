@@ -54,7 +54,7 @@ class Service:
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
-    def open(cls, deployment: Deployment) -> Service:
+    def open(cls, deployment: Deployment, options: ServeOptions) -> Service:
         """Open everything that requests need. Raises RagError if a part cannot be opened; then nothing stays open."""
         settings = deployment.settings
         with ExitStack() as closing:
@@ -75,15 +75,32 @@ class Service:
                 closing.enter_context(ThreadPoolExecutor(size, thread_name_prefix=name))
                 for name, size in (("search", settings.search_threads), ("work", WORKERS))
             )
-            readiness = ReadinessProbe(connections, searcher)
+            secret = deployment.secret
+            authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
+            authenticator.check_secret()
+            ring = KeyRing(
+                connections,
+                secret,
+                signs_for=timedelta(days=settings.signing_key_days),
+                token_lifetime=settings.access_token_lifetime,
+            )
+            tokens = AccessTokens(
+                ring,
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                lifetime=settings.access_token_lifetime,
+            )
             return cls(
                 deployment,
+                options,
                 connections,
                 searcher,
                 searching,
                 work,
-                readiness,
-                closing.pop_all(),
+                ReadinessProbe(connections, searcher),
+                authenticator,
+                tokens,
+                closing=closing.pop_all(),
             )
 
     def close(self) -> None:

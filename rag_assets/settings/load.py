@@ -51,7 +51,7 @@ class Settings(
 
 
 #: Settings whose whole value is a secret. URLs may contain one; `without_secrets` masks it.
-SECRETS = frozenset({"milvus_token", "openai_api_key", "reranker_api_key"})
+SECRETS = frozenset({"milvus_token", "openai_api_key", "reranker_api_key", "secret_key"})
 
 
 def settings_file(home: Path) -> Path:

@@ -10,6 +10,11 @@ from pydantic import BaseModel, Field, model_validator
 class ServingSettings(BaseModel):
     """What each process of `rag serve` opens and accepts."""
 
+    secret_key: str = Field(
+        default="",
+        description="Secret on which API keys and tokens depend, of at least 22 characters; several, separated by "
+        "commas: the first one makes new ones. Empty: the file secret.key in RAG_HOME.",
+    )
     postgres_pool_min: int = Field(
         default=5, ge=1, le=200, description="Connections to PostgreSQL that each process keeps."
     )
