@@ -41,8 +41,9 @@ def serve(
     Example: rag serve --workers 2
     """
     require_extra("serve", "`rag serve`")
+    from rag_assets.serving.certificate import certificate_of
+    from rag_assets.serving.options import ServeOptions
     from rag_assets.serving.supervisor import Supervisor
-    from rag_assets.serving.worker import ServeOptions, certificate_of
 
     options = ServeOptions(
         host,

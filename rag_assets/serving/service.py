@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from contextlib import closing as closing_of
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Request
@@ -15,6 +17,7 @@ from rag_assets.deployment import Deployment, installed_version
 from rag_assets.identity.access_tokens import AccessTokens
 from rag_assets.identity.audit_log import AuditLog
 from rag_assets.identity.authentication import Authenticator
+from rag_assets.identity.key_ring import KeyRing
 from rag_assets.identity.passwords import Passwords
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.audit_record import AuditRecord, Outcome
@@ -22,6 +25,7 @@ from rag_assets.pipeline.principal import Principal
 from rag_assets.search.answer import Answer
 from rag_assets.search.request import SearchRequest
 from rag_assets.search.searcher import Searcher
+from rag_assets.serving.options import ServeOptions
 from rag_assets.serving.rate_limits import RateLimits
 from rag_assets.serving.readiness import ReadinessProbe
 from resources.postgres.connection_pool import Connections
@@ -41,6 +45,7 @@ class Service:
     """
 
     deployment: Deployment
+    options: ServeOptions
     connections: Connections
     searcher: Searcher
     searching: Executor

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from rag_assets.serving.worker import READY, ServeOptions, listening_socket
+from rag_assets.serving.options import READY, ServeOptions, listening_socket
 from resources.errors import StackError
 
 #: Seconds that a process may take until it serves.

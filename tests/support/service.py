@@ -15,8 +15,8 @@ import uvicorn
 
 from rag_assets.deployment import Deployment, installed_version
 from rag_assets.serving.app import create_app
+from rag_assets.serving.options import ServeOptions, listening_socket
 from rag_assets.serving.service import Service
-from rag_assets.serving.worker import ServeOptions, listening_socket
 from tests.support.world import World
 
 
