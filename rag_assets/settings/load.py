@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rag_assets.settings.embedders import EmbedderSettings
 from rag_assets.settings.ingestion import IngestionSettings
+from rag_assets.settings.limits import LimitSettings
 from rag_assets.settings.messages import sentence
 from rag_assets.settings.ownership import OwnershipSettings
 from rag_assets.settings.rerankers import RerankerSettings
@@ -33,6 +34,7 @@ from resources.urls import without_secrets
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
     TokenSettings,
+    LimitSettings,
     OwnershipSettings,
     ServingSettings,
     ScheduleSettings,

@@ -93,7 +93,6 @@ ARROWS: Mapping[str, str] = {
         "pipeline postgres/connection postgres/documents postgres/queries postgres/scope "
         "postgres/vectors"
     ),
-    "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
     "search": (
         "embedders ground milvus pipeline postgres/connection postgres/connection_pool "
         "postgres/registry postgres/search postgres/vectors"
@@ -117,7 +116,6 @@ ARROWS: Mapping[str, str] = {
     "postgres/search": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
-    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
@@ -147,9 +145,10 @@ ARROWS: Mapping[str, str] = {
     "own_resources": "",
     "serving": (
         "deployment ground identity pipeline postgres/connection_pool postgres/documents "
-        "postgres/queries search settings"
+        "postgres/queries redis search settings"
     ),
     "postgres/idle_sessions": "",
+    "redis": "ground",
 }
 
 
