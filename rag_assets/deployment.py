@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from resources.milvus.store import MilvusStore
     from resources.postgres.connection_pool import Connections
     from resources.postgres.consistency.check_results import CheckResult
+    from resources.redis.client import RedisClient
     from resources.vector_stores import ModelTarget, VectorStores
 
 
@@ -184,6 +185,17 @@ class Deployment:
     def secret(self) -> SecretKey:
         """The secret on which API keys and tokens depend. Its file is made at the first use."""
         return secret_key(self.settings.secret_key, self.settings.home)
+
+    def redis(self) -> RedisClient | None:
+        """Return the client of the server of the Redis protocol, for one event loop; None without a server."""
+        from resources.redis.client import RedisClient
+
+        settings = self.settings
+        if not settings.redis_url:
+            return None
+        return RedisClient(
+            settings.redis_url, ca_file=settings.redis_ca, pool_size=settings.redis_pool
+        )
 
     @property
     def embedder(self) -> Embedder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from rag_assets.serving.authorization import route_access
+from rag_assets.serving.client_address import Network
 from rag_assets.serving.middleware import Requests
 from rag_assets.serving.problems import CODES, MEDIA_TYPE, Problem, add_handlers
 from rag_assets.serving.routes import documents, health, search
@@ -20,7 +21,12 @@ _DESCRIPTION = "Search over documents that PostgreSQL and Milvus keep equal. All
 _ALWAYS, _WITH_BODY = (400, 429, 500, 503), (413, 415, 422)
 
 
-def create_app(open_service: Callable[[], Service], version: str, body_limit: int) -> FastAPI:
+def create_app(
+    open_service: Callable[[], Service],
+    version: str,
+    body_limit: int,
+    trusted_proxies: Sequence[Network] = (),
+) -> FastAPI:
     """Return the application. It opens the service at its start, and closes it at its end."""
 
     @asynccontextmanager
@@ -29,7 +35,7 @@ def create_app(open_service: Callable[[], Service], version: str, body_limit: in
         try:
             yield
         finally:
-            service.close()
+            await service.close()
 
     app = FastAPI(
         title="rag-assets",
@@ -44,7 +50,7 @@ def create_app(open_service: Callable[[], Service], version: str, body_limit: in
     for module in (health, search, documents):
         app.include_router(module.router)
     add_handlers(app)
-    app.add_middleware(Requests)
+    app.add_middleware(Requests, trusted_proxies=trusted_proxies)
     app.openapi = lambda: _openapi(app)
     return app
 

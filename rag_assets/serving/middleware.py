@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rag_assets.serving.client_address import Network, client_address
 from rag_assets.serving.problems import answer_to, problem
 
 #: A request id that a caller sends is kept if it is harmless in logs.
@@ -34,10 +35,10 @@ log = structlog.get_logger("rag_assets.requests")
 
 
 class Requests:
-    """Wraps the application."""
+    """Wraps the application. `trusted_proxies`: those that tell the address of the client."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, trusted_proxies: Sequence[Network] = ()) -> None:
+        self.app, self.trusted_proxies = app, trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,6 +48,7 @@ class Requests:
         headers = scope["headers"]
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         request_id = state["request_id"] = _request_id(headers)
+        state["address"] = client_address(scope, self.trusted_proxies)
         status = 500
         began = False
 

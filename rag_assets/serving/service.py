@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -29,12 +31,33 @@ from rag_assets.serving.options import ServeOptions
 from rag_assets.serving.rate_limits import RateLimits
 from rag_assets.serving.readiness import ReadinessProbe
 from resources.postgres.connection_pool import Connections
+from resources.redis.client import RedisClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Threads for everything that reads or writes PostgreSQL and is no search and no hash of a password.
 WORKERS = 8
+#: Refused identities that are remembered.
+IDENTITIES = 10_000
+
+
+class Refusals:
+    """Which identities were refused by their limit in the last minute. Used by one event loop."""
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[str, float] = OrderedDict()
+
+    def is_new(self, identity: str) -> bool:
+        """Return whether the identity was not refused in the last minute before this time."""
+        now = time.monotonic()
+        is_new = now - self._noted.get(identity, -60.0) >= 60.0
+        if is_new:
+            self._noted[identity] = now
+            self._noted.move_to_end(identity)
+            if len(self._noted) > IDENTITIES:
+                self._noted.popitem(last=False)
+        return is_new
 
 
 @dataclass(frozen=True)
@@ -56,6 +79,8 @@ class Service:
     tokens: AccessTokens
     audit: AuditLog
     limits: RateLimits
+    redis: RedisClient | None
+    refusals: Refusals = field(default_factory=Refusals)
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
@@ -95,6 +120,7 @@ class Service:
                 audience=settings.jwt_audience,
                 lifetime=settings.access_token_lifetime,
             )
+            redis = deployment.redis()
             return cls(
                 deployment,
                 options,
@@ -105,11 +131,16 @@ class Service:
                 ReadinessProbe(connections, searcher),
                 authenticator,
                 tokens,
+                redis,
+                RateLimits(redis, workers=options.workers, lease=settings.limit_lease),
                 closing=closing.pop_all(),
             )
 
-    def close(self) -> None:
-        self.closing.close()
+    async def close(self) -> None:
+        await self.limits.close()
+        if self.redis is not None:
+            await self.redis.close()
+        await asyncio.to_thread(self.closing.close)
 
     def note(
         self,

@@ -36,7 +36,10 @@ def serve(options: ServeOptions) -> None:
     configure_logging(settings.log_format)
     certificate = certificate_of(options)
     app = create_app(
-        lambda: Service.open(deployment, options), installed_version(), settings.body_limit
+        lambda: Service.open(deployment, options),
+        installed_version(),
+        settings.body_limit,
+        settings.trusted_proxies if options.behind_proxy else (),
     )
     config = uvicorn.Config(
         app,
