@@ -1,7 +1,7 @@
 -- Accounts own sources. A grant on an account is one on all sources of the account.
 CREATE TABLE accounts (
   id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
-  name varchar(100) NOT NULL UNIQUE,
+  name varchar(100) NOT NULL UNIQUE CHECK (name !~ '/'),
   created_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE accounts IS 'The tenants: each owns sources and chat bots.';
@@ -122,6 +122,18 @@ COMMENT ON COLUMN api_keys.is_active IS 'false: revoked.';
 COMMENT ON COLUMN api_keys.expires_at IS 'From then on it is refused; NULL: never.';
 COMMENT ON COLUMN api_keys.created_at IS 'When it was made.';
 COMMENT ON COLUMN api_keys.updated_at IS 'When the row last changed.';
+
+-- What each active user may do and see: authentication reads one row of it.
+CREATE VIEW user_access AS
+  SELECT u.id AS user_id, u.username, u.role, u.permissions, u.version,
+    ARRAY(SELECT a.name FROM access_grants g JOIN accounts a ON a.id = g.account_id
+          WHERE g.user_id = u.id AND g.chat_bot IS NULL) AS accounts,
+    ARRAY(SELECT a.name || '/' || g.chat_bot FROM access_grants g JOIN accounts a ON a.id = g.account_id
+          WHERE g.user_id = u.id AND g.chat_bot IS NOT NULL) AS chat_bots,
+    ARRAY(SELECT s.name FROM access_grants g JOIN sources s ON s.id = g.source_id WHERE g.user_id = u.id
+          UNION SELECT s.name FROM access_grants g JOIN sources s ON s.account_id = g.account_id
+          WHERE g.user_id = u.id AND g.chat_bot IS NULL) AS sources
+  FROM users u WHERE u.is_active;
 
 -- Any change of a grant acts on tokens and caches as a change of the user does.
 CREATE FUNCTION rag_grant_changed() RETURNS trigger LANGUAGE plpgsql AS $$
