@@ -31,8 +31,10 @@ from resources.open_stores import (
     open_embedder,
     open_milvus,
     open_postgres,
+    open_redis,
     open_reranker,
     postgres_url,
+    redis_url,
 )
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
@@ -93,20 +95,24 @@ class Deployment:
 
         return trial_owner(self.settings.postgres_url or str(self.settings.home))
 
-    def start(self, *, dagster: bool = False, indexes: bool = False) -> dict[str, str]:
+    def start(
+        self, *, dagster: bool = False, indexes: bool = False, redis: bool = False
+    ) -> dict[str, str]:
         """Start the embedded servers that are not running, and migrate the schema. Returns name -> URL.
 
         `dagster`: the command will run jobs; their modules are imported while the servers start. ConfigError is raised
         if Milvus does not accept the settings. `indexes`: also if it cannot index the kinds that are kept.
+        `redis`: also the embedded Valkey, which only the service uses, if it is installed and no other server is set.
         """
         if dagster:
             require_extra("ingest", "A command that runs a Dagster job")
         settings = self.settings
         create_home(settings.home)
         # Concurrently: after a crash either server may need seconds to recover, and importing Dagster takes as long.
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(3) as pool:
             postgres = pool.submit(postgres_url, settings.postgres_url, settings.home)
             milvus = pool.submit(milvus_uri, settings.milvus_uri, settings.home)
+            valkey = pool.submit(redis_url, settings.redis_url, settings.home) if redis else None
             if dagster:
                 self._load_definitions()
         migrate(postgres.result())
@@ -116,7 +122,10 @@ class Deployment:
         template, copy = data_file("dagster.yaml"), self.dagster_home / "dagster.yaml"
         if not copy.exists() or copy.read_bytes() != template.read_bytes():
             shutil.copyfile(template, copy)
-        return {"postgres": postgres.result(), "milvus": milvus.result()}
+        urls = {"postgres": postgres.result(), "milvus": milvus.result()}
+        if valkey is not None and (url := valkey.result()):
+            urls["valkey"] = url
+        return urls
 
     def _prepare_milvus(self, *, indexes: bool) -> None:
         """Drop collections that nothing uses, and ask for what the server can do, before any work is done.
@@ -142,9 +151,19 @@ class Deployment:
 
     def endpoints(self) -> dict[str, str]:
         """Return the URLs of the user's servers and of the running embedded ones. Starts nothing."""
-        own = {"postgres": self.settings.postgres_url, "milvus": self.settings.milvus_uri}
-        embedded = {} if all(own.values()) else running(self.settings.home)
+        settings = self.settings
+        own = {
+            "postgres": settings.postgres_url,
+            "milvus": settings.milvus_uri,
+            "valkey": settings.redis_url,
+        }
+        embedded = {} if all(own.values()) else running(settings.home)
         return {**embedded, **{name: url for name, url in own.items() if url}}
+
+    def redis(self) -> RedisClient | None:
+        """Return a client of the Redis server, or None if there is none. Starts the embedded Valkey."""
+        settings = self.settings
+        return open_redis(settings.redis_url, settings.redis_ca, settings.redis_pool, settings.home)
 
     def postgres(self) -> Postgres:
         settings = self.settings
@@ -185,17 +204,6 @@ class Deployment:
     def secret(self) -> SecretKey:
         """The secret on which API keys and tokens depend. Its file is made at the first use."""
         return secret_key(self.settings.secret_key, self.settings.home)
-
-    def redis(self) -> RedisClient | None:
-        """Return the client of the server of the Redis protocol, for one event loop; None without a server."""
-        from resources.redis.client import RedisClient
-
-        settings = self.settings
-        if not settings.redis_url:
-            return None
-        return RedisClient(
-            settings.redis_url, ca_file=settings.redis_ca, pool_size=settings.redis_pool
-        )
 
     @property
     def embedder(self) -> Embedder:

@@ -63,7 +63,7 @@ def serve(
         )
     deployment = Deployment.from_environment()
     expect_free(host, port, "rag serve")
-    deployment.start()
+    deployment.start(redis=True)
     settings = deployment.settings
     supervisor = Supervisor(
         options, settings.drain_seconds, {"RAG_HOME": str(settings.home)}, _warn

@@ -10,7 +10,7 @@ from fastapi import Request
 from rag_assets.identity.api_key_format import looks_like_key
 from rag_assets.pipeline.principal import Principal
 from rag_assets.serving.client_address import limited_address
-from rag_assets.serving.limit_headers import limit_headers
+from rag_assets.serving.rate_limits import headers
 from rag_assets.serving.service import Service, service_of
 from resources.errors import LimitExceeded, NotAuthenticated
 
@@ -90,7 +90,7 @@ async def _count(
         allowance = await service.limits.take(identity, per_minute, cost)
         taken.append(allowance)
         request.state.limit_headers = [
-            (name.lower().encode(), value.encode()) for name, value in limit_headers(*taken).items()
+            (name.lower().encode(), value.encode()) for name, value in headers(*taken).items()
         ]
         if not allowance.allowed:
             # Once a minute: who sends too much must not fill the audit.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -24,8 +25,8 @@ from resources.redis.client import RedisClient
 
 #: Share of a limit that a worker leases at a time.
 LEASE = 0.01
-#: Identities of a kind (`key:`, `user:`, `address:`) that a worker remembers: the last ones used. 1 KB each, 10 KB for one
-#: that is always busy. An attacker with more addresses than that is forgotten by the worker, not by the server.
+#: Identities of a kind (`key:`, `user:`, `address:`) that a worker remembers, the last ones used: 1 KB each, 10 KB for
+#: one that is always busy. An attacker with more addresses is forgotten by the worker, not by the server.
 IDENTITIES = 10_000
 #: Seconds between two looks at the server's marker, so that an idle worker, too, charges what it used before a restart.
 WATCH = 0.5
@@ -46,6 +47,27 @@ class Allowance:
     remaining: int
     reset_seconds: float
     policy: str = "default"
+
+
+def headers(*allowances: Allowance) -> dict[str, str]:
+    """Return the headers of an answer to which these limits apply; `Retry-After` only if one of them refused.
+
+    In the form of draft-ietf-httpapi-ratelimit-headers, version 10: `RateLimit-Policy: "key";q=600;w=60` and
+    `RateLimit: "key";r=599;t=12`, where t is the number of seconds until more is available.
+    """
+    fields = {
+        "RateLimit-Policy": ", ".join(
+            f'"{allowance.policy}";q={allowance.limit};w={WINDOW:.0f}' for allowance in allowances
+        ),
+        "RateLimit": ", ".join(
+            f'"{allowance.policy}";r={allowance.remaining};t={math.ceil(allowance.reset_seconds)}'
+            for allowance in allowances
+        ),
+    }
+    waits = [allowance.reset_seconds for allowance in allowances if not allowance.allowed]
+    if waits:
+        fields["Retry-After"] = str(max(1, math.ceil(max(waits))))
+    return fields
 
 
 @dataclass(slots=True)

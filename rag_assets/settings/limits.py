@@ -25,28 +25,28 @@ class LimitSettings(BaseModel):
     redis_pool: int = Field(
         default=20, ge=1, le=1000, description="Connections of a process to the Redis server."
     )
-    limit_per_key: int = Field(
+    requests_per_minute: int = Field(
         default=600,
         ge=1,
         le=1_000_000,
         json_schema_extra={"unit": "requests a minute"},
         description="Requests a minute of an API key that has no limit of its own.",
     )
-    limit_per_user: int = Field(
+    user_requests_per_minute: int = Field(
         default=1200,
         ge=1,
         le=1_000_000,
         json_schema_extra={"unit": "requests a minute"},
         description="Requests a minute of a user, by tokens and all API keys together.",
     )
-    limit_per_address: int = Field(
+    stranger_requests_per_minute: int = Field(
         default=60,
         ge=1,
         le=1_000_000,
         json_schema_extra={"unit": "requests a minute"},
         description="Requests a minute of an address without a valid key or token; of an IPv6 network of 64 bits.",
     )
-    limit_lease: float = Field(
+    lease_share: float = Field(
         default=0.01,
         ge=0,
         le=0.5,
