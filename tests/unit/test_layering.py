@@ -76,8 +76,6 @@ ARROWS: Mapping[str, str] = {
         "postgres/consistency postgres/documents postgres/evaluation postgres/idle_sources postgres/registry "
         "postgres/scope postgres/table_sample postgres/vectors sources stores"
     ),
-    "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
-    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "evaluation": (
         "consistency ground milvus pipeline postgres/connection postgres/evaluation "
         "postgres/registry postgres/vectors search stores"
@@ -115,7 +113,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/search": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
-    "postgres/identity": "postgres/connection postgres/queries",
+    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
