@@ -10,10 +10,11 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from resources.open_stores import (
 )
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
+from resources.secret_key import SecretKey, secret_key
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from resources.files import FileStore
     from resources.frames import Records
     from resources.milvus.store import MilvusStore
+    from resources.postgres.connection_pool import Connections
     from resources.postgres.consistency.check_results import CheckResult
     from resources.vector_stores import ModelTarget, VectorStores
 
@@ -55,6 +58,11 @@ if TYPE_CHECKING:
 PREPARE_SECONDS = 5.0
 
 log = logging.getLogger("rag_assets.deployment")
+
+
+def installed_version() -> str:
+    """Return the version of this distribution."""
+    return metadata.version("rag-assets")
 
 
 @dataclass
@@ -173,6 +181,11 @@ class Deployment:
         return FileStore(self.settings.effective_storage_url)
 
     @property
+    def secret(self) -> SecretKey:
+        """The secret on which API keys and tokens depend. Its file is made at the first use."""
+        return secret_key(self.settings.secret_key, self.settings.home)
+
+    @property
     def embedder(self) -> Embedder:
         settings = self.settings
         return open_embedder(
@@ -201,8 +214,10 @@ class Deployment:
 
         return model_fingerprint(self.embedder.identity)
 
-    def searcher(self) -> Searcher:
-        """Return a searcher on this deployment's stores with its embedder."""
+    def searcher(
+        self, *, connections: Connections | None = None, executor: Executor | None = None
+    ) -> Searcher:
+        """Return a searcher on this deployment's stores with its embedder. What is given stays the caller's."""
         from rag_assets.search.searcher import Searcher
 
         return Searcher.open(
@@ -219,6 +234,8 @@ class Deployment:
             reranker=self.reranker,
             reranked=self.settings.reranker_candidates,
             min_score=self.settings.min_score,
+            connections=connections,
+            executor=executor,
         )
 
     def check_results(self, source: str | None = None) -> Records[CheckResult]:
