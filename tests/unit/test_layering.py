@@ -78,7 +78,6 @@ ARROWS: Mapping[str, str] = {
         "stores"
     ),
     "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
-    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "evaluation": (
         "consistency ground milvus pipeline postgres/connection postgres/evaluation "
         "postgres/registry postgres/vectors search stores"
@@ -116,6 +115,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/search": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
+    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
