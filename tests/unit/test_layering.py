@@ -44,7 +44,7 @@ ARROWS: Mapping[str, str] = {
     "deployment": (
         "automation dagster_storage definitions embedded evaluation ground job_runs milvus "
         "operations pipeline postgres/connection postgres/connection_pool postgres/consistency "
-        "postgres/evaluation postgres/registry postgres/schema search settings stores"
+        "postgres/evaluation postgres/registry postgres/schema redis search settings stores"
     ),
     "job_runs": "ground partitions",
     "definitions": (
@@ -98,7 +98,7 @@ ARROWS: Mapping[str, str] = {
     ),
     "stores": (
         "embedded embedders ground milvus pipeline postgres/connection postgres/schema "
-        "postgres/scope postgres/vectors rerankers"
+        "postgres/scope postgres/vectors redis rerankers"
     ),
     "postgres/vectors": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/documents "
@@ -110,10 +110,12 @@ ARROWS: Mapping[str, str] = {
         "postgres/registry postgres/scope postgres/work_table"
     ),
     "postgres/evaluation": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
+        "postgres/registry"
     ),
     "postgres/search": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
+        "postgres/registry"
     ),
     "postgres/identity": "pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
