@@ -113,7 +113,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/search": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
-    "postgres/identity": "postgres/connection postgres/queries",
+    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
