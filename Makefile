@@ -11,13 +11,16 @@ define install
 	$(PIP) $(1) & pid=$$!; wait $$pid
 endef
 
-.PHONY: demo ui test-unit test test-tools lint reference soak bench baselines peers lock clean purge
+.PHONY: demo ui serve test-unit test test-tools lint reference soak bench baselines peers lock clean purge
 
 demo: .venv/installed
 	$(BIN)/rag demo
 
 ui: .venv/installed
 	$(BIN)/rag ui
+
+serve: .venv/installed
+	$(BIN)/rag serve
 
 # If it is set, each process compiles our modules again: 6 s in each test process, 0.15 s in each command.
 unexport PYTHONDONTWRITEBYTECODE

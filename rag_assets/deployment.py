@@ -10,10 +10,11 @@ import logging
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,14 @@ from resources.open_stores import (
     open_embedder,
     open_milvus,
     open_postgres,
+    open_redis,
     open_reranker,
     postgres_url,
+    redis_url,
 )
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
+from resources.secret_key import SecretKey, secret_key
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -47,7 +51,9 @@ if TYPE_CHECKING:
     from resources.files import FileStore
     from resources.frames import Records
     from resources.milvus.store import MilvusStore
+    from resources.postgres.connection_pool import Connections
     from resources.postgres.consistency.check_results import CheckResult
+    from resources.redis.client import RedisClient
     from resources.vector_stores import ModelTarget, VectorStores
 
 
@@ -55,6 +61,11 @@ if TYPE_CHECKING:
 PREPARE_SECONDS = 5.0
 
 log = logging.getLogger("rag_assets.deployment")
+
+
+def installed_version() -> str:
+    """Return the version of this distribution."""
+    return metadata.version("rag-assets")
 
 
 @dataclass
@@ -84,20 +95,24 @@ class Deployment:
 
         return trial_owner(self.settings.postgres_url or str(self.settings.home))
 
-    def start(self, *, dagster: bool = False, indexes: bool = False) -> dict[str, str]:
+    def start(
+        self, *, dagster: bool = False, indexes: bool = False, redis: bool = False
+    ) -> dict[str, str]:
         """Start the embedded servers that are not running, and migrate the schema. Returns name -> URL.
 
         `dagster`: the command will run jobs; their modules are imported while the servers start. ConfigError is raised
         if Milvus does not accept the settings. `indexes`: also if it cannot index the kinds that are kept.
+        `redis`: also the embedded Valkey, which only the service uses, if it is installed and no other server is set.
         """
         if dagster:
             require_extra("ingest", "A command that runs a Dagster job")
         settings = self.settings
         create_home(settings.home)
         # Concurrently: after a crash either server may need seconds to recover, and importing Dagster takes as long.
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(3) as pool:
             postgres = pool.submit(postgres_url, settings.postgres_url, settings.home)
             milvus = pool.submit(milvus_uri, settings.milvus_uri, settings.home)
+            valkey = pool.submit(redis_url, settings.redis_url, settings.home) if redis else None
             if dagster:
                 self._load_definitions()
         migrate(postgres.result())
@@ -107,7 +122,10 @@ class Deployment:
         template, copy = data_file("dagster.yaml"), self.dagster_home / "dagster.yaml"
         if not copy.exists() or copy.read_bytes() != template.read_bytes():
             shutil.copyfile(template, copy)
-        return {"postgres": postgres.result(), "milvus": milvus.result()}
+        urls = {"postgres": postgres.result(), "milvus": milvus.result()}
+        if valkey is not None and (url := valkey.result()):
+            urls["valkey"] = url
+        return urls
 
     def _prepare_milvus(self, *, indexes: bool) -> None:
         """Drop collections that nothing uses, and ask for what the server can do, before any work is done.
@@ -133,9 +151,19 @@ class Deployment:
 
     def endpoints(self) -> dict[str, str]:
         """Return the URLs of the user's servers and of the running embedded ones. Starts nothing."""
-        own = {"postgres": self.settings.postgres_url, "milvus": self.settings.milvus_uri}
-        embedded = {} if all(own.values()) else running(self.settings.home)
+        settings = self.settings
+        own = {
+            "postgres": settings.postgres_url,
+            "milvus": settings.milvus_uri,
+            "valkey": settings.redis_url,
+        }
+        embedded = {} if all(own.values()) else running(settings.home)
         return {**embedded, **{name: url for name, url in own.items() if url}}
+
+    def redis(self) -> RedisClient | None:
+        """Return a client of the Redis server, or None if there is none. Starts the embedded Valkey."""
+        settings = self.settings
+        return open_redis(settings.redis_url, settings.redis_ca, settings.redis_pool, settings.home)
 
     def postgres(self) -> Postgres:
         settings = self.settings
@@ -173,6 +201,11 @@ class Deployment:
         return FileStore(self.settings.effective_storage_url)
 
     @property
+    def secret(self) -> SecretKey:
+        """The secret on which API keys and tokens depend. Its file is made at the first use."""
+        return secret_key(self.settings.secret_key, self.settings.home)
+
+    @property
     def embedder(self) -> Embedder:
         settings = self.settings
         return open_embedder(
@@ -201,8 +234,10 @@ class Deployment:
 
         return model_fingerprint(self.embedder.identity)
 
-    def searcher(self) -> Searcher:
-        """Return a searcher on this deployment's stores with its embedder."""
+    def searcher(
+        self, *, connections: Connections | None = None, executor: Executor | None = None
+    ) -> Searcher:
+        """Return a searcher on this deployment's stores with its embedder. What is given stays the caller's."""
         from rag_assets.search.searcher import Searcher
 
         return Searcher.open(
@@ -219,6 +254,8 @@ class Deployment:
             reranker=self.reranker,
             reranked=self.settings.reranker_candidates,
             min_score=self.settings.min_score,
+            connections=connections,
+            executor=executor,
         )
 
     def check_results(self, source: str | None = None) -> Records[CheckResult]:

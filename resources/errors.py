@@ -128,3 +128,7 @@ class Overloaded(RagError):
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class LimitExceeded(Overloaded):
+    """One key, user or address sent more than its limit, or guessed too often."""

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resources.embedded.process import find
-from resources.embedded.stack import PostgresEndpoint, start_milvus, start_postgres
+from resources.embedded.stack import (
+    PostgresEndpoint,
+    restart_valkey,
+    start_milvus,
+    start_postgres,
+    start_valkey,
+)
+from resources.extras import is_installed
 from resources.postgres.connection import Postgres
 from resources.postgres.schema import migrate
 from resources.waiting import waiting
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from rag_assets.pipeline.reranker import Reranker
     from rag_assets.pipeline.vectors import Embedder, Kind
     from resources.milvus.store import MilvusStore
+    from resources.redis.client import RedisClient
 
 #: Seconds that an embedded server has to start, or to answer again.
 START_SECONDS = 60.0
@@ -52,6 +60,24 @@ def milvus_uri(uri: str, home: Path) -> str:
         return uri
     with waiting("the embedded Milvus", START_SECONDS):
         return start_milvus(home, timeout=START_SECONDS).uri
+
+
+def redis_url(url: str, home: Path) -> str:
+    """Return the URL of the Redis server; "" where none is configured and the embedded Valkey is not installed."""
+    if url or not is_installed("valkey"):
+        return url
+    with waiting("the embedded Valkey", START_SECONDS):
+        return start_valkey(home, timeout=START_SECONDS).url
+
+
+def open_redis(url: str, ca_file: str, pool_size: int, home: Path) -> RedisClient | None:
+    """Return a client of the Redis server, or None if there is none. An embedded server that is killed is restarted."""
+    from resources.redis.client import RedisClient
+
+    if not (found := redis_url(url, home)):
+        return None
+    restart = None if url else functools.partial(restart_valkey, home)
+    return RedisClient(found, ca_file=ca_file, pool_size=pool_size, restart=restart)
 
 
 def open_postgres(url: str, home: Path, lock_timeout: float) -> Postgres:

@@ -45,6 +45,7 @@ COMMANDS = frozenset(
             "settings",
             "models",
             "ui",
+            "serve",
             "ingest",
             "search",
             "check",

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "settings": "settings:settings",
     "models": "models:models",
     "ui": "ui:ui",
+    "serve": "serve:serve",
     "ingest": "ingest:ingest",
     "search": "search:search",
     "check": "check:check",

@@ -133,7 +133,7 @@ def ingest(
         require_extra("ingest", "A command that runs a Dagster job")
     must_sync = bool(ops) or retry_failed or accept_model
     # While servers start, there is time to import Dagster.
-    import_now = must_sync or len(deployment.endpoints()) < 2
+    import_now = must_sync or not {"postgres", "milvus"} <= deployment.endpoints().keys()
     deployment.start(dagster=import_now and not dry_run, indexes=True)
     resolved = _resolve(deployment, targets or [], source or [], options)
     for target in resolved:

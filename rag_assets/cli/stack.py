@@ -15,14 +15,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 @command
 def up(as_json: JsonOption = False) -> None:
-    """Start the embedded PostgreSQL and Milvus if they are not running, and run the migrations.
+    """Start the embedded PostgreSQL, Milvus and Valkey if they are not running, and run the migrations.
 
     Example: rag up --json
     """
     deployment = Deployment.from_environment()
     urls = {
         name: without_secrets(url)
-        for name, url in deployment.start(dagster=True, indexes=True).items()
+        for name, url in deployment.start(dagster=True, indexes=True, redis=True).items()
     }
     _ = deployment.instance
     deployment.sync_partitions()

@@ -37,7 +37,7 @@ def status(as_json: JsonOption = False) -> None:
         "Status",
         [
             *((name, report[name]) for name in ("home", "dagster_home")),
-            *((name, report[name] or "not running") for name in ("postgres", "milvus")),
+            *((name, report[name] or "not running") for name in ("postgres", "milvus", "valkey")),
             ("storage", report["storage"]),
             ("embedder", f"{embedder['name']}, fingerprint {embedder['fingerprint'] or 'unknown'}"),
             ("vectors", embedder["vectors"]),
@@ -126,6 +126,7 @@ def _status(deployment: Deployment) -> dict[str, Any]:
         "dagster_home": str(deployment.dagster_home),
         "postgres": without_secrets(endpoints["postgres"]) if "postgres" in endpoints else None,
         "milvus": without_secrets(endpoints["milvus"]) if "milvus" in endpoints else None,
+        "valkey": without_secrets(endpoints["valkey"]) if "valkey" in endpoints else None,
         "storage": without_secrets(settings.effective_storage_url),
         "embedder": {
             "name": settings.embedder,

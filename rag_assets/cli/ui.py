@@ -67,9 +67,9 @@ def ui(
     remark(f"starting Dagster … (log: {log})")
     with _dagster(deployment, host, port, log) as dagster:
         try:
-            if _serves(dagster, _reachable(host), port):
+            if _serves(dagster, reachable(host), port):
                 out.print(
-                    f"Dagster UI: http://{_reachable(host)}:{port} (Ctrl-C ends it)",
+                    f"Dagster UI: http://{reachable(host)}:{port} (Ctrl-C ends it)",
                     markup=False,
                     soft_wrap=True,
                 )
@@ -83,7 +83,7 @@ def ui(
     raise typer.Exit(ExitCode.FAILED)
 
 
-def expect_free(host: str, port: int) -> None:
+def expect_free(host: str, port: int, program: str = "rag ui") -> None:
     """Raise ConfigError, with the next free port, if the port is in use or the address is not one of this machine."""
     error = _listen(host, port)
     if error is None:
@@ -97,7 +97,7 @@ def expect_free(host: str, port: int) -> None:
         )
     numbers = range(port + 1, min(port + 1 + _TRIED, 65_536))
     free = next((number for number in numbers if _listen(host, number) is None), None)
-    advice = f" Use a free one: rag ui --port {free}" if free else " Name another one: --port"
+    advice = f" Use a free one: {program} --port {free}" if free else " Name another one: --port"
     raise ConfigError(f"Port {port} of {host} cannot be used: {error.strerror}.{advice}")
 
 
@@ -115,8 +115,8 @@ def _listen(host: str, port: int) -> OSError | None:
     return None
 
 
-def _reachable(host: str) -> str:
-    """Return an address at which a browser on this machine reaches the UI, as it stands in a URL."""
+def reachable(host: str) -> str:
+    """Return an address at which this machine reaches a server on this address, as it stands in a URL."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 

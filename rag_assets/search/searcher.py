@@ -89,6 +89,7 @@ class Searcher:
         counted: bool = True,
         owns_milvus: bool = False,
         cache: QueryVectorCache | None = None,
+        connections: Connections | None = None,
         executor: Executor | None = None,
         reranker: Reranker | None = None,
         reranked: int = 30,
@@ -98,14 +99,16 @@ class Searcher:
 
         `timeout`: seconds in which PostgreSQL must answer. `collections`: other ones than those that serve. `counted`:
         count the hits in `search_count`; measurements do not. `owns_milvus`: close the client with the searcher.
-        `cache` and `executor` stay the caller's; None makes the searcher's own. `reranker` gets up to `reranked` texts.
-        `min_score`: the least relevance of a hit, for requests that state none; measurements of rankings leave it 0.
+        `cache`, `connections` and `executor` stay the caller's; None makes the searcher's own. `reranker` gets up to
+        `reranked` texts. `min_score`: the least relevance of a hit, for requests that state none; measurements of
+        rankings leave it 0.
         """
         closing = ExitStack()
         if owns_milvus:
             closing.callback(milvus.close)
-        connections = Connections(postgres.url, size=CONCURRENCY, timeout=timeout)
-        closing.callback(connections.close)
+        if connections is None:
+            connections = Connections(postgres.url, size=CONCURRENCY, timeout=timeout)
+            closing.callback(connections.close)
         if executor is None:
             executor = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="search")
             closing.callback(executor.shutdown)

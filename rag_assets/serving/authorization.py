@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from rag_assets.pipeline.permissions import Permission
 from rag_assets.pipeline.principal import Principal, allowed
+from rag_assets.serving.authentication import authenticate
 from resources.errors import Forbidden, NotAuthenticated
 
 #: `public`: strangers too. `self`: whoever is authenticated, on what is their own.
@@ -17,30 +21,52 @@ Access = Permission | Literal["public", "self"]
 
 @dataclass(frozen=True)
 class Authorization:
-    """The dependency of a route: returns the principal, who has the permission.
+    """The dependency of a route: returns the principal, who has the permission; None for a stranger on a public route.
 
-    Raises NotAuthenticated (401) and Forbidden (403). `public` routes need `stranger_or_principal`.
+    `cost`: how many requests this one counts as. Raises NotAuthenticated (401), Forbidden (403), LimitExceeded (429).
     """
 
     access: Access
+    cost: int = 1
 
     async def __call__(self, request: Request) -> Principal | None:
-        principal = await _principal(request, required=self.access != "public")
-        if principal is None or self.access in ("public", "self"):
+        principal = await authenticate(request, self.cost)
+        if self.access == "public":
             return principal
-        if not allowed(principal, self.access):  # pyright: ignore[reportArgumentType]
+        if principal is None:
+            raise NotAuthenticated("Send an API key or an access token: Authorization: Bearer …")
+        if self.access != "self" and not allowed(principal, self.access):
             raise Forbidden(f"This needs the permission {self.access}.")
         return principal
 
 
-def requires(access: Access) -> Any:
+def requires(access: Access, cost: int = 1) -> Any:
     """Return the dependency of a route: `caller: Annotated[Principal, requires("search:read")]`."""
-    return Depends(Authorization(access))
+    return Depends(Authorization(access, cost))
 
 
-async def _principal(request: Request, *, required: bool) -> Principal | None:
-    if "authorization" not in request.headers:
-        if required:
-            raise NotAuthenticated("Send an API key or an access token: Authorization: Bearer …")
-        return None
-    raise NotAuthenticated("This key or token is not accepted.")
+def route_access(app: FastAPI) -> Iterator[tuple[str, str, Access]]:
+    """Yield (path, method, access) of every route. Raises LookupError for one that declares none, or several."""
+    for context in iter_route_contexts(app.routes):
+        route = context.original_route
+        if not isinstance(route, APIRoute):
+            # The schema, which FastAPI itself adds.
+            if context.path == app.openapi_url:
+                continue
+            raise LookupError(
+                f"{context.path}: a route of another kind, which cannot declare access"
+            )
+        declared = list(_declarations(route.dependant))
+        if len(declared) != 1:
+            raise LookupError(
+                f"{context.path}: expected one declaration of access, found {declared}"
+            )
+        for method in sorted(context.methods or ()):
+            yield context.path_format or "", method, declared[0].access
+
+
+def _declarations(dependant: Dependant) -> Iterator[Authorization]:
+    if isinstance(dependant.call, Authorization):
+        yield dependant.call
+    for each in dependant.dependencies:
+        yield from _declarations(each)

@@ -3,52 +3,189 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from contextlib import closing as closing_of
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Request
 
-from rag_assets.deployment import Deployment
+from rag_assets.deployment import Deployment, installed_version
+from rag_assets.identity.access_tokens import AccessTokens
+from rag_assets.identity.audit_log import AuditLog
+from rag_assets.identity.authentication import Authenticator
+from rag_assets.identity.key_ring import KeyRing
+from rag_assets.identity.passwords import Passwords
+from rag_assets.pipeline.access import AccessScope
+from rag_assets.pipeline.audit_record import AuditRecord, Outcome
+from rag_assets.pipeline.principal import Principal
+from rag_assets.search.answer import Answer
+from rag_assets.search.request import SearchRequest
 from rag_assets.search.searcher import Searcher
+from rag_assets.serving.options import ServeOptions
+from rag_assets.serving.rate_limits import RateLimits
+from rag_assets.serving.readiness import ReadinessProbe
 from resources.postgres.connection_pool import Connections
+from resources.redis.client import RedisClient
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Threads for everything that reads or writes PostgreSQL and is no search and no hash of a password.
 WORKERS = 8
+#: Refused identities that are remembered.
+IDENTITIES = 10_000
+
+
+class Refusals:
+    """Which identities were refused by their limit in the last minute. Used by one event loop."""
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[str, float] = OrderedDict()
+
+    def is_new(self, identity: str) -> bool:
+        """Return whether the identity was not refused in the last minute before this time."""
+        now = time.monotonic()
+        is_new = now - self._noted.get(identity, -60.0) >= 60.0
+        if is_new:
+            self._noted[identity] = now
+            self._noted.move_to_end(identity)
+            if len(self._noted) > IDENTITIES:
+                self._noted.popitem(last=False)
+        return is_new
 
 
 @dataclass(frozen=True)
 class Service:
-    """Opened once a process; `close` closes everything in the reverse order of its opening."""
+    """Opened once a process; `close` closes everything in the reverse order of its opening.
+
+    Searches, hashes of passwords and all other work that blocks have executors of their own: none waits for another.
+    """
 
     deployment: Deployment
+    options: ServeOptions
     connections: Connections
     searcher: Searcher
+    searching: Executor
     work: Executor
+    readiness: ReadinessProbe
+    authenticator: Authenticator
+    passwords: Passwords
+    tokens: AccessTokens
+    audit: AuditLog
+    limits: RateLimits
+    redis: RedisClient | None
+    refusals: Refusals = field(default_factory=Refusals)
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
-    def open(cls, deployment: Deployment) -> Service:
+    def open(cls, deployment: Deployment, options: ServeOptions) -> Service:
+        """Open everything that requests need. Raises RagError if a part cannot be opened; then nothing stays open."""
+        settings = deployment.settings
         with ExitStack() as closing:
-            connections = Connections(deployment.postgres().url, size=20, smallest=5)
+            connections = Connections(
+                deployment.postgres().url,
+                size=settings.postgres_pool_max,
+                smallest=settings.postgres_pool_min,
+                statement_seconds=settings.statement_seconds,
+            )
             closing.callback(connections.close)
-            searcher = closing.enter_context(deployment.searcher())
-            work = ThreadPoolExecutor(WORKERS, thread_name_prefix="work")
-            closing.callback(work.shutdown)
-            return cls(deployment, connections, searcher, work, closing.pop_all())
+            requests = closing.enter_context(
+                ThreadPoolExecutor(settings.milvus_pool, thread_name_prefix="milvus")
+            )
+            searcher = closing.enter_context(
+                deployment.searcher(connections=connections, executor=requests)
+            )
+            searching, work = (
+                closing.enter_context(ThreadPoolExecutor(size, thread_name_prefix=name))
+                for name, size in (("search", settings.search_threads), ("work", WORKERS))
+            )
+            secret = deployment.secret
+            authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
+            authenticator.check_secret()
+            ring = KeyRing(
+                connections,
+                secret,
+                signs_for=timedelta(days=settings.signing_key_days),
+                token_lifetime=settings.access_token_lifetime,
+            )
+            tokens = AccessTokens(
+                ring,
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+                lifetime=settings.access_token_lifetime,
+            )
+            redis = deployment.redis()
+            return cls(
+                deployment,
+                options,
+                connections,
+                searcher,
+                searching,
+                work,
+                ReadinessProbe(connections, searcher),
+                authenticator,
+                tokens,
+                redis,
+                RateLimits(redis, workers=options.workers, lease=settings.limit_lease),
+                closing=closing.pop_all(),
+            )
 
-    def close(self) -> None:
-        self.closing.close()
+    async def close(self) -> None:
+        await self.limits.close()
+        if self.redis is not None:
+            await self.redis.close()
+        await asyncio.to_thread(self.closing.close)
+
+    def note(
+        self,
+        request: Request,
+        caller: Principal | None,
+        action: str,
+        details: Mapping[str, object],
+        *,
+        target: str = "",
+        outcome: Outcome = "allowed",
+    ) -> None:
+        """Add a record to the audit that need not be durable before the answer: of a read or a denial."""
+        self.audit.note(
+            AuditRecord(
+                action,
+                outcome,
+                caller.identity if caller else "anonymous",
+                target,
+                request.state.request_id,
+                request.state.address,
+                details,
+            )
+        )
+
+    @property
+    def version(self) -> str:
+        return installed_version()
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function that blocks, in a thread of `work`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.work, lambda: function(*args, **kwargs))
+
+    async def search(self, request: SearchRequest, scope: AccessScope) -> Answer:
+        """Answer a search, in a thread of its own executor."""
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await loop.run_in_executor(
+                self.searching, self.searcher.answer, request, scope
+            )
+        except Exception as error:
+            self.readiness.note_search(error)
+            raise
+        self.readiness.note_search(None)
+        return answer
 
 
 def service_of(request: Request) -> Service:

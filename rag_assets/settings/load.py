@@ -18,12 +18,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from rag_assets.settings.audit import AuditSettings
 from rag_assets.settings.embedders import EmbedderSettings
 from rag_assets.settings.ingestion import IngestionSettings
+from rag_assets.settings.limits import LimitSettings
 from rag_assets.settings.messages import sentence
 from rag_assets.settings.ownership import OwnershipSettings
 from rag_assets.settings.rerankers import RerankerSettings
 from rag_assets.settings.schedules import ScheduleSettings
 from rag_assets.settings.search import SearchSettings
+from rag_assets.settings.serving import ServingSettings
 from rag_assets.settings.stores import StoreSettings, default_home
+from rag_assets.settings.tokens import TokenSettings
 from resources.errors import ConfigError
 from resources.urls import without_secrets
 
@@ -32,7 +35,10 @@ from resources.urls import without_secrets
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
     AuditSettings,
+    TokenSettings,
+    LimitSettings,
     OwnershipSettings,
+    ServingSettings,
     ScheduleSettings,
     RerankerSettings,
     SearchSettings,
@@ -49,7 +55,7 @@ class Settings(
 
 
 #: Settings whose whole value is a secret. URLs may contain one; `without_secrets` masks it.
-SECRETS = frozenset({"milvus_token", "openai_api_key", "reranker_api_key"})
+SECRETS = frozenset({"milvus_token", "openai_api_key", "reranker_api_key", "secret_key"})
 
 
 def settings_file(home: Path) -> Path:

@@ -28,10 +28,10 @@ from resources.embedded.postgres_data import (
     reason_of_end,
     require_data_folder,
     server_credentials,
-    socket_folder,
     take_over,
 )
 from resources.embedded.process import POLL, ended, find, locked, prepare, spawn, tail
+from resources.embedded.socket_folder import socket_folder
 from resources.errors import StackError, StoreUnavailable
 
 #: Passed on the command line at each start, so that they apply to data folders of any age. Small machine: 2 cores,
@@ -193,7 +193,7 @@ def _launch(home: Path, data: Path, log: Path) -> int:
     else:
         take_over(data, uid, credentials)
         clear_remains(data)
-    sockets = socket_folder(home, uid, credentials)
+    sockets = socket_folder(home, "pg", SOCKET_NAME, uid, credentials.get("group"))
     # The socket's lock contains a pid too, which PostgreSQL trusts as it trusts postmaster.pid.
     for stale in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
         (sockets / stale).unlink(missing_ok=True)

@@ -1,18 +1,16 @@
-"""The files of the embedded PostgreSQL: binaries, data folder, socket folder, and the user who owns them.
+"""The files of the embedded PostgreSQL: binaries, data folder, and the user who owns them.
 
 Used by `postgres.py` under its lock, while no server of the data folder lives.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pwd
 import re
 import shutil
 import stat
 import subprocess
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,9 +28,6 @@ SOCKET_NAME = ".s.PGSQL.5432"
 
 _FATAL = re.compile(r"\b(FATAL|PANIC): ")
 _REASON = re.compile(r"\b(FATAL|PANIC|DETAIL|HINT): .*")
-
-#: Maximum bytes of a socket's path: 107 on Linux, 103 on macOS.
-SOCKET_PATH_LIMIT = 103
 
 
 def initialise(home: Path, data: Path, credentials: dict[str, Any]) -> None:
@@ -162,33 +157,6 @@ def server_credentials(home: Path, data: Path) -> dict[str, Any]:
             mode = path.stat().st_mode
             path.chmod(mode | (mode >> 6 & 0o5))
     return {"user": uid, "group": gid, "extra_groups": []}
-
-
-def socket_folder(home: Path, uid: int, credentials: dict[str, Any]) -> Path:
-    """Return the private folder of the socket: under home if its path is short and plain enough for any URL, else in
-    the temporary folder, named by a hash of home.
-    """
-    folder = home / "run" / "pg"
-    if not _fits(folder):
-        name = f"rag-{uid}-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}"
-        folder = next(
-            f for base in (tempfile.gettempdir(), "/tmp") if _fits(f := Path(base) / name)
-        )
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if credentials and folder.lstat().st_uid == 0:
-        os.chown(folder, credentials["user"], credentials["group"], follow_symlinks=False)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != uid:
-        raise StackError(
-            f"postgres: {folder} is not a folder of user {uid}, so its socket would not be private; remove it"
-        )
-    folder.chmod(0o700)
-    return folder
-
-
-def _fits(folder: Path) -> bool:
-    path = f"{folder}/{SOCKET_NAME}"
-    return len(path) <= SOCKET_PATH_LIMIT and re.fullmatch(r"[A-Za-z0-9_./-]+", path) is not None
 
 
 @contextmanager

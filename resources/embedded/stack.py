@@ -1,8 +1,8 @@
-"""The embedded stack: PostgreSQL and Milvus Lite under one home folder (`RAG_HOME`).
+"""The embedded stack: PostgreSQL, Milvus Lite and Valkey under one home folder (`RAG_HOME`).
 
 All functions are idempotent and safe to call from several processes at once; servers keep running when their starter
-ends. All files are under home: `postgres/`, `milvus/` (data), `run/` (locks, records), `logs/`; only the
-PostgreSQL socket moves to the temporary folder when the path of home is too long for one. POSIX systems only.
+ends. All files are under home: `postgres/`, `milvus/` (data), `run/` (locks, records), `logs/`; only the sockets of
+PostgreSQL and Valkey move to the temporary folder when the path of home is too long for one. POSIX systems only.
 """
 
 from __future__ import annotations
@@ -21,13 +21,23 @@ from resources.embedded.postgres import (
     start_postgres,
     stop_postgres,
 )
+from resources.embedded.valkey import (
+    ValkeyEndpoint,
+    restart_valkey,
+    running_valkey,
+    start_valkey,
+    stop_valkey,
+)
 
 __all__ = [
     "MilvusEndpoint",
     "PostgresEndpoint",
+    "ValkeyEndpoint",
+    "restart_valkey",
     "running",
     "start_milvus",
     "start_postgres",
+    "start_valkey",
     "stop",
 ]
 
@@ -37,12 +47,16 @@ def stop(home: Path, *, timeout: float = 30) -> list[str]:
     home = home.expanduser().resolve()
     if not (home / "run").is_dir():
         return []
-    servers = {"milvus": stop_milvus, "postgres": stop_postgres}
+    servers = {"valkey": stop_valkey, "milvus": stop_milvus, "postgres": stop_postgres}
     return [name for name, stop_one in servers.items() if stop_one(home, timeout)]
 
 
 def running(home: Path) -> dict[str, str]:
-    """Return the servers that run for this home: `postgres` → URL, `milvus` → URI. Takes a few milliseconds."""
+    """Return the servers that run for this home: `postgres`, `milvus`, `valkey` → URL. Takes a few milliseconds."""
     home = home.expanduser().resolve()
-    urls = {"postgres": running_postgres(home), "milvus": running_milvus(home)}
+    urls = {
+        "postgres": running_postgres(home),
+        "milvus": running_milvus(home),
+        "valkey": running_valkey(home),
+    }
     return {name: url for name, url in urls.items() if url}

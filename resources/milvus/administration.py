@@ -109,3 +109,9 @@ class Administration(MilvusConnection):
     def has_collection(self, name: str) -> bool:
         with self._errors(f"look for {name}"):
             return bool(self.client.has_collection(name, timeout=self.timeout))
+
+    def is_loaded(self, name: str) -> bool:
+        """Whether the collection, or the one behind the alias, is in memory: only then it can be searched."""
+        with self._errors(f"describe {name}"):
+            state = self.client.get_load_state(name, timeout=self.timeout).get("state")
+            return str(getattr(state, "name", state)) == "Loaded"

@@ -20,11 +20,12 @@ from hypothesis import strategies as st
 
 from rag_assets.pipeline.hits import Hit
 from rag_assets.search.request import AccessScope, Filters, SearchRequest
+from resources import batched_writes
 from resources.embedders.lexical import LexicalEmbedder
 from resources.errors import ConfigError
 from resources.postgres.connection import Connection, Postgres
-from resources.postgres.search import search_counts
 from resources.postgres.search.hydration import hydrate
+from resources.postgres.search.search_counts import SearchCounts
 from tests.support.extent import times
 from tests.support.world import World, empty_world
 
@@ -335,10 +336,8 @@ def test_hits_are_counted(indexed: World, monkeypatch: pytest.MonkeyPatch) -> No
                     restarted.set()
                 yield connection
 
-    monkeypatch.setattr(search_counts, "INTERVAL", 0.01)
-    searcher = replace(
-        indexed.searcher(), counts=search_counts.SearchCounts(Restarts(indexed.postgres.url))
-    )
+    monkeypatch.setattr(batched_writes, "INTERVAL", 0.01)
+    searcher = replace(indexed.searcher(), counts=SearchCounts(Restarts(indexed.postgres.url)))
     searcher.search(request, OWNER)
     assert restarted.wait(5)
     for _ in range(3):

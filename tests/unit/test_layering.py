@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[2]
 
 #: Modules of `resources/` that know nothing of ours but the pipeline and each other.
 GROUND = {
-    "arrow_arrays", "child_process", "credentials", "driver_errors", "errors", "extras", "fault_injection", "files",
-    "frames", "home_folder", "http_answers", "library_errors", "model_server", "partition_keys", "run_processes",
-    "secret_key", "storage_errors", "tls_probe", "urls", "waiting",
+    "arrow_arrays", "batched_writes", "child_process", "credentials", "driver_errors", "errors", "extras",
+    "fault_injection", "files", "frames", "home_folder", "http_answers", "library_errors", "model_server",
+    "partition_keys", "run_processes", "secret_key", "storage_errors", "tls_probe", "urls", "waiting",
 }  # fmt: skip
 #: Modules of `resources/` that open and combine the stores.
 TOP = {"embedding_files", "open_stores", "vector_stores"}
@@ -39,21 +39,22 @@ ARROWS: Mapping[str, str] = {
         "assets consistency deployment embedded evaluation ground ingestion job_runs milvus "
         "operations partitions pipeline postgres/connection postgres/consistency "
         "postgres/documents postgres/evaluation postgres/registry postgres/run_queue "
-        "postgres/scope postgres/vectors search settings sources"
+        "postgres/scope postgres/vectors search serving settings sources"
     ),
     "deployment": (
         "automation dagster_storage definitions embedded evaluation ground job_runs milvus "
-        "operations pipeline postgres/connection postgres/consistency postgres/evaluation "
-        "postgres/registry postgres/schema search settings stores"
+        "operations pipeline postgres/connection postgres/connection_pool postgres/consistency "
+        "postgres/evaluation postgres/registry postgres/schema search settings stores"
     ),
     "job_runs": "ground partitions",
     "definitions": (
         "assets automation checks dagster_internals resources/dagster_resources settings"
     ),
     "automation": (
-        "assets checks consistency dagster_internals dagster_storage ground ingestion operations partitions pipeline "
-        "postgres/connection postgres/consistency postgres/documents postgres/evaluation "
-        "postgres/registry postgres/vectors resources/dagster_resources settings sources"
+        "assets checks consistency dagster_internals dagster_storage ground ingestion "
+        "operations partitions pipeline postgres/connection postgres/consistency "
+        "postgres/documents postgres/evaluation postgres/registry postgres/vectors "
+        "resources/dagster_resources settings sources"
     ),
     "assets": (
         "dagster_internals evaluation ground ingestion milvus parsing partitions pipeline "
@@ -62,27 +63,28 @@ ARROWS: Mapping[str, str] = {
     ),
     "operations": (
         "consistency ground ingestion milvus parsing pipeline postgres/connection "
-        "postgres/consistency postgres/documents postgres/registry postgres/vectors "
-        "sources stores"
+        "postgres/consistency postgres/documents postgres/registry postgres/vectors sources "
+        "stores"
     ),
     "checks": (
         "assets consistency dagster_internals evaluation ground partitions pipeline "
-        "postgres/connection "
-        "postgres/consistency postgres/evaluation postgres/registry "
+        "postgres/connection postgres/consistency postgres/evaluation postgres/registry "
         "resources/dagster_resources settings"
     ),
     "ingestion": (
         "consistency embedders evaluation ground milvus parsing pipeline postgres/connection "
-        "postgres/consistency postgres/documents postgres/evaluation postgres/idle_sources postgres/registry "
-        "postgres/scope postgres/table_sample postgres/vectors sources stores"
+        "postgres/consistency postgres/documents postgres/evaluation postgres/idle_sources "
+        "postgres/registry postgres/scope postgres/table_sample postgres/vectors sources "
+        "stores"
     ),
+    "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
     "evaluation": (
         "consistency ground milvus pipeline postgres/connection postgres/evaluation "
         "postgres/registry postgres/vectors search stores"
     ),
     "consistency": (
-        "embedders ground milvus pipeline postgres/connection postgres/consistency postgres/registry "
-        "postgres/scope postgres/vectors sources stores"
+        "embedders ground milvus pipeline postgres/connection postgres/consistency "
+        "postgres/registry postgres/scope postgres/vectors sources stores"
     ),
     "resources/dagster_resources": "ground milvus pipeline postgres/connection stores",
     "postgres/consistency": "postgres/connection postgres/queries postgres/schema postgres/vectors",
@@ -91,8 +93,8 @@ ARROWS: Mapping[str, str] = {
         "postgres/vectors"
     ),
     "search": (
-        "embedders ground milvus pipeline postgres/connection postgres/connection_pool postgres/registry "
-        "postgres/search postgres/vectors"
+        "embedders ground milvus pipeline postgres/connection postgres/connection_pool "
+        "postgres/registry postgres/search postgres/vectors"
     ),
     "stores": (
         "embedded embedders ground milvus pipeline postgres/connection postgres/schema "
@@ -100,7 +102,8 @@ ARROWS: Mapping[str, str] = {
     ),
     "postgres/vectors": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/documents "
-        "postgres/queries postgres/registry postgres/scope postgres/table_statistics postgres/work_table"
+        "postgres/queries postgres/registry postgres/scope postgres/table_statistics "
+        "postgres/work_table"
     ),
     "postgres/documents": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
@@ -139,6 +142,13 @@ ARROWS: Mapping[str, str] = {
     "partitions": "",
     "pipeline": "",
     "postgres/queries": "",
+    "own_resources": "",
+    "serving": (
+        "deployment ground identity pipeline postgres/connection_pool postgres/documents "
+        "postgres/queries redis search settings"
+    ),
+    "postgres/idle_sessions": "",
+    "redis": "ground",
 }
 
 

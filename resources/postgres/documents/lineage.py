@@ -200,11 +200,11 @@ def read_left(connection: Connection, document: uuid.UUID, scope: AccessScope) -
 
 
 def read_document(connection: Connection, document: uuid.UUID, scope: AccessScope) -> Row | None:
-    """Return the current row, as `valid_from` the time when this version began, and as `source_language` the language
-    that its source is configured with."""
+    """Return the current row, as `valid_from` the time when this version began, `source_name` (that of its source) and
+    `source_language`, the language that its source is configured with."""
     return _row(
         connection,
-        f"""SELECT d.*, coalesce(d.versioned_at, d.created_at) AS valid_from,
+        f"""SELECT d.*, coalesce(d.versioned_at, d.created_at) AS valid_from, s.name AS source_name,
               s.connection_config ->> 'language' AS source_language
             FROM documents d JOIN sources s ON s.id = d.source_uuid
             WHERE d.id = %(id)s AND {is_visible("s.name")}""",

@@ -1,0 +1,161 @@
+"""`POST /v1/search`: the best chunks for a query, within the caller's scope."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Request
+from pydantic import BaseModel, Field
+
+from rag_assets.pipeline.principal import Principal
+from rag_assets.search.request import Filters, Mode, SearchRequest
+from rag_assets.serving.authorization import requires
+from rag_assets.serving.routing import new_router
+from rag_assets.serving.schemas import RequestBody, Text
+from rag_assets.serving.service import ServiceDependency
+
+router = new_router()
+
+_Values = Annotated[list[Text], Field(default_factory=list, max_length=1000)]
+
+
+class FiltersBody(RequestBody):
+    """Conditions, all of which a hit must meet; one value of a condition is enough."""
+
+    source: _Values
+    source_type: _Values
+    language: _Values
+    document: Annotated[list[uuid.UUID], Field(default_factory=list, max_length=1000)]
+    tags: _Values
+    category: _Values
+    author: _Values
+    chunk_type: _Values
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+    def filters(self) -> Filters:
+        lists = self.model_dump(exclude={"document", "created_from", "created_before"})
+        return Filters(
+            **{name: tuple(values) for name, values in lists.items()},
+            document=tuple(map(str, self.document)),
+            created_from=self.created_from,
+            created_before=self.created_before,
+        )
+
+
+class SearchBody(RequestBody):
+    """A search. The defaults are those of the command line."""
+
+    query: Annotated[Text, Field(description="What is searched for.", max_length=100_000)]
+    k: int = Field(10, description="Hits, at most.")
+    offset: int = Field(0, description="Hits that are left out before the first.")
+    mode: Mode | None = Field(None, description="Default: hybrid, if both kinds are kept.")
+    filters: FiltersBody = Field(default_factory=FiltersBody)
+    radius: float | None = None
+    min_score: float | None = Field(None, description="The least relevance of a hit, 0 to 1.")
+    rerank: bool = False
+    by_document: bool = Field(False, description="Only the best chunk of each document.")
+    neighbours: int = Field(0, description="Chunks before and after each hit.")
+
+    def request(self) -> SearchRequest:
+        return SearchRequest(
+            self.query,
+            k=self.k,
+            offset=self.offset,
+            mode=self.mode,
+            filters=self.filters.filters(),
+            radius=self.radius,
+            min_score=self.min_score,
+            rerank=self.rerank,
+            by_document=self.by_document,
+            neighbours=self.neighbours,
+        )
+
+
+class HolderAnswer(BaseModel):
+    """Another document with the text of a hit."""
+
+    document_id: uuid.UUID
+    source: str
+    key: str
+    title: str
+
+
+class HitAnswer(BaseModel):
+    """A chunk that was found. The fields are those of `rag search --json`."""
+
+    rank: int
+    score: float
+    relevance: float | None
+    dense_score: float | None
+    sparse_score: float | None
+    rerank_score: float | None
+    chunk_id: uuid.UUID
+    document_id: uuid.UUID
+    source: str
+    key: str
+    title: str
+    section_title: str | None
+    position: int
+    page: int | None
+    language: str | None
+    chunk_type: str
+    content: str
+    url: str | None
+    also_in: list[HolderAnswer]
+    before: list[str]
+    after: list[str]
+    section: str | None
+
+
+class SearchAnswer(BaseModel):
+    """The hits, best first. `hidden`: hits of this page that are less relevant than `min_score`."""
+
+    hits: list[HitAnswer]
+    mode: Mode
+    model: str
+    exhausted: bool
+    milliseconds: float
+    reranked: bool
+    not_reranked: str | None
+    min_score: float | None
+    hidden: int
+    best_hidden: float | None
+
+
+@router.post("/v1/search", summary="Search")
+async def search(
+    request: Request,
+    body: SearchBody,
+    caller: Annotated[Principal, requires("search:read")],
+    service: ServiceDependency,
+) -> SearchAnswer:
+    """Return the best chunks for a query, of the sources that the caller may see."""
+    asked = body.request()
+    searcher = service.searcher
+    answer = await service.search(asked, caller.scope)
+    documents = sorted({hit.document_id for hit in answer.hits})
+    details: dict[str, object] = {
+        "query": hashlib.sha256(asked.text.encode()).hexdigest(),
+        "sources": caller.scope.visible,
+        "hits": len(answer.hits),
+        "documents": documents,
+    }
+    if service.deployment.settings.audit_texts:
+        details["text"] = asked.text
+    service.note(request, caller, "search", details)
+    return SearchAnswer(
+        hits=[HitAnswer.model_validate(hit, from_attributes=True) for hit in answer.hits],
+        mode=asked.mode_among(searcher.kinds),
+        model=searcher.model,
+        exhausted=answer.exhausted,
+        milliseconds=round(answer.milliseconds, 3),
+        reranked=answer.reranked,
+        not_reranked=answer.not_reranked,
+        min_score=answer.min_score,
+        hidden=answer.hidden,
+        best_hidden=answer.best_hidden,
+    )

@@ -1,0 +1,1 @@
+"""The client of a server that speaks the Redis protocol, such as Valkey."""
