@@ -13,7 +13,7 @@ from rag_assets.serving.authorization import route_access
 from rag_assets.serving.client_address import Network
 from rag_assets.serving.middleware import Requests
 from rag_assets.serving.problems import CODES, MEDIA_TYPE, Problem, add_handlers
-from rag_assets.serving.routes import documents, health, search
+from rag_assets.serving.routes import auth, documents, health, search
 from rag_assets.serving.service import Service
 
 _DESCRIPTION = "Search over documents that PostgreSQL and Milvus keep equal. All errors are problem+json (RFC 9457)."
@@ -47,7 +47,7 @@ def create_app(
         redirect_slashes=False,
         max_body_size=body_limit,
     )
-    for module in (health, search, documents):
+    for module in (health, auth, search, documents):
         app.include_router(module.router)
     add_handlers(app)
     app.add_middleware(Requests, trusted_proxies=trusted_proxies)
