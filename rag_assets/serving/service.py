@@ -125,7 +125,7 @@ class Service:
                 passwords=passwords,
                 tokens=_tokens(connections, secret, settings),
                 audit=audit,
-                limits=RateLimits(redis, workers=options.workers, lease=settings.limit_lease),
+                limits=RateLimits(redis, workers=options.workers, lease=settings.lease_share),
                 redis=redis,
                 closing=closing.pop_all(),
             )

@@ -42,9 +42,10 @@ ARROWS: Mapping[str, str] = {
         "postgres/scope postgres/vectors search serving settings sources"
     ),
     "deployment": (
-        "automation dagster_storage definitions embedded evaluation ground job_runs milvus "
-        "operations pipeline postgres/connection postgres/connection_pool postgres/consistency "
-        "postgres/evaluation postgres/registry postgres/schema redis search settings stores"
+        "automation dagster_storage definitions embedded evaluation ground identity job_runs "
+        "milvus operations pipeline postgres/connection postgres/connection_pool "
+        "postgres/consistency postgres/evaluation postgres/registry postgres/schema redis "
+        "search settings stores"
     ),
     "job_runs": "ground partitions",
     "definitions": (
@@ -110,10 +111,12 @@ ARROWS: Mapping[str, str] = {
         "postgres/registry postgres/scope postgres/work_table"
     ),
     "postgres/evaluation": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
+        "postgres/registry"
     ),
     "postgres/search": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
+        "postgres/registry"
     ),
     "postgres/identity": "pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
