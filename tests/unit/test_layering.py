@@ -111,12 +111,10 @@ ARROWS: Mapping[str, str] = {
         "postgres/registry postgres/scope postgres/work_table"
     ),
     "postgres/evaluation": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
-        "postgres/registry"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
     "postgres/search": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
-        "postgres/registry"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
     "postgres/identity": "pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
