@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +11,7 @@ import typer
 from rag_assets.cli.output import command, is_verbose, note, out, print_json, table
 from rag_assets.cli.stack import JsonOption
 from rag_assets.cli.times import duration, future
-from rag_assets.cli.users import OWNER
-from rag_assets.deployment import Deployment
+from rag_assets.cli.users import OWNER, connected
 
 if TYPE_CHECKING:
     from rag_assets.identity.api_keys import IssuedKey
@@ -67,7 +64,7 @@ def add(
     spec = api_keys.KeySpec(
         name, permission or None, expires_at, network or (), rate_limit, description
     )
-    with _connected() as (deployment, connection):
+    with connected() as (deployment, connection):
         owner = users.get_by_name(connection, OWNER, user)
         issued = api_keys.add(connection, OWNER, deployment.secret, owner.id, spec)
     _print_issued(issued, as_json)
@@ -82,7 +79,7 @@ def list_(
     """List the API keys, without their secrets; with -v also their permissions and networks."""
     from rag_assets.identity import api_keys, users
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         owner = users.get_by_name(connection, OWNER, user).id if user else None
         rows = api_keys.list_keys(connection, OWNER, owner)
     rows.sort(key=lambda row: (row.username, row.created_at))
@@ -124,7 +121,7 @@ def rotate(
     from rag_assets.identity import api_keys
 
     period = duration(grace, "--grace")
-    with _connected() as (deployment, connection):
+    with connected() as (deployment, connection):
         key_id = _id_of(connection, key)
         issued = api_keys.rotate(connection, OWNER, deployment.secret, key_id, period)
     _print_issued(issued, as_json)
@@ -139,7 +136,7 @@ def revoke(key: KeyArgument, as_json: JsonOption = False) -> None:
     """
     from rag_assets.identity import api_keys
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         row = api_keys.revoke(connection, OWNER, _id_of(connection, key))
     if as_json:
         print_json(document(row))
@@ -179,11 +176,3 @@ def _id_of(connection: Connection, text: str) -> uuid.UUID:
         # Without the text, which may be a key with a typing error.
         raise NotFound("There is no such API key. See: rag keys list")
     return key_id
-
-
-@contextmanager
-def _connected() -> Iterator[tuple[Deployment, Connection]]:
-    deployment = Deployment.from_environment()
-    deployment.start()
-    with deployment.postgres().connect(autocommit=True) as connection:
-        yield deployment, connection

@@ -71,7 +71,7 @@ def add(
     from rag_assets.identity import users
 
     password = _read_password() if password_stdin else None
-    with _connected() as (deployment, connection):
+    with connected() as (deployment, connection):
         hashed = None
         if password is not None:
             hashed = _hash(deployment, password, email, username)
@@ -94,7 +94,7 @@ def list_(as_json: JsonOption = False) -> None:
     """List the users; with -v also what they were granted."""
     from rag_assets.identity import users
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         rows = users.list_users(connection, OWNER)
     if as_json:
         print_json({"users": [document(row) for row in rows]})
@@ -121,7 +121,7 @@ def show(user: UserArgument, as_json: JsonOption = False) -> None:
     """Show a user and what it may do."""
     from rag_assets.identity import users
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         row = users.get_by_name(connection, OWNER, user)
     _print_user(row, as_json)
 
@@ -135,7 +135,7 @@ def role(user: UserArgument, role: RoleArgument, as_json: JsonOption = False) ->
     """
     from rag_assets.identity import users
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         found = users.get_by_name(connection, OWNER, user)
         row = users.set_role(connection, OWNER, found.id, role)
     _report(row, f"User {row.username} is {row.role} now.", as_json)
@@ -147,7 +147,7 @@ def lock(user: UserArgument, as_json: JsonOption = False) -> None:
     """Refuse a user's keys and logins, and end its sessions, until it is unlocked."""
     from rag_assets.identity import users
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         found = users.get_by_name(connection, OWNER, user)
         row = users.lock(connection, OWNER, found.id)
     _report(row, f"User {row.username} is locked.", as_json)
@@ -159,7 +159,7 @@ def unlock(user: UserArgument, as_json: JsonOption = False) -> None:
     """Accept a user's keys and logins again, also after too many wrong passwords."""
     from rag_assets.identity import users
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         found = users.get_by_name(connection, OWNER, user)
         row = users.unlock(connection, OWNER, found.id)
     _report(row, f"User {row.username} is unlocked.", as_json)
@@ -182,7 +182,7 @@ def password(
 
     if not password_stdin and (as_json or not has_terminal()):
         raise ConfigError("There is no terminal to type it on: add --password-stdin.")
-    with _connected() as (deployment, connection):
+    with connected() as (deployment, connection):
         found = users.get_by_name(connection, OWNER, user)
         text = _read_password() if password_stdin else _ask_password()
         hashed = _hash(deployment, text, found.email, found.username)
@@ -209,7 +209,7 @@ def grant(
 
     grants = _grants(account, chat_bot, source)
     _expect_something(grants, permission)
-    with _connected() as (_, connection), connection.transaction():
+    with connected() as (_, connection), connection.transaction():
         row = users.get_by_name(connection, OWNER, user)
         if grants:
             row = add_grants(connection, OWNER, row.id, grants)
@@ -237,7 +237,7 @@ def revoke(
 
     grants = _grants(account, chat_bot, source)
     _expect_something(grants, permission)
-    with _connected() as (_, connection), connection.transaction():
+    with connected() as (_, connection), connection.transaction():
         row = users.get_by_name(connection, OWNER, user)
         if grants:
             row = remove_grants(connection, OWNER, row.id, grants)
@@ -252,7 +252,7 @@ def remove(user: UserArgument, yes: YesOption = False, as_json: JsonOption = Fal
     """Remove a user with its API keys and sessions. What it did stays in the audit."""
     from rag_assets.identity import users
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         found = users.get_by_name(connection, OWNER, user)
         question = f"Remove user {found.username} ({found.email}) and its API keys?"
         confirm(question, ("users", "remove", user), yes=yes, as_json=as_json)
@@ -272,7 +272,7 @@ def init(as_json: JsonOption = False) -> None:
     """
     from rag_assets.identity import one_time_tokens
 
-    with _connected() as (_, connection):
+    with connected() as (_, connection):
         token = one_time_tokens.issue(connection, "init")
     if as_json:
         print_json({"token": token})
@@ -381,7 +381,8 @@ def _hash(deployment: Deployment, password: str, email: str, username: str) -> s
 
 
 @contextmanager
-def _connected() -> Iterator[tuple[Deployment, Connection]]:
+def connected() -> Iterator[tuple[Deployment, Connection]]:
+    """Start the stack, and open a session in autocommit mode."""
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:

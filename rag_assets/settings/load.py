@@ -20,6 +20,7 @@ from rag_assets.settings.ingestion import IngestionSettings
 from rag_assets.settings.limits import LimitSettings
 from rag_assets.settings.messages import sentence
 from rag_assets.settings.ownership import OwnershipSettings
+from rag_assets.settings.passwords import PasswordSettings
 from rag_assets.settings.rerankers import RerankerSettings
 from rag_assets.settings.schedules import ScheduleSettings
 from rag_assets.settings.search import SearchSettings
@@ -34,6 +35,7 @@ from resources.urls import without_secrets
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
     TokenSettings,
+    PasswordSettings,
     LimitSettings,
     OwnershipSettings,
     ServingSettings,
