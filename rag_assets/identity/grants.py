@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rag_assets.identity.changes import COMMAND_LINE, Origin, record
 from rag_assets.identity.reach import changing_user
-from rag_assets.pipeline.plain_text import nfc
 from rag_assets.pipeline.principal import Principal, Target, in_scope
 from resources.errors import ConfigError, NotFound
-from resources.partition_keys import NAME
+from resources.partition_keys import account_name
 from resources.postgres.connection import Connection
 from resources.postgres.identity import grants as table
 from resources.postgres.identity.grants import Grant
@@ -127,16 +125,6 @@ def set_account(
         record(
             connection, actor, origin, "source.account", f"source:{source_id}", old=old, new=account
         )
-
-
-def account_name(name: str) -> str:
-    """Return the name of an account in NFC. Raises ConfigError for one that an account cannot have."""
-    name = nfc(name)
-    if not re.fullmatch(NAME, name):
-        raise ConfigError(
-            f"account: expected 1 to 100 letters, digits, '.', '_', '-' or spaces, found {name!r}"
-        )
-    return name
 
 
 def _bot(name: str) -> Sequence[str]:

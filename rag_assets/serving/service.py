@@ -144,7 +144,7 @@ class Service:
                 logins=logins,
                 password_changes=PasswordChanges(connections, passwords, logins),
                 audit=audit,
-                limits=RateLimits(redis, workers=options.workers, lease=settings.limit_lease),
+                limits=RateLimits(redis, workers=options.workers, lease=settings.lease_share),
                 redis=redis,
                 closing=closing.pop_all(),
             )
