@@ -64,6 +64,14 @@ class Ring:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class KeyTimes:
+    """How long a key signs, and its tokens live."""
+
+    signs: timedelta = timedelta(days=30)
+    tokens_live: timedelta = timedelta(minutes=10)
+
+
 class KeyRing:
     """The ring in PostgreSQL, as this process last read it. Safe in threads."""
 
@@ -71,12 +79,9 @@ class KeyRing:
         self,
         connections: Connections,
         secret: SecretKey,
-        *,
-        signs_for: timedelta = timedelta(days=30),
-        token_lifetime: timedelta = timedelta(minutes=10),
+        times: KeyTimes = KeyTimes(),
     ) -> None:
-        self._connections, self._secret = connections, secret
-        self._signs_for, self._tokens_live = signs_for, token_lifetime + MARGIN
+        self._connections, self._secret, self._times = connections, secret, times
         self._lock = threading.Lock()
         self._ring: Ring | None = None
         self._read_at = self._searched_at = float("-inf")
@@ -111,7 +116,7 @@ class KeyRing:
                     signing_keys.lock_keys(connection)
                     # Several processes may find none at once: the first one makes it.
                     if not any(row.signs for row in signing_keys.live_keys(connection)):
-                        self._make(connection, "system", [])
+                        rotate(connection, self._secret, self._times, "system")
                 ring = self._read()
             row = next(row for row in ring.rows if row.signs)
             if self._signer is None or self._signer.kid != row.kid:
@@ -119,42 +124,40 @@ class KeyRing:
                 self._signer = Signer(row.kid, Ed25519PrivateKey.from_private_bytes(private))
             return self._signer
 
-    def rotate(self, principal: str, *, revoke: bool = False) -> str:
-        """Let a new key sign from now on. Returns its kid. `revoke`: refuse the tokens of the earlier keys at once."""
-        with self._connections.connection() as connection, connection.transaction():
-            signing_keys.lock_keys(connection)
-            retired = signing_keys.retire_keys(
-                connection, timedelta(0) if revoke else self._tokens_live
-            )
-            kid = self._make(connection, principal, retired, revoke)
-        with self._lock:
-            self._read_at = float("-inf")
-        return kid
-
-    def _make(
-        self, connection: Connection, principal: str, retired: Sequence[str], revoke: bool = False
-    ) -> str:
-        private = Ed25519PrivateKey.generate()
-        public = private.public_key().public_bytes_raw()
-        kid = thumbprint(public)
-        encrypted = self._secret.encrypt(_PURPOSE, private.private_bytes_raw())
-        signing_keys.add_key(connection, kid, public, encrypted, self._signs_for, self._tokens_live)
-        details = {"replaces": list(retired), "revoked": revoke}
-        append(
-            connection,
-            [
-                AuditRecord(
-                    "token.rotate", "allowed", principal, f"signing_key:{kid}", details=details
-                )
-            ],
-        )
-        return kid
-
     def _read(self) -> Ring:
         with self._connections.connection() as connection:
             self._ring = Ring.of(signing_keys.live_keys(connection))
         self._read_at = time.monotonic()
         return self._ring
+
+
+def rotate(
+    connection: Connection,
+    secret: SecretKey,
+    times: KeyTimes,
+    principal: str,
+    *,
+    revoke: bool = False,
+) -> str:
+    """Let a new key sign from now on. Returns its kid. `revoke`: refuse the tokens of the earlier keys at once.
+
+    Running processes see it within two seconds.
+    """
+    tokens_live = times.tokens_live + MARGIN
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes_raw()
+    kid = thumbprint(public)
+    encrypted = secret.encrypt(_PURPOSE, private.private_bytes_raw())
+    with connection.transaction():
+        signing_keys.lock_keys(connection)
+        replaced = signing_keys.retire_keys(connection, timedelta(0) if revoke else tokens_live)
+        signing_keys.add_key(connection, kid, public, encrypted, times.signs, tokens_live)
+        details = {"replaces": replaced, "revoked": revoke}
+        target = f"signing_key:{kid}"
+        append(
+            connection, [AuditRecord("token.rotate", "allowed", principal, target, details=details)]
+        )
+    return kid
 
 
 def thumbprint(public_key: bytes) -> str:

@@ -23,8 +23,9 @@ from ipaddress import ip_address
 from cryptography.fernet import Fernet
 
 from rag_assets.identity.access_tokens import AccessTokens, refused
-from rag_assets.identity.changes import Origin
+from rag_assets.identity.changes import COMMAND_LINE, Origin, record
 from rag_assets.pipeline.audit_record import AuditRecord, Outcome
+from rag_assets.pipeline.principal import Principal
 from resources.postgres.connection import Connection
 from resources.postgres.connection_pool import Connections
 from resources.postgres.identity import sessions as table
@@ -161,6 +162,19 @@ class Sessions:
                 table.forget_ended(connection, self._idle, CLEANED)
         finally:
             self._cleaning.release()
+
+
+def end_all(
+    connection: Connection,
+    actor: Principal,
+    user_id: uuid.UUID,
+    origin: Origin = COMMAND_LINE,
+) -> int:
+    """End all sessions of a user, whose access tokens are refused within two seconds. Returns their number."""
+    with connection.transaction():
+        ended = end_sessions(connection, user_id, "ended")
+        record(connection, actor, origin, "session.end", f"user:{user_id}", ended_sessions=ended)
+    return ended
 
 
 def address_of(origin: Origin) -> str | None:

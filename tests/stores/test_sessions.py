@@ -15,7 +15,7 @@ import pytest
 from rag_assets.identity import one_time_tokens
 from rag_assets.identity.access_tokens import AccessTokens
 from rag_assets.identity.changes import Origin
-from rag_assets.identity.key_ring import KeyRing, token_header
+from rag_assets.identity.key_ring import KeyRing, KeyTimes, rotate, token_header
 from rag_assets.identity.login_delays import (
     FREE_OF_ACCOUNT,
     FREE_OF_NETWORK,
@@ -528,7 +528,8 @@ def test_a_key_that_is_replaced_still_verifies_until_its_tokens_have_expired(
     token = identity.login().access_token
     other = AccessTokens(KeyRing(identity.connections, SECRET))
     assert other.verify(token)
-    kid = identity.ring.rotate("owner")
+    kid = rotate(identity.connection, SECRET, KeyTimes(), "owner")
+    identity.ring._read_at = float("-inf")
     new = identity.login().access_token
     assert new.startswith(token_header(kid))
     assert other.verify(new), "a process that has not seen the key reads the ring again"
@@ -540,7 +541,8 @@ def test_a_key_that_is_replaced_still_verifies_until_its_tokens_have_expired(
 
 def test_a_stolen_key_is_refused_at_once(identity: Identity) -> None:
     token = identity.login().access_token
-    identity.ring.rotate("owner", revoke=True)
+    rotate(identity.connection, SECRET, KeyTimes(), "owner", revoke=True)
+    identity.ring._read_at = float("-inf")
     with pytest.raises(NotAuthenticated):
         identity.tokens.verify(token)
     assert identity.tokens.verify(identity.login().access_token)

@@ -122,14 +122,17 @@ def revoke(connection: Connection, session_id: uuid.UUID, because: str) -> bool:
     return bool(ended)
 
 
-def live_sessions(connection: Connection, user_id: uuid.UUID) -> list[ListedSession]:
+def live_sessions(
+    connection: Connection, user_id: uuid.UUID, idle: timedelta
+) -> list[ListedSession]:
     """Return the sessions of a user, the last used first."""
     return fetch_all(
         connection,
         ListedSession,
         """SELECT id, created_at, last_used_at, expires_at, host(address) AS address, user_agent FROM sessions
-           WHERE user_id = %s AND revoked_at IS NULL AND expires_at > now() ORDER BY last_used_at DESC, id""",
-        [user_id],
+           WHERE user_id = %s AND revoked_at IS NULL AND expires_at > now() AND last_used_at + %s > now()
+           ORDER BY last_used_at DESC, id""",
+        [user_id, idle],
     )
 
 
