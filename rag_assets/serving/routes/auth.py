@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, model_validator
 from rag_assets.identity.changes import Origin
 from rag_assets.identity.sessions import NewTokens
 from rag_assets.pipeline.principal import Principal
+from rag_assets.serving.authentication import FAILURE_COST, count_stranger
 from rag_assets.serving.authorization import requires
 from rag_assets.serving.routing import new_router
 from rag_assets.serving.schemas import Name, RequestBody, Text
@@ -33,6 +34,8 @@ _PASSWORD_COST = 5
 
 #: No credentials are looked at: an access token that has expired must not stop its own refresh.
 Stranger = Annotated[None, requires("public", reads_credentials=False)]
+#: Strangers at the same address must not stop the refresh of a session: only tokens that are not accepted count there.
+Uncounted = Annotated[None, requires("public", 0, reads_credentials=False)]
 Guesser = Annotated[None, requires("public", _PASSWORD_COST, reads_credentials=False)]
 
 Password = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -145,11 +148,16 @@ def login(
 
 
 @router.post("/auth/refresh", summary="Exchange a refresh token")
-def refresh(
-    request: Request, body: RefreshRequest, caller: Stranger, service: ServiceDependency
+async def refresh(
+    request: Request, body: RefreshRequest, caller: Uncounted, service: ServiceDependency
 ) -> TokensAnswer:
     """Return new tokens. A refresh token that is used again later ends the session: it was stolen."""
-    return _answer(service.sessions.refresh(body.refresh_token, _origin(request)))
+    refreshed = service.sessions.refresh
+    try:
+        return _answer(await service.run(refreshed, body.refresh_token, _origin(request)))
+    except NotAuthenticated:
+        await count_stranger(request, FAILURE_COST)
+        raise
 
 
 @router.post("/auth/logout", status_code=status.HTTP_204_NO_CONTENT, summary="End a session")
