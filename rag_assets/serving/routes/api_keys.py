@@ -67,7 +67,7 @@ class NewKeyBody(RequestBody):
     description: Annotated[Text, Field(max_length=1000)] | None = None
     permissions: list[Permission] | None = None
     expires_at: AwareDatetime | None = None
-    networks: Annotated[list[Name], Field(max_length=100)] = []
+    networks: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
     rate_limit_per_minute: Annotated[int, Field(ge=1, le=MAX_RATE_LIMIT)] = RATE_LIMIT
 
 

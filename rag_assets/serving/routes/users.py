@@ -26,7 +26,8 @@ from resources.postgres.identity.users import UserRow
 router = new_router()
 
 Admin = Annotated[Principal, requires("user:admin")]
-Names = Annotated[list[Name], Field(max_length=1000)]
+Names = Annotated[tuple[Name, ...], Field(max_length=1000)]
+Permissions = tuple[Permission, ...]
 Password = Annotated[SecretStr, Field(max_length=MAX_BYTES)]
 Limit = Annotated[int, Query(ge=1, le=100)]
 
@@ -67,10 +68,10 @@ class NewUserBody(RequestBody):
     email: Name
     username: Annotated[Name, Field(max_length=100)]
     role: Role = "viewer"
-    permissions: list[Permission] = []
-    accounts: Names = []
-    chat_bots: Names = []
-    sources: Names = []
+    permissions: Permissions = ()
+    accounts: Names = ()
+    chat_bots: Names = ()
+    sources: Names = ()
     full_name: Name | None = None
     timezone: Annotated[Name, Field(max_length=50)] = "Asia/Tokyo"
     password: Password | None = None
@@ -87,10 +88,10 @@ class PasswordBody(RequestBody):
 class GrantsBody(RequestBody):
     """What a user is to see, and single permissions beyond those of its role."""
 
-    accounts: Names = []
-    chat_bots: Names = []
-    sources: Names = []
-    permissions: list[Permission] = []
+    accounts: Names = ()
+    chat_bots: Names = ()
+    sources: Names = ()
+    permissions: Permissions = ()
 
 
 @router.get("/v1/users", summary="List users")
@@ -215,13 +216,13 @@ def revoke(
     caller: Admin,
     service: ServiceDependency,
     origin: OriginDependency,
-    account: Annotated[list[Name], Query(max_length=100)] = [],
-    chat_bot: Annotated[list[Name], Query(max_length=100)] = [],
-    source: Annotated[list[Name], Query(max_length=100)] = [],
-    permission: Annotated[list[Permission], Query(max_length=100)] = [],
+    account: Annotated[tuple[Name, ...], Query(max_length=100)] = (),
+    chat_bot: Annotated[tuple[Name, ...], Query(max_length=100)] = (),
+    source: Annotated[tuple[Name, ...], Query(max_length=100)] = (),
+    permission: Annotated[tuple[Permission, ...], Query(max_length=100)] = (),
 ) -> UserAnswer:
     """Take back what was granted. Something that the user was not granted is an error, and changes nothing."""
-    unwanted = _expect_something(Grants(tuple(account), tuple(chat_bot), tuple(source)), permission)
+    unwanted = _expect_something(Grants(account, chat_bot, source), permission)
     with service.connections.connection() as connection, connection.transaction():
         user = reachable_user(connection, caller, user_id)
         if permission:
@@ -236,10 +237,10 @@ def _answer(user: UserRow) -> UserAnswer:
 
 
 def _grants(body: NewUserBody | GrantsBody) -> Grants:
-    return Grants(tuple(body.accounts), tuple(body.chat_bots), tuple(body.sources))
+    return Grants(body.accounts, body.chat_bots, body.sources)
 
 
-def _expect_something(wanted: Grants, permissions: list[Permission]) -> Grants:
+def _expect_something(wanted: Grants, permissions: Permissions) -> Grants:
     if not wanted and not permissions:
         raise ConfigError("Expected an account, a chat bot, a source or a permission, found none.")
     return wanted
