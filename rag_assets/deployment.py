@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from rag_assets.evaluation.frames import Evaluations
+    from rag_assets.identity.audit_log import AuditLog
     from rag_assets.operations.lineage import LineageContext
     from rag_assets.pipeline.reranker import Reranker
     from rag_assets.pipeline.vectors import Embedder
@@ -204,6 +205,16 @@ class Deployment:
     def secret(self) -> SecretKey:
         """The secret on which API keys and tokens depend. Its file is made at the first use."""
         return secret_key(self.settings.secret_key, self.settings.home)
+
+    def audit_log(self) -> AuditLog:
+        """Return the audit of this process, with its anchors outside the database."""
+        from rag_assets.identity.audit_anchors import Anchors
+        from rag_assets.identity.audit_log import AuditLog
+
+        settings = self.settings
+        file = settings.audit_anchor_file or settings.home / "audit-anchors.jsonl"
+        anchors = Anchors(file, settings.audit_anchor_url, settings.audit_anchor_seconds)
+        return AuditLog(self.postgres().url, anchors)
 
     @property
     def embedder(self) -> Embedder:

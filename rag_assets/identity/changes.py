@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resources.postgres.identity.audit_chain import append
-
 from rag_assets.pipeline.audit_record import AuditRecord
 from rag_assets.pipeline.principal import Principal
 from resources.postgres.connection import Connection
+from resources.postgres.identity.audit_chain import append
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rag_assets.settings.audit import AuditSettings
 from rag_assets.settings.embedders import EmbedderSettings
 from rag_assets.settings.ingestion import IngestionSettings
 from rag_assets.settings.limits import LimitSettings
@@ -34,6 +35,7 @@ from resources.urls import without_secrets
 # Pydantic validates the fields of the LAST base first, and a validator sees only the fields before its own: the default
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
+    AuditSettings,
     TokenSettings,
     PasswordSettings,
     LimitSettings,

@@ -36,15 +36,16 @@ DOORS = {
 
 ARROWS: Mapping[str, str] = {
     "cli": (
-        "assets consistency deployment embedded evaluation ground ingestion job_runs milvus "
-        "operations partitions pipeline postgres/connection postgres/consistency "
-        "postgres/documents postgres/evaluation postgres/registry postgres/run_queue "
-        "postgres/scope postgres/vectors search serving settings sources"
+        "assets consistency deployment embedded evaluation ground identity ingestion job_runs "
+        "milvus operations partitions pipeline postgres/connection postgres/consistency "
+        "postgres/documents postgres/evaluation postgres/identity postgres/registry "
+        "postgres/run_queue postgres/scope postgres/vectors search serving settings sources"
     ),
     "deployment": (
-        "automation dagster_storage definitions embedded evaluation ground job_runs milvus "
-        "operations pipeline postgres/connection postgres/connection_pool postgres/consistency "
-        "postgres/evaluation postgres/registry postgres/schema search settings stores"
+        "automation dagster_storage definitions embedded evaluation ground identity job_runs "
+        "milvus operations pipeline postgres/connection postgres/connection_pool "
+        "postgres/consistency postgres/evaluation postgres/registry postgres/schema redis "
+        "search settings stores"
     ),
     "job_runs": "ground partitions",
     "definitions": (
@@ -98,7 +99,7 @@ ARROWS: Mapping[str, str] = {
     ),
     "stores": (
         "embedded embedders ground milvus pipeline postgres/connection postgres/schema "
-        "postgres/scope postgres/vectors rerankers"
+        "postgres/scope postgres/vectors redis rerankers"
     ),
     "postgres/vectors": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/documents "
