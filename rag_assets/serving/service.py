@@ -111,7 +111,8 @@ class Service:
             authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
             authenticator.check_secret()
             audit = closing.enter_context(closing_of(deployment.audit_log()))
-            passwords = closing.enter_context(closing_of(Passwords()))
+            cost = (settings.password_memory_mib, settings.password_passes)
+            passwords = closing.enter_context(closing_of(Passwords(*cost)))
             redis = deployment.redis()
             return cls(
                 deployment=deployment,

@@ -146,7 +146,7 @@ ARROWS: Mapping[str, str] = {
     "own_resources": "",
     "serving": (
         "deployment ground identity pipeline postgres/connection_pool postgres/documents "
-        "postgres/queries redis search settings"
+        "postgres/identity postgres/queries redis search settings"
     ),
     "postgres/idle_sessions": "",
     "redis": "ground",
