@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "rebuild": "rebuild:app",
     "eval": "evaluation:app",
     "index": "index:app",
+    "audit": "audit:app",
 }
 
 

@@ -36,13 +36,13 @@ DOORS = {
 
 ARROWS: Mapping[str, str] = {
     "cli": (
-        "assets consistency deployment embedded evaluation ground ingestion job_runs milvus "
+        "assets consistency deployment embedded evaluation ground identity ingestion job_runs milvus "
         "operations partitions pipeline postgres/connection postgres/consistency "
-        "postgres/documents postgres/evaluation postgres/registry postgres/run_queue "
+        "postgres/documents postgres/evaluation postgres/identity postgres/registry postgres/run_queue "
         "postgres/scope postgres/vectors search serving settings sources"
     ),
     "deployment": (
-        "automation dagster_storage definitions embedded evaluation ground job_runs milvus "
+        "automation dagster_storage definitions embedded evaluation ground identity job_runs milvus "
         "operations pipeline postgres/connection postgres/connection_pool postgres/consistency "
         "postgres/evaluation postgres/registry postgres/schema search settings stores"
     ),
@@ -115,7 +115,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/search": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
-    "postgres/identity": "pipeline postgres/connection postgres/queries",
+    "postgres/identity": "ground pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
@@ -144,7 +144,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/queries": "",
     "own_resources": "",
     "serving": (
-        "deployment ground identity pipeline postgres/connection_pool postgres/documents "
+        "deployment ground identity pipeline postgres/connection_pool postgres/documents postgres/identity "
         "postgres/queries redis search settings"
     ),
     "postgres/idle_sessions": "",
