@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,10 +10,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from rag_assets.serving.authorization import route_access
-from rag_assets.serving.client_address import Network
-from rag_assets.serving.middleware import Requests
 from rag_assets.serving.problems import CODES, MEDIA_TYPE, Problem, add_handlers
-from rag_assets.serving.routes import documents, health, search
+from rag_assets.serving.routes import audit, documents, health, search
 from rag_assets.serving.service import Service
 
 _DESCRIPTION = "Search over documents that PostgreSQL and Milvus keep equal. All errors are problem+json (RFC 9457)."
@@ -25,9 +23,8 @@ def create_app(
     open_service: Callable[[], Service],
     version: str,
     body_limit: int,
-    trusted_proxies: Sequence[Network] = (),
 ) -> FastAPI:
-    """Return the application. It opens the service at its start, and closes it at its end."""
+    """Return the application, to be wrapped in `Requests`. It opens the service at its start, closes it at its end."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -47,10 +44,9 @@ def create_app(
         redirect_slashes=False,
         max_body_size=body_limit,
     )
-    for module in (health, search, documents):
+    for module in (health, search, documents, audit):
         app.include_router(module.router)
     add_handlers(app)
-    app.add_middleware(Requests, trusted_proxies=trusted_proxies)
     app.openapi = lambda: _openapi(app)
     return app
 

@@ -41,9 +41,9 @@ async def authenticate(request: Request, cost: int) -> Principal | None:
         service.note(request, None, "auth.denied", {}, outcome="denied")
         raise
     state.principal = principal.identity
-    limits = [(f"user:{principal.user_id}", settings.limit_per_user)]
+    limits = [(f"user:{principal.user_id}", settings.user_requests_per_minute)]
     if principal.key_id:
-        per_key = principal.requests_per_minute or settings.limit_per_key
+        per_key = principal.requests_per_minute or settings.requests_per_minute
         limits.append((principal.identity, per_key))
     await _count(request, service, limits, cost)
     return principal
@@ -76,7 +76,7 @@ def _credential(request: Request) -> str | None:
 
 
 async def _count_address(request: Request, service: Service, cost: int) -> None:
-    per_minute = service.deployment.settings.limit_per_address
+    per_minute = service.deployment.settings.stranger_requests_per_minute
     identity = limited_address(request.state.address)
     await _count(request, service, [(identity, per_minute)], min(cost, per_minute))
 

@@ -30,8 +30,10 @@ from rag_assets.search.searcher import Searcher
 from rag_assets.serving.options import ServeOptions
 from rag_assets.serving.rate_limits import RateLimits
 from rag_assets.serving.readiness import ReadinessProbe
+from rag_assets.settings.load import Settings
 from resources.postgres.connection_pool import Connections
 from resources.redis.client import RedisClient
+from resources.secret_key import SecretKey
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,31 +110,23 @@ class Service:
             secret = deployment.secret
             authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
             authenticator.check_secret()
-            ring = KeyRing(
-                connections,
-                secret,
-                signs_for=timedelta(days=settings.signing_key_days),
-                token_lifetime=settings.access_token_lifetime,
-            )
-            tokens = AccessTokens(
-                ring,
-                issuer=settings.jwt_issuer,
-                audience=settings.jwt_audience,
-                lifetime=settings.access_token_lifetime,
-            )
+            audit = closing.enter_context(closing_of(deployment.audit_log()))
+            passwords = closing.enter_context(closing_of(Passwords()))
             redis = deployment.redis()
             return cls(
-                deployment,
-                options,
-                connections,
-                searcher,
-                searching,
-                work,
-                ReadinessProbe(connections, searcher),
-                authenticator,
-                tokens,
-                redis,
-                RateLimits(redis, workers=options.workers, lease=settings.limit_lease),
+                deployment=deployment,
+                options=options,
+                connections=connections,
+                searcher=searcher,
+                searching=searching,
+                work=work,
+                readiness=ReadinessProbe(connections, searcher),
+                authenticator=authenticator,
+                passwords=passwords,
+                tokens=_tokens(connections, secret, settings),
+                audit=audit,
+                limits=RateLimits(redis, workers=options.workers, lease=settings.lease_share),
+                redis=redis,
                 closing=closing.pop_all(),
             )
 
@@ -186,6 +180,21 @@ class Service:
             raise
         self.readiness.note_search(None)
         return answer
+
+
+def _tokens(connections: Connections, secret: SecretKey, settings: Settings) -> AccessTokens:
+    ring = KeyRing(
+        connections,
+        secret,
+        signs_for=timedelta(days=settings.signing_key_days),
+        token_lifetime=settings.access_token_lifetime,
+    )
+    return AccessTokens(
+        ring,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        lifetime=settings.access_token_lifetime,
+    )
 
 
 def service_of(request: Request) -> Service:

@@ -21,6 +21,7 @@ from rag_assets.settings.ingestion import IngestionSettings
 from rag_assets.settings.limits import LimitSettings
 from rag_assets.settings.messages import sentence
 from rag_assets.settings.ownership import OwnershipSettings
+from rag_assets.settings.passwords import PasswordSettings
 from rag_assets.settings.rerankers import RerankerSettings
 from rag_assets.settings.schedules import ScheduleSettings
 from rag_assets.settings.search import SearchSettings
@@ -36,6 +37,7 @@ from resources.urls import without_secrets
 class Settings(
     AuditSettings,
     TokenSettings,
+    PasswordSettings,
     LimitSettings,
     OwnershipSettings,
     ServingSettings,

@@ -28,5 +28,7 @@ def people(module_world: World) -> Tenants:
 
 @pytest.fixture(scope="module")
 def live(module_world: World, people: Tenants) -> Iterator[LiveService]:
-    with live_service(module_world, limit_per_address=100_000) as live:
+    with live_service(
+        module_world, stranger_requests_per_minute=100_000, user_requests_per_minute=100_000
+    ) as live:
         yield live

@@ -99,7 +99,7 @@ def test_the_documented_bytes_are_the_hashed_ones() -> None:
 
 
 #: With NUL, half a surrogate pair, and what JSON escapes.
-sent = st.text('a\0\ud800\udfffé日"\\\n')
+sent = st.text('a\0\ud800é日"\\\n')
 
 
 @given(sent, st.dictionaries(sent, sent))

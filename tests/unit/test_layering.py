@@ -42,9 +42,10 @@ ARROWS: Mapping[str, str] = {
         "postgres/scope postgres/vectors search serving settings sources"
     ),
     "deployment": (
-        "automation dagster_storage definitions embedded evaluation ground identity job_runs milvus "
-        "operations pipeline postgres/connection postgres/connection_pool postgres/consistency "
-        "postgres/evaluation postgres/registry postgres/schema search settings stores"
+        "automation dagster_storage definitions embedded evaluation ground identity job_runs "
+        "milvus operations pipeline postgres/connection postgres/connection_pool "
+        "postgres/consistency postgres/evaluation postgres/registry postgres/schema redis "
+        "search settings stores"
     ),
     "job_runs": "ground partitions",
     "definitions": (
@@ -98,7 +99,7 @@ ARROWS: Mapping[str, str] = {
     ),
     "stores": (
         "embedded embedders ground milvus pipeline postgres/connection postgres/schema "
-        "postgres/scope postgres/vectors rerankers"
+        "postgres/scope postgres/vectors redis rerankers"
     ),
     "postgres/vectors": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/documents "

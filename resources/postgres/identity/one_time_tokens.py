@@ -63,4 +63,8 @@ def delete_tokens(connection: Connection, purpose: str, user_id: uuid.UUID | Non
 
 
 def has_super_admin(connection: Connection) -> bool:
+    """Return whether there is a super_admin. Transactions that ask follow one another to their ends."""
+    connection.execute(
+        "SELECT pg_advisory_xact_lock(hashtextextended('rag-assets super_admins', 0))"
+    )
     return scalar(connection, "SELECT EXISTS (SELECT FROM users WHERE role = 'super_admin')")

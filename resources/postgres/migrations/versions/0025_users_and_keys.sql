@@ -123,17 +123,20 @@ COMMENT ON COLUMN api_keys.expires_at IS 'From then on it is refused; NULL: neve
 COMMENT ON COLUMN api_keys.created_at IS 'When it was made.';
 COMMENT ON COLUMN api_keys.updated_at IS 'When the row last changed.';
 
--- What each active user may do and see: authentication reads one row of it.
+-- What each user may do and see: authentication reads one row of it.
 CREATE VIEW user_access AS
-  SELECT u.id AS user_id, u.username, u.role, u.permissions, u.version,
+  SELECT u.id AS user_id, u.username, u.role, u.permissions, u.is_active, u.version,
     ARRAY(SELECT a.name FROM access_grants g JOIN accounts a ON a.id = g.account_id
-          WHERE g.user_id = u.id AND g.chat_bot IS NULL) AS accounts,
+          WHERE g.user_id = u.id AND g.chat_bot IS NULL ORDER BY 1) AS accounts,
     ARRAY(SELECT a.name || '/' || g.chat_bot FROM access_grants g JOIN accounts a ON a.id = g.account_id
-          WHERE g.user_id = u.id AND g.chat_bot IS NOT NULL) AS chat_bots,
+          WHERE g.user_id = u.id AND g.chat_bot IS NOT NULL ORDER BY 1) AS chat_bots,
+    ARRAY(SELECT s.name FROM access_grants g JOIN sources s ON s.id = g.source_id
+          WHERE g.user_id = u.id ORDER BY 1) AS granted_sources,
     ARRAY(SELECT s.name FROM access_grants g JOIN sources s ON s.id = g.source_id WHERE g.user_id = u.id
           UNION SELECT s.name FROM access_grants g JOIN sources s ON s.account_id = g.account_id
           WHERE g.user_id = u.id AND g.chat_bot IS NULL) AS sources
-  FROM users u WHERE u.is_active;
+  FROM users u;
+COMMENT ON VIEW user_access IS 'What each user sees, by name: granted accounts, chat bots and sources, and in column sources those of the accounts too.';
 
 -- Any change of a grant acts on tokens and caches as a change of the user does.
 CREATE FUNCTION rag_grant_changed() RETURNS trigger LANGUAGE plpgsql AS $$
