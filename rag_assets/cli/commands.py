@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, str] = {
     "rebuild": "rebuild:app",
     "eval": "evaluation:app",
     "index": "index:app",
+    "audit": "audit:app",
 }
 
 

@@ -118,7 +118,8 @@ class Service:
             authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
             authenticator.check_secret()
             audit = closing.enter_context(closing_of(deployment.audit_log()))
-            passwords = closing.enter_context(closing_of(Passwords()))
+            cost = (settings.password_memory_mib, settings.password_passes)
+            passwords = closing.enter_context(closing_of(Passwords(*cost)))
             tokens = _tokens(connections, secret, settings)
             sessions = Sessions(
                 connections,

@@ -116,7 +116,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/search": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
-    "postgres/identity": "pipeline postgres/connection postgres/queries",
+    "postgres/identity": "ground pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
@@ -146,7 +146,7 @@ ARROWS: Mapping[str, str] = {
     "own_resources": "",
     "serving": (
         "deployment ground identity pipeline postgres/connection_pool postgres/documents "
-        "postgres/queries redis search settings"
+        "postgres/identity postgres/queries redis search settings"
     ),
     "postgres/idle_sessions": "",
     "redis": "ground",
