@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from rag_assets.evaluation.frames import Evaluations
+    from rag_assets.identity.audit_anchors import Anchors
     from rag_assets.identity.audit_log import AuditLog
     from rag_assets.operations.lineage import LineageContext
     from rag_assets.pipeline.reranker import Reranker
@@ -166,6 +167,25 @@ class Deployment:
         settings = self.settings
         return open_redis(settings.redis_url, settings.redis_ca, settings.redis_pool, settings.home)
 
+    @property
+    def audit_anchor_file(self) -> Path:
+        return self.settings.audit_anchor_file or self.settings.home / "audit-anchors.jsonl"
+
+    def audit_anchors(self) -> Anchors:
+        """Return the writer of the audit's anchors."""
+        from rag_assets.identity.audit_anchors import Anchors
+
+        settings = self.settings
+        return Anchors(
+            self.audit_anchor_file, settings.audit_anchor_url, settings.audit_anchor_seconds
+        )
+
+    def audit_log(self) -> AuditLog:
+        """Return the audit of this process, with its thread. The caller closes it."""
+        from rag_assets.identity.audit_log import AuditLog
+
+        return AuditLog(self.postgres().url, self.audit_anchors())
+
     def postgres(self) -> Postgres:
         settings = self.settings
         return open_postgres(settings.postgres_url, settings.home, settings.lock_timeout)
@@ -205,16 +225,6 @@ class Deployment:
     def secret(self) -> SecretKey:
         """The secret on which API keys and tokens depend. Its file is made at the first use."""
         return secret_key(self.settings.secret_key, self.settings.home)
-
-    def audit_log(self) -> AuditLog:
-        """Return the audit of this process, with its anchors outside the database."""
-        from rag_assets.identity.audit_anchors import Anchors
-        from rag_assets.identity.audit_log import AuditLog
-
-        settings = self.settings
-        file = settings.audit_anchor_file or settings.home / "audit-anchors.jsonl"
-        anchors = Anchors(file, settings.audit_anchor_url, settings.audit_anchor_seconds)
-        return AuditLog(self.postgres().url, anchors)
 
     @property
     def embedder(self) -> Embedder:

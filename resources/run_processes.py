@@ -41,6 +41,7 @@ COMMAND_GROUPS: dict[str, frozenset[str]] = {
     "rebuild": frozenset(("milvus", "parquet")),
     "eval": frozenset(("add", "build", "list", "remove", "run", "accept", "compare")),
     "index": frozenset(("recommend", "tune", "compare")),
+    "audit": frozenset(("list", "verify", "export", "drop")),
 }
 #: The other commands.
 COMMANDS = frozenset(

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "rebuild": "rebuild:app",
     "eval": "evaluation:app",
     "index": "index:app",
+    "audit": "audit:app",
 }
 
 

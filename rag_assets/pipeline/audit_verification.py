@@ -44,12 +44,16 @@ class Dropped:
 
 @dataclass
 class VerificationResult:
-    """`problem_count` counts also those problems that were too many to keep. `dropped`: None if nothing was."""
+    """`anchors`: those that were compared; `last_anchor`: the record of the last one. `dropped`: None if nothing was.
+
+    `problem_count` counts also those problems that were too many to keep.
+    """
 
     records: int = 0
     first: int = 0
     head: ChainHead = EMPTY
     anchors: int = 0
+    last_anchor: int = 0
     problem_count: int = 0
     problems: list[Problem] = field(default_factory=list)
     dropped: Dropped | None = None
@@ -89,6 +93,9 @@ class Verification:
         if at < 1:
             self._report("inserted", at, at, f"record {at} is before the beginning of the chain")
             return
+        if last is not None and at < last.sequence:
+            self._report("inserted", at, at, f"a record {at} stands after record {last.sequence}")
+            return
         if last is not None and at == last.sequence:
             self._report("inserted", at, at, f"there is more than one record {at}")
             if _is_sound(record, self._shift):
@@ -119,8 +126,11 @@ class Verification:
         if sound and record.action == SEAL:
             self._read_seal(record)
 
-    def finish(self) -> VerificationResult:
-        """Check the two ends of the chain. Returns the result."""
+    def finish(self, *, to_the_end: bool = True) -> VerificationResult:
+        """Check the two ends of the chain. Returns the result.
+
+        `to_the_end`: the records were all that there were when the anchors were read; not so in an older export.
+        """
         result, begin = self.result, self._begin
         if self._last is not None:
             result.head = ChainHead(self._last.sequence, self._last.row_hash)
@@ -135,7 +145,9 @@ class Verification:
             elif result.dropped is None:
                 message = f"{_records(1, begin.sequence)} missing, and no later record says that months were dropped"
                 self._report("removed", 1, begin.sequence, message)
-        if self._next_anchor < len(self._anchors):
+        if self._anchors:
+            result.last_anchor = self._anchors[-1].sequence
+        if to_the_end and self._next_anchor < len(self._anchors):
             first, last = result.head.sequence + 1, self._anchors[-1].sequence
             message = (
                 f"{_records(first, last)} missing at the end: there is an anchor of record {last}"
