@@ -55,7 +55,7 @@ class Passwords:
 
     def hash(self, password: str) -> str:
         """Return the hash of a password. `new_hash` also checks the rules of new passwords."""
-        return self._run(lambda: self._hasher.hash(normalized(password)))
+        return self._run(lambda: self._hasher.hash(_hashed_bytes(password)))
 
     def new_hash(self, password: str, *, email: str, username: str) -> str:
         """Return the hash of a new password of this user. Raises ConfigError that lists what is wrong with it."""
@@ -69,7 +69,7 @@ class Passwords:
             return False
         known = hashed is not None and _is_bounded(hashed)
         against = hashed if hashed is not None and known else self._nobody
-        return self._run(lambda: self._matches(against, normalized(password))) and known
+        return self._run(lambda: self._matches(against, _hashed_bytes(password))) and known
 
     def needs_rehash(self, hashed: str) -> bool:
         """Return whether the hash was made with lower parameters than those of this object."""
@@ -80,7 +80,7 @@ class Passwords:
             or stored.time_cost < self._hasher.time_cost
         )
 
-    def _matches(self, hashed: str, password: str) -> bool:
+    def _matches(self, hashed: str, password: bytes) -> bool:
         try:
             return self._hasher.verify(hashed, password)
         except (VerificationError, InvalidHashError):
@@ -102,6 +102,11 @@ class Passwords:
             self._permits.release()
             raise
         return future.result()
+
+
+def _hashed_bytes(password: str) -> bytes:
+    # JSON may contain a half of a surrogate pair, which no new password has.
+    return normalized(password).encode("utf-8", "surrogatepass")
 
 
 def _parameters(hashed: str) -> Parameters | None:

@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from rag_assets.serving.authorization import route_access
 from rag_assets.serving.problems import CODES, MEDIA_TYPE, Problem, add_handlers
-from rag_assets.serving.routes import audit, documents, health, search
+from rag_assets.serving.routes import api_keys, audit, auth, documents, health, search, users
 from rag_assets.serving.service import Service
 
 _DESCRIPTION = "Search over documents that PostgreSQL and Milvus keep equal. All errors are problem+json (RFC 9457)."
@@ -44,7 +44,7 @@ def create_app(
         redirect_slashes=False,
         max_body_size=body_limit,
     )
-    for module in (health, search, documents, audit):
+    for module in (health, auth, search, documents, users, api_keys, audit):
         app.include_router(module.router)
     add_handlers(app)
     app.openapi = lambda: _openapi(app)

@@ -30,14 +30,14 @@ async def authenticate(request: Request, cost: int) -> Principal | None:
     try:
         credential = _credential(request)
         if credential is None:
-            await _count_address(request, service, cost)
+            await count_stranger(request, cost)
             return None
         principal = service.authenticator.recent(credential, state.address)
         if principal is None:
             principal = await _looked_up(service, credential, state.address)
     except NotAuthenticated:
         # First the limit: a guesser gets no more than its address may send, and fills no log.
-        await _count_address(request, service, FAILURE_COST)
+        await count_stranger(request, FAILURE_COST)
         service.note(request, None, "auth.denied", {}, outcome="denied")
         raise
     state.principal = principal.identity
@@ -75,7 +75,9 @@ def _credential(request: Request) -> str | None:
     return credential
 
 
-async def _count_address(request: Request, service: Service, cost: int) -> None:
+async def count_stranger(request: Request, cost: int) -> None:
+    """Count the request against the limit of its address. Raises LimitExceeded."""
+    service = service_of(request)
     per_minute = service.deployment.settings.stranger_requests_per_minute
     identity = limited_address(request.state.address)
     await _count(request, service, [(identity, per_minute)], min(cost, per_minute))

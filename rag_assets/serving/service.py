@@ -20,7 +20,11 @@ from rag_assets.identity.access_tokens import AccessTokens
 from rag_assets.identity.audit_log import AuditLog
 from rag_assets.identity.authentication import Authenticator
 from rag_assets.identity.key_ring import KeyRing
+from rag_assets.identity.login_delays import LoginDelays
+from rag_assets.identity.logins import Logins
+from rag_assets.identity.password_changes import PasswordChanges
 from rag_assets.identity.passwords import Passwords
+from rag_assets.identity.sessions import Sessions
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.audit_record import AuditRecord, Outcome
 from rag_assets.pipeline.principal import Principal
@@ -79,6 +83,9 @@ class Service:
     authenticator: Authenticator
     passwords: Passwords
     tokens: AccessTokens
+    sessions: Sessions
+    logins: Logins
+    password_changes: PasswordChanges
     audit: AuditLog
     limits: RateLimits
     redis: RedisClient | None
@@ -111,7 +118,17 @@ class Service:
             authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
             authenticator.check_secret()
             audit = closing.enter_context(closing_of(deployment.audit_log()))
-            passwords = closing.enter_context(closing_of(Passwords()))
+            cost = (settings.password_memory_mib, settings.password_passes)
+            passwords = closing.enter_context(closing_of(Passwords(*cost)))
+            tokens = _tokens(connections, secret, settings)
+            sessions = Sessions(
+                connections,
+                tokens,
+                lifetime=timedelta(days=settings.session_days),
+                idle=timedelta(days=settings.session_idle_days),
+            )
+            delays = LoginDelays(connections, secret)
+            logins = Logins(connections, passwords, sessions, delays, audit)
             redis = deployment.redis()
             return cls(
                 deployment=deployment,
@@ -123,7 +140,10 @@ class Service:
                 readiness=ReadinessProbe(connections, searcher),
                 authenticator=authenticator,
                 passwords=passwords,
-                tokens=_tokens(connections, secret, settings),
+                tokens=tokens,
+                sessions=sessions,
+                logins=logins,
+                password_changes=PasswordChanges(connections, passwords, logins),
                 audit=audit,
                 limits=RateLimits(redis, workers=options.workers, lease=settings.lease_share),
                 redis=redis,

@@ -14,7 +14,7 @@ from rag_assets.serving.service import Service
 from tests.support.service import awaited
 from tests.support.world import World
 
-STARTS = 10
+STARTS = 100
 
 
 def sessions(world: World) -> int:

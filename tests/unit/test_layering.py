@@ -36,10 +36,10 @@ DOORS = {
 
 ARROWS: Mapping[str, str] = {
     "cli": (
-        "assets consistency deployment embedded evaluation ground identity ingestion job_runs milvus "
-        "operations partitions pipeline postgres/connection postgres/consistency "
-        "postgres/documents postgres/evaluation postgres/identity postgres/registry postgres/run_queue "
-        "postgres/scope postgres/vectors search serving settings sources"
+        "assets consistency deployment embedded evaluation ground identity ingestion job_runs "
+        "milvus operations partitions pipeline postgres/connection postgres/consistency "
+        "postgres/documents postgres/evaluation postgres/identity postgres/registry "
+        "postgres/run_queue postgres/scope postgres/vectors search serving settings sources"
     ),
     "deployment": (
         "automation dagster_storage definitions embedded evaluation ground identity job_runs "
@@ -145,8 +145,8 @@ ARROWS: Mapping[str, str] = {
     "postgres/queries": "",
     "own_resources": "",
     "serving": (
-        "deployment ground identity pipeline postgres/connection_pool postgres/documents postgres/identity "
-        "postgres/queries redis search settings"
+        "deployment ground identity pipeline postgres/connection_pool postgres/documents "
+        "postgres/identity postgres/queries redis search settings"
     ),
     "postgres/idle_sessions": "",
     "redis": "ground",

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -58,11 +58,13 @@ def served_certificate(url: str, authority: Path) -> str:
 
 
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(process.pid).children()
-        if "rag_assets.serving.worker" in child.cmdline()
-    ]
+    """Return the live workers of `rag serve`."""
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.Error):
+            if "rag_assets.serving.worker" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def issue(authority: trustme.CA, folder: Path) -> str:
