@@ -44,7 +44,7 @@ ARROWS: Mapping[str, str] = {
     "deployment": (
         "automation dagster_storage definitions embedded evaluation ground job_runs milvus "
         "operations pipeline postgres/connection postgres/connection_pool postgres/consistency "
-        "postgres/evaluation postgres/registry postgres/schema search settings stores"
+        "postgres/evaluation postgres/registry postgres/schema redis search settings stores"
     ),
     "job_runs": "ground partitions",
     "definitions": (
@@ -100,7 +100,7 @@ ARROWS: Mapping[str, str] = {
     ),
     "stores": (
         "embedded embedders ground milvus pipeline postgres/connection postgres/schema "
-        "postgres/scope postgres/vectors rerankers"
+        "postgres/scope postgres/vectors redis rerankers"
     ),
     "postgres/vectors": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/documents "
@@ -136,6 +136,7 @@ ARROWS: Mapping[str, str] = {
     "rerankers": "embedders ground pipeline",
     "milvus": "ground pipeline",
     "parsing": "ground pipeline",
+    "redis": "ground",
     "postgres/connection_pool": "ground postgres/connection",
     "postgres/connection": "ground postgres/idle_sessions postgres/queries",
     "settings": "ground pipeline",
@@ -147,7 +148,7 @@ ARROWS: Mapping[str, str] = {
     "own_resources": "",
     "serving": (
         "deployment ground identity pipeline postgres/connection_pool postgres/documents "
-        "postgres/queries search settings"
+        "postgres/queries redis search settings"
     ),
     "postgres/idle_sessions": "",
 }
