@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from rag_assets.evaluation.frames import Evaluations
+    from rag_assets.identity.audit_anchors import Anchors
+    from rag_assets.identity.audit_log import AuditLog
     from rag_assets.operations.lineage import LineageContext
     from rag_assets.pipeline.reranker import Reranker
     from rag_assets.pipeline.vectors import Embedder
@@ -164,6 +166,25 @@ class Deployment:
         """Return a client of the Redis server, or None if there is none. Starts the embedded Valkey."""
         settings = self.settings
         return open_redis(settings.redis_url, settings.redis_ca, settings.redis_pool, settings.home)
+
+    @property
+    def audit_anchor_file(self) -> Path:
+        return self.settings.audit_anchor_file or self.settings.home / "audit-anchors.jsonl"
+
+    def audit_anchors(self) -> Anchors:
+        """Return the writer of the audit's anchors."""
+        from rag_assets.identity.audit_anchors import Anchors
+
+        settings = self.settings
+        return Anchors(
+            self.audit_anchor_file, settings.audit_anchor_url, settings.audit_anchor_seconds
+        )
+
+    def audit_log(self) -> AuditLog:
+        """Return the audit of this process, with its thread. The caller closes it."""
+        from rag_assets.identity.audit_log import AuditLog
+
+        return AuditLog(self.postgres().url, self.audit_anchors())
 
     def postgres(self) -> Postgres:
         settings = self.settings

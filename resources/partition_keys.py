@@ -29,6 +29,16 @@ def partition_key(source_name: str) -> str:
     return source_name
 
 
+def account_name(name: str) -> str:
+    """Return the name of an account in NFC. Raises ConfigError for one that an account cannot have."""
+    name = nfc(name)
+    if not re.fullmatch(NAME, name):
+        raise ConfigError(
+            f"account: expected 1 to 100 letters, digits, '.', '_', '-' or spaces, found {name!r}"
+        )
+    return name
+
+
 def valid_name(text: str) -> str:
     """Return the text as the name of a source: other characters become hyphens. Empty if none can stay."""
     return re.sub(rf"[^{_LETTER}.-]+", "-", nfc(text)).strip("-.")[:100].rstrip("-.")

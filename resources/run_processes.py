@@ -31,9 +31,17 @@ COMMAND_GROUPS: dict[str, frozenset[str]] = {
             *("credentials", "rotate-credentials"),
         )
     ),
+    "users": frozenset(
+        (
+            *("add", "list", "show", "role", "lock", "unlock", "password", "grant", "revoke"),
+            *("remove", "init"),
+        )
+    ),
+    "keys": frozenset(("add", "list", "rotate", "revoke")),
     "rebuild": frozenset(("milvus", "parquet")),
     "eval": frozenset(("add", "build", "list", "remove", "run", "accept", "compare")),
     "index": frozenset(("recommend", "tune", "compare")),
+    "audit": frozenset(("list", "verify", "export", "drop")),
 }
 #: The other commands.
 COMMANDS = frozenset(

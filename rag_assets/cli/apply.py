@@ -14,6 +14,7 @@ from rag_assets.cli.source_removal import contents, count_contents, remove_sourc
 from rag_assets.cli.sources import register
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
+from rag_assets.pipeline.principal import Principal
 
 if TYPE_CHECKING:
     from rag_assets.operations.source_specs import Change
@@ -69,6 +70,7 @@ def apply(
 
 
 def _apply(deployment: Deployment, changes: list[Change]) -> None:
+    from rag_assets.identity.grants import set_account
     from resources.credentials import encrypt
     from resources.postgres.registry.sources import get_source, update_source
 
@@ -85,6 +87,7 @@ def _apply(deployment: Deployment, changes: list[Change]) -> None:
                     spec.schedule,
                     kind=change.type,
                     credentials=dict(change.credentials),
+                    account=spec.account,
                 )
             row = replace(
                 get_source(connection, change.name),
@@ -95,5 +98,7 @@ def _apply(deployment: Deployment, changes: list[Change]) -> None:
             if "credentials" in change.fields:
                 row = replace(row, credentials_encrypted=encrypt(change.credentials))
             update_source(connection, row)
+            if "account" in change.fields:
+                set_account(connection, Principal.owner(), row.id, spec.account or None)
     if removed := [change.name for change in changes if change.action == "remove"]:
         remove_sources(deployment, removed)

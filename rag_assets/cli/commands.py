@@ -32,9 +32,12 @@ COMMANDS: Mapping[str, str] = {
     "forget": "forget:forget",
     "demo": "demo:demo",
     "sources": "sources_group:app",
+    "users": "users:app",
+    "keys": "keys:app",
     "rebuild": "rebuild:app",
     "eval": "evaluation:app",
     "index": "index:app",
+    "audit": "audit:app",
 }
 
 

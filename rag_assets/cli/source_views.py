@@ -64,6 +64,8 @@ def _show(sources: list[SourceOverview]) -> None:
         "documents": [source.total_documents for source in sources],
         "failed": [source.failed_documents for source in sources],
     }
+    if any(source.account for source in sources):
+        columns["account"] = [source.account for source in sources]
     if is_verbose():
         columns["schedule"] = [source.schedule for source in sources]
         columns["reads"] = [reads(source.config) for source in sources]
@@ -92,6 +94,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
     shown = {
         "name": row.name,
         "type": row.source_type,
+        "account": row.account,
         "config": dict(row.config),
         "schedule": row.schedule,
         "active": row.is_active,
@@ -104,6 +107,7 @@ def show(name: NameArgument, as_json: JsonOption = False) -> None:
         f"{name}: {row.source_type}",
         [
             *((key, _without_secrets(value)) for key, value in row.config.items()),
+            ("account", row.account),
             ("schedule", row.schedule or "the common one, RAG_SYNC_SCHEDULE"),
             ("active", row.is_active),
             ("credentials", list(shown["credentials"]) or "none"),

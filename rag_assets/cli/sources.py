@@ -15,6 +15,7 @@ from rag_assets.cli.confirmation import has_terminal
 from rag_assets.cli.output import command, note, print_json
 from rag_assets.cli.stack import JsonOption
 from rag_assets.deployment import Deployment
+from rag_assets.pipeline.principal import Principal
 from resources.errors import ConfigError
 
 app = typer.Typer(help="Register, list, change and remove sources.", no_args_is_help=True)
@@ -30,6 +31,12 @@ CredentialOption = Annotated[
     list[str] | None,
     typer.Option(
         help="NAME=@VARIABLE reads it from the environment, NAME alone prompts for it (repeatable)."
+    ),
+]
+AccountOption = Annotated[
+    str | None,
+    typer.Option(
+        help="The account that owns the source, created if there is none; '': no account."
     ),
 ]
 ScheduleOption = Annotated[str | None, typer.Option(help="Cron expression of this source's sync.")]
@@ -50,8 +57,10 @@ def register(
     *,
     kind: str = "folder",
     credentials: dict[str, str] | None = None,
+    account: str | None = None,
 ) -> None:
     """Add a source. Raises ConfigError that lists every problem."""
+    from rag_assets.identity.grants import set_account
     from rag_assets.operations.source_specs import (
         check_source,
         column_problems,
@@ -59,7 +68,7 @@ def register(
     )
     from rag_assets.pipeline.plain_text import nfc
     from resources.credentials import encrypt
-    from resources.partition_keys import partition_key
+    from resources.partition_keys import account_name, partition_key
     from resources.postgres.registry.sources import add_source
 
     name = nfc(partition_key(name))
@@ -68,8 +77,10 @@ def register(
     problems = problems or missing_packages(kind, config)
     if problems := problems or column_problems(kind, config):
         raise ConfigError("\n".join(problems))
-    with deployment.postgres().connect(autocommit=True) as connection:
-        add_source(connection, name, kind, config, schedule, encrypt(credentials))
+    with deployment.postgres().connect() as connection:
+        row = add_source(connection, name, kind, config, schedule, encrypt(credentials))
+        if account:
+            set_account(connection, Principal.owner(), row.id, account_name(account))
 
 
 def read_settings(settings: list[str]) -> dict[str, Any]:
@@ -137,6 +148,7 @@ def add(
         str | None, typer.Option(help="ISO 639-1 code of all documents; default: detected.")
     ] = None,
     schedule: ScheduleOption = None,
+    account: AccountOption = None,
     credential: CredentialOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -177,7 +189,9 @@ def add(
     config = with_usual_columns(kind, config, credentials)
     deployment = Deployment.from_environment()
     deployment.start()
-    register(deployment, name, config, schedule, kind=kind, credentials=credentials)
+    register(
+        deployment, name, config, schedule, kind=kind, credentials=credentials, account=account
+    )
     if as_json:
         _print_source(deployment, name)
         return
@@ -200,6 +214,7 @@ def change(
         list[str] | None, typer.Option(help="One more glob of paths to leave out (repeatable).")
     ] = None,
     schedule: ScheduleOption = None,
+    account: AccountOption = None,
     active: Annotated[
         bool | None, typer.Option("--active/--paused", help="Whether syncs run automatically.")
     ] = None,
@@ -209,9 +224,12 @@ def change(
 
     Examples: rag sources change docs --exclude 'drafts/**'; rag sources change docs --set language=ja --paused
     """
+    from rag_assets.identity.grants import set_account
     from rag_assets.operations.source_specs import check_source, with_lists
+    from resources.partition_keys import account_name
     from resources.postgres.registry.sources import get_source, update_source
 
+    owner = account_name(account) if account else None
     deployment = Deployment.from_environment()
     deployment.start()
     with deployment.postgres().connect(autocommit=True) as connection:
@@ -230,6 +248,8 @@ def change(
         if problems := check_source(row.source_type, row.config, row.schedule, ()):
             raise ConfigError("\n".join(problems))
         update_source(connection, row)
+        if account is not None:
+            set_account(connection, Principal.owner(), row.id, owner)
     if as_json:
         _print_source(deployment, name)
         return
@@ -252,6 +272,7 @@ def _print_source(deployment: Deployment, name: str) -> None:
         {
             "name": row.name,
             "type": row.source_type,
+            "account": row.account,
             "config": dict(row.config),
             "schedule": row.schedule,
             "active": row.is_active,

@@ -183,6 +183,8 @@ class SourceSpec(BaseModel):
     config: dict[str, Any]
     schedule: str | None = None
     active: bool = True
+    #: The account that owns the source; "": no account; None: as it is.
+    account: str | None = None
     credentials: dict[str, str] = Field(default={})
 
 
@@ -233,7 +235,7 @@ def plan_changes(
     specs: Sequence[SourceSpec], rows: Sequence[SourceRow], *, prune: bool
 ) -> list[Change]:
     """Compare the specifications with the registered sources. Raises ConfigError that lists every problem of each."""
-    from resources.partition_keys import partition_key
+    from resources.partition_keys import account_name, partition_key
 
     registered = {row.name: row for row in rows}
     all_problems: list[str] = []
@@ -249,6 +251,11 @@ def plan_changes(
         except ConfigError as error:
             problems.append(str(error))
         problems += check_source(spec.type, spec.config, spec.schedule, list(spec.credentials))
+        if spec.account:
+            try:
+                spec.account = account_name(spec.account)
+            except ConfigError as error:
+                problems.append(str(error))
         credentials: dict[str, str] = {}
         for name, value in spec.credentials.items():
             try:
@@ -284,6 +291,8 @@ def _change(spec: SourceSpec, row: SourceRow | None, credentials: Mapping[str, s
         fields.append("schedule")
     if row.is_active != spec.active:
         fields.append("active")
+    if spec.account is not None and spec.account != (row.account or ""):
+        fields.append("account")
     if decrypt(row.credentials_encrypted) != credentials:
         fields.append("credentials")
     action = "update" if fields else "keep"

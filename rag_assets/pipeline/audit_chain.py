@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from rag_assets.pipeline.audit_record import AuditRecord
+from rag_assets.pipeline.audit_record import OUTCOMES, AuditRecord
 
 #: `prev_hash` of the first record.
 GENESIS = bytes(32)
@@ -25,6 +25,10 @@ GENESIS = bytes(32)
 TEXT_LIMIT = 500
 #: Bytes of the details. Larger ones are replaced by their digest.
 DETAILS_LIMIT = 16_384
+
+
+#: See `record_texts`.
+RecordTexts = tuple[str, str, str, str, str, str, str, str]
 
 
 class ChainHead(NamedTuple):
@@ -78,29 +82,37 @@ def hash_of(record: ChainedRecord, sequence: int | None = None) -> bytes:
     return _hash(record.prev_hash, (str(place), *record[1:10]))
 
 
+def record_texts(record: AuditRecord) -> RecordTexts:
+    """Return the texts of a record that its writer knows: all of `FIELDS` but its place and the time of the append.
+
+    Raises ValueError for an unknown outcome, and for details that JSON cannot express.
+    """
+    if record.outcome not in OUTCOMES:
+        raise ValueError(
+            f"outcome: expected one of {', '.join(OUTCOMES)}, found {record.outcome!r}"
+        )
+    return (
+        time_text(record.occurred_at),
+        _text(record.action),
+        record.outcome,
+        _text(record.principal),
+        _text(record.target),
+        _text(record.request_id),
+        _text(record.address),
+        _details(record.details),
+    )
+
+
 def chained(
-    head: ChainHead, recorded_at: str, records: Iterable[AuditRecord]
+    head: ChainHead, recorded_at: str, records: Iterable[RecordTexts]
 ) -> list[ChainedRecord]:
     """Return the records as the continuation of a chain."""
     rows: list[ChainedRecord] = []
-    for record in records:
-        sequence = head.sequence + 1
-        fields = (
-            recorded_at,
-            time_text(record.occurred_at),
-            _text(record.action),
-            record.outcome,
-            _text(record.principal),
-            _text(record.target),
-            _text(record.request_id),
-            _text(record.address),
-            _details(record.details),
-        )
-        row = ChainedRecord(
-            sequence, *fields, head.hash, _hash(head.hash, (str(sequence), *fields))
-        )
-        rows.append(row)
-        head = row.head
+    for texts in records:
+        sequence, fields = head.sequence + 1, (recorded_at, *texts)
+        digest = _hash(head.hash, (str(sequence), *fields))
+        rows.append(ChainedRecord(sequence, *fields, head.hash, digest))
+        head = ChainHead(sequence, digest)
     return rows
 
 

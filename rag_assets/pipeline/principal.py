@@ -43,7 +43,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a request touches; "" where it touches no particular one."""
+    """What a request touches; "" where it touches no particular one. `chat_bot`: as ACCOUNT/NAME."""
 
     account: str = ""
     chat_bot: str = ""
@@ -63,12 +63,19 @@ def allowed(
     """
     if principal is None or permission not in PERMISSIONS:
         return False
+    return permission in principal.permissions and in_scope(principal, target)
+
+
+def in_scope(principal: Principal, target: Target) -> bool:
+    """Return whether the principal sees everything that the target names. An account contains its chat bots."""
     scope = principal.scope
-    return permission in scope.permissions and all(
+    account_of_bot = target.chat_bot.partition("/")[0]
+    in_account = scope.accounts is not None and account_of_bot in scope.accounts
+    return all(
         not name or names is None or name in names
         for name, names in (
             (target.account, scope.accounts),
-            (target.chat_bot, scope.chat_bots),
+            ("" if in_account else target.chat_bot, scope.chat_bots),
             (target.source, scope.sources),
         )
     )

@@ -10,9 +10,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from rag_assets.serving.authorization import route_access
-from rag_assets.serving.middleware import Requests
 from rag_assets.serving.problems import CODES, MEDIA_TYPE, Problem, add_handlers
-from rag_assets.serving.routes import documents, health, search
+from rag_assets.serving.routes import api_keys, audit, auth, documents, health, search, users
 from rag_assets.serving.service import Service
 
 _DESCRIPTION = "Search over documents that PostgreSQL and Milvus keep equal. All errors are problem+json (RFC 9457)."
@@ -20,8 +19,12 @@ _DESCRIPTION = "Search over documents that PostgreSQL and Milvus keep equal. All
 _ALWAYS, _WITH_BODY = (400, 429, 500, 503), (413, 415, 422)
 
 
-def create_app(open_service: Callable[[], Service], version: str, body_limit: int) -> FastAPI:
-    """Return the application. It opens the service at its start, and closes it at its end."""
+def create_app(
+    open_service: Callable[[], Service],
+    version: str,
+    body_limit: int,
+) -> FastAPI:
+    """Return the application, to be wrapped in `Requests`. It opens the service at its start, closes it at its end."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -29,7 +32,7 @@ def create_app(open_service: Callable[[], Service], version: str, body_limit: in
         try:
             yield
         finally:
-            service.close()
+            await service.close()
 
     app = FastAPI(
         title="rag-assets",
@@ -41,10 +44,9 @@ def create_app(open_service: Callable[[], Service], version: str, body_limit: in
         redirect_slashes=False,
         max_body_size=body_limit,
     )
-    for module in (health, search, documents):
+    for module in (health, auth, search, documents, users, api_keys, audit):
         app.include_router(module.router)
     add_handlers(app)
-    app.add_middleware(Requests)
     app.openapi = lambda: _openapi(app)
     return app
 

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from rag_assets.pipeline.permissions import Permission
 from rag_assets.pipeline.principal import Principal, allowed
-from rag_assets.serving.authentication import authenticate
+from rag_assets.serving.authentication import authenticate, count_stranger
 from resources.errors import Forbidden, NotAuthenticated
 
 #: `public`: strangers too. `self`: whoever is authenticated, on what is their own.
@@ -23,13 +23,18 @@ Access = Permission | Literal["public", "self"]
 class Authorization:
     """The dependency of a route: returns the principal, who has the permission; None for a stranger on a public route.
 
-    `cost`: how many requests this one counts as. Raises NotAuthenticated (401), Forbidden (403), LimitExceeded (429).
+    `cost`: how many requests this one counts as. `reads_credentials`: False: everybody is a stranger to this route,
+    also with credentials that are not accepted. Raises NotAuthenticated (401), Forbidden (403), LimitExceeded (429).
     """
 
     access: Access
     cost: int = 1
+    reads_credentials: bool = True
 
     async def __call__(self, request: Request) -> Principal | None:
+        if not self.reads_credentials:
+            await count_stranger(request, self.cost)
+            return None
         principal = await authenticate(request, self.cost)
         if self.access == "public":
             return principal
@@ -40,9 +45,9 @@ class Authorization:
         return principal
 
 
-def requires(access: Access, cost: int = 1) -> Any:
+def requires(access: Access, cost: int = 1, *, reads_credentials: bool = True) -> Any:
     """Return the dependency of a route: `caller: Annotated[Principal, requires("search:read")]`."""
-    return Depends(Authorization(access, cost))
+    return Depends(Authorization(access, cost, reads_credentials))
 
 
 def route_access(app: FastAPI) -> Iterator[tuple[str, str, Access]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rag_assets.serving.client_address import Network, client_address
 from rag_assets.serving.problems import answer_to, problem
 
 #: A request id that a caller sends is kept if it is harmless in logs.
@@ -34,10 +35,10 @@ log = structlog.get_logger("rag_assets.requests")
 
 
 class Requests:
-    """Wraps the application."""
+    """Wraps the application, outside of its own middleware. `trusted_proxies`: those that tell the client's address."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, trusted_proxies: Sequence[Network] = ()) -> None:
+        self.app, self.trusted_proxies = app, trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -47,8 +48,21 @@ class Requests:
         headers = scope["headers"]
         state: MutableMapping[str, Any] = scope.setdefault("state", {})
         request_id = state["request_id"] = _request_id(headers)
+        state["address"] = client_address(scope, self.trusted_proxies)
         status = 500
-        began = False
+        began = is_replaced = False
+
+        async def answering(message: Message) -> None:
+            nonlocal is_replaced
+            if is_replaced:
+                return
+            if _is_text_413(message):
+                # Starlette's own answer to a body that is too long.
+                is_replaced = True
+                detail = "Expected a smaller body."
+                await problem(request_id, 413, detail)(scope, receive, sending)
+                return
+            await sending(message)
 
         async def sending(message: Message) -> None:
             nonlocal status, began
@@ -70,11 +84,13 @@ class Requests:
                 response = problem(request_id, 400, wrong, headers={"Connection": "close"})
                 await response(scope, receive, sending)
             else:
-                await self.app(scope, receive, sending)
+                await self.app(scope, receive, answering)
         except Exception as error:
-            if began:
+            # Starlette raises an error again after its answer.
+            if not began:
+                await answer_to(request_id, error)(scope, receive, sending)
+            elif "internal_error" not in state:
                 raise
-            await answer_to(request_id, error)(scope, receive, sending)
         finally:
             _log(scope, status, time.perf_counter() - started)
 
@@ -94,6 +110,12 @@ def _wrong(headers: list[tuple[bytes, bytes]]) -> str:
     if host and not _HOST.fullmatch(host):
         return "The header host is not the name or address of a server."
     return ""
+
+
+def _is_text_413(message: Message) -> bool:
+    if message["type"] != "http.response.start" or message["status"] != 413:
+        return False
+    return dict(message["headers"]).get(b"content-type", b"").startswith(b"text/plain")
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:

@@ -120,6 +120,7 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(RagError, _known)  # pyright: ignore[reportArgumentType]
     app.add_exception_handler(psycopg.Error, _database)  # pyright: ignore[reportArgumentType]
+    app.add_exception_handler(Exception, _unexpected)
 
 
 def request_id_of(request: Request) -> str:
@@ -160,6 +161,11 @@ async def _http(request: Request, error: HTTPException) -> Response:
 
 
 async def _known(request: Request, error: RagError) -> Response:
+    return answer_to(request_id_of(request), error)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    request.state.internal_error = True
     return answer_to(request_id_of(request), error)
 
 

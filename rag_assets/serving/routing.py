@@ -30,9 +30,9 @@ class JsonRoute(APIRoute):
         return checked
 
 
-def new_router() -> APIRouter:
-    """Return a router for the routes of one module."""
-    return APIRouter(route_class=JsonRoute, redirect_slashes=False)
+def new_router(body_limit: int | None = None) -> APIRouter:
+    """Return a router for the routes of one module. `body_limit`: bytes of a body, below that of the application."""
+    return APIRouter(route_class=JsonRoute, redirect_slashes=False, max_body_size=body_limit)
 
 
 def _is_json(content_type: str) -> bool:

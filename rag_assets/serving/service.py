@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,7 +20,11 @@ from rag_assets.identity.access_tokens import AccessTokens
 from rag_assets.identity.audit_log import AuditLog
 from rag_assets.identity.authentication import Authenticator
 from rag_assets.identity.key_ring import KeyRing
+from rag_assets.identity.login_delays import LoginDelays
+from rag_assets.identity.logins import Logins
+from rag_assets.identity.password_changes import PasswordChanges
 from rag_assets.identity.passwords import Passwords
+from rag_assets.identity.sessions import Sessions
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.audit_record import AuditRecord, Outcome
 from rag_assets.pipeline.principal import Principal
@@ -28,13 +34,36 @@ from rag_assets.search.searcher import Searcher
 from rag_assets.serving.options import ServeOptions
 from rag_assets.serving.rate_limits import RateLimits
 from rag_assets.serving.readiness import ReadinessProbe
+from rag_assets.settings.load import Settings
 from resources.postgres.connection_pool import Connections
+from resources.redis.client import RedisClient
+from resources.secret_key import SecretKey
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Threads for everything that reads or writes PostgreSQL and is no search and no hash of a password.
 WORKERS = 8
+#: Refused identities that are remembered.
+IDENTITIES = 10_000
+
+
+class Refusals:
+    """Which identities were refused by their limit in the last minute. Used by one event loop."""
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[str, float] = OrderedDict()
+
+    def is_new(self, identity: str) -> bool:
+        """Return whether the identity was not refused in the last minute before this time."""
+        now = time.monotonic()
+        is_new = now - self._noted.get(identity, -60.0) >= 60.0
+        if is_new:
+            self._noted[identity] = now
+            self._noted.move_to_end(identity)
+            if len(self._noted) > IDENTITIES:
+                self._noted.popitem(last=False)
+        return is_new
 
 
 @dataclass(frozen=True)
@@ -54,8 +83,13 @@ class Service:
     authenticator: Authenticator
     passwords: Passwords
     tokens: AccessTokens
+    sessions: Sessions
+    logins: Logins
+    password_changes: PasswordChanges
     audit: AuditLog
     limits: RateLimits
+    redis: RedisClient | None
+    refusals: Refusals = field(default_factory=Refusals)
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
@@ -83,33 +117,44 @@ class Service:
             secret = deployment.secret
             authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
             authenticator.check_secret()
-            ring = KeyRing(
+            audit = closing.enter_context(closing_of(deployment.audit_log()))
+            cost = (settings.password_memory_mib, settings.password_passes)
+            passwords = closing.enter_context(closing_of(Passwords(*cost)))
+            tokens = _tokens(connections, secret, settings)
+            sessions = Sessions(
                 connections,
-                secret,
-                signs_for=timedelta(days=settings.signing_key_days),
-                token_lifetime=settings.access_token_lifetime,
-            )
-            tokens = AccessTokens(
-                ring,
-                issuer=settings.jwt_issuer,
-                audience=settings.jwt_audience,
-                lifetime=settings.access_token_lifetime,
-            )
-            return cls(
-                deployment,
-                options,
-                connections,
-                searcher,
-                searching,
-                work,
-                ReadinessProbe(connections, searcher),
-                authenticator,
                 tokens,
+                lifetime=timedelta(days=settings.session_days),
+                idle=timedelta(days=settings.session_idle_days),
+            )
+            delays = LoginDelays(connections, secret)
+            logins = Logins(connections, passwords, sessions, delays, audit)
+            redis = deployment.redis()
+            return cls(
+                deployment=deployment,
+                options=options,
+                connections=connections,
+                searcher=searcher,
+                searching=searching,
+                work=work,
+                readiness=ReadinessProbe(connections, searcher),
+                authenticator=authenticator,
+                passwords=passwords,
+                tokens=tokens,
+                sessions=sessions,
+                logins=logins,
+                password_changes=PasswordChanges(connections, passwords, logins),
+                audit=audit,
+                limits=RateLimits(redis, workers=options.workers, lease=settings.lease_share),
+                redis=redis,
                 closing=closing.pop_all(),
             )
 
-    def close(self) -> None:
-        self.closing.close()
+    async def close(self) -> None:
+        await self.limits.close()
+        if self.redis is not None:
+            await self.redis.close()
+        await asyncio.to_thread(self.closing.close)
 
     def note(
         self,
@@ -155,6 +200,21 @@ class Service:
             raise
         self.readiness.note_search(None)
         return answer
+
+
+def _tokens(connections: Connections, secret: SecretKey, settings: Settings) -> AccessTokens:
+    ring = KeyRing(
+        connections,
+        secret,
+        signs_for=timedelta(days=settings.signing_key_days),
+        token_lifetime=settings.access_token_lifetime,
+    )
+    return AccessTokens(
+        ring,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        lifetime=settings.access_token_lifetime,
+    )
 
 
 def service_of(request: Request) -> Service:

@@ -7,6 +7,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ class Supervisor:
     environment: Mapping[str, str]
     report: Callable[[str], None]
     _workers: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
-    _ending: bool = field(default=False, init=False)
+    _ending: threading.Event = field(default_factory=threading.Event, init=False)
 
     def start(self) -> int:
         """Start the workers and wait until all serve. Returns the port. Raises StackError if one does not."""
@@ -50,19 +51,20 @@ class Supervisor:
 
     def run(self) -> None:
         """Look after the workers until `stop` is called."""
-        while not self._ending:
+        while not self._ending.wait(0.2):
             for n, worker in enumerate(self._workers):
-                if worker.poll() is not None and not self._ending:
-                    self.report(
-                        f"process {worker.pid} of the service ended with code {worker.returncode}; starting it again"
-                    )
-                    time.sleep(PAUSE_SECONDS)
-                    self._workers[n] = self._spawn()
-            time.sleep(0.2)
+                if worker.poll() is None:
+                    continue
+                self.report(
+                    f"process {worker.pid} of the service ended with code {worker.returncode}; starting it again"
+                )
+                if self._ending.wait(PAUSE_SECONDS):
+                    break
+                self._workers[n] = self._spawn()
         self.end()
 
     def stop(self) -> None:
-        self._ending = True
+        self._ending.set()
 
     def signal(self, number: int) -> None:
         """Pass a signal on to the workers."""
@@ -72,7 +74,6 @@ class Supervisor:
 
     def end(self) -> None:
         """End the workers: they finish the requests in progress."""
-        self._ending = True
         self.signal(signal.SIGTERM)
         deadline = time.monotonic() + self.drain_seconds + 5
         for worker in self._workers:

@@ -18,6 +18,7 @@ import uvicorn
 from rag_assets.deployment import Deployment, installed_version
 from rag_assets.serving.app import create_app
 from rag_assets.serving.certificate import Certificate, certificate_of
+from rag_assets.serving.middleware import Requests
 from rag_assets.serving.options import READY, ServeOptions, listening_socket
 from rag_assets.serving.request_log import configure_logging
 from rag_assets.serving.service import Service
@@ -35,8 +36,11 @@ def serve(options: ServeOptions) -> None:
     settings = deployment.settings
     configure_logging(settings.log_format)
     certificate = certificate_of(options)
-    app = create_app(
-        lambda: Service.open(deployment, options), installed_version(), settings.body_limit
+    app = Requests(
+        create_app(
+            lambda: Service.open(deployment, options), installed_version(), settings.body_limit
+        ),
+        settings.trusted_proxies if options.behind_proxy else (),
     )
     config = uvicorn.Config(
         app,

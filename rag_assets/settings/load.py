@@ -15,11 +15,13 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from rag_assets.settings.audit import AuditSettings
 from rag_assets.settings.embedders import EmbedderSettings
 from rag_assets.settings.ingestion import IngestionSettings
 from rag_assets.settings.limits import LimitSettings
 from rag_assets.settings.messages import sentence
 from rag_assets.settings.ownership import OwnershipSettings
+from rag_assets.settings.passwords import PasswordSettings
 from rag_assets.settings.rerankers import RerankerSettings
 from rag_assets.settings.schedules import ScheduleSettings
 from rag_assets.settings.search import SearchSettings
@@ -33,8 +35,10 @@ from resources.urls import without_secrets
 # Pydantic validates the fields of the LAST base first, and a validator sees only the fields before its own: the default
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
-    LimitSettings,
+    AuditSettings,
     TokenSettings,
+    PasswordSettings,
+    LimitSettings,
     OwnershipSettings,
     ServingSettings,
     ScheduleSettings,

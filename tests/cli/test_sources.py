@@ -124,6 +124,7 @@ def test_settings_are_changed_in_place(rag: Rag, tmp_path: Path) -> None:
         "schema": 1,
         "name": "docs",
         "type": "folder",
+        "account": None,
         "config": {"path": str(tmp_path), "language": "ja"},
         "schedule": None,
         "active": False,

@@ -47,7 +47,7 @@ def generated(database: str) -> Mapping[str, str]:
 
 
 def test_the_committed_reference_is_current(generated: Mapping[str, str]) -> None:
-    committed = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
+    committed = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.*")}
     outdated = [name for name in generated if committed.get(name) != generated[name]]
     assert not outdated, f"{', '.join(outdated)}: run {COMMAND}"
     assert set(committed) - {"index.md"} == set(generated)

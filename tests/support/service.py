@@ -15,6 +15,7 @@ import uvicorn
 
 from rag_assets.deployment import Deployment, installed_version
 from rag_assets.serving.app import create_app
+from rag_assets.serving.middleware import Requests
 from rag_assets.serving.options import ServeOptions, listening_socket
 from rag_assets.serving.service import Service
 from tests.support.world import World
@@ -58,7 +59,7 @@ def live_service(world: World, **settings: Any) -> Iterator[LiveService]:
 
     app = create_app(open_service, installed_version(), deployment.settings.body_limit)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, proxy_headers=False
+        Requests(app), log_config=None, access_log=False, server_header=False, proxy_headers=False
     )
     server = uvicorn.Server(config)
     listening = listening_socket("127.0.0.1", 0)

@@ -241,6 +241,9 @@ def empty_world(home: Path, postgres_url: str, milvus_uri: str, folder: Path) ->
 
 def empty_stores(connection: Connection, store: MilvusStore) -> None:
     connection.execute("DELETE FROM sources")
+    connection.execute("DELETE FROM users")
+    connection.execute("DELETE FROM accounts")
+    connection.execute("DELETE FROM login_failures")
     connection.execute("DELETE FROM forgotten")
     connection.execute("DELETE FROM vector_deletions")
     connection.execute("DELETE FROM vector_collections")

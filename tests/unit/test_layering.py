@@ -36,15 +36,16 @@ DOORS = {
 
 ARROWS: Mapping[str, str] = {
     "cli": (
-        "assets consistency deployment embedded evaluation ground ingestion job_runs milvus "
-        "operations partitions pipeline postgres/connection postgres/consistency "
-        "postgres/documents postgres/evaluation postgres/registry postgres/run_queue "
-        "postgres/scope postgres/vectors search serving settings sources"
+        "assets consistency deployment embedded evaluation ground identity ingestion job_runs "
+        "milvus operations partitions pipeline postgres/connection postgres/consistency "
+        "postgres/documents postgres/evaluation postgres/identity postgres/registry "
+        "postgres/run_queue postgres/scope postgres/vectors search serving settings sources"
     ),
     "deployment": (
-        "automation dagster_storage definitions embedded evaluation ground job_runs milvus "
-        "operations pipeline postgres/connection postgres/connection_pool postgres/consistency "
-        "postgres/evaluation postgres/registry postgres/schema redis search settings stores"
+        "automation dagster_storage definitions embedded evaluation ground identity job_runs "
+        "milvus operations pipeline postgres/connection postgres/connection_pool "
+        "postgres/consistency postgres/evaluation postgres/registry postgres/schema redis "
+        "search settings stores"
     ),
     "job_runs": "ground partitions",
     "definitions": (
@@ -78,7 +79,6 @@ ARROWS: Mapping[str, str] = {
         "stores"
     ),
     "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
-    "postgres/identity": "pipeline postgres/connection postgres/queries",
     "evaluation": (
         "consistency ground milvus pipeline postgres/connection postgres/evaluation "
         "postgres/registry postgres/vectors search stores"
@@ -93,7 +93,6 @@ ARROWS: Mapping[str, str] = {
         "pipeline postgres/connection postgres/documents postgres/queries postgres/scope "
         "postgres/vectors"
     ),
-    "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
     "search": (
         "embedders ground milvus pipeline postgres/connection postgres/connection_pool "
         "postgres/registry postgres/search postgres/vectors"
@@ -117,7 +116,7 @@ ARROWS: Mapping[str, str] = {
     "postgres/search": (
         "ground pipeline postgres/bulk_copy postgres/connection postgres/queries postgres/registry"
     ),
-    "postgres/identity": "pipeline postgres/connection postgres/queries",
+    "postgres/identity": "ground pipeline postgres/connection postgres/queries",
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
@@ -136,7 +135,6 @@ ARROWS: Mapping[str, str] = {
     "rerankers": "embedders ground pipeline",
     "milvus": "ground pipeline",
     "parsing": "ground pipeline",
-    "redis": "ground",
     "postgres/connection_pool": "ground postgres/connection",
     "postgres/connection": "ground postgres/idle_sessions postgres/queries",
     "settings": "ground pipeline",
@@ -148,9 +146,10 @@ ARROWS: Mapping[str, str] = {
     "own_resources": "",
     "serving": (
         "deployment ground identity pipeline postgres/connection_pool postgres/documents "
-        "postgres/queries redis search settings"
+        "postgres/identity postgres/queries redis search settings"
     ),
     "postgres/idle_sessions": "",
+    "redis": "ground",
 }
 
 

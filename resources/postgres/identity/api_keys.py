@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Network
-from typing import NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 from resources.postgres.connection import Connection
+from resources.postgres.identity.users import EVERYBODY, WITHIN, Reach
 from resources.postgres.queries import fetch_all, fetch_first, fetch_one, scalar
 
 Network = IPv4Network | IPv6Network
@@ -74,7 +76,8 @@ def find_live_key(connection: Connection, prefix: str) -> StoredKey | None:
              extract(epoch FROM k.expires_at - now())::float8 AS seconds_left,
              u.user_id, u.username, u.role, u.permissions, u.accounts, u.chat_bots, u.sources
            FROM api_keys k JOIN user_access u USING (user_id)
-           WHERE k.key_prefix = %s AND k.is_active AND (k.expires_at IS NULL OR k.expires_at > now())""",
+           WHERE k.key_prefix = %s AND k.is_active AND u.is_active
+             AND (k.expires_at IS NULL OR k.expires_at > now())""",
         [prefix],
     )
 
@@ -89,8 +92,30 @@ _SHOWN = """k.id, k.user_id, u.username, k.key_prefix, k.name, k.description, k.
   k.rate_limit_per_minute, k.usage_count, k.last_used_at, k.is_active, k.expires_at, k.created_at"""
 
 
+@dataclass(frozen=True)
+class KeyReach:
+    """The keys that someone may know of: those of `own`, of them only `own_key` if it is not "", and those of users.
+
+    `users`: None: of no other user.
+    """
+
+    own: uuid.UUID | None
+    own_key: str = ""
+    users: Reach | None = None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        users = asdict(self.users or EVERYBODY)
+        return {**users, "own": self.own, "own_key": self.own_key, "others": self.users is not None}
+
+
+_WITHIN: LiteralString = f"""((k.user_id = %(own)s AND (%(own_key)s = '' OR right(k.key_prefix, 12) = %(own_key)s))
+  OR (%(others)s AND {WITHIN}))"""
+
+
 def list_keys(
     connection: Connection,
+    reach: KeyReach,
     user_id: uuid.UUID | None = None,
     *,
     limit: int | None = None,
@@ -100,32 +125,27 @@ def list_keys(
     return fetch_all(
         connection,
         KeyRow,
-        f"""SELECT {_SHOWN} FROM api_keys k JOIN users u ON u.id = k.user_id
-            WHERE (%(user)s::uuid IS NULL OR k.user_id = %(user)s)
+        f"""SELECT {_SHOWN} FROM api_keys k JOIN users u ON u.id = k.user_id JOIN user_access a USING (user_id)
+            WHERE (%(user)s::uuid IS NULL OR k.user_id = %(user)s) AND {_WITHIN}
               AND (%(after)s::uuid IS NULL OR k.id > %(after)s)
             ORDER BY k.id LIMIT %(limit)s""",
-        {"user": user_id, "after": after, "limit": limit},
+        {**reach.parameters, "user": user_id, "after": after, "limit": limit},
     )
 
 
-def find_key(connection: Connection, key_id: uuid.UUID) -> KeyRow | None:
+def find_key(connection: Connection, reach: KeyReach, key_id: uuid.UUID) -> KeyRow | None:
     return fetch_first(
         connection,
         KeyRow,
-        f"SELECT {_SHOWN} FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.id = %s",
-        [key_id],
+        f"""SELECT {_SHOWN} FROM api_keys k JOIN users u ON u.id = k.user_id JOIN user_access a USING (user_id)
+            WHERE k.id = %(id)s AND {_WITHIN}""",
+        {**reach.parameters, "id": key_id},
     )
 
 
-def lock_key(connection: Connection, key_id: uuid.UUID) -> KeyRow | None:
-    """Return the key and prevent its change until the transaction ends."""
-    return fetch_first(
-        connection,
-        KeyRow,
-        f"""SELECT {_SHOWN} FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.id = %s
-            FOR UPDATE OF k""",
-        [key_id],
-    )
+def lock_key(connection: Connection, key_id: uuid.UUID) -> None:
+    """Prevent the key's change by others until the transaction ends."""
+    connection.execute("SELECT FROM api_keys WHERE id = %s FOR UPDATE", [key_id])
 
 
 def id_of_prefix(connection: Connection, prefix: str) -> uuid.UUID | None:
@@ -161,11 +181,13 @@ def expire_key(connection: Connection, key_id: uuid.UUID, grace: timedelta) -> d
     )
 
 
-def live_keys(connection: Connection) -> int:
-    """Return the number of keys that are neither revoked nor expired."""
+def live_keys(connection: Connection, user_id: uuid.UUID | None = None) -> int:
+    """Return the number of keys of a user, or of all, that are neither revoked nor expired."""
     return scalar(
         connection,
-        "SELECT count(*) FROM api_keys WHERE is_active AND (expires_at IS NULL OR expires_at > now())",
+        """SELECT count(*) FROM api_keys WHERE is_active AND (expires_at IS NULL OR expires_at > now())
+             AND (%(user)s::uuid IS NULL OR user_id = %(user)s)""",
+        {"user": user_id},
     )
 
 

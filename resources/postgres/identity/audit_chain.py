@@ -6,14 +6,27 @@ Months are partitions. The database makes the next one when the first record of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import LiteralString, NamedTuple
 
 from psycopg.pq import TransactionStatus
 
-from rag_assets.pipeline.audit_chain import ChainHead, chained
+from rag_assets.pipeline.audit_chain import (
+    EMPTY,
+    ChainedRecord,
+    ChainHead,
+    RecordTexts,
+    chained,
+    record_texts,
+)
 from rag_assets.pipeline.audit_record import AuditRecord
 from resources.postgres.connection import Connection
-from resources.postgres.queries import fetch_one
+from resources.postgres.queries import fetch_all, fetch_first, fetch_one
+
+#: The columns as the chain has them. Times are texts: also those that Python cannot express.
+_STORED: LiteralString = """sequence,
+  to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS recorded_at,
+  to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') AS occurred_at,
+  action, outcome, principal, target, request_id, address, details::text AS details, prev_hash, row_hash"""
 
 
 class _Turn(NamedTuple):
@@ -28,17 +41,51 @@ def append(connection: Connection, records: Sequence[AuditRecord]) -> ChainHead:
     Until that transaction ends, all other appenders wait: call it last, right before the commit. Returns the new head,
     which is that of the table only after the commit.
     """
+    return append_texts(connection, [record_texts(record) for record in records])
+
+
+def append_texts(connection: Connection, records: Sequence[RecordTexts]) -> ChainHead:
+    """Append records whose texts are known, as `append` does."""
     if connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
         raise RuntimeError("append: expected a transaction, in which the lock lasts to the commit")
     turn = fetch_one(connection, _Turn, "SELECT * FROM begin_audit_append()")
-    rows = chained(ChainHead(turn.sequence, turn.row_hash), turn.recorded_at, records)
+    before = ChainHead(turn.sequence, turn.row_hash)
+    rows = chained(before, turn.recorded_at, records)
     if not rows:
-        return ChainHead(turn.sequence, turn.row_hash)
-    connection.execute(
-        """INSERT INTO audit_records (sequence, recorded_at, occurred_at, action, outcome, principal, target,
-             request_id, address, details, prev_hash, row_hash)
-           SELECT * FROM unnest(%s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::text[], %s::text[],
-             %s::text[], %s::text[], %s::text[], %s::text[], %s::json[], %s::bytea[], %s::bytea[])""",
-        [list(column) for column in zip(*rows)],
-    )
+        return before
+    # A row costs 36 µs, with INSERT and arrays 79 µs; a single row costs the same.
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            """COPY audit_records (sequence, recorded_at, occurred_at, action, outcome, principal, target, request_id,
+                 address, details, prev_hash, row_hash) FROM STDIN"""
+        ) as copy,
+    ):
+        for row in rows:
+            copy.write_row(row)
     return rows[-1].head
+
+
+def chain_head(connection: Connection) -> ChainHead:
+    """Return the last record's place and hash."""
+    found = fetch_first(
+        connection,
+        ChainHead,
+        "SELECT sequence, row_hash AS hash FROM audit_records ORDER BY recorded_at DESC, sequence DESC LIMIT 1",
+    )
+    return found or EMPTY
+
+
+def stored_records(connection: Connection, begin: int, size: int) -> list[ChainedRecord]:
+    """Return the records whose numbers are `size` numbers from the first one that is `begin` or higher.
+
+    By number, not by count: also records that share a number, which nobody but a superuser can make, are in one result.
+    """
+    return fetch_all(
+        connection,
+        ChainedRecord,
+        f"""SELECT {_STORED} FROM audit_records,
+              (SELECT min(sequence) AS lowest FROM audit_records WHERE sequence >= %(begin)s) AS range
+            WHERE sequence >= lowest AND sequence < lowest + %(size)s ORDER BY sequence, row_hash""",
+        {"begin": begin, "size": size},
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,16 +13,18 @@ from resources.postgres.queries import fetch_all, fetch_first, scalar
 
 
 class UserRow(NamedTuple):
-    """A user as it is shown. `can_log_in`: it has a password and is verified."""
+    """A user as it is shown. `sources`: those granted by name."""
 
     id: uuid.UUID
     email: str
     username: str
     full_name: str | None
-    avatar_url: str | None
     timezone: str
     role: str
     permissions: list[str]
+    accounts: list[str]
+    chat_bots: list[str]
+    sources: list[str]
     is_active: bool
     is_verified: bool
     has_password: bool
@@ -33,7 +36,7 @@ class UserRow(NamedTuple):
 
 
 class UserAccess(NamedTuple):
-    """What an active user may do and see, as names."""
+    """What an active user may do and see. `sources`: those granted by name and those of the accounts."""
 
     user_id: uuid.UUID
     username: str
@@ -45,8 +48,43 @@ class UserAccess(NamedTuple):
     sources: list[str]
 
 
-_SHOWN = """id, email, username, full_name, avatar_url, timezone, role, permissions, is_active, is_verified,
-  password_hash IS NOT NULL AS has_password, locked_until, last_login_at, password_changed_at, created_at, updated_at"""
+class NewUser(NamedTuple):
+    email: str
+    username: str
+    role: str
+    permissions: Sequence[str] = ()
+    full_name: str | None = None
+    timezone: str = "Asia/Tokyo"
+    password_hash: str | None = None
+    is_verified: bool = False
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The users that someone may know of: those whose role, permissions and grants are within these. None: no limit.
+
+    With a limit on grants, a user without any grant is not within it: it may be another account's new user.
+    """
+
+    roles: list[str] | None = None
+    permissions: list[str] | None = None
+    accounts: list[str] | None = None
+    chat_bots: list[str] | None = None
+    sources: list[str] | None = None
+
+
+EVERYBODY = Reach()
+
+_SHOWN = """u.id, u.email, u.username, u.full_name, u.timezone, u.role, u.permissions, a.accounts, a.chat_bots,
+  a.granted_sources AS sources, u.is_active, u.is_verified, u.password_hash IS NOT NULL AS has_password,
+  u.locked_until, u.last_login_at, u.password_changed_at, u.created_at, u.updated_at"""
+
+#: The condition on `a` (user_access) by the fields of a Reach.
+WITHIN = """(%(roles)s::text[] IS NULL OR a.role = ANY(%(roles)s))
+  AND (%(permissions)s::text[] IS NULL OR a.permissions <@ %(permissions)s)
+  AND (%(accounts)s::text[] IS NULL OR (
+    a.accounts::text[] <@ %(accounts)s AND a.sources::text[] <@ %(sources)s AND a.chat_bots <@ %(chat_bots)s
+    AND a.accounts::text[] || a.granted_sources::text[] || a.chat_bots <> '{}'))"""
 
 
 def access_of(connection: Connection, user_id: uuid.UUID) -> UserAccess | None:
@@ -55,7 +93,7 @@ def access_of(connection: Connection, user_id: uuid.UUID) -> UserAccess | None:
         connection,
         UserAccess,
         """SELECT user_id, username, role, permissions, version, accounts, chat_bots, sources
-           FROM user_access WHERE user_id = %s""",
+           FROM user_access WHERE user_id = %s AND is_active""",
         [user_id],
     )
 
@@ -68,90 +106,88 @@ def access_of_session(
         connection,
         UserAccess,
         """SELECT user_id, username, role, permissions, version, accounts, chat_bots, sources
-           FROM user_access u WHERE user_id = %s AND version = %s AND EXISTS (
+           FROM user_access u WHERE user_id = %s AND version = %s AND is_active AND EXISTS (
              SELECT FROM sessions s WHERE s.id = %s AND s.user_id = u.user_id
              AND s.revoked_at IS NULL AND s.expires_at > now())""",
         [user_id, version, session_id],
     )
 
 
-def find_user(connection: Connection, user_id: uuid.UUID) -> UserRow | None:
-    return fetch_first(connection, UserRow, f"SELECT {_SHOWN} FROM users WHERE id = %s", [user_id])
-
-
-def find_user_by_name(connection: Connection, name: str) -> UserRow | None:
-    """Return the user of an email address, in any case, or of a username."""
-    # The address first: a username may look like another user's address.
+def find_user(
+    connection: Connection, user_id: uuid.UUID, reach: Reach = EVERYBODY
+) -> UserRow | None:
     return fetch_first(
         connection,
         UserRow,
-        f"""SELECT {_SHOWN} FROM users WHERE email = lower(%(name)s) OR username = %(name)s
-            ORDER BY email <> lower(%(name)s) LIMIT 1""",
+        f"""SELECT {_SHOWN} FROM users u JOIN user_access a ON a.user_id = u.id
+            WHERE u.id = %(id)s AND {WITHIN}""",
+        {**asdict(reach), "id": user_id},
+    )
+
+
+def read_user(connection: Connection, user_id: uuid.UUID) -> UserRow:
+    """Return a user that exists."""
+    user = find_user(connection, user_id)
+    assert user is not None
+    return user
+
+
+def id_of_user(connection: Connection, name: str) -> uuid.UUID | None:
+    """Return the user of an email address, in any case, or of a username."""
+    # The address first: no user may stand before another one's address.
+    return scalar(
+        connection,
+        """SELECT id FROM users WHERE email = lower(%(name)s) OR username = %(name)s
+           ORDER BY email <> lower(%(name)s) LIMIT 1""",
         {"name": name},
     )
 
 
 def list_users(
-    connection: Connection, *, limit: int | None = None, after: uuid.UUID | None = None
+    connection: Connection,
+    reach: Reach = EVERYBODY,
+    *,
+    limit: int | None = None,
+    after: str | None = None,
 ) -> list[UserRow]:
-    """Return the users in the order of their ids. `after`: the id of the last one before them."""
+    """Return the users in the order of their usernames. `after`: the username of the last one before them."""
     return fetch_all(
         connection,
         UserRow,
-        f"""SELECT {_SHOWN} FROM users WHERE %(after)s::uuid IS NULL OR id > %(after)s
-            ORDER BY id LIMIT %(limit)s""",
-        {"after": after, "limit": limit},
+        f"""SELECT {_SHOWN} FROM users u JOIN user_access a ON a.user_id = u.id
+            WHERE {WITHIN} AND (%(after)s::text IS NULL OR u.username > %(after)s)
+            ORDER BY u.username LIMIT %(limit)s""",
+        {**asdict(reach), "after": after, "limit": limit},
     )
 
 
-def lock_row(connection: Connection, user_id: uuid.UUID) -> UserRow | None:
-    """Return the user and prevent its change until the transaction ends."""
-    return fetch_first(
-        connection,
-        UserRow,
-        f"SELECT {_SHOWN} FROM users WHERE id = %s FOR UPDATE",
-        [user_id],
-    )
+def lock_user(connection: Connection, user_id: uuid.UUID) -> None:
+    """Prevent the user's change by others until the transaction ends."""
+    connection.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [user_id])
 
 
-def lock_super_admins(connection: Connection) -> None:
-    """Let no other transaction that calls this run until this one ends."""
+def another_super_admin(connection: Connection, user_id: uuid.UUID) -> bool:
+    """Return whether another super_admin is active, and stays so until this transaction ends."""
+    # The lock lets transactions count one after the other: two that each remove one of two would see the other's.
     connection.execute(
         "SELECT pg_advisory_xact_lock(hashtextextended('rag-assets super_admins', 0))"
     )
-
-
-def other_super_admins(connection: Connection, user_id: uuid.UUID) -> int:
-    """Return the number of active super_admins except this user."""
     return scalar(
         connection,
-        "SELECT count(*) FROM users WHERE role = 'super_admin' AND is_active AND id <> %s",
+        "SELECT EXISTS (SELECT FROM users WHERE role = 'super_admin' AND is_active AND id <> %s)",
         [user_id],
     )
 
 
-class NewUser(NamedTuple):
-    email: str
-    username: str
-    role: str
-    permissions: Sequence[str] = ()
-    full_name: str | None = None
-    timezone: str | None = None
-    password_hash: str | None = None
-    is_verified: bool = False
-
-
-def insert_user(connection: Connection, user: NewUser) -> UserRow | None:
+def insert_user(connection: Connection, user: NewUser) -> uuid.UUID | None:
     """Add a user. Returns None if the email address or the username is taken."""
-    return fetch_first(
+    return scalar(
         connection,
-        UserRow,
-        f"""INSERT INTO users (email, username, role, permissions, full_name, timezone, password_hash, is_verified,
-              password_changed_at)
-            VALUES (%(email)s, %(username)s, %(role)s, %(permissions)s, %(full_name)s,
-              coalesce(%(timezone)s, 'Asia/Tokyo'), %(password_hash)s::text, %(is_verified)s,
-              CASE WHEN %(password_hash)s::text IS NOT NULL THEN now() END)
-            ON CONFLICT DO NOTHING RETURNING {_SHOWN}""",
+        """INSERT INTO users (email, username, role, permissions, full_name, timezone, password_hash, is_verified,
+             password_changed_at)
+           VALUES (%(email)s, %(username)s, %(role)s, %(permissions)s, %(full_name)s, %(timezone)s,
+             %(password_hash)s::text, %(is_verified)s, CASE WHEN %(password_hash)s::text IS NOT NULL THEN now() END)
+           ON CONFLICT DO NOTHING RETURNING id""",
         user._replace(permissions=list(user.permissions))._asdict(),
     )
 
@@ -166,8 +202,17 @@ def set_permissions(connection: Connection, user_id: uuid.UUID, permissions: Seq
     )
 
 
-def set_active(connection: Connection, user_id: uuid.UUID, is_active: bool) -> None:
-    connection.execute("UPDATE users SET is_active = %s WHERE id = %s", [is_active, user_id])
+def deactivate_user(connection: Connection, user_id: uuid.UUID) -> None:
+    connection.execute("UPDATE users SET is_active = false WHERE id = %s", [user_id])
+
+
+def activate_user(connection: Connection, user_id: uuid.UUID) -> None:
+    """Unlock a user, and forget wrong passwords."""
+    connection.execute(
+        """UPDATE users SET is_active = true, failed_login_attempts = 0, locked_until = NULL
+           WHERE id = %s""",
+        [user_id],
+    )
 
 
 def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
@@ -175,12 +220,8 @@ def delete_user(connection: Connection, user_id: uuid.UUID) -> None:
     connection.execute("DELETE FROM users WHERE id = %s", [user_id])
 
 
-def password_hash(connection: Connection, user_id: uuid.UUID) -> str | None:
-    return scalar(connection, "SELECT password_hash FROM users WHERE id = %s", [user_id])
-
-
 def set_password_hash(connection: Connection, user_id: uuid.UUID, hashed: str) -> None:
-    """Set a new password, which verifies the user and forgets the wrong ones."""
+    """Set a new password, which verifies the user, and forget wrong passwords."""
     connection.execute(
         """UPDATE users SET password_hash = %s, password_changed_at = now(), is_verified = true,
              failed_login_attempts = 0, locked_until = NULL WHERE id = %s""",

@@ -34,6 +34,8 @@ class SourceRow:
     schedule: str | None
     is_active: bool
     credentials_encrypted: str | None = field(default=None, repr=False)
+    #: The owner; changed by `rag_assets/identity/grants.py`.
+    account: str | None = None
 
     @property
     def shards(self) -> int:
@@ -41,7 +43,7 @@ class SourceRow:
 
 
 _COLUMNS = """id, source_type, name, connection_config AS config, sync_schedule AS schedule, is_active,
-    credentials_encrypted"""
+    credentials_encrypted, (SELECT a.name FROM accounts a WHERE a.id = account_id) AS account"""
 
 
 def find_source(connection: Connection, name: str) -> SourceRow | None:
@@ -85,6 +87,7 @@ class SourceOverview(NamedTuple):
 
     name: str
     source_type: str
+    account: str | None
     config: Mapping[str, Any]
     schedule: str | None
     is_active: bool
@@ -99,7 +102,8 @@ def list_overviews(connection: Connection) -> list[SourceOverview]:
     return fetch_all(
         connection,
         SourceOverview,
-        """SELECT name, source_type, connection_config AS config, sync_schedule AS schedule, is_active, sync_status,
+        """SELECT name, source_type, (SELECT a.name FROM accounts a WHERE a.id = account_id) AS account,
+             connection_config AS config, sync_schedule AS schedule, is_active, sync_status,
              last_sync_at, total_documents, failed_documents, last_error FROM sources ORDER BY name""",
     )
 

@@ -31,6 +31,7 @@ OUTCOMES: Mapping[str, Mapping[int, str]] = {
     "rag forget": {1: "the erasure is not finished"},
     "rag eval compare": {1: "the source of the set could not be synced"},
     "rag eval run": {1: "an evaluation or one of its checks failed"},
+    "rag audit verify": {1: "a record was edited, removed, inserted or chained again"},
     "rag index recommend": {2: "no index meets all requirements"},
 }
 _NOTE = re.compile(r"\s*\[((?:default|required|env var)[^\]]*)\]$")

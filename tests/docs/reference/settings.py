@@ -34,6 +34,7 @@ TITLES = {
     "RerankerSettings": "Reranker",
     "ScheduleSettings": "Schedules",
     "OwnershipSettings": "Ownership",
+    "AuditSettings": "Audit",
 }
 
 _TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}

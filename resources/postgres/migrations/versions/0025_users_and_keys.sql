@@ -48,7 +48,7 @@ COMMENT ON COLUMN users.role IS 'viewer, editor, admin or super_admin: each has 
 COMMENT ON COLUMN users.permissions IS 'Single permissions beyond those of the role.';
 COMMENT ON COLUMN users.is_active IS 'false: locked by an administrator; keys, tokens and passwords are refused.';
 COMMENT ON COLUMN users.is_verified IS 'Only verified users log in.';
-COMMENT ON COLUMN users.failed_login_attempts IS 'Wrong passwords since the last right one.';
+COMMENT ON COLUMN users.failed_login_attempts IS 'Attempts to log in since the last right one, or in the last hours.';
 COMMENT ON COLUMN users.locked_until IS 'Until then passwords are not tried; keys and refresh tokens work.';
 COMMENT ON COLUMN users.last_login_at IS 'The last login with a password.';
 COMMENT ON COLUMN users.password_changed_at IS 'When the password was last changed; NULL: never had one.';
@@ -123,17 +123,20 @@ COMMENT ON COLUMN api_keys.expires_at IS 'From then on it is refused; NULL: neve
 COMMENT ON COLUMN api_keys.created_at IS 'When it was made.';
 COMMENT ON COLUMN api_keys.updated_at IS 'When the row last changed.';
 
--- What each active user may do and see: authentication reads one row of it.
+-- What each user may do and see: authentication reads one row of it.
 CREATE VIEW user_access AS
-  SELECT u.id AS user_id, u.username, u.role, u.permissions, u.version,
+  SELECT u.id AS user_id, u.username, u.role, u.permissions, u.is_active, u.version,
     ARRAY(SELECT a.name FROM access_grants g JOIN accounts a ON a.id = g.account_id
-          WHERE g.user_id = u.id AND g.chat_bot IS NULL) AS accounts,
+          WHERE g.user_id = u.id AND g.chat_bot IS NULL ORDER BY 1) AS accounts,
     ARRAY(SELECT a.name || '/' || g.chat_bot FROM access_grants g JOIN accounts a ON a.id = g.account_id
-          WHERE g.user_id = u.id AND g.chat_bot IS NOT NULL) AS chat_bots,
+          WHERE g.user_id = u.id AND g.chat_bot IS NOT NULL ORDER BY 1) AS chat_bots,
+    ARRAY(SELECT s.name FROM access_grants g JOIN sources s ON s.id = g.source_id
+          WHERE g.user_id = u.id ORDER BY 1) AS granted_sources,
     ARRAY(SELECT s.name FROM access_grants g JOIN sources s ON s.id = g.source_id WHERE g.user_id = u.id
           UNION SELECT s.name FROM access_grants g JOIN sources s ON s.account_id = g.account_id
           WHERE g.user_id = u.id AND g.chat_bot IS NULL) AS sources
-  FROM users u WHERE u.is_active;
+  FROM users u;
+COMMENT ON VIEW user_access IS 'What each user sees, by name: granted accounts, chat bots and sources, and in column sources those of the accounts too.';
 
 -- Any change of a grant acts on tokens and caches as a change of the user does.
 CREATE FUNCTION rag_grant_changed() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -173,14 +176,16 @@ CREATE TABLE refresh_tokens (
   token_hash bytea PRIMARY KEY,
   session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
   created_at timestamptz NOT NULL DEFAULT now(),
-  used_at timestamptz
+  used_at timestamptz,
+  successor_encrypted text
 );
 CREATE INDEX refresh_tokens_session ON refresh_tokens (session_id);
 COMMENT ON TABLE refresh_tokens IS 'The refresh tokens of each session; all but the newest are used up.';
 COMMENT ON COLUMN refresh_tokens.token_hash IS 'SHA-256 of the token.';
 COMMENT ON COLUMN refresh_tokens.session_id IS 'The family.';
 COMMENT ON COLUMN refresh_tokens.created_at IS 'When it was issued.';
-COMMENT ON COLUMN refresh_tokens.used_at IS 'When it was exchanged. A later use ends the session.';
+COMMENT ON COLUMN refresh_tokens.used_at IS 'When it was exchanged. A use ten seconds later ends the session.';
+COMMENT ON COLUMN refresh_tokens.successor_encrypted IS 'The token that it was exchanged for, which only it decrypts, until that one is used: the answer may have been lost.';
 
 CREATE TABLE one_time_tokens (
   token_hash bytea PRIMARY KEY,
@@ -199,17 +204,29 @@ COMMENT ON COLUMN one_time_tokens.expires_at IS 'From then on it is refused.';
 COMMENT ON COLUMN one_time_tokens.used_at IS 'When it was redeemed; NULL: not yet.';
 
 CREATE TABLE login_failures (
-  network varchar(50) PRIMARY KEY,
+  subject varchar(80) PRIMARY KEY,
   failures integer NOT NULL DEFAULT 0 CHECK (failures >= 0),
   last_failure_at timestamptz NOT NULL DEFAULT now(),
-  blocked_until timestamptz
+  blocked_until timestamptz NOT NULL
 );
 CREATE INDEX login_failures_last ON login_failures (last_failure_at);
-COMMENT ON TABLE login_failures IS 'Wrong passwords by network (an IPv4 address or an IPv6 /64), for the growing delay.';
-COMMENT ON COLUMN login_failures.network IS 'The network.';
-COMMENT ON COLUMN login_failures.failures IS 'Wrong passwords since the last right one, or in the last hours.';
+COMMENT ON TABLE login_failures IS 'Attempts to log in that were not right, by network and by the name of no user, for the growing delay.';
+COMMENT ON COLUMN login_failures.subject IS 'network:ADDRESS (an IPv4 address or an IPv6 /64), or name:DIGEST.';
+COMMENT ON COLUMN login_failures.failures IS 'The attempts in the last hours.';
 COMMENT ON COLUMN login_failures.last_failure_at IS 'The last of them.';
-COMMENT ON COLUMN login_failures.blocked_until IS 'Until then no password from there is tried.';
+COMMENT ON COLUMN login_failures.blocked_until IS 'Until then no password of this subject is tried.';
+
+-- The number of this attempt: 1 if the last one is long ago.
+CREATE FUNCTION rag_login_attempts(before integer, last timestamptz, forgotten interval)
+RETURNS integer LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN last < clock_timestamp() - forgotten THEN 1 ELSE before + 1 END
+$$;
+
+-- None up to `free` attempts, then 1 s, doubled by each further one, at most 15 minutes.
+CREATE FUNCTION rag_login_delay(attempts integer, free integer) RETURNS interval LANGUAGE sql IMMUTABLE AS $$
+  SELECT make_interval(secs => CASE WHEN attempts <= free THEN 0
+    ELSE least(900, power(2, least(attempts - free - 1, 10))) END)
+$$;
 
 CREATE TABLE signing_keys (
   kid varchar(43) PRIMARY KEY,

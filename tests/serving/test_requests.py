@@ -1,0 +1,150 @@
+"""Requests that are wrong: one form of answer, everything wrong at once, no traceback and no secret."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from tests.support.service import LiveService
+from tests.support.tenants import Tenants
+
+SEARCH = "/v1/search"
+
+
+def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
+    """Return the body of an answer, which must have the one form of errors."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["errors"] and all(item["message"] for item in body["errors"])
+    assert body["request_id"] == answer.headers["x-request-id"]
+    assert "Traceback" not in answer.text
+    return body
+
+
+def test_everything_wrong_is_listed_at_once(live: LiveService, people: Tenants) -> None:
+    body = {"query": 7, "k": "many", "filter": {}, "filters": {"sauce": ["a"], "document": ["b"]}}
+    answer = live.call("POST", SEARCH, body, credential=people.keys["viewer"])
+    found = problem(answer, 422, "invalid")
+    pointers = {item["pointer"] for item in found["errors"]}
+    assert pointers == {"/query", "/k", "/filter", "/filters/sauce", "/filters/document/0"}
+    # What pydantic cannot know is checked by the search itself, also all at once.
+    body = {"query": " ", "k": 1000, "offset": -1, "filters": {"language": ["english"]}}
+    answer = live.call("POST", SEARCH, body, credential=people.keys["viewer"])
+    messages = " ".join(item["message"] for item in problem(answer, 422, "invalid")["errors"])
+    for part in ("something to search for", "found 1000", "found -1", "english"):
+        assert part in messages
+
+
+@pytest.mark.parametrize(
+    ("sent", "headers", "status", "code"),
+    [
+        (b"{", {"Content-Type": "application/json"}, 400, "malformed"),
+        (b'{"query": "a\\u0000b"}', {"Content-Type": "application/json"}, 422, "invalid"),
+        (b'{"query": "\\ud800"}', {"Content-Type": "application/json"}, 422, "invalid"),
+        (b'{"query": "a", "radius": NaN}', {"Content-Type": "application/json"}, 422, "invalid"),
+        (b"[" * 100_000, {"Content-Type": "application/json"}, 400, "malformed"),
+        (b"query=a", {"Content-Type": "text/plain"}, 415, "unsupported_media_type"),
+        (b'{"query": "a"}', {}, 415, "unsupported_media_type"),
+        (b" " * (1 << 20) + b"1", {"Content-Type": "application/json"}, 413, "too_large"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_a_problem(
+    live: LiveService,
+    people: Tenants,
+    sent: bytes,
+    headers: dict[str, str],
+    status: int,
+    code: str,
+) -> None:
+    key = people.keys["viewer"]
+    answer = live.call("POST", SEARCH, data=sent, headers=headers, credential=key)
+    problem(answer, status, code)
+
+    def parts() -> Any:
+        yield sent
+
+    # Without a declared length: the bytes that are read count.
+    answer = live.call("POST", SEARCH, data=parts(), headers=headers, credential=key)
+    problem(answer, status, code)
+
+
+def test_a_login_has_a_small_body(live: LiveService) -> None:
+    answer = live.call("POST", "/auth/login", {"email": "a@b.example", "password": "x" * 5000})
+    problem(answer, 413, "too_large")
+
+
+def raw(live: LiveService, text: str) -> tuple[int, str]:
+    """Send the bytes of a request, and return the status and the answer."""
+    host, port = live.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(text.replace("\n", "\r\n").encode("latin-1"))
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return int(answer.split(b" ", 2)[1]), answer.decode()
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        ("GET /v1/documents/x HTTP/1.1", "Host: a\nHost: b\n", 400),
+        ("GET /v1/users HTTP/1.1", "Host: a/v1/search\n", 400),
+        ("GET /v1/users HTTP/1.1", "Host: a@b\n", 400),
+        ("GET /v1/users HTTP/1.1", "Host: a\nAuthorization: Bearer {key}\nAuthorization: x\n", 400),
+        ("GET //v1/users HTTP/1.1", "Host: a\nAuthorization: Bearer {key}\n", 404),
+        ("GET /v1/../v1/users HTTP/1.1", "Host: a\nAuthorization: Bearer {key}\n", 404),
+        ("GET /v1/users/ HTTP/1.1", "Host: a\nAuthorization: Bearer {key}\n", 404),
+        ("GET http://a/v1/users HTTP/1.1", "Host: b\nAuthorization: Bearer {key}\n", 403),
+        ("GET /v1/users HTTP/1.1", "Host: a\nX-Original-URL: /livez\n", 401),
+        ("GET /v1/users HTTP/1.1", "Host: a\nX-HTTP-Method-Override: OPTIONS\n", 401),
+        ("GET /v1/users HTTP/1.1", "Host: a\nX-Forwarded-Host: livez\n", 401),
+    ],
+)
+def test_a_poisoned_host_or_path_opens_nothing(
+    live: LiveService, people: Tenants, request_line: str, headers: str, status: int
+) -> None:
+    key = people.keys["viewer"]
+    sent = f"{request_line}\n{headers.format(key=key)}Connection: close\n\n"
+    found, answer = raw(live, sent)
+    assert found == status, answer
+    assert people.emails["viewer"] not in answer
+
+
+def test_every_answer_has_its_headers(live: LiveService) -> None:
+    for path in ("/livez", "/nothing", "/v1/users", "/openapi.json"):
+        answer = live.call("GET", path, headers={"X-Request-ID": "trace-7"})
+        assert answer.headers["x-request-id"] == "trace-7"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert "server" not in answer.headers
+    wrong = live.call("GET", "/livez", headers={"X-Request-ID": "a\tb"})
+    assert wrong.headers["x-request-id"] != "a\tb"
+    problem(live.call("DELETE", "/livez"), 405, "method_not_allowed")
+
+
+def test_strangers_see_the_status_and_not_the_reasons(live: LiveService, people: Tenants) -> None:
+    assert live.call("GET", "/readyz").json() == {
+        "status": "ready",
+        "parts": None,
+        "notes": None,
+    }
+    known = live.call("GET", "/readyz", credential=people.keys["viewer"]).json()
+    assert set(known["parts"].values()) == {"ok"}
+    assert {"postgres", "milvus/dense", "milvus/sparse"} <= set(known["parts"])
+
+
+def test_the_log_has_no_text_and_no_key(
+    live: LiveService, people: Tenants, caplog: pytest.LogCaptureFixture
+) -> None:
+    canary = "canary of the query"
+    with caplog.at_level("INFO"):
+        answer = live.call("POST", SEARCH, {"query": canary}, credential=people.keys["viewer"])
+    assert answer.status_code == 200
+    logged = json.dumps([record.getMessage() for record in caplog.records])
+    assert canary not in logged
+    assert people.keys["viewer"][-20:] not in logged
