@@ -145,7 +145,14 @@ def main() -> None:
     texts = questions(options.corpus)
     rows: list[Row] = []
     with fresh_home() as home:
-        rag(home, "ingest", str(options.corpus), "--json", vectors="dense,sparse", embedder="lexical")
+        rag(
+            home,
+            "ingest",
+            str(options.corpus),
+            "--json",
+            vectors="dense,sparse",
+            embedder="lexical",
+        )
         rag(home, "users", "add", "load@example.com", "--username", "load", "--role", "super_admin")
         made = rag(
             home,
