@@ -139,7 +139,7 @@ class OidcProvider:
             self._description, self._described_at = description, time.monotonic()
         return self._description
 
-    def _client(self) -> OAuth2Session:
+    def _client(self) -> Any:
         secret = self._client_secret
         return OAuth2Session(
             self._client_id,
@@ -151,7 +151,7 @@ class OidcProvider:
         )
 
 
-def _read(url: str) -> Mapping[str, Any]:
+def _read(url: str) -> dict[str, Any]:
     try:
         answer = requests.get(url, timeout=TIMEOUT, allow_redirects=False)
         answer.raise_for_status()

@@ -96,7 +96,7 @@ WRONG_CLAIMS: Mapping[str, dict[str, Any]] = {
     "no subject": {"sub": None},
 }
 WRONG_SIGNATURES: Mapping[str, Callable[[dict[str, Any]], str]] = {
-    "none": lambda claims: jwt.encode(claims, None, algorithm="none", headers={"kid": "1"}),
+    "none": lambda claims: jwt.encode(claims, "", algorithm="none", headers={"kid": "1"}),
     "another key": lambda claims: jwt.encode(claims, OTHER_KEY, "ES256", {"kid": "1"}),
     "an unknown kid": lambda claims: jwt.encode(claims, OTHER_KEY, "ES256", {"kid": "2"}),
     "the client's secret": lambda claims: jwt.encode(

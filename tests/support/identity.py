@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, LiteralString
+from typing import Any, LiteralString, cast
 
 from rag_assets.identity.access_tokens import AccessTokens
 from rag_assets.identity.changes import Origin
@@ -95,9 +95,8 @@ class Identity:
             ("signing_keys", ("created_at", "signs_until", "verifies_until")),
         ):
             changes = ", ".join(f"{column} = {column} - %(by)s" for column in columns)
-            self.connection.execute(
-                f"UPDATE {table} SET {changes}", {"by": timedelta(seconds=seconds)}
-            )  # pyright: ignore
+            query = cast(LiteralString, f"UPDATE {table} SET {changes}")
+            self.connection.execute(query, {"by": timedelta(seconds=seconds)})
 
     def audited(self, action: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(

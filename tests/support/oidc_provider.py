@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 CLIENT, SECRET, REDIRECT = "rag", "a client's secret", "http://127.0.0.1:3000/after-login"
 
@@ -61,7 +62,7 @@ class TestProvider:
         } | self.described
 
     def keys(self) -> dict[str, Any]:
-        jwk = jwt.algorithms.ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        jwk = ECAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         return {"keys": [{**jwk, "kid": "1", "alg": "ES256", "use": "sig"}]}
 
     def tokens(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
