@@ -77,7 +77,7 @@ class _Use:
     """
 
     limit: int
-    window: UsageWindow = field(default_factory=UsageWindow)
+    window: UsageWindow
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     leased: int = 0
     leased_until: float = 0.0
@@ -98,11 +98,12 @@ class RateLimits:
         workers: int = 1,
         lease: float = LEASE,
         identities: int = IDENTITIES,
+        window: float = WINDOW,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._workers, self._share = client, max(1, workers), lease
-        self._counts = SharedCounts(client) if client else None
-        self._identities, self._clock = identities, clock
+        self._counts = SharedCounts(client, window) if client else None
+        self._identities, self._window, self._clock = identities, window, clock
         self._uses: dict[str, OrderedDict[str, _Use]] = {}
         self._marker, self._by_share_until = "", 0.0
         self._watch: asyncio.Task[None] | None = None
@@ -145,7 +146,7 @@ class RateLimits:
         kept = self._uses.setdefault(identity.partition(":")[0], OrderedDict())
         use = kept.get(identity)
         if use is None:
-            use = kept[identity] = _Use(limit)
+            use = kept[identity] = _Use(limit, UsageWindow(self._window))
             if len(kept) > self._identities:
                 kept.popitem(last=False)
         else:
@@ -194,7 +195,7 @@ class RateLimits:
         if not lease.granted:
             use.refused_cost, use.refused_until = cost, now + lease.wait
             return Allowance(False, use.limit, lease.free + use.leased, lease.wait, policy)
-        use.leased, use.leased_until = use.leased + lease.granted - cost, now + WINDOW
+        use.leased, use.leased_until = use.leased + lease.granted - cost, now + self._window
         use.more_at = now + lease.wait
         use.window.add(cost, now)
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rag_assets.serving.usage_window import PARTS, WIDTH
+from rag_assets.serving.usage_window import PARTS, WINDOW
 from resources.redis.client import RedisClient
 
 _MARKER = "rag:limits:marker"
@@ -80,8 +80,9 @@ class Lease:
 class SharedCounts:
     """Leases units of a limit. Every call returns None if the server is away."""
 
-    def __init__(self, client: RedisClient) -> None:
+    def __init__(self, client: RedisClient, window: float = WINDOW) -> None:
         self.client, self._script = client, None
+        self._width = int(window * 1000 / PARTS)
 
     async def lease(
         self, marker: str, identity: str, limit: int, *, need: int, want: int, charge: int = 0
@@ -129,5 +130,5 @@ class SharedCounts:
             # Sends the script again if the server has lost it.
             self._script = valkey.register_script(_LEASE)
         keys = [f"rag:limits:{identity}", _MARKER]
-        arguments = [marker, limit, charge, need, want, int(WIDTH * 1000), PARTS]
+        arguments = [marker, limit, charge, need, want, self._width, PARTS]
         return await self._script(keys=keys, args=arguments, client=valkey)

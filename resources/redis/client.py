@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from resources.errors import ConfigError, RagError, StackError, StoreUnavailable
@@ -86,10 +86,10 @@ class RedisClient:
             raise _explained(error, self.url) from error
 
     async def close(self) -> None:
-        if self._recovery is not None:
+        while self._recovery is not None and not self._recovery.done():
             self._recovery.cancel()
-            await asyncio.gather(self._recovery, return_exceptions=True)
-            self._recovery = None
+            # The library may swallow a cancellation.
+            await asyncio.wait([self._recovery], timeout=0.05)
         await self._valkey.connection_pool.aclose()
 
     def _lost(self, error: Exception) -> None:
@@ -121,29 +121,36 @@ class RedisClient:
                     _log.warning(str(error))
 
 
-def _explained(error: Exception, url: str) -> RagError:
+def _explained(error: BaseException, url: str) -> RagError:
     """Return the error of a connection with the setting that is wrong."""
     from valkey.exceptions import AuthenticationError
     from valkey.exceptions import TimeoutError as ValkeyTimeout
 
     shown, reason = without_secrets(url), redact(" ".join(str(error).split()), url).rstrip(".")
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    causes = list(_causes(error))
+    unverified = [cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)]
+    if unverified:
         return ConfigError(
-            f"The certificate of {shown} cannot be verified: {cause.verify_message.rstrip('.')}. Name the file of its "
-            "authority in RAG_REDIS_CA, and in RAG_REDIS_URL the host by the certificate's name."
+            f"The certificate of {shown} cannot be verified: {unverified[0].verify_message.rstrip('.')}. Name the file "
+            "of its authority in RAG_REDIS_CA, and in RAG_REDIS_URL the host by the certificate's name."
         )
-    if cause is not None:
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
         return ConfigError(
             f"{shown} and RAG_REDIS_URL do not use the same encryption: {reason}. Use rediss:// for a server with TLS, "
             "redis:// for one without."
         )
-    if isinstance(error, AuthenticationError):
+    if any(isinstance(cause, AuthenticationError) for cause in causes) or "NOAUTH" in reason:
         return ConfigError(
             f"{shown} does not accept the user or the password in RAG_REDIS_URL: {reason}."
         )
-    if isinstance(error, (TimeoutError, ValkeyTimeout)):
+    if any(isinstance(cause, (TimeoutError, ValkeyTimeout)) for cause in causes):
         reason = "no answer in time"
     return StoreUnavailable(f"{shown} does not answer: {reason}.")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the error and what it was raised from, or during."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
