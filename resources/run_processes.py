@@ -38,6 +38,7 @@ COMMAND_GROUPS: dict[str, frozenset[str]] = {
         )
     ),
     "keys": frozenset(("add", "list", "rotate", "revoke")),
+    "tokens": frozenset(("list", "rotate", "sessions", "end")),
     "rebuild": frozenset(("milvus", "parquet")),
     "eval": frozenset(("add", "build", "list", "remove", "run", "accept", "compare")),
     "index": frozenset(("recommend", "tune", "compare")),

@@ -72,6 +72,7 @@ def apply(
 def _apply(deployment: Deployment, changes: list[Change]) -> None:
     from rag_assets.identity.grants import set_account
     from resources.credentials import encrypt
+    from resources.postgres.identity.audit_chain import append_operation
     from resources.postgres.registry.sources import get_source, update_source
 
     with deployment.postgres().connect(autocommit=True) as connection:
@@ -97,8 +98,10 @@ def _apply(deployment: Deployment, changes: list[Change]) -> None:
             )
             if "credentials" in change.fields:
                 row = replace(row, credentials_encrypted=encrypt(change.credentials))
-            update_source(connection, row)
-            if "account" in change.fields:
-                set_account(connection, Principal.owner(), row.id, spec.account or None)
+            with connection.transaction():
+                update_source(connection, row)
+                if "account" in change.fields:
+                    set_account(connection, Principal.owner(), row.id, spec.account or None)
+                append_operation(connection, "source.change", f"source:{row.id}", name=row.name)
     if removed := [change.name for change in changes if change.action == "remove"]:
         remove_sources(deployment, removed)

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "sources": "sources_group:app",
     "users": "users:app",
     "keys": "keys:app",
+    "tokens": "tokens:app",
     "rebuild": "rebuild:app",
     "eval": "evaluation:app",
     "index": "index:app",

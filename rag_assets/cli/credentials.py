@@ -24,6 +24,7 @@ def set_credentials(
     """Set the credentials of a source; they replace the previous ones."""
     from rag_assets.operations.source_specs import check_source
     from resources.credentials import encrypt
+    from resources.postgres.identity.audit_chain import append_operation
     from resources.postgres.registry.sources import get_source, update_source
 
     if bool(credential) == clear:
@@ -37,7 +38,15 @@ def set_credentials(
         row = get_source(connection, name)
         if problems := check_source(row.source_type, row.config, row.schedule, list(credentials)):
             raise ConfigError("\n".join(problems))
-        update_source(connection, replace(row, credentials_encrypted=encrypt(credentials)))
+        with connection.transaction():
+            update_source(connection, replace(row, credentials_encrypted=encrypt(credentials)))
+            append_operation(
+                connection,
+                "source.credentials",
+                f"source:{row.id}",
+                name=row.name,
+                credentials=list(credentials),
+            )
     if as_json:
         print_json({"name": name, "credentials": dict.fromkeys(credentials, "***")})
         return
@@ -49,6 +58,7 @@ def set_credentials(
 def rotate_credentials(as_json: JsonOption = False) -> None:
     """Encrypt all credentials with the first key of RAG_CREDENTIALS_KEY (new key first, old one behind a comma)."""
     from resources.credentials import rotate
+    from resources.postgres.identity.audit_chain import append_operation
     from resources.postgres.registry.sources import list_sources, update_source
 
     deployment = Deployment.from_environment()
@@ -59,6 +69,7 @@ def rotate_credentials(as_json: JsonOption = False) -> None:
         for row in rows:
             rotated = rotate(row.credentials_encrypted or "")
             update_source(connection, replace(row, credentials_encrypted=rotated))
+        append_operation(connection, "source.rotate_credentials", sources=len(rows))
     if as_json:
         print_json({"rotated": [row.name for row in rows]})
     else:

@@ -31,6 +31,7 @@ from resources.postgres.documents.erasures import (
 )
 from resources.postgres.documents.lineage import find_document
 from resources.postgres.documents.versions import has_versions
+from resources.postgres.identity.audit_chain import append_operation
 from resources.postgres.registry.sources import get_source
 
 
@@ -88,6 +89,8 @@ def forget(
         ):
             row = get_source(connection, source)
             request_erasure(connection, source, row.id, present[1], present[0])
+            # By its id: the audit stays, and the key must not.
+            append_operation(connection, "document.erase", f"document:{present[0]}", source=source)
     result = deployment.execute("forget_documents", source)
     errors = failures(result)
     with deployment.postgres().connect(autocommit=True) as connection:
@@ -151,6 +154,8 @@ def _undo(
         raise ConfigError("This document was not forgotten.")
     with deployment.postgres().writer(name) as writer, writer.transaction() as connection:
         withdraw_erasure(connection, name, hashed_key)
+        target = f"document:{earlier.document}"
+        append_operation(connection, "document.withdraw_erasure", target, source=name)
     if as_json:
         print_json({"source": name, "key_sha256": hashed_key, "withdrawn": True})
     else:

@@ -79,11 +79,14 @@ def contents(counts: RowsOfSource, vectors: dict[str, int]) -> str:
 def remove_sources(deployment: Deployment, names: list[str]) -> None:
     from rag_assets.job_runs import failures
     from resources.errors import StoreUnavailable
-    from resources.postgres.registry.sources import remove_source
+    from resources.postgres.identity.audit_chain import append_operation
+    from resources.postgres.registry.sources import get_source, remove_source
 
     for name in names:
         with deployment.postgres().writer(name) as writer, writer.transaction() as connection:
+            source = get_source(connection, name)
             remove_source(connection, name)
+            append_operation(connection, "source.remove", f"source:{source.id}", name=name)
     deployment.sync_partitions()
     result = deployment.execute("purge_removed_sources")
     if not result.success:

@@ -69,6 +69,7 @@ def register(
     from rag_assets.pipeline.plain_text import nfc
     from resources.credentials import encrypt
     from resources.partition_keys import account_name, partition_key
+    from resources.postgres.identity.audit_chain import append_operation
     from resources.postgres.registry.sources import add_source
 
     name = nfc(partition_key(name))
@@ -81,6 +82,7 @@ def register(
         row = add_source(connection, name, kind, config, schedule, encrypt(credentials))
         if account:
             set_account(connection, Principal.owner(), row.id, account_name(account))
+        append_operation(connection, "source.add", f"source:{row.id}", name=name, type=kind)
 
 
 def read_settings(settings: list[str]) -> dict[str, Any]:
@@ -227,6 +229,7 @@ def change(
     from rag_assets.identity.grants import set_account
     from rag_assets.operations.source_specs import check_source, with_lists
     from resources.partition_keys import account_name
+    from resources.postgres.identity.audit_chain import append_operation
     from resources.postgres.registry.sources import get_source, update_source
 
     owner = account_name(account) if account else None
@@ -247,9 +250,11 @@ def change(
         )
         if problems := check_source(row.source_type, row.config, row.schedule, ()):
             raise ConfigError("\n".join(problems))
-        update_source(connection, row)
-        if account is not None:
-            set_account(connection, Principal.owner(), row.id, owner)
+        with connection.transaction():
+            update_source(connection, row)
+            if account is not None:
+                set_account(connection, Principal.owner(), row.id, owner)
+            append_operation(connection, "source.change", f"source:{row.id}", name=row.name)
     if as_json:
         _print_source(deployment, name)
         return

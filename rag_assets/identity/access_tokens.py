@@ -141,13 +141,11 @@ def _is_uuid(value: object) -> bool:
 
 
 class _Jwt(jwt.PyJWT):
-    """PyJWT whose claims are strict JSON: no member twice, no NaN."""
+    """PyJWT that refuses claims with a member that occurs twice, of which others may take the other one."""
 
     def _decode_payload(self, decoded: dict[str, Any]) -> dict[str, Any]:
         try:
-            claims = json.loads(
-                decoded["payload"], object_pairs_hook=_members, parse_constant=_no_constant
-            )
+            claims = json.loads(decoded["payload"], object_pairs_hook=_members)
         except (ValueError, RecursionError) as error:
             raise jwt.DecodeError("The claims are no JSON object.") from error
         if not isinstance(claims, dict):
@@ -160,7 +158,3 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(members) != len(pairs):
         raise ValueError("A member occurs twice.")
     return members
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON.")

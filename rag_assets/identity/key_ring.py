@@ -12,12 +12,14 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from rag_assets.pipeline.audit_record import AuditRecord
+from resources.errors import ConfigError
 from resources.postgres.connection import Connection
 from resources.postgres.connection_pool import Connections
 from resources.postgres.identity import signing_keys
@@ -64,6 +66,14 @@ class Ring:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class KeyTimes:
+    """How long a key signs, and its tokens live."""
+
+    signs: timedelta = timedelta(days=30)
+    tokens_live: timedelta = timedelta(minutes=10)
+
+
 class KeyRing:
     """The ring in PostgreSQL, as this process last read it. Safe in threads."""
 
@@ -71,12 +81,9 @@ class KeyRing:
         self,
         connections: Connections,
         secret: SecretKey,
-        *,
-        signs_for: timedelta = timedelta(days=30),
-        token_lifetime: timedelta = timedelta(minutes=10),
+        times: KeyTimes = KeyTimes(),
     ) -> None:
-        self._connections, self._secret = connections, secret
-        self._signs_for, self._tokens_live = signs_for, token_lifetime + MARGIN
+        self._connections, self._secret, self._times = connections, secret, times
         self._lock = threading.Lock()
         self._ring: Ring | None = None
         self._read_at = self._searched_at = float("-inf")
@@ -103,58 +110,72 @@ class KeyRing:
             return ring.keys.get(header)
 
     def signer(self) -> Signer:
-        """Return the key that signs, which is made if there is none."""
+        """Return the key that signs. It is made if there is none, or none that this deployment's secret decrypts."""
         with self._lock:
             ring = self.recent() or self._read()
-            if not any(row.signs for row in ring.rows):
+            signer = self._first_signer(ring.rows)
+            if signer is None:
                 with self._connections.connection() as connection, connection.transaction():
                     signing_keys.lock_keys(connection)
                     # Several processes may find none at once: the first one makes it.
-                    if not any(row.signs for row in signing_keys.live_keys(connection)):
-                        self._make(connection, "system", [])
-                ring = self._read()
-            row = next(row for row in ring.rows if row.signs)
-            if self._signer is None or self._signer.kid != row.kid:
+                    if self._first_signer(signing_keys.live_keys(connection)) is None:
+                        _make(connection, self._secret, self._times, "system")
+                signer = self._first_signer(self._read().rows)
+                assert signer is not None
+            self._signer = signer
+            return signer
+
+    def _first_signer(self, rows: Sequence[SigningKeyRow]) -> Signer | None:
+        for row in rows:
+            if not row.signs:
+                continue
+            if self._signer is not None and self._signer.kid == row.kid:
+                return self._signer
+            # After the secret was lost, nothing decrypts the keys of before. They still verify.
+            with suppress(ConfigError):
                 private = self._secret.decrypt(_PURPOSE, row.private_key_encrypted)
-                self._signer = Signer(row.kid, Ed25519PrivateKey.from_private_bytes(private))
-            return self._signer
-
-    def rotate(self, principal: str, *, revoke: bool = False) -> str:
-        """Let a new key sign from now on. Returns its kid. `revoke`: refuse the tokens of the earlier keys at once."""
-        with self._connections.connection() as connection, connection.transaction():
-            signing_keys.lock_keys(connection)
-            retired = signing_keys.retire_keys(
-                connection, timedelta(0) if revoke else self._tokens_live
-            )
-            kid = self._make(connection, principal, retired, revoke)
-        with self._lock:
-            self._read_at = float("-inf")
-        return kid
-
-    def _make(
-        self, connection: Connection, principal: str, retired: Sequence[str], revoke: bool = False
-    ) -> str:
-        private = Ed25519PrivateKey.generate()
-        public = private.public_key().public_bytes_raw()
-        kid = thumbprint(public)
-        encrypted = self._secret.encrypt(_PURPOSE, private.private_bytes_raw())
-        signing_keys.add_key(connection, kid, public, encrypted, self._signs_for, self._tokens_live)
-        details = {"replaces": list(retired), "revoked": revoke}
-        append(
-            connection,
-            [
-                AuditRecord(
-                    "token.rotate", "allowed", principal, f"signing_key:{kid}", details=details
-                )
-            ],
-        )
-        return kid
+                return Signer(row.kid, Ed25519PrivateKey.from_private_bytes(private))
+        return None
 
     def _read(self) -> Ring:
         with self._connections.connection() as connection:
             self._ring = Ring.of(signing_keys.live_keys(connection))
         self._read_at = time.monotonic()
         return self._ring
+
+
+def rotate(
+    connection: Connection,
+    secret: SecretKey,
+    times: KeyTimes,
+    principal: str,
+    *,
+    revoke: bool = False,
+) -> str:
+    """Let a new key sign from now on. Returns its kid. `revoke`: refuse the tokens of the earlier keys at once.
+
+    Running processes see it within two seconds.
+    """
+    with connection.transaction():
+        signing_keys.lock_keys(connection)
+        tokens_live = timedelta(0) if revoke else times.tokens_live + MARGIN
+        replaced = signing_keys.retire_keys(connection, tokens_live)
+        return _make(connection, secret, times, principal, replaces=replaced, revoked=revoke)
+
+
+def _make(
+    connection: Connection, secret: SecretKey, times: KeyTimes, principal: str, **details: object
+) -> str:
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes_raw()
+    kid = thumbprint(public)
+    encrypted = secret.encrypt(_PURPOSE, private.private_bytes_raw())
+    signing_keys.add_key(
+        connection, kid, public, encrypted, times.signs, times.tokens_live + MARGIN
+    )
+    target = f"signing_key:{kid}"
+    append(connection, [AuditRecord("token.rotate", "allowed", principal, target, details=details)])
+    return kid
 
 
 def thumbprint(public_key: bytes) -> str:

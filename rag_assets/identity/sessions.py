@@ -23,8 +23,10 @@ from ipaddress import ip_address
 from cryptography.fernet import Fernet
 
 from rag_assets.identity.access_tokens import AccessTokens, refused
-from rag_assets.identity.changes import Origin
+from rag_assets.identity.changes import COMMAND_LINE, Origin, record
 from rag_assets.pipeline.audit_record import AuditRecord, Outcome
+from rag_assets.pipeline.principal import Principal
+from resources.errors import LimitExceeded
 from resources.postgres.connection import Connection
 from resources.postgres.connection_pool import Connections
 from resources.postgres.identity import sessions as table
@@ -34,6 +36,8 @@ from resources.postgres.identity.users import end_sessions
 
 #: Seconds in which a refresh token may be sent again, since the answer to its first use may be lost.
 GRACE = 10.0
+#: Refresh tokens of a session in a minute, each of which is kept as long as the session.
+A_MINUTE = 10
 #: Seconds between two deletions of ended sessions by one process, and the maximum of sessions in one.
 CLEANING, CLEANED = 60.0, 500
 _PREFIX = "rag_rt_"
@@ -102,7 +106,7 @@ class Sessions:
         return NewTokens(access_token, session.refresh_token, lifetime)
 
     def refresh(self, token: str, origin: Origin) -> NewTokens:
-        """Exchange a refresh token. Raises NotAuthenticated; the access token is not looked at."""
+        """Exchange a refresh token. Raises NotAuthenticated, and LimitExceeded; the access token is not looked at."""
         if not _FORM.fullmatch(token):
             raise refused()
         self._clean()
@@ -121,6 +125,9 @@ class Sessions:
         """Return the token that follows in the locked session. None, and the session has ended: it was a reuse."""
         row = table.refresh_token(connection, _digest(token))
         if row.seconds_since_use is None:
+            if row.issued_lately >= A_MINUTE:
+                # Nothing has changed: the token is accepted later.
+                raise LimitExceeded(f"Expected at most {A_MINUTE} refreshes a minute.", 60.0)
             successor = _new_token()
             encrypted = _cipher(token).encrypt(successor.encode()).decode()
             table.exchange(connection, session.id, _digest(token), _digest(successor), encrypted)
@@ -161,6 +168,19 @@ class Sessions:
                 table.forget_ended(connection, self._idle, CLEANED)
         finally:
             self._cleaning.release()
+
+
+def end_all(
+    connection: Connection,
+    actor: Principal,
+    user_id: uuid.UUID,
+    origin: Origin = COMMAND_LINE,
+) -> int:
+    """End all sessions of a user, whose access tokens are refused within two seconds. Returns their number."""
+    with connection.transaction():
+        ended = end_sessions(connection, user_id, "ended")
+        record(connection, actor, origin, "session.end", f"user:{user_id}", ended_sessions=ended)
+    return ended
 
 
 def address_of(origin: Origin) -> str | None:

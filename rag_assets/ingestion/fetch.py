@@ -25,6 +25,7 @@ from resources.fault_injection import fault_point
 from resources.files import FileStore
 from resources.postgres.connection import Connection
 from resources.postgres.documents.erasures import key_hash, list_erased_key_hashes
+from resources.postgres.identity.audit_chain import append_operation
 from resources.postgres.idle_sources import listable_sources
 from resources.postgres.registry.entries import (
     count_entries,
@@ -155,6 +156,14 @@ def sync_source_documents(stage: Stage, files: FileStore, options: SyncOptions) 
         fault_point("deletions-allowed")
         with stage.writer.transaction() as connection:
             plan.deleted = delete_gone_entries(connection, stage.source.id)
+            append_operation(
+                connection,
+                "source.delete_documents",
+                f"source:{stage.source.id}",
+                name=stage.source.name,
+                documents=plan.deleted,
+                without_limits=options.limits is None,
+            )
     mark_listed(stage.connection, stage.source.id)
     columns, sample = columns_and_sample(
         stage.connection,

@@ -20,6 +20,7 @@ from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection, Postgres, Writer, try_partition_lock
 from resources.postgres.evaluation.evaluations import latest_and_accepted
 from resources.postgres.evaluation.retrieval_sets import RetrievalSet, list_sets
+from resources.postgres.identity.audit_chain import append_operation
 from resources.postgres.registry.sources import SourceRow, list_sources
 from resources.postgres.vectors.collections import (
     TRANSIENT,
@@ -59,13 +60,16 @@ def reconcile_alias(writer: Writer, store: MilvusStore, kind: Kind) -> None:
     """
     recorded = collections(writer.connection, kind=kind, states=(*WRITTEN, "rebuilding"))
     target = store.alias_target(kind)
+    served: list[Collection] = []
     with writer.transaction() as connection:
         for collection in recorded:
             if collection.name == target and collection.state in ("building", "rebuilding"):
                 mark_serving(connection, collection)
+                served.append(collection)
             lost = target is None and collection.state == "serving"
             if lost and store.has_collection(collection.name):
                 store.point_alias(kind, collection.name)
+        _audit(connection, served)
     drop(writer, store, collections(writer.connection, kind=kind, states=("retired",)))
 
 
@@ -259,13 +263,25 @@ def _set_blockers(evaluator: Evaluator, retrieval_set: RetrievalSet) -> str:
 # The move ---------------------------------------------------------------------------------------------------------
 
 
-def serve(writer: Writer, store: MilvusStore, collection: Collection) -> None:
-    """Point the alias at the collection, and record it in PostgreSQL. The previous one is retired, to be dropped."""
+def serve(
+    writer: Writer, store: MilvusStore, collection: Collection, *, audited: bool = True
+) -> None:
+    """Point the alias at the collection, and record it in PostgreSQL. The previous one is retired, to be dropped.
+
+    `audited`: False if the transaction around this call adds the record to the audit, at its end.
+    """
     fault_point("collection-loaded")
     store.point_alias(collection.kind, collection.name)
     fault_point("alias-moved")
     with writer.transaction() as connection:
         mark_serving(connection, collection)
+        if audited:
+            _audit(connection, [collection])
+
+
+def _audit(connection: Connection, served: Sequence[Collection]) -> None:
+    for collection in served:
+        append_operation(connection, "collection.publish", f"collection:{collection.name}")
 
 
 def drop(writer: Writer, store: MilvusStore, dropped: Iterable[Collection]) -> None:

@@ -37,6 +37,7 @@ from resources.fault_injection import fault_point
 from resources.milvus.collections import ALIASES
 from resources.partition_keys import partition_key
 from resources.postgres.connection import Connection, Postgres, Writer
+from resources.postgres.identity.audit_chain import append_operation
 from resources.postgres.registry.sources import SourceRow, get_source, list_sources, lock_sources
 from resources.postgres.vectors.collections import (
     Collection,
@@ -138,6 +139,9 @@ class Rebuilder:
             stage = Stage("rebuild", source, writer, self.log)
             with writer.transaction() as connection:
                 void_source(connection, source.id, [item.name for item in serving.values()])
+                append_operation(
+                    connection, "source.rebuild", f"source:{source.id}", name=source.name
+                )
             for kind, collection in serving.items():
                 self._write_again(stage, kind, collection, report)
         return report
@@ -297,4 +301,7 @@ class Rebuilder:
                     "A source was added during the rebuild. The new collections are kept: run it again."
                 )
             for collection in new.values():
-                serve(writer, self.stores.milvus, collection)
+                serve(writer, self.stores.milvus, collection, audited=False)
+            # Last: until the commit nothing else is added to the audit.
+            names = [collection.name for collection in new.values()]
+            append_operation(connection, "collection.rebuild", collections=names)

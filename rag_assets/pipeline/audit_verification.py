@@ -1,6 +1,6 @@
 """Verification of the audit's chain: names the records that were edited, removed, inserted or chained again.
 
-Takes the records in the order of their sequence, one at a time, and keeps only the last one. `rag_assets.identity`
+Takes the records in the order of their sequence, one at a time, and keeps only the last ones. `rag_assets.identity`
 reads them from the database or from an export.
 """
 
@@ -80,6 +80,8 @@ class Verification:
         self._contradicting: list[ChainHead] = []
         self._begin = EMPTY
         self._seals: dict[ChainHead, Dropped] = {}
+        #: The records of the highest number, not checked yet, and the record that was checked before.
+        self._same: list[ChainedRecord] = []
         self._last: ChainedRecord | None = None
         #: The hashes that the next record may hold; empty: the last record is edited, so none can be expected.
         self._expected: set[bytes] = {EMPTY.hash}
@@ -87,54 +89,60 @@ class Verification:
         self._shift = 0
 
     def add(self, record: ChainedRecord) -> None:
-        """Check the next record."""
+        """Check the next record, once it is known whether others have its number."""
         self.result.records += 1
-        last, at = self._last, record.sequence
+        if self._same and record.sequence < self._same[0].sequence:
+            at = record.sequence
+            message = f"a record {at} stands after record {self._same[0].sequence}"
+            self._report("inserted", at, at, message)
+            return
+        if self._same and record.sequence > self._same[0].sequence:
+            self._check_last()
+        self._same.append(record)
+
+    def _check_last(self) -> None:
+        """Check the records that have the last number: one is right, any other was inserted."""
+        records, self._same = self._same, []
+        at, last = records[0].sequence, self._last
         if at < 1:
             self._report("inserted", at, at, f"record {at} is before the beginning of the chain")
             return
-        if last is not None and at < last.sequence:
-            self._report("inserted", at, at, f"a record {at} stands after record {last.sequence}")
-            return
-        if last is not None and at == last.sequence:
-            self._report("inserted", at, at, f"there is more than one record {at}")
-            if _is_sound(record, self._shift):
-                self._expected.add(record.row_hash)
-            return
-        self._compare_anchors(before=at)
+        sound = [record for record in records if _is_sound(record, self._shift)]
+        record = next((each for each in sound if each.prev_hash in self._expected), None)
+        record = record or (sound or records)[0]
+        if len(records) > 1:
+            self._report("inserted", at, at, f"there are {len(records)} records {at}")
         if last is None:
             self.result.first, self._begin = at, ChainHead(at - 1, record.prev_hash)
         elif at > last.sequence + 1:
-            self._report(
-                "removed",
-                last.sequence + 1,
-                at - 1,
-                f"{_records(last.sequence + 1, at - 1)} missing",
-            )
+            first = last.sequence + 1
+            self._report("removed", first, at - 1, f"{_records(first, at - 1)} missing")
             self._expected = set()
-        sound = self._check_itself(record)
-        if sound and last is not None and self._expected and record.prev_hash not in self._expected:
-            since = self._confirmed + 1
+        is_sound = bool(sound) or self._has_other_number(record)
+        if is_sound and last and self._expected and record.prev_hash not in self._expected:
             self._report(
                 "rechained",
                 last.sequence,
                 last.sequence,
                 f"record {at} holds another hash than record {last.sequence} has: record {last.sequence} was changed "
-                f"and its hash computed again, and maybe those of earlier records, from {since} on",
+                f"and its hash computed again, and maybe those of earlier records, from {self._confirmed + 1} on",
             )
-        self._last, self._expected = record, {record.row_hash} if sound else set()
-        if sound and record.action == SEAL:
+        self._last = record
+        self._expected = {each.row_hash for each in sound or records} if is_sound else set()
+        if is_sound and record.action == SEAL:
             self._read_seal(record)
+        self._compare_anchors()
 
     def finish(self, *, to_the_end: bool = True) -> VerificationResult:
         """Check the two ends of the chain. Returns the result.
 
         `to_the_end`: the records were all that there were when the anchors were read; not so in an older export.
         """
+        if self._same:
+            self._check_last()
         result, begin = self.result, self._begin
         if self._last is not None:
             result.head = ChainHead(self._last.sequence, self._last.row_hash)
-        self._compare_anchors(before=result.head.sequence + 1)
         self._report_contradiction()
         if begin != EMPTY:
             result.dropped = self._seals.get(begin)
@@ -156,11 +164,9 @@ class Verification:
         result.problems.sort(key=lambda problem: problem.first)
         return result
 
-    def _check_itself(self, record: ChainedRecord) -> bool:
-        """Return whether the record has its hash, maybe under the number that it had before others were renumbered."""
+    def _has_other_number(self, record: ChainedRecord) -> bool:
+        """Return whether the record has the hash of another number than `_shift` explains: others were renumbered."""
         at = record.sequence
-        if _is_sound(record, self._shift):
-            return True
         if _is_sound(record, self._shift + 1):
             message = (
                 f"record {at - 1} was inserted: the following ones have the hashes of lower numbers"
@@ -193,18 +199,16 @@ class Verification:
 
     # Anchors ------------------------------------------------------------------------------------------------------
 
-    def _compare_anchors(self, before: int) -> None:
-        """Compare the anchors of records before this number with the last record, whose number is the highest."""
+    def _compare_anchors(self) -> None:
+        """Compare the anchors of the last record; those of missing records tell nothing that is not reported."""
         last = self._last
+        assert last is not None
         while self._next_anchor < len(self._anchors):
             anchor = self._anchors[self._next_anchor]
-            if anchor.sequence >= before:
+            if anchor.sequence > last.sequence:
                 return
             self._next_anchor += 1
-            if last is None or anchor.sequence < last.sequence:
-                # Of a record that is missing: dropped, or reported.
-                continue
-            if anchor.sequence > last.sequence:
+            if anchor.sequence < last.sequence:
                 continue
             self.result.anchors += 1
             if anchor.hash == last.row_hash or anchor.hash in self._expected:

@@ -77,6 +77,8 @@ def _credential(request: Request) -> str | None:
 
 async def count_stranger(request: Request, cost: int) -> None:
     """Count the request against the limit of its address. Raises LimitExceeded."""
+    if not cost:
+        return
     service = service_of(request)
     per_minute = service.deployment.settings.stranger_requests_per_minute
     identity = limited_address(request.state.address)

@@ -19,7 +19,7 @@ from rag_assets.deployment import Deployment, installed_version
 from rag_assets.identity.access_tokens import AccessTokens
 from rag_assets.identity.audit_log import AuditLog
 from rag_assets.identity.authentication import Authenticator
-from rag_assets.identity.key_ring import KeyRing
+from rag_assets.identity.key_ring import KeyRing, KeyTimes
 from rag_assets.identity.login_delays import LoginDelays
 from rag_assets.identity.logins import Logins
 from rag_assets.identity.password_changes import PasswordChanges
@@ -203,12 +203,8 @@ class Service:
 
 
 def _tokens(connections: Connections, secret: SecretKey, settings: Settings) -> AccessTokens:
-    ring = KeyRing(
-        connections,
-        secret,
-        signs_for=timedelta(days=settings.signing_key_days),
-        token_lifetime=settings.access_token_lifetime,
-    )
+    times = KeyTimes(timedelta(days=settings.signing_key_days), settings.access_token_lifetime)
+    ring = KeyRing(connections, secret, times)
     return AccessTokens(
         ring,
         issuer=settings.jwt_issuer,

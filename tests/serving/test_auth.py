@@ -94,6 +94,20 @@ def test_a_wrong_password_says_nothing_and_then_waits(
     assert live.call("GET", "/auth/me", credential=people.keys["editor"]).status_code == 200
 
 
+def test_strangers_at_the_address_do_not_stop_a_refresh(
+    live: LiveService, tokens: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = live.service.deployment.settings
+    monkeypatch.setitem(vars(settings), "stranger_requests_per_minute", 1)
+    while live.call("GET", "/livez").status_code != 429:
+        pass
+    refused = live.call("POST", "/auth/refresh", {"refresh_token": f"rag_rt_{'A' * 43}"})
+    problem(refused, 429, "limit_exceeded")
+    problem(live.call("POST", "/auth/login", {"name": "a", "password": "b"}), 429, "limit_exceeded")
+    refresh = {"refresh_token": tokens["refresh_token"]}
+    assert live.call("POST", "/auth/refresh", refresh).status_code == 200
+
+
 def test_a_first_super_admin_is_not_made_twice(live: LiveService) -> None:
     body = {
         "token": f"rag_init_{'A' * 43}", "email": "a@b.example", "username": "a", "password": PASSWORD,

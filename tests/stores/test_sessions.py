@@ -15,7 +15,7 @@ import pytest
 from rag_assets.identity import one_time_tokens
 from rag_assets.identity.access_tokens import AccessTokens
 from rag_assets.identity.changes import Origin
-from rag_assets.identity.key_ring import KeyRing, token_header
+from rag_assets.identity.key_ring import KeyRing, KeyTimes, rotate, token_header
 from rag_assets.identity.login_delays import (
     FREE_OF_ACCOUNT,
     FREE_OF_NETWORK,
@@ -25,7 +25,7 @@ from rag_assets.identity.login_delays import (
 from rag_assets.identity.logins import Logins
 from rag_assets.identity.password_changes import PasswordChanges
 from rag_assets.identity.passwords import Passwords
-from rag_assets.identity.sessions import GRACE, NewTokens, Sessions
+from rag_assets.identity.sessions import A_MINUTE, GRACE, NewTokens, Sessions
 from rag_assets.pipeline.audit_record import AuditRecord
 from rag_assets.pipeline.principal import Principal
 from resources.errors import ConfigError, Conflict, LimitExceeded, NotAuthenticated, Overloaded
@@ -36,6 +36,7 @@ from resources.postgres.identity.sessions import forget_ended
 from resources.postgres.identity.users import NewUser, insert_user
 from resources.postgres.queries import scalar, scalars
 from resources.secret_key import SecretKey
+from tests.support.service import awaited
 
 PASSWORD = "correct horse battery"
 HOME, ABROAD = Origin("r1", "192.0.2.7"), Origin("r2", "203.0.113.9")
@@ -140,7 +141,7 @@ def passwords() -> Iterator[CountedPasswords]:
 @pytest.fixture
 def identity(
     connection: Connection, connections: Connections, passwords: CountedPasswords
-) -> Identity:
+) -> Iterator[Identity]:
     for table in TABLES:
         connection.execute(f"DELETE FROM {table}")
     passwords.verified, passwords.full = 0, False
@@ -152,7 +153,9 @@ def identity(
         ),
     )  # fmt: skip
     assert user is not None
-    return Identity(connection, connections, passwords, user)
+    yield Identity(connection, connections, passwords, user)
+    # Other tests have another secret.
+    connection.execute("DELETE FROM signing_keys")
 
 
 def at_once(count: int, action: Callable[[], object]) -> list[object]:
@@ -217,17 +220,34 @@ def test_a_lost_answer_is_given_again_until_the_successor_is_used(identity: Iden
     assert scalar(identity.connection, "SELECT revoked_because FROM sessions") == "reuse"
 
 
-def test_two_refreshes_at_once_get_one_successor(identity: Identity) -> None:
+def test_refreshes_at_once_get_one_successor(identity: Identity) -> None:
     token = identity.login().refresh_token
-    results = at_once(8, lambda: identity.sessions.refresh(token, HOME).refresh_token)
-    assert len(set(results)) == 1
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    with ThreadPoolExecutor(4) as threads:
+        # All of them arrive before the first one has exchanged the token.
+        with identity.connection.transaction():
+            identity.connection.execute("SELECT FROM refresh_tokens FOR UPDATE")
+            refreshes = [threads.submit(identity.sessions.refresh, token, HOME) for _ in range(4)]
+            awaited(lambda: scalar(identity.connection, waiting) >= 4)
+        successors = {refresh.result().refresh_token for refresh in refreshes}
+    assert len(successors) == 1
     assert scalar(identity.connection, "SELECT count(*) FROM refresh_tokens") == 2
+
+
+def test_a_session_is_refreshed_some_times_a_minute(identity: Identity) -> None:
+    token = identity.login().refresh_token
+    for _ in range(A_MINUTE - 1):
+        token = identity.sessions.refresh(token, HOME).refresh_token
+    with pytest.raises(LimitExceeded):
+        identity.sessions.refresh(token, HOME)
+    identity.pass_time(61)
+    assert identity.sessions.refresh(token, HOME)
 
 
 @pytest.mark.parametrize(
     ("because", "ending"),
     [
-        ("its time is over", lambda i, t: i.pass_time(timedelta(days=30).total_seconds() + 1)),
+        ("its time is over", lambda i, t: i.connection.execute("UPDATE sessions SET expires_at = now()")),
         ("it was idle", lambda i, t: i.pass_time(timedelta(days=14).total_seconds() + 1)),
         ("it was logged out", lambda i, t: i.sessions.end(t.refresh_token, HOME)),
         ("its user is locked", lambda i, t: i.connection.execute("UPDATE users SET is_active = false")),
@@ -528,7 +548,8 @@ def test_a_key_that_is_replaced_still_verifies_until_its_tokens_have_expired(
     token = identity.login().access_token
     other = AccessTokens(KeyRing(identity.connections, SECRET))
     assert other.verify(token)
-    kid = identity.ring.rotate("owner")
+    kid = rotate(identity.connection, SECRET, KeyTimes(), "owner")
+    identity.ring._read_at = float("-inf")
     new = identity.login().access_token
     assert new.startswith(token_header(kid))
     assert other.verify(new), "a process that has not seen the key reads the ring again"
@@ -540,7 +561,8 @@ def test_a_key_that_is_replaced_still_verifies_until_its_tokens_have_expired(
 
 def test_a_stolen_key_is_refused_at_once(identity: Identity) -> None:
     token = identity.login().access_token
-    identity.ring.rotate("owner", revoke=True)
+    rotate(identity.connection, SECRET, KeyTimes(), "owner", revoke=True)
+    identity.ring._read_at = float("-inf")
     with pytest.raises(NotAuthenticated):
         identity.tokens.verify(token)
     assert identity.tokens.verify(identity.login().access_token)
@@ -568,7 +590,14 @@ def test_unknown_keys_cost_one_query_a_second(
     assert ring.verifier("bm9uZQ") is None
 
 
-def test_a_copy_of_the_database_signs_nothing(identity: Identity) -> None:
-    identity.ring.signer()
-    with pytest.raises(ConfigError, match="RAG_SECRET_KEY"):
-        KeyRing(identity.connections, SecretKey((b"x" * 32,))).signer()
+def test_a_key_that_the_secret_does_not_decrypt_signs_nothing_and_still_verifies(
+    identity: Identity,
+) -> None:
+    token = identity.login().access_token
+    other = [KeyRing(identity.connections, SecretKey((b"x" * 32,))) for _ in range(2)]
+    new = AccessTokens(other[0]).issue(identity.user, 1, uuid.uuid4())
+    assert other[1].signer().kid == other[0].signer().kid, "one for all with this secret"
+    assert new.partition(".")[0] != token.partition(".")[0]
+    assert AccessTokens(other[0]).verify(token)
+    assert identity.tokens.verify(new)
+    assert identity.login().access_token.partition(".")[0] == token.partition(".")[0]

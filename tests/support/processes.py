@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import sys
@@ -109,7 +110,7 @@ def run_program(
     folder: str | None = None,
     standard_input: str = "",
 ) -> CompletedProcess[str]:
-    """Run `rag`, `dagster` or `python`; of Python, a file or (`-`) its standard input."""
+    """Run `rag`, `dagster` or `python`; of Python, a file or (`-`) its standard input. Also `rag` gets that input."""
     command = [program, *arguments]
     return Started(command, environment, folder or os.getcwd(), standard_input).finish(timeout)
 
@@ -126,18 +127,22 @@ def _run(
     os.chdir(folder)
     sys.argv = command
     try:
-        {"rag": _rag, "dagster": _dagster, "python": lambda: _python(given)}[command[0]]()
+        {"rag": lambda: _rag(given), "dagster": _dagster, "python": lambda: _python(given)}[
+            command[0]
+        ]()
     except Exception:
         traceback.print_exc()
         sys.exit(1)
 
 
-def _rag() -> None:
+def _rag(given: str) -> None:
     from rag_assets.cli.main import main
     from rag_assets.cli.output import err, out
 
     # The server of the forks created the consoles, and its own COLUMNS would count.
     out.width = err.width = int(os.environ.get("COLUMNS", 80))
+    if given:
+        sys.stdin = io.StringIO(given)
     main()
 
 

@@ -64,8 +64,8 @@ ARROWS: Mapping[str, str] = {
     ),
     "operations": (
         "consistency ground ingestion milvus parsing pipeline postgres/connection "
-        "postgres/consistency postgres/documents postgres/registry postgres/vectors sources "
-        "stores"
+        "postgres/consistency postgres/documents postgres/identity postgres/registry "
+        "postgres/vectors sources stores"
     ),
     "checks": (
         "assets consistency dagster_internals evaluation ground partitions pipeline "
@@ -74,9 +74,9 @@ ARROWS: Mapping[str, str] = {
     ),
     "ingestion": (
         "consistency embedders evaluation ground milvus parsing pipeline postgres/connection "
-        "postgres/consistency postgres/documents postgres/evaluation postgres/idle_sources "
-        "postgres/registry postgres/scope postgres/table_sample postgres/vectors sources "
-        "stores"
+        "postgres/consistency postgres/documents postgres/evaluation postgres/identity "
+        "postgres/idle_sources postgres/registry postgres/scope postgres/table_sample "
+        "postgres/vectors sources stores"
     ),
     "identity": "ground pipeline postgres/connection postgres/connection_pool postgres/identity",
     "evaluation": (
@@ -120,8 +120,8 @@ ARROWS: Mapping[str, str] = {
     "sources": "ground parsing pipeline postgres/registry",
     "dagster_storage": "embedded ground partitions settings",
     "postgres/registry": (
-        "ground pipeline postgres/bulk_copy postgres/connection postgres/queries "
-        "postgres/work_table"
+        "ground pipeline postgres/bulk_copy postgres/connection postgres/identity "
+        "postgres/queries postgres/work_table"
     ),
     "dagster_internals": "partitions",
     "postgres/bulk_copy": "postgres/connection",

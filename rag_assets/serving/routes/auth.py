@@ -6,7 +6,8 @@ Tokens travel in bodies and in the header Authorization, never in cookies: no ot
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Self
 
@@ -16,10 +17,11 @@ from pydantic import BaseModel, Field, model_validator
 from rag_assets.identity.changes import Origin
 from rag_assets.identity.sessions import NewTokens
 from rag_assets.pipeline.principal import Principal
+from rag_assets.serving.authentication import FAILURE_COST, count_stranger
 from rag_assets.serving.authorization import requires
 from rag_assets.serving.routing import new_router
 from rag_assets.serving.schemas import Name, RequestBody, Text
-from rag_assets.serving.service import ServiceDependency
+from rag_assets.serving.service import Service, ServiceDependency
 from resources.errors import NotAuthenticated
 
 #: Bytes of a body. Strangers send them.
@@ -33,6 +35,8 @@ _PASSWORD_COST = 5
 
 #: No credentials are looked at: an access token that has expired must not stop its own refresh.
 Stranger = Annotated[None, requires("public", reads_credentials=False)]
+#: Strangers at the same address must not stop the refresh of a session: only tokens that are not accepted count there.
+Uncounted = Annotated[None, requires("public", 0, reads_credentials=False)]
 Guesser = Annotated[None, requires("public", _PASSWORD_COST, reads_credentials=False)]
 
 Password = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -129,9 +133,10 @@ def init(
     request: Request, body: InitRequest, caller: Guesser, service: ServiceDependency
 ) -> InitAnswer:
     """Redeem the token that `rag users init` printed. It works once, within an hour, while there is no super_admin."""
-    user_id = service.password_changes.init(
-        body.token, body.email, body.username, body.password, _origin(request)
-    )
+    with _denials(request, service, "auth.init"):
+        user_id = service.password_changes.init(
+            body.token, body.email, body.username, body.password, _origin(request)
+        )
     return InitAnswer(user_id=user_id)
 
 
@@ -145,11 +150,18 @@ def login(
 
 
 @router.post("/auth/refresh", summary="Exchange a refresh token")
-def refresh(
-    request: Request, body: RefreshRequest, caller: Stranger, service: ServiceDependency
+async def refresh(
+    request: Request, body: RefreshRequest, caller: Uncounted, service: ServiceDependency
 ) -> TokensAnswer:
     """Return new tokens. A refresh token that is used again later ends the session: it was stolen."""
-    return _answer(service.sessions.refresh(body.refresh_token, _origin(request)))
+    refreshed = service.sessions.refresh
+    try:
+        return _answer(await service.run(refreshed, body.refresh_token, _origin(request)))
+    except NotAuthenticated:
+        # First the limit: a guesser fills no audit.
+        await count_stranger(request, FAILURE_COST)
+        service.note(request, None, "auth.refresh", {}, outcome="denied")
+        raise
 
 
 @router.post("/auth/logout", status_code=status.HTTP_204_NO_CONTENT, summary="End a session")
@@ -170,7 +182,8 @@ def password(
     """Set a new password, which ends all sessions of the user."""
     changes, origin = service.password_changes, _origin(request)
     if body.token is not None:
-        changes.redeem(body.token, body.new_password, origin)
+        with _denials(request, service, "auth.password"):
+            changes.redeem(body.token, body.new_password, origin)
     elif caller is None or body.old_password is None:
         raise NotAuthenticated("Send an access token: Authorization: Bearer …")
     else:
@@ -199,6 +212,16 @@ def keys(response: Response, caller: Stranger, service: ServiceDependency) -> Js
     """Return the public keys, with which other services can verify access tokens (RFC 7517)."""
     response.headers["Cache-Control"] = _KEYS_CACHED
     return JsonWebKeys(keys=[JsonWebKey(**key) for key in service.tokens.public_keys()])
+
+
+@contextmanager
+def _denials(request: Request, service: Service, action: str) -> Iterator[None]:
+    """Record a one-time token that is not accepted."""
+    try:
+        yield
+    except NotAuthenticated:
+        service.note(request, None, action, {}, outcome="denied")
+        raise
 
 
 def _origin(request: Request) -> Origin:

@@ -10,12 +10,13 @@ from typing import Annotated
 from fastapi import Request
 from pydantic import BaseModel, Field
 
-from rag_assets.pipeline.principal import Principal
+from rag_assets.pipeline.principal import Principal, Target, allowed
 from rag_assets.search.request import Filters, Mode, SearchRequest
 from rag_assets.serving.authorization import requires
 from rag_assets.serving.routing import new_router
 from rag_assets.serving.schemas import RequestBody, Text
 from rag_assets.serving.service import ServiceDependency
+from resources.errors import NotFound
 
 router = new_router()
 
@@ -135,6 +136,10 @@ async def search(
 ) -> SearchAnswer:
     """Return the best chunks for a query, of the sources that the caller may see."""
     asked = body.request()
+    for source in asked.filters.source:
+        # Also beside a source of the caller's own, where the search would leave it out without a word.
+        if not allowed(caller, "search:read", Target(source=source)):
+            raise NotFound(f"There is no source {source!r}.")
     searcher = service.searcher
     answer = await service.search(asked, caller.scope)
     documents = sorted({hit.document_id for hit in answer.hits})

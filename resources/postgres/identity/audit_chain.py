@@ -29,6 +29,10 @@ _STORED: LiteralString = """sequence,
   action, outcome, principal, target, request_id, address, details::text AS details, prev_hash, row_hash"""
 
 
+#: The principal of the command line and of Dagster's runs.
+OWNER = "owner"
+
+
 class _Turn(NamedTuple):
     sequence: int
     row_hash: bytes
@@ -42,6 +46,13 @@ def append(connection: Connection, records: Sequence[AuditRecord]) -> ChainHead:
     which is that of the table only after the commit.
     """
     return append_texts(connection, [record_texts(record) for record in records])
+
+
+def append_operation(
+    connection: Connection, action: str, target: str = "", **details: object
+) -> None:
+    """Append an operation of the deployment's owner, by the command line or Dagster, in the caller's transaction."""
+    append(connection, [AuditRecord(action, "allowed", OWNER, target, details=details)])
 
 
 def append_texts(connection: Connection, records: Sequence[RecordTexts]) -> ChainHead:

@@ -26,10 +26,14 @@ class SessionRow(NamedTuple):
 
 
 class RefreshTokenRow(NamedTuple):
-    """`seconds_since_use`: None: not used yet. `successor_encrypted`: None: the successor was used too."""
+    """`seconds_since_use`: None: not used yet. `successor_encrypted`: None: the successor was used too.
+
+    `issued_lately`: the session's refresh tokens of the last minute.
+    """
 
     seconds_since_use: float | None
     successor_encrypted: str | None
+    issued_lately: int
 
 
 class ListedSession(NamedTuple):
@@ -86,8 +90,10 @@ def refresh_token(connection: Connection, token_hash: bytes) -> RefreshTokenRow:
     return fetch_one(
         connection,
         RefreshTokenRow,
-        """SELECT extract(epoch FROM clock_timestamp() - used_at)::float8 AS seconds_since_use, successor_encrypted
-           FROM refresh_tokens WHERE token_hash = %s""",
+        """SELECT extract(epoch FROM clock_timestamp() - used_at)::float8 AS seconds_since_use, successor_encrypted,
+             (SELECT count(*) FROM refresh_tokens s WHERE s.session_id = r.session_id
+              AND s.created_at > clock_timestamp() - interval '1 minute') AS issued_lately
+           FROM refresh_tokens r WHERE token_hash = %s""",
         [token_hash],
     )
 
@@ -122,14 +128,17 @@ def revoke(connection: Connection, session_id: uuid.UUID, because: str) -> bool:
     return bool(ended)
 
 
-def live_sessions(connection: Connection, user_id: uuid.UUID) -> list[ListedSession]:
+def live_sessions(
+    connection: Connection, user_id: uuid.UUID, idle: timedelta
+) -> list[ListedSession]:
     """Return the sessions of a user, the last used first."""
     return fetch_all(
         connection,
         ListedSession,
         """SELECT id, created_at, last_used_at, expires_at, host(address) AS address, user_agent FROM sessions
-           WHERE user_id = %s AND revoked_at IS NULL AND expires_at > now() ORDER BY last_used_at DESC, id""",
-        [user_id],
+           WHERE user_id = %s AND revoked_at IS NULL AND expires_at > now() AND last_used_at + %s > now()
+           ORDER BY last_used_at DESC, id""",
+        [user_id, idle],
     )
 
 

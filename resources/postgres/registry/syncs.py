@@ -11,10 +11,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
+from rag_assets.pipeline.audit_record import AuditRecord, Outcome
 from rag_assets.pipeline.shards import Shard, shards_in
 from resources.postgres.connection import Connection, is_written
+from resources.postgres.identity.audit_chain import OWNER, append
 from resources.postgres.queries import fetch_all, scalar, scalars
 
 #: Seconds until a failed sync is due again: the first wait doubles with each failure in a row, up to the last.
@@ -82,8 +84,11 @@ def mark_running_again(connection: Connection, source_ids: Sequence[uuid.UUID]) 
 
 def mark_failed(connection: Connection, reasons: Mapping[str, str]) -> None:
     """Record failed syncs (source's name -> reason). A run counts as one failure; each one lengthens the next wait."""
-    connection.execute(
-        """UPDATE sources s SET sync_status = 'failed', last_error = counted.reason, error_count = failures,
+    with connection.transaction():
+        ended = fetch_all(
+            connection,
+            _EndedSync,
+            """UPDATE sources s SET sync_status = 'failed', last_error = counted.reason, error_count = failures,
              failed_run = rag_sync(), sync_requested_at = NULL, updated_at = now(),
              next_sync_at = now() + make_interval(secs => least(%(first)s * 2 ^ (least(failures, 20) - 1), %(last)s))
            FROM (SELECT id, reason,
@@ -91,14 +96,16 @@ def mark_failed(connection: Connection, reasons: Mapping[str, str]) -> None:
                      AS failures
                  FROM sources JOIN unnest(%(names)s::text[], %(reasons)s::text[]) AS failed(name, reason) USING (name)
                 ) AS counted
-           WHERE s.id = counted.id""",
-        {
-            "names": list(reasons),
-            "reasons": list(reasons.values()),
-            "first": FIRST_WAIT,
-            "last": LAST_WAIT,
-        },
-    )
+           WHERE s.id = counted.id
+           RETURNING s.id, s.name, s.total_documents AS documents, s.failed_documents AS failed, rag_sync() AS run""",
+            {
+                "names": list(reasons),
+                "reasons": list(reasons.values()),
+                "first": FIRST_WAIT,
+                "last": LAST_WAIT,
+            },
+        )
+        _audit(connection, ended, "failed")
 
 
 def mark_interrupted(connection: Connection, runs: Mapping[str, str | None], reason: str) -> None:
@@ -162,21 +169,56 @@ def mark_synced(connection: Connection, source_ids: Sequence[uuid.UUID]) -> None
 
     Those that hold documents back end as failed: a person must decide.
     """
-    connection.execute(
-        f"""UPDATE sources SET sync_status = 'completed', error_count = 0, last_error = NULL, failed_run = NULL,
+    with connection.transaction():
+        ended = fetch_all(
+            connection,
+            _EndedSync,
+            f"""UPDATE sources SET sync_status = 'completed', error_count = 0, last_error = NULL, failed_run = NULL,
              last_sync_at = now(), next_sync_at = NULL, sync_requested_at = NULL, total_documents = counts.total,
              failed_documents = counts.failed, successful_documents = counts.total - counts.failed, updated_at = now()
            FROM ({_document_counts("s.sync_status = 'running'")}) AS counts
-           WHERE sources.id = counts.id AND held_back IS NULL AND {_FINISHED}""",
-        {"sources": list(source_ids)},
-    )
-    held_back = connection.execute(
-        f"SELECT name, held_back FROM sources WHERE id = ANY(%s) AND held_back IS NOT NULL AND {_FINISHED}",
-        [list(source_ids)],
-    ).fetchall()
-    if held_back:
-        mark_failed(connection, dict(held_back))
-        record_counts(connection, source_ids)
+           WHERE sources.id = counts.id AND held_back IS NULL AND {_FINISHED}
+           RETURNING sources.id, name, total_documents AS documents, failed_documents AS failed, rag_sync() AS run""",
+            {"sources": list(source_ids)},
+        )
+        held_back = connection.execute(
+            f"SELECT name, held_back FROM sources WHERE id = ANY(%s) AND held_back IS NOT NULL AND {_FINISHED}",
+            [list(source_ids)],
+        ).fetchall()
+        if held_back:
+            mark_failed(connection, dict(held_back))
+            record_counts(connection, source_ids)
+        _audit(connection, ended, "allowed")
+
+
+class _EndedSync(NamedTuple):
+    id: uuid.UUID
+    name: str
+    documents: int
+    failed: int
+    run: str | None
+
+
+def _audit(connection: Connection, ended: Sequence[_EndedSync], outcome: Outcome) -> None:
+    if ended:
+        append(
+            connection,
+            [
+                AuditRecord(
+                    "source.sync",
+                    outcome,
+                    OWNER,
+                    f"source:{sync.id}",
+                    details={
+                        "name": sync.name,
+                        "documents": sync.documents,
+                        "failed": sync.failed,
+                        "run": sync.run,
+                    },
+                )
+                for sync in ended
+            ],
+        )
 
 
 def complete_sources(

@@ -35,6 +35,7 @@ TITLES = {
     "ScheduleSettings": "Schedules",
     "OwnershipSettings": "Ownership",
     "AuditSettings": "Audit",
+    "TokenSettings": "Tokens and sessions",
 }
 
 _TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
