@@ -34,7 +34,7 @@ class AuditSettings(BaseModel):
 
     @field_validator("audit_anchor_file", mode="after")
     @classmethod
-    def _make_absolute(cls, value: Path | None) -> Path | None:
+    def _make_anchor_absolute(cls, value: Path | None) -> Path | None:
         if value is None:
             return None
         value = value.expanduser().absolute()

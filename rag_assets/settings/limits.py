@@ -60,7 +60,7 @@ class LimitSettings(BaseModel):
 
     @field_validator("redis_url", mode="after")
     @classmethod
-    def _require_scheme(cls, value: str) -> str:
+    def _require_redis_scheme(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError(
                 "expected redis://host:6379, rediss://user:password@host:6379 or unix:///path/to/socket"
@@ -69,12 +69,12 @@ class LimitSettings(BaseModel):
 
     @field_validator("redis_ca", mode="after")
     @classmethod
-    def _require_file(cls, value: str) -> str:
+    def _require_redis_ca(cls, value: str) -> str:
         return authority_file(value)
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
+    def _split_proxies(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
         parts = [part.strip() for part in value.split(",") if part.strip()]

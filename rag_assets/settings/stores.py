@@ -101,7 +101,7 @@ class StoreSettings(BaseModel):
 
     @field_validator("milvus_ca", mode="after")
     @classmethod
-    def _require_file(cls, value: str) -> str:
+    def _require_milvus_ca(cls, value: str) -> str:
         return authority_file(value)
 
     @property

@@ -17,7 +17,7 @@ from rag_assets.serving.rate_limits import GRACE, RateLimits
 from resources.embedded.stack import restart_valkey, running, start_valkey, stop
 from resources.embedded.valkey import find_valkey
 from resources.errors import ConfigError, StoreUnavailable
-from resources.redis.client import RETRY, RedisClient
+from resources.redis.client import RETRY, TIMEOUT, RedisClient
 from tests.support.folders import servers_folder
 from tests.support.suspension import suspended
 
@@ -36,9 +36,13 @@ def url(valkey_home: Path) -> str:
 
 @asynccontextmanager
 async def workers(
-    url: str, restart: Callable[[], object] | None = None, window: float = 60.0
+    url: str,
+    restart: Callable[[], object] | None = None,
+    window: float = 60.0,
+    # A busy machine answers late, too, and each late answer costs a lease.
+    timeout: float = 2.0,
 ) -> AsyncIterator[list[RateLimits]]:
-    clients = [RedisClient(url, restart=restart) for _ in range(2)]
+    clients = [RedisClient(url, restart=restart, timeout=timeout) for _ in range(2)]
     limits = [RateLimits(client, workers=2, window=window) for client in clients]
     try:
         yield limits
@@ -120,6 +124,8 @@ def test_a_suspended_server_costs_one_wait_and_the_use_meanwhile_is_charged(
         assert server is not None
         async with workers(url) as (one, two):
             assert (await one.take("key:suspended", 600)).allowed
+            assert one._client is not None
+            one._client._timeout = TIMEOUT
             with suspended(server.process.pid):
                 began = time.monotonic()
                 # The lease has five more; the sixth request finds that the server is away.
