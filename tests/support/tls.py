@@ -30,7 +30,8 @@ class Authorities:
         files = [str(folder / name) for name in ("own.pem", "foreign.pem")]
         for ca, file in zip(cas, files):
             ca.cert_pem.write_to_path(file)
-        return cls(*files, cas[0])
+        own, foreign = files
+        return cls(own, foreign, cas[0])
 
     def server_context(self, host: str, *protocols: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
