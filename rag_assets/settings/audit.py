@@ -34,11 +34,7 @@ class AuditSettings(BaseModel):
 
     @field_validator("audit_anchor_file", mode="after")
     @classmethod
-<<<<<<< HEAD
     def _make_anchor_file_absolute(cls, value: Path | None) -> Path | None:
-=======
-    def _make_anchor_absolute(cls, value: Path | None) -> Path | None:
->>>>>>> b18-limits
         if value is None:
             return None
         value = value.expanduser().absolute()

@@ -70,13 +70,7 @@ class LimitSettings(BaseModel):
     @field_validator("redis_ca", mode="after")
     @classmethod
     def _require_redis_ca(cls, value: str) -> str:
-<<<<<<< HEAD
-        if value and not Path(value).is_file():
-            raise ValueError("expected a file of certificates (PEM), found none")
-        return value
-=======
         return authority_file(value)
->>>>>>> b18-limits
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
