@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from rag_assets.identity.provider_logins import LIFETIME, ProviderLogins
 from rag_assets.identity.sessions import NewTokens
 from resources.errors import NotAuthenticated, Overloaded
+from resources.oidc_provider import OidcProvider
 from resources.postgres.queries import scalar
 from tests.support.identity import ABROAD, HOME, SECRET, Identity
 from tests.support.oidc_provider import CLIENT, REDIRECT, TestProvider, oidc_provider
 from tests.support.oidc_provider import SECRET as CLIENT_SECRET
 
 pytest.importorskip("authlib")
-from resources.oidc_provider import OidcProvider
 
 
 @pytest.fixture

@@ -200,14 +200,34 @@ FORGERIES: Mapping[str, Callable[[], str]] = {
         f"no {name}": lambda name=name: signed(claims(**{name: None}))
         for name in ("exp", "iat", "iss", "aud", "sub", "jti", "sid", "tv")
     },
+    # The names must be the same in every process of a test run.
     **{
-        f"{name} {value!r}": lambda name=name, value=value: signed(claims() | {name: value})
-        for name, value in (
-            ("exp", str(int(time.time()) + 600)), ("exp", time.time() + 600.5), ("exp", True), ("exp", "9" * 20),
-            ("iat", "0"), ("iat", 1.5), ("iat", True), ("nbf", "0"), ("nbf", None),
-            ("tv", "3"), ("tv", 3.0), ("tv", True), ("tv", None), ("sub", 7), ("sub", "owner"),
-            ("sub", str(USER).upper()), ("sub", f"{{{USER}}}"), ("sid", 7), ("sid", ""), ("sid", [str(SESSION)]),
-            ("jti", 7), ("aud", {"rag": 1}), ("iss", ["https://rag.example"]), ("iss", None),
+        f"{name}: {what}": lambda name=name, value=value: signed(claims() | {name: value})
+        for name, what, value in (
+            ("exp", "text", str(int(time.time()) + 600)),
+            ("exp", "fraction", time.time() + 600.5),
+            ("exp", "true", True),
+            ("exp", "long text", "9" * 20),
+            ("iat", "text", "0"),
+            ("iat", "fraction", 1.5),
+            ("iat", "true", True),
+            ("nbf", "text", "0"),
+            ("nbf", "null", None),
+            ("tv", "text", "3"),
+            ("tv", "fraction", 3.0),
+            ("tv", "true", True),
+            ("tv", "null", None),
+            ("sub", "number", 7),
+            ("sub", "name", "owner"),
+            ("sub", "upper case", str(USER).upper()),
+            ("sub", "braces", f"{{{USER}}}"),
+            ("sid", "number", 7),
+            ("sid", "empty", ""),
+            ("sid", "list", [str(SESSION)]),
+            ("jti", "number", 7),
+            ("aud", "object", {"rag": 1}),
+            ("iss", "list", ["https://rag.example"]),
+            ("iss", "null", None),
         )
     },
     "tampered claims": tampered,
@@ -254,7 +274,7 @@ def test_a_token_of_an_unknown_key_is_no_decision_without_postgresql() -> None:
     assert TOKENS.recent(token) is None
 
 
-@pytest.mark.parametrize("kid", [KID, RETIRED_KID])
+@pytest.mark.parametrize("kid", [KID, RETIRED_KID], ids=["known", "unknown"])
 def test_only_a_header_as_we_write_it_can_be_one_of_a_new_key(kid: str) -> None:
     assert is_token_header(token_header(kid))
     for other in (
