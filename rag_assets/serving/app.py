@@ -44,7 +44,8 @@ def create_app(
         redirect_slashes=False,
         max_body_size=body_limit,
     )
-    for module in (health, auth, search, documents, users, api_keys, audit):
+    # The most frequent first: the routes are tried in this order.
+    for module in (search, documents, health, auth, users, api_keys, audit):
         app.include_router(module.router)
     add_handlers(app)
     app.openapi = lambda: _openapi(app)

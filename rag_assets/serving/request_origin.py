@@ -9,7 +9,8 @@ from fastapi import Depends, Request
 from rag_assets.identity.changes import Origin
 
 
-def origin_of(request: Request) -> Origin:
+async def origin_of(request: Request) -> Origin:
+    # Not a plain function: FastAPI would call it in a thread.
     return Origin(request.state.request_id, request.state.address)
 
 

@@ -36,6 +36,8 @@ def new_router(body_limit: int | None = None) -> APIRouter:
 
 
 def _is_json(content_type: str) -> bool:
+    if content_type == "application/json":
+        return True
     message = Message()
     message["content-type"] = content_type
     subtype = message.get_content_subtype()

@@ -217,5 +217,10 @@ def service_of(request: Request) -> Service:
     return cast(Service, request.app.state.service)
 
 
+async def _service(request: Request) -> Service:
+    # Not a plain function: FastAPI would call it in a thread.
+    return service_of(request)
+
+
 #: The parameter of a route that gets the service.
-ServiceDependency = Annotated[Service, Depends(service_of)]
+ServiceDependency = Annotated[Service, Depends(_service)]

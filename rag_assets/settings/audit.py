@@ -34,7 +34,7 @@ class AuditSettings(BaseModel):
 
     @field_validator("audit_anchor_file", mode="after")
     @classmethod
-    def _make_anchor_absolute(cls, value: Path | None) -> Path | None:
+    def _make_anchor_file_absolute(cls, value: Path | None) -> Path | None:
         if value is None:
             return None
         value = value.expanduser().absolute()
@@ -44,7 +44,7 @@ class AuditSettings(BaseModel):
 
     @field_validator("audit_anchor_url", mode="after")
     @classmethod
-    def _require_address(cls, value: str) -> str:
+    def _require_anchor_address(cls, value: str) -> str:
         if value and not is_web_address(value):
             raise ValueError(
                 "expected http:// or https:// with a host and without a user, such as https://audit.example/anchors"

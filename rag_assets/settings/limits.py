@@ -59,7 +59,7 @@ class LimitSettings(BaseModel):
 
     @field_validator("redis_url", mode="after")
     @classmethod
-    def _require_scheme(cls, value: str) -> str:
+    def _require_redis_scheme(cls, value: str) -> str:
         if value and not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError(
                 "expected redis://host:6379, rediss://user:password@host:6379 or unix:///path/to/socket"
@@ -68,7 +68,7 @@ class LimitSettings(BaseModel):
 
     @field_validator("redis_ca", mode="after")
     @classmethod
-    def _require_file(cls, value: str) -> str:
+    def _require_redis_ca(cls, value: str) -> str:
         if value and not Path(value).is_file():
             raise ValueError("expected a file of certificates (PEM), found none")
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 
 class ServingSettings(BaseModel):
@@ -50,11 +50,10 @@ class ServingSettings(BaseModel):
         description="Logs of the service: json, console (for people), or auto: console on a terminal.",
     )
 
-    @model_validator(mode="after")
-    def _order(self) -> ServingSettings:
-        if self.postgres_pool_min > self.postgres_pool_max:
-            raise ValueError(
-                f"RAG_POSTGRES_POOL_MIN: expected at most RAG_POSTGRES_POOL_MAX ({self.postgres_pool_max}), "
-                f"found {self.postgres_pool_min}"
-            )
-        return self
+    @field_validator("postgres_pool_max", mode="after")
+    @classmethod
+    def _order_pool_sizes(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("postgres_pool_min", 1)
+        if value < least:
+            raise ValueError(f"expected at least RAG_POSTGRES_POOL_MIN ({least})")
+        return value

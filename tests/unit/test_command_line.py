@@ -21,7 +21,7 @@ from resources import waiting
 from resources.errors import ConfigError
 
 #: These show pages and answers to people.
-WITHOUT_JSON = {"ui", "demo"}
+WITHOUT_JSON = {"ui", "serve", "demo"}
 
 
 def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:

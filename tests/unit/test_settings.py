@@ -69,6 +69,19 @@ def test_milvus_lite_has_an_index_that_it_builds_quickly() -> None:
     assert settings.dense_search == {"nprobe": 64, "candidates": 1000}
 
 
+def test_no_validator_replaces_that_of_another_group() -> None:
+    """Validators are inherited by name: the second of a name would take the place of the first without a word."""
+    names = [
+        name
+        for group in Settings.__mro__
+        if group.__module__.startswith("rag_assets.settings")
+        for name in group.__pydantic_decorators__.field_validators  # pyright: ignore[reportAttributeAccessIssue]
+        if name in vars(group)
+    ]
+    assert len(names) > 10
+    assert len(names) == len(set(names))
+
+
 def test_every_problem_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {
         "RAG_VECTORS": "dense,dance",
@@ -84,6 +97,7 @@ def test_every_problem_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         "RAG_HISTORY_SCHEDULE": "nonsense",
         "RAG_MILVUS_URI": "milvus-lite.db",
         "RAG_HOME": __file__,
+        "RAG_POSTGRES_POOL_MAX": "2",
     }
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)

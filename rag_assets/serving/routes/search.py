@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Request
 from pydantic import BaseModel, Field
 
+from rag_assets.pipeline.hits import Hit
 from rag_assets.pipeline.principal import Principal, Target, allowed
 from rag_assets.search.request import Filters, Mode, SearchRequest
 from rag_assets.serving.authorization import requires
@@ -76,46 +77,10 @@ class SearchBody(RequestBody):
         )
 
 
-class HolderAnswer(BaseModel):
-    """Another document with the text of a hit."""
-
-    document_id: uuid.UUID
-    source: str
-    key: str
-    title: str
-
-
-class HitAnswer(BaseModel):
-    """A chunk that was found. The fields are those of `rag search --json`."""
-
-    rank: int
-    score: float
-    relevance: float | None
-    dense_score: float | None
-    sparse_score: float | None
-    rerank_score: float | None
-    chunk_id: uuid.UUID
-    document_id: uuid.UUID
-    source: str
-    key: str
-    title: str
-    section_title: str | None
-    position: int
-    page: int | None
-    language: str | None
-    chunk_type: str
-    content: str
-    url: str | None
-    also_in: list[HolderAnswer]
-    before: list[str]
-    after: list[str]
-    section: str | None
-
-
 class SearchAnswer(BaseModel):
     """The hits, best first. `hidden`: hits of this page that are less relevant than `min_score`."""
 
-    hits: list[HitAnswer]
+    hits: list[Hit]
     mode: Mode
     model: str
     exhausted: bool
@@ -153,7 +118,7 @@ async def search(
         details["text"] = asked.text
     service.note(request, caller, "search", details)
     return SearchAnswer(
-        hits=[HitAnswer.model_validate(hit, from_attributes=True) for hit in answer.hits],
+        hits=list(answer.hits),
         mode=asked.mode_among(searcher.kinds),
         model=searcher.model,
         exhausted=answer.exhausted,
