@@ -86,7 +86,7 @@ def verify_file(file: Path, anchors: Iterable[ChainHead]) -> VerificationResult:
     if end != (result.records, result.head):
         at = result.head.sequence + 1
         message = "the last line of the export is missing, or names another number of records or another head"
-        result.problems.append(Problem("removed", at, at, message))
+        result.problems.append(Problem("removed", at, at, at, message))
         result.problem_count += 1
     return result
 

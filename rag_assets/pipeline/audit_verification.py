@@ -23,11 +23,14 @@ Kind = Literal["edited", "removed", "inserted", "rechained"]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`first` and `last`: the records that it is about. `by_anchor`: an anchor shows it, not the chain itself."""
+    """`first` and `last`: the records that show it. `since`: the first record that may be changed, which is earlier
+    where records were chained again. `by_anchor`: an anchor shows it, not the chain itself.
+    """
 
     kind: Kind
     first: int
     last: int
+    since: int
     message: str
     by_anchor: bool = False
 
@@ -126,6 +129,7 @@ class Verification:
                 last.sequence,
                 f"record {at} holds another hash than record {last.sequence} has: record {last.sequence} was changed "
                 f"and its hash computed again, and maybe those of earlier records, from {self._confirmed + 1} on",
+                since=self._confirmed + 1,
             )
         self._last = record
         self._expected = {each.row_hash for each in sound or records} if is_sound else set()
@@ -157,10 +161,12 @@ class Verification:
             result.last_anchor = self._anchors[-1].sequence
         if to_the_end and self._next_anchor < len(self._anchors):
             first, last = result.head.sequence + 1, self._anchors[-1].sequence
+            since = self._confirmed + 1
             message = (
-                f"{_records(first, last)} missing at the end: there is an anchor of record {last}"
+                f"{_records(first, last)} missing at the end: there is an anchor of record {last}. No anchor confirms "
+                f"the records from {since} on, which may be changed too"
             )
-            self._report("removed", first, last, message, by_anchor=True)
+            self._report("removed", first, last, message, since=since, by_anchor=True)
         result.problems.sort(key=lambda problem: problem.first)
         return result
 
@@ -229,11 +235,19 @@ class Verification:
         self._contradicting.clear()
 
     def _report(
-        self, kind: Kind, first: int, last: int, message: str, *, by_anchor: bool = False
+        self,
+        kind: Kind,
+        first: int,
+        last: int,
+        message: str,
+        *,
+        since: int | None = None,
+        by_anchor: bool = False,
     ) -> None:
         self.result.problem_count += 1
         if len(self.result.problems) < MOST_PROBLEMS:
-            self.result.problems.append(Problem(kind, first, last, message, by_anchor))
+            since = first if since is None else since
+            self.result.problems.append(Problem(kind, first, last, since, message, by_anchor))
 
 
 def _is_sound(record: ChainedRecord, shift: int) -> bool:

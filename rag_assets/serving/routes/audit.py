@@ -72,11 +72,14 @@ class RecordsAnswer(BaseModel):
 
 
 class ProblemAnswer(BaseModel):
-    """A problem of the records `first` to `last`. `by_anchor`: an anchor shows it, not the chain itself."""
+    """A problem that the records `first` to `last` show. `since`: the first record that may be changed. `by_anchor`: an
+    anchor shows it, not the chain itself.
+    """
 
     kind: Literal["edited", "removed", "inserted", "rechained"]
     first: int
     last: int
+    since: int
     message: str
     by_anchor: bool
 

@@ -67,6 +67,7 @@ CREATE FUNCTION begin_audit_append(OUT sequence bigint, OUT row_hash bytea, OUT 
 LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
   moment timestamptz;
+  month timestamptz := date_trunc('month', clock_timestamp() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE EXCEPTION 'The audit is written in transactions of the isolation level read committed, found %',
@@ -77,8 +78,13 @@ BEGIN
   IF current_setting('synchronous_commit') = 'off' THEN
     PERFORM set_config('synchronous_commit', 'on', true);
   END IF;
+  -- First among the records of this month and later ones: with years of months, all of them cost milliseconds.
   SELECT r.sequence, r.row_hash, r.recorded_at INTO sequence, row_hash, moment
-    FROM audit_records r ORDER BY r.recorded_at DESC, r.sequence DESC LIMIT 1;
+    FROM audit_records r WHERE r.recorded_at >= month ORDER BY r.recorded_at DESC, r.sequence DESC LIMIT 1;
+  IF sequence IS NULL THEN
+    SELECT r.sequence, r.row_hash, r.recorded_at INTO sequence, row_hash, moment
+      FROM audit_records r ORDER BY r.recorded_at DESC, r.sequence DESC LIMIT 1;
+  END IF;
   sequence := coalesce(sequence, 0);
   row_hash := coalesce(row_hash, decode(repeat('00', 32), 'hex'));
   -- A clock that was set back must not put records into an earlier month.
