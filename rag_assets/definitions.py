@@ -86,6 +86,7 @@ def build_resources(settings: Settings) -> dict[str, Any]:
         "milvus": MilvusResource(
             uri=settings.milvus_uri,
             token=settings.milvus_token,
+            ca_file=settings.milvus_ca,
             home=str(settings.home),
             timeout=settings.milvus_timeout,
             dense_index=settings.dense_index,

@@ -198,6 +198,7 @@ class Deployment:
             settings.home,
             settings.milvus_timeout,
             settings.search_consistency,
+            settings.milvus_ca,
         )
 
     @contextmanager

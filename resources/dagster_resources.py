@@ -50,6 +50,7 @@ class MilvusResource(dg.ConfigurableResource):
 
     uri: str = Field("", description="http://host:port; empty: the embedded Milvus Lite.")
     token: str = Field("", description="user:password, or an API key.")
+    ca_file: str = Field("", description="File of the authority of an https:// server.")
     home: str = Field(description="Home of the embedded server.")
     timeout: float = Field(30.0, description="Seconds a request may take.")
     dense_index: dict[str, Any] = Field(description="index_type, metric_type and params.")
@@ -62,7 +63,9 @@ class MilvusResource(dg.ConfigurableResource):
     search_consistency: str = Field("Bounded", description="Of searches that measure retrieval.")
 
     def open(self, search_consistency: str = "Strong") -> MilvusStore:
-        return open_milvus(self.uri, self.token, Path(self.home), self.timeout, search_consistency)
+        return open_milvus(
+            self.uri, self.token, Path(self.home), self.timeout, search_consistency, self.ca_file
+        )
 
     def index_config(self) -> IndexConfig:
         return IndexConfig(self.dense_index, self.sparse_index, self.dense_search, self.shards)

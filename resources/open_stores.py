@@ -90,12 +90,14 @@ def open_postgres(url: str, home: Path, lock_timeout: float) -> Postgres:
 
 
 def open_milvus(
-    uri: str, token: str, home: Path, timeout: float, search_consistency: str
+    uri: str, token: str, home: Path, timeout: float, search_consistency: str, ca_file: str = ""
 ) -> MilvusStore:
-    """Return a client of the server. The embedded server has no token."""
+    """Return a client of the server. The embedded server has no token and no certificate."""
     from resources.milvus.store import MilvusStore
 
-    return MilvusStore(milvus_uri(uri, home), token if uri else "", timeout, search_consistency)
+    if not uri:
+        return MilvusStore(milvus_uri(uri, home), "", timeout, search_consistency)
+    return MilvusStore(uri, token, timeout, search_consistency, ca_file)
 
 
 def open_embedder(

@@ -1,4 +1,4 @@
-"""Whether a port speaks TLS: clients report a wrong guess as a server that does not answer."""
+"""Whether a port speaks TLS, and why its certificate is not accepted: gRPC reports both as "does not answer"."""
 
 from __future__ import annotations
 
@@ -23,3 +23,19 @@ def speaks_tls(host: str, port: int, timeout: float = 2.0) -> bool | None:
                 return False
     except OSError:
         return None
+
+
+def certificate_problem(host: str, port: int, ca_file: str, timeout: float = 2.0) -> str:
+    """Return why the certificate of the port is not accepted; "" if it is, or if no handshake is possible.
+
+    `ca_file`: its authority; "": the authorities that the system knows.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+        with socket.create_connection((host, port), timeout) as plain:
+            with context.wrap_socket(plain, server_hostname=host):
+                return ""
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message.rstrip(".")
+    except OSError:
+        return ""

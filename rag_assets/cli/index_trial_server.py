@@ -32,6 +32,7 @@ def trial_server(
         store.uri if url is None else url,
         store.token if is_configured else "",
         settings.milvus_timeout,
+        ca_file=store.ca_file if is_configured else "",
         owner=deployment.trial_owner,
         folder=data or embedded,
         limit=TimeLimit(time.monotonic() + time_limit),

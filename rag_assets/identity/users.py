@@ -22,6 +22,7 @@ from resources.errors import ConfigError, Conflict, Forbidden, NotFound
 from resources.postgres.connection import Connection
 from resources.postgres.identity import users as table
 from resources.postgres.identity.grants import add_grants
+from resources.postgres.identity.one_time_tokens import delete_tokens
 from resources.postgres.identity.users import NewUser, UserRow
 
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
@@ -165,9 +166,13 @@ def set_password(
     password_hash: str,
     origin: Origin = COMMAND_LINE,
 ) -> UserRow:
-    """Set the hash of a new password (`Passwords.new_hash`), which verifies the user and ends all sessions."""
+    """Set the hash of a new password (`Passwords.new_hash`), which verifies the user, and end its sessions.
+
+    Tokens that would let somebody else set it end too.
+    """
     with changing_user(connection, actor, user_id):
         table.set_password_hash(connection, user_id, password_hash)
+        delete_tokens(connection, "password", user_id)
         ended = table.end_sessions(connection, user_id, "password")
         record(connection, actor, origin, "user.password", _target(user_id), ended_sessions=ended)
         return table.read_user(connection, user_id)

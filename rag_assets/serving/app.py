@@ -11,7 +11,16 @@ from fastapi.openapi.utils import get_openapi
 
 from rag_assets.serving.authorization import route_access
 from rag_assets.serving.problems import CODES, MEDIA_TYPE, Problem, add_handlers
-from rag_assets.serving.routes import api_keys, audit, auth, documents, health, search, users
+from rag_assets.serving.routes import (
+    api_keys,
+    audit,
+    auth,
+    documents,
+    health,
+    provider_login,
+    search,
+    users,
+)
 from rag_assets.serving.service import Service
 
 _DESCRIPTION = "Search over documents that PostgreSQL and Milvus keep equal. All errors are problem+json (RFC 9457)."
@@ -45,7 +54,7 @@ def create_app(
         max_body_size=body_limit,
     )
     # The most frequent first: the routes are tried in this order.
-    for module in (search, documents, health, auth, users, api_keys, audit):
+    for module in (search, documents, health, auth, provider_login, users, api_keys, audit):
         app.include_router(module.router)
     add_handlers(app)
     app.openapi = lambda: _openapi(app)

@@ -32,6 +32,8 @@ IDENTITIES = 10_000
 WATCH = 0.5
 #: Seconds after such a loss in which each worker also keeps to its share: the others may not have charged theirs yet.
 GRACE = 4 * WATCH
+#: Seconds until a request that is refused without the server may try again: it may be back.
+_UNKNOWN_WAIT = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +75,8 @@ def headers(*allowances: Allowance) -> dict[str, str]:
 @dataclass(slots=True)
 class _Use:
     """One identity in this worker. `leased`: units that are charged and not used. `uncharged`: used, but not charged.
-    `refused_until`: before it, the server refuses `refused_cost` units and more.
+    `free`: units that nobody had when the server answered last, at `answered_at`. `refused_until`: before it, the
+    server refuses `refused_cost` units and more.
     """
 
     limit: int
@@ -83,6 +86,7 @@ class _Use:
     leased_until: float = 0.0
     uncharged: int = 0
     free: int = 0
+    answered_at: float = -math.inf
     more_at: float = 0.0
     refused_cost: int = 0
     refused_until: float = 0.0
@@ -163,17 +167,22 @@ class RateLimits:
         return True
 
     def _take_by_share(self, use: _Use, cost: int, now: float, policy: str) -> Allowance:
-        """Decide without the server. A cost above the share is allowed alone, in a minute without other requests."""
-        limit = max(use.limit // self._workers, 1)
+        """Decide without the server: within the worker's share of the limit, and of what was free when the server
+        answered last. A cost above the share is allowed alone, in a minute without other requests.
+        """
+        share = max(use.limit // self._workers, 1)
         used = use.window.total(now)
-        if used and used + cost > limit:
-            wait = use.window.wait(min(cost, limit), limit, now)
-            return Allowance(False, use.limit, max(0, limit - used), wait, policy)
+        room = max(0, share - used)
+        is_known = now - use.answered_at < self._window
+        if is_known:
+            room = min(room, max(0, use.free // self._workers - use.uncharged))
+        if cost > room and (used or is_known):
+            wait = use.window.wait(min(cost, share), share, now) or _UNKNOWN_WAIT
+            return Allowance(False, use.limit, room, wait, policy)
         use.window.add(cost, now)
         if self._counts is not None:
             use.uncharged += cost
-        wait = use.window.wait(1, 1, now)
-        return Allowance(True, use.limit, max(0, limit - used - cost), wait, policy)
+        return Allowance(True, use.limit, max(0, room - cost), use.window.wait(1, 1, now), policy)
 
     async def _take_shared(
         self, counts: SharedCounts, identity: str, use: _Use, cost: int, policy: str
@@ -191,7 +200,7 @@ class RateLimits:
         now = self._clock()
         if lease is None:
             return self._take_by_share(use, cost, now, policy)
-        use.free = lease.free
+        use.free, use.answered_at = lease.free, now
         if not lease.granted:
             use.refused_cost, use.refused_until = cost, now + lease.wait
             return Allowance(False, use.limit, lease.free + use.leased, lease.wait, policy)
@@ -246,6 +255,8 @@ class RateLimits:
                         use.uncharged += charges[name][0]
                     raise
                 if found == sent:
+                    for name, use in uses.items():
+                        use.free = max(0, use.free - charges[name][0])
                     return True
                 self._restart(found)
 

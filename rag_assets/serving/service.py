@@ -24,6 +24,7 @@ from rag_assets.identity.login_delays import LoginDelays
 from rag_assets.identity.logins import Logins
 from rag_assets.identity.password_changes import PasswordChanges
 from rag_assets.identity.passwords import Passwords
+from rag_assets.identity.provider_logins import ProviderLogins
 from rag_assets.identity.sessions import Sessions
 from rag_assets.pipeline.access import AccessScope
 from rag_assets.pipeline.audit_record import AuditRecord, Outcome
@@ -35,6 +36,7 @@ from rag_assets.serving.options import ServeOptions
 from rag_assets.serving.rate_limits import RateLimits
 from rag_assets.serving.readiness import ReadinessProbe
 from rag_assets.settings.load import Settings
+from resources.extras import require_extra
 from resources.postgres.connection_pool import Connections
 from resources.redis.client import RedisClient
 from resources.secret_key import SecretKey
@@ -86,6 +88,7 @@ class Service:
     sessions: Sessions
     logins: Logins
     password_changes: PasswordChanges
+    provider_logins: ProviderLogins | None
     audit: AuditLog
     limits: RateLimits
     redis: RedisClient | None
@@ -144,6 +147,7 @@ class Service:
                 sessions=sessions,
                 logins=logins,
                 password_changes=PasswordChanges(connections, passwords, logins),
+                provider_logins=_provider_logins(connections, sessions, secret, audit, settings),
                 audit=audit,
                 limits=RateLimits(redis, workers=options.workers, lease=settings.lease_share),
                 redis=redis,
@@ -211,6 +215,27 @@ def _tokens(connections: Connections, secret: SecretKey, settings: Settings) -> 
         audience=settings.jwt_audience,
         lifetime=settings.access_token_lifetime,
     )
+
+
+def _provider_logins(
+    connections: Connections,
+    sessions: Sessions,
+    secret: SecretKey,
+    audit: AuditLog,
+    settings: Settings,
+) -> ProviderLogins | None:
+    if not settings.oidc_issuer:
+        return None
+    require_extra("oidc", "RAG_OIDC_ISSUER")
+    from resources.oidc_provider import OidcProvider
+
+    provider = OidcProvider(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret,
+        settings.oidc_redirect_url,
+    )
+    return ProviderLogins(connections, sessions, secret, provider, audit)
 
 
 def service_of(request: Request) -> Service:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import NoDecode
+
+from rag_assets.settings.authority_file import authority_file
 
 
 class LimitSettings(BaseModel):
@@ -69,9 +70,7 @@ class LimitSettings(BaseModel):
     @field_validator("redis_ca", mode="after")
     @classmethod
     def _require_redis_ca(cls, value: str) -> str:
-        if value and not Path(value).is_file():
-            raise ValueError("expected a file of certificates (PEM), found none")
-        return value
+        return authority_file(value)
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod

@@ -20,6 +20,7 @@ from rag_assets.settings.embedders import EmbedderSettings
 from rag_assets.settings.ingestion import IngestionSettings
 from rag_assets.settings.limits import LimitSettings
 from rag_assets.settings.messages import sentence
+from rag_assets.settings.oidc import OidcSettings
 from rag_assets.settings.ownership import OwnershipSettings
 from rag_assets.settings.passwords import PasswordSettings
 from rag_assets.settings.rerankers import RerankerSettings
@@ -36,6 +37,7 @@ from resources.urls import without_secrets
 # of SearchSettings.dense_index depends on StoreSettings.milvus_uri.
 class Settings(
     AuditSettings,
+    OidcSettings,
     TokenSettings,
     PasswordSettings,
     LimitSettings,
@@ -57,7 +59,9 @@ class Settings(
 
 
 #: Settings whose whole value is a secret. URLs may contain one; `without_secrets` masks it.
-SECRETS = frozenset({"milvus_token", "openai_api_key", "reranker_api_key", "secret_key"})
+SECRETS = frozenset(
+    {"milvus_token", "openai_api_key", "reranker_api_key", "secret_key", "oidc_client_secret"}
+)
 
 
 def settings_file(home: Path) -> Path:

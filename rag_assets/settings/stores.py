@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, field_validator
 
+from rag_assets.settings.authority_file import authority_file
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -51,6 +53,11 @@ class StoreSettings(BaseModel):
     milvus_token: str = Field(
         default="", description="Token of your Milvus: user:password or an API key; empty: none."
     )
+    milvus_ca: str = Field(
+        default="",
+        description="File of the authority that signed the certificate of an https:// Milvus; empty: those that gRPC "
+        "knows.",
+    )
     milvus_timeout: float = Field(
         default=30.0,
         gt=0,
@@ -91,6 +98,11 @@ class StoreSettings(BaseModel):
                 "it empty: its files are in RAG_HOME"
             )
         return value
+
+    @field_validator("milvus_ca", mode="after")
+    @classmethod
+    def _require_milvus_ca(cls, value: str) -> str:
+        return authority_file(value)
 
     @property
     def effective_storage_url(self) -> str:

@@ -32,18 +32,22 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class MilvusConnection:
     """A server by its URI. `timeout`: seconds per request. `search_consistency`: the consistency level of searches;
-    "Strong" waits until all earlier writes are visible, which takes 200 ms on 2.3.5 for any search."""
+    "Strong" waits until all earlier writes are visible, which takes 200 ms on 2.3.5 for any search. `ca_file`: the
+    authority of an https:// server; "": the authorities that gRPC knows."""
 
     uri: str
     token: str = ""
     timeout: float = 30.0
     search_consistency: str = "Strong"
+    ca_file: str = ""
 
     @cached_property
     def client(self) -> Client:
         awaited = f"Milvus at {without_secrets(self.uri)}"
         with self._errors(CONNECT), waiting(awaited, self.timeout):
-            return RequestClient(self.uri, token=self.token, timeout=self.timeout)
+            # Under this name pymilvus takes the file of the authority.
+            authority = {"server_pem_path": self.ca_file} if self.ca_file else {}
+            return RequestClient(self.uri, token=self.token, timeout=self.timeout, **authority)
 
     def close(self) -> None:
         if "client" in self.__dict__:
@@ -65,14 +69,14 @@ class MilvusConnection:
         except RagError:
             raise
         except MilvusException as error:
-            raise failure(error, action, self.uri, self.token) from error
+            raise failure(error, action, self.uri, self.token, self.ca_file) from error
         except Exception as error:
             # gRPC and socket errors arrive as their own types, without a common base class.
             if type(error).__module__.split(".")[0] not in ("grpc", "builtins", "socket"):
                 raise
             if isinstance(error, (TypeError, AttributeError, KeyError, IndexError, AssertionError)):
                 raise
-            raise failure(error, action, self.uri, self.token) from error
+            raise failure(error, action, self.uri, self.token, self.ca_file) from error
 
     def _call(self, action: str, method: str, name: str, *args: Any, **options: Any) -> Any:
         """Send a request to a collection. Load a released collection (after a server restart) and ask again."""

@@ -13,7 +13,7 @@ import grpc
 
 from resources.errors import ConfigError, RagError, StoreUnavailable
 from resources.milvus.driver import MilvusException, common_pb2
-from resources.tls_probe import speaks_tls
+from resources.tls_probe import certificate_problem, speaks_tls
 from resources.urls import redact, without_secrets
 
 #: Codes of Milvus from 2.3 on: internal/…/merr. Older ones are in `compatible_code`.
@@ -24,7 +24,7 @@ _NO_DATABASE = 800
 CONNECT = "connect"
 
 
-def failure(error: Exception, action: str, uri: str, token: str) -> RagError:
+def failure(error: Exception, action: str, uri: str, token: str, ca_file: str = "") -> RagError:
     """Return the error of a request. `action` continues "Milvus could not …". Waiting may help unless it is a
     ConfigError."""
     status, reason = _status(error), redact(_reason(error), uri)
@@ -53,24 +53,25 @@ def failure(error: Exception, action: str, uri: str, token: str) -> RagError:
         )
     if action != CONNECT:
         return StoreUnavailable(f"{server} could not {action}: {reason}")
-    return _not_connected(server, uri, reason)
+    return _not_connected(server, uri, reason, ca_file)
 
 
-def _not_connected(server: str, uri: str, reason: str) -> RagError:
+def _not_connected(server: str, uri: str, reason: str, ca_file: str) -> RagError:
     parts = urlsplit(uri)
     secure = parts.scheme == "https"
     # gRPC reports both as a server that is not available.
-    tls = speaks_tls(parts.hostname or "", parts.port or (443 if secure else 19530))
+    host, port = parts.hostname or "", parts.port or (443 if secure else 19530)
+    tls = speaks_tls(host, port)
     if tls is not None and tls != secure:
         spoken, scheme = ("TLS", "https") if tls else ("no TLS", "http")
         return ConfigError(
             f"{server} does not answer: the port speaks {spoken}. Set RAG_MILVUS_URI to {scheme}://"
             f"{parts.netloc.rpartition('@')[2]}."
         )
-    if "CERTIFICATE_VERIFY_FAILED" in reason.upper():
+    if tls and (problem := certificate_problem(host, port, ca_file)):
         return ConfigError(
-            f"{server} does not answer: its certificate cannot be verified. Name the file of its authority in "
-            "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH, and the host in RAG_MILVUS_URI by the certificate's name."
+            f"The certificate of {server} cannot be verified: {problem}. Name the file of its authority in "
+            "RAG_MILVUS_CA, and the host in RAG_MILVUS_URI by the certificate's name."
         )
     return StoreUnavailable(
         f"{server} does not answer: {reason}. Check RAG_MILVUS_URI; restart the embedded one with: rag down; rag up"

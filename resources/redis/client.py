@@ -9,6 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from resources.errors import ConfigError, RagError, StackError, StoreUnavailable
@@ -20,6 +21,8 @@ R = TypeVar("R")
 TIMEOUT = 0.02
 #: Seconds between two attempts to reach a server that is away, and of one attempt. Only the background makes them.
 RETRY, ATTEMPT = 0.5, 1.0
+#: Seconds that the callbacks of a return may take.
+RETURN = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +56,8 @@ class RedisClient:
             # Without them the library accepts the certificate of any host, and trusts the system's authorities only.
             options |= {"ssl_check_hostname": True, "ssl_ca_certs": ca_file or None}
         try:
-            pool = BlockingConnectionPool.from_url(url, socket_timeout=ATTEMPT, **options)
+            # No timeout of the library's own: it swallows a cancellation that comes while it sends, ours as well.
+            pool = BlockingConnectionPool.from_url(url, socket_timeout=None, **options)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"RAG_REDIS_URL cannot be used: {redact(str(error), url)}.") from None
         self._valkey: Any = Valkey(connection_pool=pool)
@@ -86,38 +90,45 @@ class RedisClient:
             raise _explained(error, self.url) from error
 
     async def close(self) -> None:
-        while self._recovery is not None and not self._recovery.done():
+        if self._recovery is not None:
             self._recovery.cancel()
-            # The library may swallow a cancellation.
-            await asyncio.wait([self._recovery], timeout=0.05)
-        await self._valkey.connection_pool.aclose()
+            await asyncio.gather(self._recovery, return_exceptions=True)
+            self._recovery = None
+        with suppress(*self._errors):
+            async with asyncio.timeout(ATTEMPT):
+                await self._valkey.connection_pool.aclose()
 
     def _lost(self, error: Exception) -> None:
         if self.away is not None:
             return
         self.away = str(_explained(error, self.url))
-        _log.warning("%s Every worker does without it until it answers.", self.away)
         self._recovery = asyncio.get_running_loop().create_task(self._recover())
 
     async def _recover(self) -> None:
+        # A late answer is no outage: the first attempt is made at once, and its success is not worth a line in the log.
+        is_outage = False
         while True:
             try:
                 async with asyncio.timeout(ATTEMPT):
                     await self._valkey.ping()
-                for callback in self._on_return:
-                    await callback(self._valkey)
+                async with asyncio.timeout(RETURN):
+                    for callback in self._on_return:
+                        await callback(self._valkey)
             except self._errors as error:
                 self.away = str(_explained(error, self.url))
             else:
-                _log.warning("%s answers again.", without_secrets(self.url))
+                if is_outage:
+                    _log.warning("%s answers again.", without_secrets(self.url))
                 self.away = None
                 return
-            # A late answer is no outage: the first attempt is made at once.
+            if not is_outage:
+                _log.warning("%s This process does without it until it answers.", self.away)
+                is_outage = True
             await asyncio.sleep(RETRY)
             if self._restart is not None:
                 try:
                     await asyncio.to_thread(self._restart)
-                except StackError as error:
+                except (StackError, OSError) as error:
                     _log.warning(str(error))
 
 

@@ -83,7 +83,8 @@ def test_a_second_up_changes_nothing_and_closes_its_output(
 def test_status_shows_the_stores_and_their_contents(rag: Rag, report: dict[str, Any]) -> None:
     status = rag.json("status")
     assert list(status) == [
-        *("schema", "home", "dagster_home", "postgres", "milvus", "storage", "embedder"),
+        *("schema", "home", "dagster_home", "postgres", "milvus", "valkey", "storage"),
+        "embedder",
         *(
             "counts",
             "failed_documents",

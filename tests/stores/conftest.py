@@ -10,6 +10,8 @@ import pytest
 
 from resources.milvus.store import MilvusStore
 from resources.postgres.connection import Connection
+from resources.postgres.connection_pool import Connections
+from tests.support.identity import CountedPasswords, Identity, one_user
 
 #: The other tables are emptied by their foreign keys.
 EMPTIED: tuple[LiteralString, ...] = (
@@ -40,3 +42,25 @@ def store(milvus_uri: str) -> Iterator[MilvusStore]:
         store.client.drop_collection(name)
     yield store
     store.close()
+
+
+@pytest.fixture(scope="module")
+def connections(postgres_url: str) -> Iterator[Connections]:
+    connections = Connections(postgres_url, size=20)
+    yield connections
+    connections.close()
+
+
+@pytest.fixture(scope="module")
+def passwords() -> Iterator[CountedPasswords]:
+    passwords = CountedPasswords()
+    yield passwords
+    passwords.close()
+
+
+@pytest.fixture
+def identity(
+    connection: Connection, connections: Connections, passwords: CountedPasswords
+) -> Iterator[Identity]:
+    with one_user(connection, connections, passwords) as identity:
+        yield identity

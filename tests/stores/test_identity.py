@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from rag_assets.identity import api_keys, changes, grants, users
+from rag_assets.identity import api_keys, changes, grants, one_time_tokens, users
 from rag_assets.identity.api_key_format import ApiKey, new_key
 from rag_assets.identity.api_keys import IssuedKey, KeySpec
 from rag_assets.identity.authentication import CACHED, Authenticator
@@ -24,6 +24,7 @@ from rag_assets.pipeline.principal import Principal
 from resources.errors import ConfigError, Conflict, Forbidden, NotAuthenticated, NotFound
 from resources.postgres.connection import Connection
 from resources.postgres.connection_pool import Connections
+from resources.postgres.identity.grants import ensure_account
 from resources.postgres.identity.users import UserRow, access_of
 from resources.postgres.registry.sources import add_source
 from resources.secret_key import SecretKey
@@ -204,6 +205,7 @@ def test_a_token_ends_with_its_session_and_with_every_change_of_rights(
     assert (principal.identity, principal.scope.sources) == (f"user:{ann.id}", {"docs"})
     assert by_user(*deployment.login(root)).scope.sources is None
     refused(lambda: by_user(root.id, 1, principal.session_id or root.id))
+    token = one_time_tokens.issue(connection, "password", ann.id)
     for change in (
         lambda: users.set_role(connection, OWNER, ann.id, "viewer"),
         lambda: users.add_permissions(connection, OWNER, ann.id, ["job:run"]),
@@ -223,9 +225,10 @@ def test_a_token_ends_with_its_session_and_with_every_change_of_rights(
     refused(lambda: by_user(*claims))
     # A new password and a lock also end the sessions themselves.
     ended = connection.execute(
-        "SELECT count(*) FROM sessions WHERE revoked_because IS NOT NULL"
-    ).fetchone()
-    assert ended == (7,)
+        "SELECT revoked_because, count(*) FROM sessions WHERE revoked_because IS NOT NULL GROUP BY 1"
+    )
+    assert dict(ended.fetchall()) == {"password": 6, "lock": 1}
+    refused(lambda: one_time_tokens.look(connection, token, "password"))
 
 
 def test_uses_are_counted_also_those_that_were_remembered(deployment: Deployment) -> None:
@@ -304,7 +307,9 @@ def test_who_administers_users_stays_within_role_permissions_and_accounts(
         deployment.user("editor", "editor", {"sources": ("docs",)}),
         deployment.user("peer", "admin", north),
     ]
+    ensure_account(connection, "east")
     foreign = [
+        deployment.user("east", "viewer", {"accounts": ("north", "east")}),
         deployment.user("both", "viewer", {"accounts": ("north", "south")}),
         deployment.user("bot", "viewer", {"chat_bots": ("south/faq",)}),
         deployment.user("new"),
@@ -368,7 +373,8 @@ def test_who_administers_users_stays_within_role_permissions_and_accounts(
 
 def test_a_key_handles_only_itself_and_a_login_all_keys_of_its_user(deployment: Deployment) -> None:
     connection = deployment.connection
-    ann, bob = deployment.user("ann", "editor"), deployment.user("bob", "editor")
+    docs = {"sources": ("docs",)}
+    ann, bob = (deployment.user(name, "editor", docs) for name in ("ann", "bob"))
     deployment.key(bob)
     first = deployment.principal(ann, name="first")
     second = deployment.key(ann, name="second")

@@ -47,7 +47,7 @@ def tenants(world: World) -> Tenants:
         )
         for source in ("own", "foreign")
     ]
-    people = Tenants(*map(str, documents))
+    people = Tenants(str(documents[0]), str(documents[1]))
     for role in ROLES:
         people.emails[role] = f"{role}@own.example"
         user = users.add(

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 GROUND = {
     "arrow_arrays", "batched_writes", "child_process", "credentials", "driver_errors", "errors", "extras",
     "fault_injection", "files", "frames", "home_folder", "http_answers", "library_errors", "model_server",
-    "partition_keys", "run_processes", "secret_key", "storage_errors", "tls_probe", "urls", "waiting",
+    "oidc_provider", "partition_keys", "run_processes", "secret_key", "storage_errors", "tls_probe", "urls", "waiting",
 }  # fmt: skip
 #: Modules of `resources/` that open and combine the stores.
 TOP = {"embedding_files", "open_stores", "vector_stores"}

@@ -43,11 +43,15 @@ def test_nobody_costs_as_much_as_a_user_and_has_no_password(
     monkeypatch.setattr(
         passwords, "_matches", lambda hashed, password: verified.append(hashed) or True
     )
-    costly = "$argon2id$v=19$m=9999999,t=99,p=1$c29tZXNhbHQ$c29tZWRpZ2VzdA"
+    costly = [
+        f"$argon2id$v=19${cost}$c29tZXNhbHQ$c29tZWRpZ2VzdA"
+        for cost in ("m=9999999,t=1,p=1", "m=64,t=99,p=1", "m=999,t=1,p=99")
+    ]
     # Even if the stand-in's hash did match.
-    assert not any(passwords.verify(hashed, PASSWORD) for hashed in (None, "", "plain", costly))
+    hashes = (None, "", "plain", *costly)
+    assert not any(passwords.verify(hashed, PASSWORD) for hashed in hashes)
     parameters = extract_parameters(passwords.hash(PASSWORD))
-    assert [extract_parameters(hashed) for hashed in verified] == [parameters] * 4
+    assert [extract_parameters(hashed) for hashed in verified] == [parameters] * 6
 
 
 def test_a_hash_is_made_again_when_parameters_rise(passwords: Passwords) -> None:

@@ -69,19 +69,6 @@ def test_milvus_lite_has_an_index_that_it_builds_quickly() -> None:
     assert settings.dense_search == {"nprobe": 64, "candidates": 1000}
 
 
-def test_no_validator_replaces_that_of_another_group() -> None:
-    """Validators are inherited by name: the second of a name would take the place of the first without a word."""
-    names = [
-        name
-        for group in Settings.__mro__
-        if group.__module__.startswith("rag_assets.settings")
-        for name in group.__pydantic_decorators__.field_validators  # pyright: ignore[reportAttributeAccessIssue]
-        if name in vars(group)
-    ]
-    assert len(names) > 10
-    assert len(names) == len(set(names))
-
-
 def test_every_problem_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {
         "RAG_VECTORS": "dense,dance",
@@ -163,6 +150,17 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert settings.dense_search == {"nprobe": 32}
     assert settings.home == tmp_path / "rag"
     assert settings.bge_m3_batch_tokens is None
+
+
+def test_no_validator_replaces_one_of_another_module() -> None:
+    # By its name: the other one would silently not run.
+    names = [
+        name
+        for base in Settings.__bases__
+        if base.__module__.startswith("rag_assets")
+        for name in base.__pydantic_decorators__.field_validators  # pyright: ignore[reportAttributeAccessIssue]
+    ]
+    assert sorted(names) == sorted(set(names))
 
 
 def test_settings_are_frozen() -> None:
@@ -276,3 +274,40 @@ def test_the_settings_are_listed_with_their_origin_and_without_secrets(
         for name, field in Settings.model_fields.items()
         if field.annotation is str and re.search("token|key|password|secret", name)
     } == SECRETS
+
+
+def test_no_group_of_settings_replaces_a_validator_of_another_one() -> None:
+    """In one class, methods of the same name are one: the validator of the other group would not run."""
+    names = [
+        name
+        for group in Settings.__bases__
+        for name in vars(group)
+        if name in group.__pydantic_decorators__.field_validators
+        or name in group.__pydantic_decorators__.model_validators
+    ]
+    assert len(names) > 20
+    assert sorted(names) == sorted(set(names))
+
+
+def test_servers_of_limits_authorities_and_proxies_are_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    wrong = {
+        "RAG_REDIS_URL": ("http://u:secret-1@redis", "expected redis://"),
+        "RAG_REDIS_CA": (str(tmp_path / "nope"), "found none"),
+        "RAG_MILVUS_CA": (str(tmp_path / "ca.pem"), "found another one"),
+        "RAG_TRUSTED_PROXIES": ("10.0.0.0/8,10.0.0.1/8", "10.0.0.1/8"),
+    }
+    for name, (value, _) in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    for name, (_, part) in wrong.items():
+        assert any(part in line for line in str(caught.value).splitlines() if name in line)
+        monkeypatch.delenv(name)
+    assert "secret-1" not in str(caught.value)
+    monkeypatch.setenv("RAG_REDIS_URL", "rediss://:secret-2@redis:6379/1?password=secret-2")
+    shown = {entry.name: entry.value for entry in list_settings(load_settings())}
+    assert shown["RAG_REDIS_URL"] == "rediss://:***@redis:6379/1?password=***"
+    assert shown["RAG_TRUSTED_PROXIES"] == ["127.0.0.0/8", "::1/128"]

@@ -135,7 +135,7 @@ def init(
     """Redeem the token that `rag users init` printed. It works once, within an hour, while there is no super_admin."""
     with _denials(request, service, "auth.init"):
         user_id = service.password_changes.init(
-            body.token, body.email, body.username, body.password, _origin(request)
+            body.token, body.email, body.username, body.password, origin_of(request)
         )
     return InitAnswer(user_id=user_id)
 
@@ -146,7 +146,7 @@ def login(
 ) -> TokensAnswer:
     """Start a session. Wrong passwords delay the next attempt, by account and by network (429, Retry-After)."""
     agent = request.headers.get("user-agent", "")
-    return _answer(service.logins.login(body.name, body.password, _origin(request), agent))
+    return answer_of(service.logins.login(body.name, body.password, origin_of(request), agent))
 
 
 @router.post("/auth/refresh", summary="Exchange a refresh token")
@@ -156,7 +156,7 @@ async def refresh(
     """Return new tokens. A refresh token that is used again later ends the session: it was stolen."""
     refreshed = service.sessions.refresh
     try:
-        return _answer(await service.run(refreshed, body.refresh_token, _origin(request)))
+        return answer_of(await service.run(refreshed, body.refresh_token, origin_of(request)))
     except NotAuthenticated:
         # First the limit: a guesser fills no audit.
         await count_stranger(request, FAILURE_COST)
@@ -169,7 +169,7 @@ def logout(
     request: Request, body: LogoutRequest, caller: Stranger, service: ServiceDependency
 ) -> None:
     """End the session of a refresh token. An unknown token is no error: it cannot be used either."""
-    service.sessions.end(body.refresh_token, _origin(request), everywhere=body.everywhere)
+    service.sessions.end(body.refresh_token, origin_of(request), everywhere=body.everywhere)
 
 
 @router.post("/auth/password", status_code=status.HTTP_204_NO_CONTENT, summary="Set one's password")
@@ -180,7 +180,7 @@ def password(
     service: ServiceDependency,
 ) -> None:
     """Set a new password, which ends all sessions of the user."""
-    changes, origin = service.password_changes, _origin(request)
+    changes, origin = service.password_changes, origin_of(request)
     if body.token is not None:
         with _denials(request, service, "auth.password"):
             changes.redeem(body.token, body.new_password, origin)
@@ -224,11 +224,11 @@ def _denials(request: Request, service: Service, action: str) -> Iterator[None]:
         raise
 
 
-def _origin(request: Request) -> Origin:
+def origin_of(request: Request) -> Origin:
     return Origin(request.state.request_id, request.state.address)
 
 
-def _answer(tokens: NewTokens) -> TokensAnswer:
+def answer_of(tokens: NewTokens) -> TokensAnswer:
     return TokensAnswer(**asdict(tokens))
 
 

@@ -51,11 +51,11 @@ async def readyz(caller: Stranger, service: ServiceDependency, response: Respons
     found = await service.run(service.readiness.look)
     response.status_code = 200 if found.is_ready else 503
     status = "ready" if found.is_ready else "unready"
-    return (
-        Ready(status=status)
-        if caller is None
-        else Ready(status=status, parts=found.parts, notes=found.notes)
-    )
+    if caller is None:
+        return Ready(status=status)
+    # Not a part: without the server of the limits, each process limits by itself.
+    notes = {**found.notes, **({"limits": service.limits.away} if service.limits.away else {})}
+    return Ready(status=status, parts=found.parts, notes=notes)
 
 
 @router.get("/version", summary="The version of the service")

@@ -36,6 +36,7 @@ TITLES = {
     "OwnershipSettings": "Ownership",
     "AuditSettings": "Audit",
     "TokenSettings": "Tokens and sessions",
+    "OidcSettings": "Login provider",
 }
 
 _TYPES = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}

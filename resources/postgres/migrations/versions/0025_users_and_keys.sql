@@ -29,6 +29,7 @@ CREATE TABLE users (
   locked_until timestamptz,
   last_login_at timestamptz,
   password_changed_at timestamptz,
+  oidc_subject text UNIQUE,
   version bigint NOT NULL DEFAULT 1,
   created_at timestamptz NOT NULL DEFAULT now(),
   updated_at timestamptz NOT NULL DEFAULT now()
@@ -52,6 +53,7 @@ COMMENT ON COLUMN users.failed_login_attempts IS 'Attempts to log in since the l
 COMMENT ON COLUMN users.locked_until IS 'Until then passwords are not tried; keys and refresh tokens work.';
 COMMENT ON COLUMN users.last_login_at IS 'The last login with a password.';
 COMMENT ON COLUMN users.password_changed_at IS 'When the password was last changed; NULL: never had one.';
+COMMENT ON COLUMN users.oidc_subject IS 'The issuer and the subject of the user at the login provider, from its first login there on.';
 COMMENT ON COLUMN users.version IS 'Raised when the role, the permissions, the lock, the password or a grant changes: older access tokens are refused.';
 COMMENT ON COLUMN users.created_at IS 'When the user was added.';
 COMMENT ON COLUMN users.updated_at IS 'When the row last changed.';
