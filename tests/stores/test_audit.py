@@ -415,7 +415,7 @@ def test_readers_see_their_own_records_and_those_of_users_within_their_accounts(
             ],
         )
 
-        def seen(reader: AuditReader, filters: AuditFilters = AuditFilters()) -> list[str]:
+        def seen(reader: AuditReader, filters: AuditFilters = EVERYTHING) -> list[str]:
             rows = list_records(chain, reader, filters, limit=100)
             return [row.action for row in rows]
 
