@@ -15,9 +15,9 @@ from tests.docs.reference.markdown import page as markdown_page
 def page() -> str:
     routes = sorted(route_access(create_app(cast(Any, None), "0", body_limit=1 << 20)))
     sections = [
-        "Who may do what. A role has the permissions of every lower role; single permissions are added to a user, and a "
-        "key has those of its list that its owner has at the time of use. What a permission reaches is limited by the "
-        "grants of accounts, chat bots and sources.",
+        "Who may do what. A role has the permissions of every lower role; single permissions are added to a user, "
+        "and a key has those of its list that its owner has at the time of use. What a permission reaches is limited "
+        "by the grants of accounts, chat bots and sources.",
         "## Roles\n"
         + table(
             ["permission", *ROLES],
