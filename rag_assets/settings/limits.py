@@ -24,7 +24,11 @@ class LimitSettings(BaseModel):
         description="File of the authority that signed the certificate of a rediss:// server; empty: the system's.",
     )
     redis_pool: int = Field(
-        default=20, ge=1, le=1000, description="Connections of a process to the Redis server."
+        default=20,
+        ge=1,
+        le=1000,
+        json_schema_extra={"unit": "connections"},
+        description="Connections of a process to the Redis server.",
     )
     requests_per_minute: int = Field(
         default=600,
@@ -51,6 +55,7 @@ class LimitSettings(BaseModel):
         default=0.01,
         ge=0,
         le=0.5,
+        json_schema_extra={"unit": "share of a limit"},
         description="Share of a limit that a worker takes from the Redis server at a time; 0: ask it for each request.",
     )
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(

@@ -19,5 +19,6 @@ class PasswordSettings(BaseModel):
         default=1,
         ge=1,
         le=16,
+        json_schema_extra={"unit": "passes"},
         description="Passes of one hash over that memory. One pass over 46 MiB takes 40 to 90 ms of a processor.",
     )

@@ -16,10 +16,18 @@ class ServingSettings(BaseModel):
         "commas: the first one makes new ones. Empty: the file secret.key in RAG_HOME.",
     )
     postgres_pool_min: int = Field(
-        default=5, ge=1, le=200, description="Connections to PostgreSQL that each process keeps."
+        default=5,
+        ge=1,
+        le=200,
+        json_schema_extra={"unit": "connections"},
+        description="Connections to PostgreSQL that each process keeps.",
     )
     postgres_pool_max: int = Field(
-        default=20, ge=1, le=1000, description="Connections to PostgreSQL of each process, at most."
+        default=20,
+        ge=1,
+        le=1000,
+        json_schema_extra={"unit": "connections"},
+        description="Connections to PostgreSQL of each process, at most.",
     )
     statement_seconds: float = Field(
         default=60.0,
@@ -28,10 +36,18 @@ class ServingSettings(BaseModel):
         description="Seconds that a statement of the service may take in PostgreSQL.",
     )
     milvus_pool: int = Field(
-        default=10, ge=1, le=200, description="Requests to Milvus of each process at one time."
+        default=10,
+        ge=1,
+        le=200,
+        json_schema_extra={"unit": "requests"},
+        description="Requests to Milvus of each process at one time.",
     )
     search_threads: int = Field(
-        default=8, ge=1, le=200, description="Searches of each process at one time; others wait."
+        default=8,
+        ge=1,
+        le=200,
+        json_schema_extra={"unit": "searches"},
+        description="Searches of each process at one time; others wait.",
     )
     body_limit: int = Field(
         default=1 << 20,

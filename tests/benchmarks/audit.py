@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median
 
@@ -91,7 +92,7 @@ def write_amid_kills(
 ) -> None:
     groups = [range(n * threads, (n + 1) * threads) for n in range(processes)]
 
-    def start(n: int) -> multiprocessing.process.BaseProcess:
+    def start(n: int) -> BaseProcess:
         process = spawn.Process(target=write_records, args=(url, folder, groups[n], count))
         process.start()
         return process

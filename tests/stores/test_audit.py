@@ -415,19 +415,19 @@ def test_readers_see_their_own_records_and_those_of_users_within_their_accounts(
             ],
         )
 
-        def seen(reader: AuditReader, **options: str) -> list[str]:
-            rows = list_records(chain, reader, AuditFilters(**options), limit=100)
+        def seen(reader: AuditReader, filters: AuditFilters = EVERYTHING) -> list[str]:
+            rows = list_records(chain, reader, filters, limit=100)
             return [row.action for row in rows]
 
         scoped = AuditReader(ids["reader"], frozenset({"a"}))
         assert seen(scoped) == ["on.inside", "by.key", "by.inside", "by.reader"]
-        assert seen(scoped, principal=f"user:{ids['outside']}") == []
+        assert seen(scoped, AuditFilters(principal=f"user:{ids['outside']}")) == []
         assert seen(AuditReader(ids["none"], frozenset())) == ["by.none"]
         assert len(seen(EVERYTHING)) == 9
         # Filters and pages.
-        assert seen(EVERYTHING, action="on") == ["on.outside", "on.inside"]
-        assert seen(EVERYTHING, action="by.key", outcome="denied") == ["by.key"]
-        assert seen(EVERYTHING, target=f"user:{ids['inside']}") == ["on.inside"]
+        assert seen(EVERYTHING, AuditFilters(action="on")) == ["on.outside", "on.inside"]
+        assert seen(EVERYTHING, AuditFilters(action="by.key", outcome="denied")) == ["by.key"]
+        assert seen(EVERYTHING, AuditFilters(target=f"user:{ids['inside']}")) == ["on.inside"]
         page = list_records(chain, EVERYTHING, AuditFilters(), before=3, limit=1)
         assert [row.action for row in page] == ["by.inside"]
         now = datetime.now(UTC)

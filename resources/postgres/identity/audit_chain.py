@@ -20,7 +20,7 @@ from rag_assets.pipeline.audit_chain import (
 )
 from rag_assets.pipeline.audit_record import AuditRecord
 from resources.postgres.connection import Connection
-from resources.postgres.queries import fetch_all, fetch_first, fetch_one
+from resources.postgres.queries import fetch_all, fetch_first, fetch_one, scalar
 
 #: The columns as the chain has them. Times are texts: also those that Python cannot express.
 _STORED: LiteralString = """sequence,
@@ -92,11 +92,15 @@ def stored_records(connection: Connection, begin: int, size: int) -> list[Chaine
 
     By number, not by count: also records that share a number, which nobody but a superuser can make, are in one result.
     """
+    lowest = scalar(
+        connection, "SELECT min(sequence) FROM audit_records WHERE sequence >= %s", [begin]
+    )
+    if lowest is None:
+        return []
     return fetch_all(
         connection,
         ChainedRecord,
-        f"""SELECT {_STORED} FROM audit_records,
-              (SELECT min(sequence) AS lowest FROM audit_records WHERE sequence >= %(begin)s) AS range
-            WHERE sequence >= lowest AND sequence < lowest + %(size)s ORDER BY sequence, row_hash""",
-        {"begin": begin, "size": size},
+        f"""SELECT {_STORED} FROM audit_records WHERE sequence BETWEEN %s AND %s
+            ORDER BY sequence, row_hash""",
+        [lowest, lowest + size - 1],
     )

@@ -30,8 +30,17 @@ TABLES: Mapping[str, str] = {
         credentials_encrypted text, sync_schedule varchar(100), last_sync_at timestamptz, next_sync_at timestamptz,
         sync_status varchar(20), total_documents integer, successful_documents integer, failed_documents integer,
         is_active boolean, error_count integer, last_error text, created_at timestamptz, updated_at timestamptz""",
-    "users": "id uuid",
-    "api_keys": "id uuid",
+    "users": """
+        id uuid, email varchar(255), username varchar(100), password_hash varchar(255), full_name varchar(255),
+        avatar_url text, timezone varchar(50) DEFAULT 'Asia/Tokyo', role varchar(50) DEFAULT 'viewer',
+        permissions text[], is_active boolean DEFAULT true, is_verified boolean DEFAULT false,
+        failed_login_attempts integer, locked_until timestamptz, last_login_at timestamptz,
+        password_changed_at timestamptz, created_at timestamptz, updated_at timestamptz""",
+    "api_keys": """
+        id uuid, user_id uuid, key_hash varchar(255), key_prefix varchar(20), name varchar(255), description text,
+        permissions text[] NOT NULL, rate_limit_per_minute integer DEFAULT 100, usage_count integer,
+        last_used_at timestamptz, is_active boolean, expires_at timestamptz, created_at timestamptz,
+        updated_at timestamptz""",
 }
 
 #: Table -> its indexes, in the words of the page of tables.
@@ -62,6 +71,21 @@ INDEXES: Mapping[str, tuple[str, ...]] = {
         "index (is_active)",
         "unique (source_type, name)",
         "index (next_sync_at, source_type) WHERE is_active",
+    ),
+    "users": (
+        "primary key (id)",
+        "unique (email)",
+        "unique (username)",
+        "index (role)",
+        "index (is_active)",
+        "index gin (permissions)",
+    ),
+    "api_keys": (
+        "primary key (id)",
+        "unique (key_hash)",
+        "index (user_id)",
+        "index (is_active)",
+        "index (expires_at) WHERE (expires_at IS NOT NULL)",
     ),
 }
 

@@ -42,7 +42,7 @@ CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_re
 REVOKE UPDATE, DELETE, TRUNCATE ON audit_records FROM PUBLIC, CURRENT_USER;
 
 -- Makes the partition of a month (in UTC), if there is none. The caller has the turn to append.
-CREATE FUNCTION create_audit_month(day timestamptz) RETURNS text LANGUAGE plpgsql SECURITY DEFINER AS $$
+CREATE FUNCTION create_audit_month(day timestamptz) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   lower timestamptz := date_trunc('month', day AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
   upper timestamptz := (date_trunc('month', day AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
@@ -94,11 +94,10 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION create_audit_month FROM PUBLIC;
 
--- With the rights of their owner, so that a role that may only read and insert can append in a new month: such
--- functions look names up in one schema, and in no temporary one before it.
+-- With the rights of its owner, so that a role that may only read and insert can append in a new month: such a function
+-- looks names up in one schema, and in no temporary one before it.
 DO $$
 BEGIN
-  EXECUTE format('ALTER FUNCTION create_audit_month SET search_path = %I, pg_temp', current_schema());
   EXECUTE format('ALTER FUNCTION begin_audit_append SET search_path = %I, pg_temp', current_schema());
 END $$;
 
