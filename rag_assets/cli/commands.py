@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import typer.main
 from typer.core import TyperGroup
+
+from rag_assets.pipeline.permissions import Permission
 
 #: Command -> its module in this folder, and the function or the application of subcommands there.
 COMMANDS: Mapping[str, str] = {
@@ -39,6 +41,21 @@ COMMANDS: Mapping[str, str] = {
     "eval": "evaluation:app",
     "index": "index:app",
     "audit": "audit:app",
+}
+
+#: Command -> the permission that the same work needs over HTTP. Whoever runs commands is the deployment's owner and has
+#: all of them. `machine`: about this machine's processes and settings, and in no user's reach.
+PERMISSIONS: Mapping[str, Permission | Literal["machine"]] = {
+    **dict.fromkeys(("up", "down", "settings", "models", "ui", "serve", "demo"), "machine"),
+    "search": "search:read",
+    **dict.fromkeys(("status", "explain", "duplicates"), "document:read"),
+    **dict.fromkeys(("ingest", "sources"), "document:write"),
+    "forget": "document:delete",
+    **dict.fromkeys(("check", "repair", "compact", "eval"), "job:run"),
+    "rebuild": "collection:admin",
+    "index": "index:admin",
+    **dict.fromkeys(("users", "keys", "tokens"), "user:admin"),
+    "audit": "audit:read",
 }
 
 

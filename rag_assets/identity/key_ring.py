@@ -138,10 +138,11 @@ class KeyRing:
         return None
 
     def _read(self) -> Ring:
+        began = time.monotonic()
         with self._connections.connection() as connection:
-            self._ring = Ring.of(signing_keys.live_keys(connection))
-        self._read_at = time.monotonic()
-        return self._ring
+            ring = Ring.of(signing_keys.live_keys(connection))
+        self._ring, self._read_at = ring, began
+        return ring
 
 
 def rotate(

@@ -8,7 +8,7 @@ import uuid
 from typing import Protocol
 
 from rag_assets.identity.changes import Origin
-from rag_assets.identity.login_delays import LoginDelays
+from rag_assets.identity.login_delays import Attempt, LoginDelays
 from rag_assets.identity.sessions import NewTokens, Sessions, address_of
 from rag_assets.pipeline.audit_record import AuditRecord, Outcome
 from resources.errors import LimitExceeded, NotAuthenticated, Overloaded
@@ -60,12 +60,19 @@ class Logins:
         name = name.strip()
         with self._connections.connection() as connection:
             account = table.find_account(connection, name, address_of(origin))
-        self._verify(account, name, password, origin, "auth.login")
+        attempt = self._verify(account, name, password, origin, "auth.login")
         assert account is not None
         assert account.password_hash is not None
         new_hash = self._rehashed(account.password_hash, password)
         with self._connections.connection() as connection, connection.transaction():
-            version = table.record_login(connection, account.id, account.version, new_hash)
+            # One that went round the delay of the account does not end it: others still guess.
+            version = table.record_login(
+                connection,
+                account.id,
+                account.version,
+                new_hash,
+                ends_delay=attempt.counted_account,
+            )
             if version is None:
                 raise wrong_password()
             session = self._sessions.start(connection, account.id, version, origin, user_agent)
@@ -84,8 +91,11 @@ class Logins:
 
     def _verify(
         self, account: Account | None, name: str, password: str, origin: Origin, action: str
-    ) -> None:
-        """Raise unless it is the password of the account. The attempt is counted while it is verified."""
+    ) -> Attempt:
+        """Return the attempt. Raise unless it is the password of the account.
+
+        The attempt is counted while the password is verified, and taken back if it is right.
+        """
         user_id = account and account.id
         try:
             attempt = self._delays.admit(account, name, origin.address)
@@ -103,6 +113,7 @@ class Logins:
             self._audit.write(_record(action, "denied", user_id, "", origin))
             raise wrong_password()
         self._delays.take_back(attempt)
+        return attempt
 
     def _rehashed(self, hashed: str, password: str) -> str | None:
         if not self._passwords.needs_rehash(hashed):

@@ -44,7 +44,8 @@ async def authenticate(request: Request, cost: int) -> Principal | None:
     limits = [(f"user:{principal.user_id}", settings.user_requests_per_minute)]
     if principal.key_id:
         per_key = principal.requests_per_minute or settings.requests_per_minute
-        limits.append((principal.identity, per_key))
+        # First: requests that a key may not make use up nothing of its user's.
+        limits.insert(0, (principal.identity, per_key))
     await _count(request, service, limits, cost)
     return principal
 

@@ -63,7 +63,7 @@ def test_a_second_up_changes_nothing_and_closes_its_output(
     rag: Rag, postgres_url: str, milvus_uri: str
 ) -> None:
     before = rag.urls
-    assert set(before) == {"postgres", "milvus"}
+    assert set(before) == {"postgres", "milvus", "valkey"}
     # Two deployments on one machine share nothing.
     assert {postgres_url, milvus_uri}.isdisjoint(before.values())
     process = subprocess.run(

@@ -11,7 +11,7 @@ import os
 from resources.embedded.stack import start_postgres, stop
 from resources.postgres.schema import migrate
 from tests.docs.pages import ROOT
-from tests.docs.reference import checks, commands, openapi, python, settings, tables
+from tests.docs.reference import checks, commands, openapi, permissions, python, settings, tables
 from tests.support.folders import servers_folder
 
 FOLDER = ROOT / "docs" / "reference"
@@ -27,6 +27,7 @@ def pages(postgres_url: str) -> dict[str, str]:
         "checks.md": checks.page(),
         "python.md": python.page(),
         "openapi.json": openapi.page(),
+        "permissions.md": permissions.page(),
     }
 
 

@@ -117,6 +117,11 @@ SAMPLES: Mapping[tuple[str, str], Sample] = {
     ("POST", "/auth/password"): plain(
         "/auth/password", {"token": "x", "new_password": PASSWORD}, 401
     ),
+    # No provider is configured here.
+    ("POST", "/auth/oidc/login"): plain("/auth/oidc/login", {}, 404),
+    ("POST", "/auth/oidc/callback"): plain(
+        "/auth/oidc/callback", {"flow": "x", "state": "x", "code": "x"}, 404
+    ),
     ("GET", "/auth/me"): plain("/auth/me"),
     ("POST", "/v1/search"): lambda make, account, _: Request(
         # Beside one of the caller's own.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, LiteralString
 
@@ -117,7 +117,7 @@ def test_a_wrong_id_token_is_refused(
 
 
 def test_a_code_is_accepted_with_its_own_login_only(
-    logins: ProviderLogins, provider: TestProvider, monkeypatch: pytest.MonkeyPatch
+    logins: ProviderLogins, provider: TestProvider
 ) -> None:
     other = logins.begin()
     for changes in (
@@ -133,10 +133,12 @@ def test_a_code_is_accepted_with_its_own_login_only(
     assert log_in(logins, provider, iss="")
     begun = logins.begin()
     answer = provider.log_in(begun.authorization_url)
-    later = time.time() + LIFETIME
-    monkeypatch.setattr("rag_assets.identity.provider_logins.time.time", lambda: later)
+    opened = json.loads(SECRET.decrypt("oidc flow", begun.flow))
+    opened["began"] -= LIFETIME
+    late = SECRET.encrypt("oidc flow", json.dumps(opened).encode())
     with pytest.raises(NotAuthenticated):
-        logins.finish(begun.flow, answer["state"], answer["code"], "", HOME)
+        logins.finish(late, answer["state"], answer["code"], "", HOME)
+    assert logins.finish(begun.flow, answer["state"], answer["code"], "", HOME)
 
 
 def test_a_provider_that_is_away_or_another_one_can_be_tried_again(

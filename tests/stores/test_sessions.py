@@ -222,9 +222,16 @@ def test_a_delayed_account_keeps_its_sessions_and_logs_in_from_where_it_was(
     with pytest.raises(LimitExceeded):
         identity.login(origin=ABROAD)
     identity.sessions.refresh(tokens.refresh_token, ABROAD)
-    assert identity.login(origin=HOME), "the network of an earlier login"
+    for _ in range(3):
+        assert identity.login(origin=HOME), "the network of an earlier login"
+    with pytest.raises(LimitExceeded):
+        identity.login(origin=ABROAD)
     identity.pass_time(1)
-    assert identity.login(origin=ABROAD), "the right password has ended the delay"
+    assert identity.login(origin=ABROAD)
+    for _ in range(FREE_OF_ACCOUNT):
+        with pytest.raises(NotAuthenticated):
+            identity.login("wrong", ABROAD)
+    assert identity.login(origin=ABROAD), "a right password makes earlier attempts free again"
 
 
 def test_a_network_that_guesses_many_names_is_delayed(identity: Identity) -> None:

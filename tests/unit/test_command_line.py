@@ -13,6 +13,7 @@ import pytest
 import typer.main
 
 from rag_assets.cli import output
+from rag_assets.cli.commands import COMMANDS, PERMISSIONS
 from rag_assets.cli.confirmation import confirm
 from rag_assets.cli.main import app, main
 from rag_assets.settings import unknown_variables
@@ -22,6 +23,10 @@ from resources.errors import ConfigError
 
 #: These show pages and answers to people.
 WITHOUT_JSON = {"ui", "serve", "demo"}
+
+
+def test_every_command_declares_its_permission() -> None:
+    assert set(PERMISSIONS) == set(COMMANDS)
 
 
 def commands(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -58,8 +58,8 @@ def test_a_hash_is_made_again_when_parameters_rise(passwords: Passwords) -> None
     hashed = passwords.hash(PASSWORD)
     assert not passwords.needs_rehash(hashed)
     assert passwords.needs_rehash("plain")
-    for parameters, again in (((CHEAP * 2,), True), ((CHEAP, 2), True), ((CHEAP / 2,), False)):
-        other = Passwords(*parameters)
+    for memory, passes, again in ((CHEAP * 2, 1, True), (CHEAP, 2, True), (CHEAP / 2, 1, False)):
+        other = Passwords(memory, passes)
         assert other.needs_rehash(hashed) == again
         assert other.verify(hashed, PASSWORD)
         other.close()

@@ -152,17 +152,6 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert settings.bge_m3_batch_tokens is None
 
 
-def test_no_validator_replaces_one_of_another_module() -> None:
-    # By its name: the other one would silently not run.
-    names = [
-        name
-        for base in Settings.__bases__
-        if base.__module__.startswith("rag_assets")
-        for name in base.__pydantic_decorators__.field_validators  # pyright: ignore[reportAttributeAccessIssue]
-    ]
-    assert sorted(names) == sorted(set(names))
-
-
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().embedder = "other"  # pyright: ignore[reportAttributeAccessIssue]

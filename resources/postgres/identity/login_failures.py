@@ -115,18 +115,24 @@ def uncount_for_subject(connection: Connection, subject: str) -> None:
 
 
 def record_login(
-    connection: Connection, user_id: uuid.UUID, version: int, new_hash: str | None
+    connection: Connection,
+    user_id: uuid.UUID,
+    version: int,
+    new_hash: str | None,
+    *,
+    ends_delay: bool,
 ) -> int | None:
-    """Record a right password: forget the wrong ones, and store its hash with raised parameters.
+    """Record a right password, and store its hash with raised parameters. `ends_delay`: forget the wrong ones.
 
     Returns the user's version, or None if the user has changed since this version.
     """
     return scalar(
         connection,
-        """UPDATE users SET failed_login_attempts = 0, locked_until = NULL, last_login_at = now(),
-             password_hash = coalesce(%(hash)s, password_hash)
+        """UPDATE users SET last_login_at = now(), password_hash = coalesce(%(hash)s, password_hash),
+             failed_login_attempts = CASE WHEN %(ends_delay)s THEN 0 ELSE failed_login_attempts END,
+             locked_until = CASE WHEN NOT %(ends_delay)s THEN locked_until END
            WHERE id = %(id)s AND version = %(version)s AND is_active AND is_verified RETURNING version""",
-        {"id": user_id, "version": version, "hash": new_hash},
+        {"id": user_id, "version": version, "hash": new_hash, "ends_delay": ends_delay},
     )
 
 

@@ -43,7 +43,8 @@ class SourceRow:
 
 
 _COLUMNS = """id, source_type, name, connection_config AS config, sync_schedule AS schedule, is_active,
-    credentials_encrypted, (SELECT a.name FROM accounts a WHERE a.id = account_id) AS account"""
+    credentials_encrypted"""
+_ACCOUNT = "(SELECT a.name FROM accounts a WHERE a.id = account_id) AS account"
 
 
 def find_source(connection: Connection, name: str) -> SourceRow | None:
@@ -51,7 +52,7 @@ def find_source(connection: Connection, name: str) -> SourceRow | None:
     return fetch_first(
         connection,
         SourceRow,
-        f"""SELECT {_COLUMNS} FROM sources WHERE normalize(name) = normalize(%(name)s)
+        f"""SELECT {_COLUMNS}, {_ACCOUNT} FROM sources WHERE normalize(name) = normalize(%(name)s)
             ORDER BY name <> %(name)s LIMIT 1""",
         {"name": name},
     )
@@ -79,7 +80,9 @@ def unknown_source(name: str, known: Sequence[str]) -> str:
 
 
 def list_sources(connection: Connection) -> list[SourceRow]:
-    return fetch_all(connection, SourceRow, f"SELECT {_COLUMNS} FROM sources ORDER BY name")
+    return fetch_all(
+        connection, SourceRow, f"SELECT {_COLUMNS}, {_ACCOUNT} FROM sources ORDER BY name"
+    )
 
 
 class SourceOverview(NamedTuple):
@@ -102,9 +105,9 @@ def list_overviews(connection: Connection) -> list[SourceOverview]:
     return fetch_all(
         connection,
         SourceOverview,
-        """SELECT name, source_type, (SELECT a.name FROM accounts a WHERE a.id = account_id) AS account,
-             connection_config AS config, sync_schedule AS schedule, is_active, sync_status,
-             last_sync_at, total_documents, failed_documents, last_error FROM sources ORDER BY name""",
+        f"""SELECT name, source_type, {_ACCOUNT}, connection_config AS config, sync_schedule AS schedule,
+             is_active, sync_status, last_sync_at, total_documents, failed_documents, last_error
+           FROM sources ORDER BY name""",
     )
 
 

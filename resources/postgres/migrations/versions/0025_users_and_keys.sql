@@ -139,6 +139,16 @@ CREATE VIEW user_access AS
           WHERE g.user_id = u.id AND g.chat_bot IS NULL) AS sources
   FROM users u;
 COMMENT ON VIEW user_access IS 'What each user sees, by name: granted accounts, chat bots and sources, and in column sources those of the accounts too.';
+COMMENT ON COLUMN user_access.user_id IS 'The user.';
+COMMENT ON COLUMN user_access.username IS 'As in users.';
+COMMENT ON COLUMN user_access.role IS 'As in users.';
+COMMENT ON COLUMN user_access.permissions IS 'As in users.';
+COMMENT ON COLUMN user_access.is_active IS 'As in users.';
+COMMENT ON COLUMN user_access.version IS 'As in users.';
+COMMENT ON COLUMN user_access.accounts IS 'The accounts that were granted as a whole.';
+COMMENT ON COLUMN user_access.chat_bots IS 'The single chat bots that were granted, as ACCOUNT/NAME.';
+COMMENT ON COLUMN user_access.granted_sources IS 'The sources that were granted by name.';
+COMMENT ON COLUMN user_access.sources IS 'All sources that the user sees, if it is no super_admin.';
 
 -- Any change of a grant acts on tokens and caches as a change of the user does.
 CREATE FUNCTION rag_grant_changed() RETURNS trigger LANGUAGE plpgsql AS $$
