@@ -12,6 +12,7 @@ import argparse
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import tempfile
 import threading
@@ -388,6 +389,7 @@ def main() -> None:
         change_at_once(url, options.changes)
     finally:
         stop(home)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":

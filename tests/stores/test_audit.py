@@ -37,6 +37,9 @@ from resources.postgres.identity.audit_queries import (
 from resources.postgres.schema import migrate
 from tests.support.service import awaited
 
+#: Filters that choose everything.
+ANY = AuditFilters()
+
 
 @pytest.fixture(scope="module")
 def module_url(postgres_url: str) -> Iterator[str]:
@@ -415,7 +418,7 @@ def test_readers_see_their_own_records_and_those_of_users_within_their_accounts(
             ],
         )
 
-        def seen(reader: AuditReader, filters: AuditFilters = EVERYTHING) -> list[str]:
+        def seen(reader: AuditReader, filters: AuditFilters = ANY) -> list[str]:
             rows = list_records(chain, reader, filters, limit=100)
             return [row.action for row in rows]
 
