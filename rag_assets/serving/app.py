@@ -85,10 +85,14 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         if access != "public":
             operation["security"] = [{"bearer": []}]
             statuses |= {401, 403}
-        if "{" in path:
+        if path.startswith("/auth/"):
+            statuses.add(401)
+        if "{" in path or "requestBody" in operation:
             statuses.add(404)
         if "requestBody" in operation:
             statuses.update(_WITH_BODY)
+        if method != "GET":
+            statuses.add(409)
         for status in sorted(statuses):
             answer = {
                 "description": CODES[status][0].replace("_", " "),
