@@ -86,7 +86,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             operation["security"] = [{"bearer": []}]
             statuses |= {401, 403}
         if path.startswith("/auth/"):
-            statuses.add(401)
+            statuses |= {401, 403, 404}
         if "{" in path or "requestBody" in operation:
             statuses.add(404)
         if "requestBody" in operation:
