@@ -7,43 +7,15 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import requests
 import trustme
 
-from tests.support.rag import EXECUTABLE, Rag, enable_ctrl_c
+from tests.support.rag import Rag, serving
 from tests.support.service import awaited
-
-
-@contextmanager
-def serving(rag: Rag, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `rag serve` on a free port. Yields the process and its URL."""
-    process = subprocess.Popen(
-        [EXECUTABLE, "serve", "--port", "0", *options],
-        env=rag.environment(RAG_LOG_FORMAT="json"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=enable_ctrl_c,
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert "://" in line, (
-            line,
-            process.stderr and process.poll() is not None and process.stderr.read(),
-        )
-        yield process, line.split()[1]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=30)
-        finally:
-            process.kill()
 
 
 def served_certificate(url: str, authority: Path) -> str:
@@ -82,7 +54,7 @@ def test_workers_share_a_port_renew_their_certificate_and_come_back(
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     first = issue(authority, tmp_path)
     tls = ["--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem")]
-    with serving(rag, "--workers", "2", *tls) as (process, url):
+    with serving(rag, "--workers", "2", *tls, log=tmp_path / "log") as (process, url):
         trusted = str(tmp_path / "ca.pem")
         assert served_certificate(url, tmp_path / "ca.pem") == first
         answer = requests.get(f"{url}/livez", verify=trusted, timeout=10)
@@ -113,8 +85,8 @@ def test_workers_share_a_port_renew_their_certificate_and_come_back(
         assert still_alive == []
 
 
-def test_the_end_of_the_service_waits_for_requests(rag: Rag) -> None:
-    with serving(rag) as (process, url):
+def test_the_end_of_the_service_waits_for_requests(rag: Rag, tmp_path: Path) -> None:
+    with serving(rag, log=tmp_path / "log") as (process, url):
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as slow:
             body = b'{"query": "hours"}'

@@ -126,3 +126,28 @@ def deployment(below: str = "home") -> Iterator[Rag]:
             yield rag
         finally:
             stop(rag.home)
+
+
+@contextmanager
+def serving(rag: Rag, *options: str, log: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `rag serve` on a free port, with its messages in a file. Yields the process and its URL."""
+    with log.open("w") as messages:
+        process = subprocess.Popen(
+            [EXECUTABLE, "serve", "--port", "0", *options],
+            env=rag.environment(RAG_LOG_FORMAT="json"),
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            text=True,
+            preexec_fn=enable_ctrl_c,
+        )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert "://" in line, log.read_text()
+        yield process, line.split()[1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.communicate(timeout=30)
+        finally:
+            process.kill()

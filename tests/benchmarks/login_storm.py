@@ -1,0 +1,159 @@
+"""Logins beside searches: `python -m tests.benchmarks.login_storm CORPUS [--logins 200] [--rate 10] [--json FILE]`.
+
+Searches at a steady rate, far below what the machine can do, alone and while many users log in at once, each from an
+address of its own. Milliseconds of the searches, statuses of the logins: no answer may be a 500.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import requests
+
+from tests.benchmarks.rag_command import RAG, fresh_home, rag
+from tests.benchmarks.service_cost import questions
+
+PASSWORD = "a sentence that nobody guesses"
+USERS = 20
+
+
+@contextmanager
+def service(home: Path) -> Iterator[str]:
+    """Serve behind a proxy, so that each login can name an address of its own."""
+    process = subprocess.Popen(
+        [RAG, "serve", "--port", "0", "--behind-proxy"],
+        env={**os.environ, "RAG_HOME": str(home), "RAG_USER_REQUESTS_PER_MINUTE": "1000000"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().split()[1]
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def searches(
+    url: str, key: str, texts: Sequence[str], rate: float, until: threading.Event
+) -> list[float]:
+    """Search at a rate a second until the event. Returns the milliseconds of each, waiting included."""
+    taken: list[float] = []
+    session = requests.Session()
+    session.headers["Authorization"] = f"Bearer {key}"
+    number, due = 0, time.perf_counter()
+    while not until.is_set():
+        due += 1 / rate
+        time.sleep(max(0.0, due - time.perf_counter()))
+        answer = session.post(f"{url}/v1/search", json={"query": texts[number % len(texts)]})
+        answer.raise_for_status()
+        taken.append((time.perf_counter() - due) * 1000)
+        number += 1
+    return taken
+
+
+def login(url: str, number: int) -> int:
+    return requests.post(
+        f"{url}/auth/login",
+        json={"name": f"user{number % USERS}", "password": PASSWORD},
+        headers={"X-Forwarded-For": f"10.0.{number // 250}.{number % 250}"},
+        timeout=120,
+    ).status_code
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--logins", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    texts = questions(options.corpus)
+    result: dict[str, object] = {}
+    with fresh_home() as home:
+        rag(
+            home,
+            "ingest",
+            str(options.corpus),
+            "--json",
+            vectors="dense,sparse",
+            embedder="lexical",
+        )
+        for number in range(USERS):
+            command = [
+                RAG,
+                "users",
+                "add",
+                f"user{number}@example.com",
+                "--username",
+                f"user{number}",
+            ]
+            subprocess.run(
+                [*command, "--role", "super_admin", "--password-stdin", "--quiet"],
+                input=PASSWORD,
+                text=True,
+                env={**os.environ, "RAG_HOME": str(home)},
+                check=True,
+            )
+        made = rag(
+            home,
+            "keys",
+            "add",
+            "--user",
+            "user0",
+            "--name",
+            "load",
+            "--rate-limit",
+            "1000000",
+            "--json",
+        )
+        key = made.json()["key"]
+        with service(home) as url, ThreadPoolExecutor(options.logins + 1) as pool:
+            for _ in range(2):
+                for text in texts[:50]:
+                    requests.post(
+                        f"{url}/v1/search",
+                        json={"query": text},
+                        headers={"Authorization": f"Bearer {key}"},
+                        timeout=60,
+                    )
+            for name in ("alone", "beside logins", "alone again"):
+                ended = threading.Event()
+                found = pool.submit(searches, url, key, texts[:50], options.rate, ended)
+                started = time.perf_counter()
+                if name == "beside logins":
+                    time.sleep(1)
+                    started = time.perf_counter()
+                    statuses = list(pool.map(lambda n: login(url, n), range(options.logins)))
+                    result["logins"] = dict(Counter(statuses))
+                    result["logins took s"] = round(time.perf_counter() - started, 1)
+                else:
+                    time.sleep(options.seconds)
+                ended.set()
+                p50, p95, most = np.percentile(found.result(), [50, 95, 100])
+                result[name] = {
+                    "p50": round(p50, 1),
+                    "p95": round(p95, 1),
+                    "max": round(most, 1),
+                    "searches": len(found.result()),
+                }
+    print(json.dumps(result, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
