@@ -83,6 +83,7 @@ PEERS := chroma faiss lancedb qdrant
 # that `make test` leaves out (among them the other cells of the sweep), and more examples.
 soak: .venv/installed-dev
 	$(BIN)/python -m tests.faults.soak --rounds 1000 --minutes 120
+	$(BIN)/python -m tests.serving.fuzz --minutes 15
 	RAG_FAULT_ROUNDS=50 $(BIN)/python -m pytest tests/faults/test_kills.py
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
 	RAG_STATEFUL=1000,50 RAG_MISREADS=10000 $(BIN)/python -m pytest --hypothesis-profile=exploring \
