@@ -168,8 +168,11 @@ def set_password(
 ) -> UserRow:
     """Set the hash of a new password (`Passwords.new_hash`), which verifies the user, and end its sessions.
 
-    Tokens that would let somebody else set it end too.
+    Tokens that would let somebody else set it end too. Raises Forbidden for the actor's own password.
     """
+    if actor.user_id == user_id:
+        # A stolen token or key must not become a password.
+        raise Forbidden("Your own password is changed with the old one: POST /auth/password")
     with changing_user(connection, actor, user_id):
         table.set_password_hash(connection, user_id, password_hash)
         delete_tokens(connection, "password", user_id)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from rag_assets.serving.service import service_of
 from rag_assets.settings.messages import sentence
 from resources.driver_errors import driver_error
 from resources.errors import (
@@ -161,7 +162,16 @@ async def _http(request: Request, error: HTTPException) -> Response:
 
 
 async def _known(request: Request, error: RagError) -> Response:
+    if isinstance(error, Forbidden):
+        _note_denial(request)
     return answer_to(request_id_of(request), error)
+
+
+def _note_denial(request: Request) -> None:
+    """Let the audit name who tried what, beyond their rights."""
+    route = getattr(request.scope.get("route"), "path", "none")
+    details = {"method": request.method, "route": route, **request.path_params}
+    service_of(request).note(request, None, "auth.denied", details, outcome="denied")
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -10,8 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from rag_assets.serving import connection
-from rag_assets.serving.connection import HEAD_BYTES, ClientConnection
+from rag_assets.serving.connection import ARRIVAL_SECONDS, HEAD_BYTES, ClientConnection
 
 
 class Transport(asyncio.Transport):
@@ -42,6 +41,8 @@ class Client:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop, self.transport, self.bodies = loop, Transport(), list[bytes]()
+        self.skipped, clock = 0.0, loop.time
+        vars(loop)["time"] = lambda: clock() + self.skipped
         config = uvicorn.Config(self._app, interface="asgi3", lifespan="off", log_config=None)
         config.load()
         self.connection = ClientConnection(config, ServerState(), {}, _loop=loop)
@@ -53,27 +54,47 @@ class Client:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         self.bodies.append(body)
+        if scope["path"] == "/slow":
+            await asyncio.sleep(1000)
         names = b" ".join(name for name, _ in scope["headers"])
         start = {"type": "http.response.start", "status": 200, "headers": []}
         await send(start)
         await send({"type": "http.response.body", "body": b"headers: " + names})
 
-    def send(self, *parts: bytes, seconds: float = 0.02) -> bytes:
+    def send(self, *parts: bytes) -> bytes:
         """Send the parts while the connection is open, and return everything that it answered."""
         for part in parts:
             if not self.transport.closed:
                 self.connection.data_received(part)
-        self.loop.run_until_complete(asyncio.sleep(seconds))
+        self._run()
         return self.transport.sent
+
+    def skip(self, seconds: float) -> None:
+        self.skipped += seconds
+        self._run()
+
+    def close(self) -> None:
+        self.connection.connection_lost(None)
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self._run()
+        self.loop.close()
+
+    def _run(self) -> None:
+        """Let everything go on that waits for nothing."""
+
+        async def turns() -> None:
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(turns())
 
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    loop = asyncio.new_event_loop()
-    client = Client(loop)
+    client = Client(asyncio.new_event_loop())
     yield client
-    client.connection.connection_lost(None)
-    loop.close()
+    client.close()
 
 
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -116,22 +137,26 @@ def test_a_trailer_is_no_header(client: Client) -> None:
     [b"", b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"],
     ids=["nothing", "half a head", "half a body"],
 )
-def test_a_request_must_arrive_in_time(arrived: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "ARRIVAL_SECONDS", 0.05)
-    loop = asyncio.new_event_loop()
-    client = Client(loop)
-    client.send(*[arrived] if arrived else [], seconds=0.01)
+def test_a_request_must_arrive_in_time(client: Client, arrived: bytes) -> None:
+    if arrived:
+        client.send(arrived)
+    client.skip(ARRIVAL_SECONDS - 5)
     assert not client.transport.closed
-    client.send(seconds=0.1)
+    client.skip(10)
     assert client.transport.closed
-    client.connection.connection_lost(None)
-    loop.run_until_complete(asyncio.sleep(0.01))
-    loop.close()
 
 
-def test_an_answer_may_take_longer_than_a_request(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "ARRIVAL_SECONDS", 0.02)
-    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", seconds=0.06)
+def test_an_answer_may_take_longer_than_a_request(client: Client) -> None:
+    client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.skip(ARRIVAL_SECONDS * 3)
     assert not client.transport.closed
+
+
+def test_the_time_begins_again_with_the_next_request(client: Client) -> None:
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.skip(3)
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+    client.skip(ARRIVAL_SECONDS - 5)
+    assert not client.transport.closed
+    client.skip(10)
+    assert client.transport.closed
