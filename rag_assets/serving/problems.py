@@ -208,8 +208,10 @@ def answer_to(request_id: str, error: Exception) -> Response:
     wait = getattr(known, "retry_after", None)
     headers = _retry(wait) if wait is not None else {}
     lines = [line.strip() for line in str(known).splitlines() if line.strip()]
-    items = [_item(line) for line in (lines[1:] if len(lines) > 1 else lines)]
-    detail = lines[0] if lines else HTTPStatus(status).phrase
+    # A first line that ends with a colon is the heading of a list.
+    heading, found = (lines[:1], lines[1:]) if lines and lines[0].endswith(":") else ([], lines)
+    items = [_item(line) for line in found]
+    detail = " ".join([*heading, "; ".join(found[:5])]) or HTTPStatus(status).phrase
     return problem(request_id, status, detail, items, headers)
 
 
