@@ -26,7 +26,7 @@ from rag_assets.pipeline.permissions import (
     effective_permissions,
     role_permissions,
 )
-from rag_assets.pipeline.plain_text import plain_line
+from rag_assets.pipeline.plain_text import is_plain_name
 from rag_assets.pipeline.principal import Principal, allowed
 from resources.errors import ConfigError, Conflict, Forbidden, NotFound
 from resources.postgres.connection import Connection
@@ -221,7 +221,7 @@ def _checked(
     of_owner = effective_permissions(cast(Role, owner.role), owner.permissions)
     problems = []
     name = spec.name.strip()
-    if not name or plain_line(name, 255) != name:
+    if not is_plain_name(name, 255):
         problems.append(
             f"name: expected 1 to 255 visible characters without double spaces, found {spec.name!r}"
         )

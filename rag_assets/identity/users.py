@@ -16,7 +16,7 @@ from rag_assets.identity.changes import COMMAND_LINE, Origin, record
 from rag_assets.identity.grants import NO_GRANTS, Grants, resolve
 from rag_assets.identity.reach import changing_user, expect_grantable, reach_of
 from rag_assets.pipeline.permissions import Role, role_permissions
-from rag_assets.pipeline.plain_text import plain_line
+from rag_assets.pipeline.plain_text import is_plain_name, plain_line
 from rag_assets.pipeline.principal import Principal
 from resources.errors import ConfigError, Conflict, Forbidden, NotFound
 from resources.postgres.connection import Connection
@@ -168,8 +168,11 @@ def set_password(
 ) -> UserRow:
     """Set the hash of a new password (`Passwords.new_hash`), which verifies the user, and end its sessions.
 
-    Tokens that would let somebody else set it end too.
+    Tokens that would let somebody else set it end too. Raises Forbidden for the actor's own password.
     """
+    if actor.user_id == user_id:
+        # A stolen token or key must not become a password.
+        raise Forbidden("Your own password is changed with the old one: POST /auth/password")
     with changing_user(connection, actor, user_id):
         table.set_password_hash(connection, user_id, password_hash)
         delete_tokens(connection, "password", user_id)
@@ -225,7 +228,7 @@ def _checked(spec: UserSpec) -> NewUser:
     problems = []
     if not _EMAIL.fullmatch(email) or len(email) > 255:
         problems.append(f"email: expected an address such as ann@example.com, found {spec.email!r}")
-    if not username or plain_line(username, 100) != username:
+    if not is_plain_name(username, 100):
         problems.append(
             f"username: expected 1 to 100 visible characters without double spaces, found {spec.username!r}"
         )

@@ -20,6 +20,9 @@ _INVISIBLE = re.compile(
 )
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")
 
+#: They show letters in another order than that in which they are written.
+_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
 
 def without_invisible(text: str) -> str:
     """Return the text without invisible characters. U+200B stays in scripts where it divides words."""
@@ -31,6 +34,12 @@ def plain_line(text: str, max_characters: int) -> str:
     visible = _CONTROLS.sub("", without_invisible(text))
     line = " ".join(unicodedata.normalize("NFC", visible).split())
     return line[:max_characters].strip()
+
+
+def is_plain_name(name: str, max_characters: int) -> bool:
+    """Return whether a name is what it looks like: a plain line, without marks that change the order of its letters."""
+    is_line = bool(name) and plain_line(name, max_characters) == name
+    return is_line and not _DIRECTIONS.search(name)
 
 
 def nfc(name: str) -> str:

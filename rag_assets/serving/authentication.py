@@ -78,8 +78,6 @@ def _credential(request: Request) -> str | None:
 
 async def count_stranger(request: Request, cost: int) -> None:
     """Count the request against the limit of its address. Raises LimitExceeded."""
-    if not cost:
-        return
     service = service_of(request)
     per_minute = service.deployment.settings.stranger_requests_per_minute
     identity = limited_address(request.state.address)
@@ -90,6 +88,8 @@ async def _count(
     request: Request, service: Service, limits: list[tuple[str, int]], cost: int
 ) -> None:
     """Take the cost from each limit. Raises LimitExceeded at the first that has too little left."""
+    if not cost:
+        return
     taken = []
     for identity, per_minute in limits:
         allowance = await service.limits.take(identity, per_minute, cost)

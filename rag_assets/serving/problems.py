@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from rag_assets.serving.service import service_of
 from rag_assets.settings.messages import sentence
 from resources.driver_errors import driver_error
 from resources.errors import (
@@ -161,7 +162,16 @@ async def _http(request: Request, error: HTTPException) -> Response:
 
 
 async def _known(request: Request, error: RagError) -> Response:
+    if isinstance(error, Forbidden):
+        _note_denial(request)
     return answer_to(request_id_of(request), error)
+
+
+def _note_denial(request: Request) -> None:
+    """Let the audit name who tried what, beyond their rights."""
+    route = getattr(request.scope.get("route"), "path", "none")
+    details = {"method": request.method, "route": route, **request.path_params}
+    service_of(request).note(request, None, "auth.denied", details, outcome="denied")
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -198,8 +208,10 @@ def answer_to(request_id: str, error: Exception) -> Response:
     wait = getattr(known, "retry_after", None)
     headers = _retry(wait) if wait is not None else {}
     lines = [line.strip() for line in str(known).splitlines() if line.strip()]
-    items = [_item(line) for line in (lines[1:] if len(lines) > 1 else lines)]
-    detail = lines[0] if lines else HTTPStatus(status).phrase
+    # A first line that ends with a colon is the heading of a list.
+    heading, found = (lines[:1], lines[1:]) if lines and lines[0].endswith(":") else ([], lines)
+    items = [_item(line) for line in found]
+    detail = " ".join([*heading, "; ".join(found[:5])]) or HTTPStatus(status).phrase
     return problem(request_id, status, detail, items, headers)
 
 

@@ -40,12 +40,18 @@ class ReadinessProbe:
         self._embedder_failure = ""
 
     def look(self) -> Readiness:
-        """Return the state of the stores."""
-        with self._lock:
+        """Return the state of the stores. Who asks while another looks gets the last one: nobody waits in a queue."""
+        last = self._last
+        if not self._lock.acquire(blocking=last is None):
+            assert last is not None
+            return last
+        try:
             if self._last is None or time.monotonic() - self._at > KEPT:
                 self._last = self._looked()
                 self._at = time.monotonic()
             return self._last
+        finally:
+            self._lock.release()
 
     def _looked(self) -> Readiness:
         parts = {"postgres": self._state_of(self._postgres), **self._collections()}

@@ -46,6 +46,8 @@ R = TypeVar("R")
 
 #: Threads for everything that reads or writes PostgreSQL and is no search and no hash of a password.
 WORKERS = 8
+#: Seconds that a request waits for a connection to PostgreSQL, before it is answered 503.
+CONNECTION_SECONDS = 3.0
 #: Refused identities that are remembered.
 IDENTITIES = 10_000
 
@@ -103,6 +105,7 @@ class Service:
             connections = Connections(
                 deployment.postgres().url,
                 size=settings.postgres_pool_max,
+                timeout=CONNECTION_SECONDS,
                 smallest=settings.postgres_pool_min,
                 statement_seconds=settings.statement_seconds,
             )
@@ -175,7 +178,7 @@ class Service:
             AuditRecord(
                 action,
                 outcome,
-                caller.identity if caller else "anonymous",
+                caller.identity if caller else getattr(request.state, "principal", "anonymous"),
                 target,
                 request.state.request_id,
                 request.state.address,

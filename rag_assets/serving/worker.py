@@ -18,6 +18,7 @@ import uvicorn
 from rag_assets.deployment import Deployment, installed_version
 from rag_assets.serving.app import create_app
 from rag_assets.serving.certificate import Certificate, certificate_of
+from rag_assets.serving.connection import ClientConnection
 from rag_assets.serving.middleware import Requests
 from rag_assets.serving.options import READY, ServeOptions, listening_socket
 from rag_assets.serving.request_log import configure_logging
@@ -26,8 +27,6 @@ from resources.errors import ConfigError, RagError
 
 #: Seconds between two looks at the files of the certificate.
 CERTIFICATE_SECONDS = 10.0
-#: Bytes of a request's line and headers, at most.
-HEADER_BYTES = 32 << 10
 
 
 def serve(options: ServeOptions) -> None:
@@ -45,14 +44,13 @@ def serve(options: ServeOptions) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=ClientConnection,
         lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=int(settings.drain_seconds),
-        h11_max_incomplete_event_size=HEADER_BYTES,
         ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
     )
     server = _Server(config, certificate)

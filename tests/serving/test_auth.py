@@ -99,11 +99,13 @@ def test_strangers_at_the_address_do_not_stop_a_refresh(
 ) -> None:
     settings = live.service.deployment.settings
     monkeypatch.setitem(vars(settings), "stranger_requests_per_minute", 1)
-    while live.call("GET", "/livez").status_code != 429:
+    while live.call("GET", "/version").status_code != 429:
         pass
     refused = live.call("POST", "/auth/refresh", {"refresh_token": f"rag_rt_{'A' * 43}"})
     problem(refused, 429, "limit_exceeded")
     problem(live.call("POST", "/auth/login", {"name": "a", "password": "b"}), 429, "limit_exceeded")
+    # Nor the probes of a load balancer at the same address.
+    assert [live.call("GET", path).status_code for path in ("/livez", "/readyz")] == [200, 200]
     refresh = {"refresh_token": tokens["refresh_token"]}
     assert live.call("POST", "/auth/refresh", refresh).status_code == 200
 

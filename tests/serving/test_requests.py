@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
+import uuid
 from typing import Any
 
 import pytest
@@ -36,7 +38,10 @@ def test_everything_wrong_is_listed_at_once(live: LiveService, people: Tenants) 
     # What pydantic cannot know is checked by the search itself, also all at once.
     body = {"query": " ", "k": 1000, "offset": -1, "filters": {"language": ["english"]}}
     answer = live.call("POST", SEARCH, body, credential=people.keys["viewer"])
-    messages = " ".join(item["message"] for item in problem(answer, 422, "invalid")["errors"])
+    found = problem(answer, 422, "invalid")
+    pointers = {item["pointer"] for item in found["errors"]}
+    assert pointers == {"/query", "/k", "/offset", "/filters/language"}
+    messages = " ".join(item["message"] for item in found["errors"])
     for part in ("something to search for", "found 1000", "found -1", "english"):
         assert part in messages
 
@@ -148,3 +153,25 @@ def test_the_log_has_no_text_and_no_key(live: LiveService, people: Tenants) -> N
     assert [event["route"] for event in events if event["event"] == "request"] == [SEARCH]
     assert canary not in json.dumps(events)
     assert people.keys["viewer"][-20:] not in json.dumps(events)
+
+
+def test_the_audit_names_who_tried_what_beyond_their_rights(
+    live: LiveService, people: Tenants
+) -> None:
+    path, trace = f"/v1/users/{uuid.uuid4()}/role", {"X-Request-ID": secrets.token_hex(8)}
+    answer = live.call(
+        "PUT", path, {"role": "admin"}, credential=people.keys["viewer"], headers=trace
+    )
+    problem(answer, 403, "forbidden")
+    me = live.call("GET", "/auth/me", credential=people.keys["viewer"]).json()
+
+    def denials() -> list[dict[str, Any]]:
+        query = "/v1/audit?action=auth.denied"
+        records = live.call("GET", query, credential=people.keys["super_admin"]).json()["records"]
+        return [each for each in records if each["request_id"] == trace["X-Request-ID"]]
+
+    awaited(lambda: denials())
+    (record,) = denials()
+    assert (record["outcome"], record["principal"]) == ("denied", f"key:{me['key_id']}")
+    route = {"method": "PUT", "route": "/v1/users/{user_id}/role", "user_id": path.split("/")[3]}
+    assert record["details"] == route

@@ -340,6 +340,8 @@ def test_who_administers_users_stays_within_role_permissions_and_accounts(
     for forbidden in (
         lambda: users.set_role(connection, actor, own[0].id, "super_admin"),
         lambda: users.add_permissions(connection, actor, own[0].id, ["backup:run"]),
+        # A stolen token must not become a password.
+        lambda: users.set_password(connection, actor, actor.user_id or own[0].id, "a hash"),
         # Without a grant it would be nobody's.
         lambda: users.add(connection, actor, users.UserSpec("x@example.com", "x")),
         lambda: users.add(connection, actor, users.UserSpec("x@example.com", "x", "super_admin"), Grants(("north",))),

@@ -16,6 +16,8 @@ from rag_assets.serving.service import ServiceDependency
 router = new_router()
 
 Stranger = Annotated[Principal | None, requires("public")]
+#: Probes that were refused by a limit would end a process that works.
+Probe = Annotated[Principal | None, requires("public", cost=0)]
 
 
 class Live(BaseModel):
@@ -36,7 +38,9 @@ class Version(BaseModel):
 
 
 @router.get("/livez", summary="Whether the process lives")
-async def livez(caller: Stranger) -> Live:
+async def livez(
+    caller: Annotated[None, requires("public", cost=0, reads_credentials=False)],
+) -> Live:
     """Return always, as long as the process can."""
     return Live()
 
@@ -46,7 +50,7 @@ async def livez(caller: Stranger) -> Live:
     summary="Whether searches can be answered",
     responses={503: {"model": Ready, "description": "Not ready."}},
 )
-async def readyz(caller: Stranger, service: ServiceDependency, response: Response) -> Ready:
+async def readyz(caller: Probe, service: ServiceDependency, response: Response) -> Ready:
     """Return whether PostgreSQL answers and the collections are loaded; not older than two seconds."""
     found = await service.run(service.readiness.look)
     response.status_code = 200 if found.is_ready else 503

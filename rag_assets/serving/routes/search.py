@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from datetime import datetime
 from typing import Annotated
@@ -17,7 +18,7 @@ from rag_assets.serving.authorization import requires
 from rag_assets.serving.routing import new_router
 from rag_assets.serving.schemas import RequestBody, Text
 from rag_assets.serving.service import ServiceDependency
-from resources.errors import NotFound
+from resources.errors import ConfigError, NotFound
 
 router = new_router()
 
@@ -106,7 +107,10 @@ async def search(
         if not allowed(caller, "search:read", Target(source=source)):
             raise NotFound(f"There is no source {source!r}.")
     searcher = service.searcher
-    answer = await service.search(asked, caller.scope)
+    try:
+        answer = await service.search(asked, caller.scope)
+    except ConfigError as error:
+        raise ConfigError(_named_as_in_body(str(error))) from error
     documents = sorted({hit.document_id for hit in answer.hits})
     details: dict[str, object] = {
         "query": hashlib.sha256(asked.text.encode()).hexdigest(),
@@ -128,4 +132,12 @@ async def search(
         min_score=answer.min_score,
         hidden=answer.hidden,
         best_hidden=answer.best_hidden,
+    )
+
+
+def _named_as_in_body(problems: str) -> str:
+    """Return the problems of a search, one a line, with the names that its fields have in the body."""
+    names = {"text": "query", **{name: f"filters.{name}" for name in FiltersBody.model_fields}}
+    return re.sub(
+        r"^(\s*)(\w+)(?=: )", lambda m: m[1] + names.get(m[2], m[2]), problems, flags=re.MULTILINE
     )
