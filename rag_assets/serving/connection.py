@@ -10,6 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_BYTES = 32 << 10
 #: Seconds that a request may take to arrive, with its body.
 ARRIVAL_SECONDS = 30.0
+#: Seconds in which a connection that is closed must end.
+CLOSING_SECONDS = 2.0
 
 
 class ClientConnection(HttpToolsProtocol):
@@ -82,3 +84,18 @@ class ClientConnection(HttpToolsProtocol):
     def _give_up(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+            self._abort_soon()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self._abort_soon()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._abort_soon()
+
+    def _abort_soon(self) -> None:
+        # TLS would wait for half a minute for the goodbye of a client that is gone.
+        self.loop.call_later(CLOSING_SECONDS, self.transport.abort)
