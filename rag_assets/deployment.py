@@ -37,6 +37,7 @@ from resources.open_stores import (
     redis_url,
 )
 from resources.postgres.connection import Postgres
+from resources.postgres.identity.audit_chain import append_operation
 from resources.postgres.schema import migrate
 from resources.secret_key import SecretKey, secret_key
 
@@ -392,4 +393,6 @@ class Deployment:
     ) -> dg.ExecuteInProcessResult:
         """Execute a job in this process. `ops`: op -> its configuration. A failed run is in the result, not raised."""
         job = self.definitions.resolve_job_def(job_name)
+        with self.postgres().connect() as connection:
+            append_operation(connection, "job.run", f"job:{job_name}", partition=partition)
         return execute_job(job, self.instance, partition, ops or {}, tags or {})

@@ -81,12 +81,12 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         if operation is None:
             continue
         operation["x-access"] = access
-        statuses = {*_ALWAYS, 422}
+        statuses = {*_ALWAYS, 401, 422}
         if access != "public":
             operation["security"] = [{"bearer": []}]
-            statuses |= {401, 403}
+            statuses.add(403)
         if path.startswith("/auth/"):
-            statuses |= {401, 403, 404}
+            statuses |= {403, 404}
         if "{" in path or "requestBody" in operation:
             statuses.add(404)
         if "requestBody" in operation:

@@ -44,8 +44,8 @@ ARROWS: Mapping[str, str] = {
     "deployment": (
         "automation dagster_storage definitions embedded evaluation ground identity job_runs "
         "milvus operations pipeline postgres/connection postgres/connection_pool "
-        "postgres/consistency postgres/evaluation postgres/registry postgres/schema redis "
-        "search settings stores"
+        "postgres/consistency postgres/evaluation postgres/identity postgres/registry "
+        "postgres/schema redis search settings stores"
     ),
     "job_runs": "ground partitions",
     "definitions": (
