@@ -9,9 +9,13 @@ from resources.errors import ConfigError
 
 
 def create_home(home: Path) -> Path:
-    """Create the home folder if it is missing, and return it. Raises ConfigError if nothing can be written there."""
+    """Create the home folder if it is missing, for its owner alone, and return it.
+
+    Raises ConfigError if nothing can be written there.
+    """
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        # Documents are in it. Root's PostgreSQL runs as another user, who must pass through.
+        home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     except FileExistsError:
         raise ConfigError(_message(home, "is a file, not a folder")) from None
     except OSError as error:

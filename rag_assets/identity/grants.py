@@ -98,9 +98,10 @@ def resolve(connection: Connection, actor: Principal, grants: Grants) -> list[Gr
         ),
     ]
     if unknown:
-        raise NotFound(
-            f"There is no {', no '.join(unknown)}. An account is created with: rag sources add NAME DIR --account NAME"
-        )
+        # The owner may type a name that does not exist yet; all others have the names that they see.
+        creation = " An account begins with: rag sources add NAME DIR --account NAME"
+        hint = creation if actor.user_id is None and grants.accounts else ""
+        raise NotFound(f"There is no {', no '.join(unknown)}.{hint}")
     return [
         *(Grant(account_id=accounts[name]) for name in grants.accounts),
         *(Grant(account_id=accounts[account], chat_bot=name) for account, name in bots),

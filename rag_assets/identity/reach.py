@@ -35,8 +35,8 @@ def reach_of(actor: Principal) -> Reach:
     )
 
 
-def expect_grantable(actor: Principal, role: str, permissions: Collection[str]) -> None:
-    """Raise ConfigError for unknown names, and Forbidden for a role or a permission beyond the actor's."""
+def unknown_names(role: str, permissions: Collection[str]) -> list[str]:
+    """Return what is wrong with the names of a role and of permissions."""
     problems = []
     if role not in ROLES:
         problems.append(f"role: expected {', '.join(ROLES)}, found {role!r}")
@@ -44,7 +44,12 @@ def expect_grantable(actor: Principal, role: str, permissions: Collection[str]) 
         problems.append(
             f"permissions: expected {', '.join(PERMISSIONS)}, found {', '.join(unknown)}"
         )
-    if problems:
+    return problems
+
+
+def expect_grantable(actor: Principal, role: str, permissions: Collection[str]) -> None:
+    """Raise ConfigError for unknown names, and Forbidden for a role or a permission beyond the actor's."""
+    if problems := unknown_names(role, permissions):
         raise ConfigError("\n".join(problems))
     if role not in grantable_roles(actor):
         raise Forbidden(

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rag_assets.identity.changes import COMMAND_LINE, Origin, record
 from rag_assets.identity.grants import NO_GRANTS, Grants, resolve
-from rag_assets.identity.reach import changing_user, expect_grantable, reach_of
+from rag_assets.identity.reach import changing_user, expect_grantable, reach_of, unknown_names
 from rag_assets.pipeline.permissions import Role, role_permissions
 from rag_assets.pipeline.plain_text import is_plain_name, plain_line
 from rag_assets.pipeline.principal import Principal
@@ -241,6 +241,7 @@ def _checked(spec: UserSpec) -> NewUser:
         ZoneInfo(spec.timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         problems.append(f"timezone: expected a name such as Asia/Tokyo, found {spec.timezone!r}")
+    problems += unknown_names(spec.role, spec.permissions)
     if problems:
         raise ConfigError("\n".join(problems))
     return NewUser(

@@ -155,23 +155,43 @@ def test_the_log_has_no_text_and_no_key(live: LiveService, people: Tenants) -> N
     assert people.keys["viewer"][-20:] not in json.dumps(events)
 
 
+ROLE = f"/v1/users/{uuid.uuid4()}/role"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "action", "details"),
+    [
+        (
+            "PUT", ROLE, {"role": "admin"}, 403, "auth.denied",
+            {"method": "PUT", "route": "/v1/users/{user_id}/role", "user_id": ROLE.split("/")[3]},
+        ),
+        (
+            "POST", SEARCH, {"query": "a", "filters": {"source": ["own", "foreign"]}}, 404, "search",
+            {"source": "foreign"},
+        ),
+    ],
+    ids=["role", "source"],
+)  # fmt: skip
 def test_the_audit_names_who_tried_what_beyond_their_rights(
-    live: LiveService, people: Tenants
+    live: LiveService,
+    people: Tenants,
+    method: str,
+    path: str,
+    body: dict[str, Any],
+    status: int,
+    action: str,
+    details: dict[str, str],
 ) -> None:
-    path, trace = f"/v1/users/{uuid.uuid4()}/role", {"X-Request-ID": secrets.token_hex(8)}
-    answer = live.call(
-        "PUT", path, {"role": "admin"}, credential=people.keys["viewer"], headers=trace
-    )
-    problem(answer, 403, "forbidden")
-    me = live.call("GET", "/auth/me", credential=people.keys["viewer"]).json()
+    key, trace = people.keys["viewer"], {"X-Request-ID": secrets.token_hex(8)}
+    answer = live.call(method, path, body, credential=key, headers=trace)
+    assert answer.status_code == status
 
     def denials() -> list[dict[str, Any]]:
-        query = "/v1/audit?action=auth.denied"
+        query = f"/v1/audit?outcome=denied&action={action}"
         records = live.call("GET", query, credential=people.keys["super_admin"]).json()["records"]
         return [each for each in records if each["request_id"] == trace["X-Request-ID"]]
 
     awaited(lambda: denials())
     (record,) = denials()
-    assert (record["outcome"], record["principal"]) == ("denied", f"key:{me['key_id']}")
-    route = {"method": "PUT", "route": "/v1/users/{user_id}/role", "user_id": path.split("/")[3]}
-    assert record["details"] == route
+    me = live.call("GET", "/auth/me", credential=key).json()
+    assert (record["principal"], record["details"]) == (f"key:{me['key_id']}", details)

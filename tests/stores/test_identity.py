@@ -440,12 +440,14 @@ def test_names_are_unique_and_all_mistakes_are_named_at_once(deployment: Deploym
         with pytest.raises(Conflict, match="is taken"):
             users.add(deployment.connection, OWNER, users.UserSpec(email, username))
     with pytest.raises(ConfigError) as error:
-        spec = users.UserSpec("nobody", "ann@example.com", timezone="Mars/Olympus")
+        spec = users.UserSpec("nobody", "ann@example.com", "boss", ["all"], timezone="Mars/Olympus")
         users.add(deployment.connection, OWNER, spec)
     assert [line.partition(":")[0] for line in str(error.value).splitlines()] == [
         "email",
         "username",
         "timezone",
+        "role",
+        "permissions",
     ]
     assert users.get_by_name(deployment.connection, OWNER, "Ann@Example.com").username == "ann"
 

@@ -15,6 +15,8 @@ def test_a_missing_home_is_created_and_an_existing_one_is_kept(tmp_path: Path) -
     home = tmp_path / "a" / "家"
     assert create_home(home) == home == create_home(home)
     assert home.is_dir()
+    # Nobody else lists or writes it.
+    assert home.stat().st_mode & 0o066 == 0
 
 
 def test_a_home_that_cannot_be_used_is_refused(

@@ -105,6 +105,7 @@ async def search(
     for source in asked.filters.source:
         # Also beside a source of the caller's own, where the search would leave it out without a word.
         if not allowed(caller, "search:read", Target(source=source)):
+            service.note(request, caller, "search", {"source": source[:255]}, outcome="denied")
             raise NotFound(f"There is no source {source!r}.")
     searcher = service.searcher
     try:
