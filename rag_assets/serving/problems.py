@@ -177,10 +177,9 @@ async def _database(request: Request, error: psycopg.Error) -> Response:
         return problem(
             request_id_of(request), 503, "PostgreSQL did not answer in time.", headers=_retry(1)
         )
-    known = driver_error(error)
-    if known is None:
+    if driver_error(error) is None:
         raise error
-    return answer_to(request_id_of(request), known)
+    return answer_to(request_id_of(request), error)
 
 
 def answer_to(request_id: str, error: Exception) -> Response:
@@ -195,6 +194,11 @@ def answer_to(request_id: str, error: Exception) -> Response:
         log.warning("a store or a model is away: %s", known)
         away = next(text for kind, text in _AWAY.items() if isinstance(known, kind))
         return problem(request_id, 503, away, headers=_retry(1))
+    if isinstance(known, ConfigError) and (known is not error or known.__cause__ is not None):
+        # Of a store or a file, not of the request: its message names hosts, roles and settings.
+        log.error("the service is not configured as it must be: %s", known)
+        detail = "The service cannot use one of its stores. Its log has the reason."
+        return problem(request_id, 503, detail, headers=_retry(1))
     wait = getattr(known, "retry_after", None)
     headers = _retry(wait) if wait is not None else {}
     lines = [line.strip() for line in str(known).splitlines() if line.strip()]

@@ -6,9 +6,12 @@ import json
 import socket
 from typing import Any
 
+import psycopg
 import pytest
 from structlog.testing import capture_logs
 
+from rag_assets.serving.problems import answer_to
+from resources.errors import ConfigError
 from tests.support.service import LiveService, awaited
 from tests.support.tenants import Tenants
 
@@ -126,6 +129,21 @@ def test_every_answer_has_its_headers(live: LiveService) -> None:
     wrong = live.call("GET", "/livez", headers={"X-Request-ID": "a\tb"})
     assert wrong.headers["x-request-id"] != "a\tb"
     problem(live.call("DELETE", "/livez"), 405, "method_not_allowed")
+
+
+def test_an_error_of_the_configuration_is_not_told_to_callers() -> None:
+    secret = "FATAL: role rag_app of db.internal may not do this; see RAG_POSTGRES_URL"
+    of_pool = ConfigError(secret)
+    of_pool.__cause__ = psycopg.errors.InsufficientPrivilege(secret)
+    for error in (
+        of_pool,
+        psycopg.errors.InsufficientPrivilege(secret),
+        PermissionError(13, secret),
+    ):
+        answer = answer_to("id", error)
+        assert answer.status_code == 503
+        assert b"db.internal" not in answer.body and b"RAG_" not in answer.body
+    assert answer_to("id", ConfigError("k: expected 1 to 100")).status_code == 422
 
 
 def test_strangers_see_the_status_and_not_the_reasons(live: LiveService, people: Tenants) -> None:
