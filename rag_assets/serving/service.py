@@ -34,7 +34,7 @@ from rag_assets.search.request import SearchRequest
 from rag_assets.search.searcher import Searcher
 from rag_assets.serving.options import ServeOptions
 from rag_assets.serving.rate_limits import RateLimits
-from rag_assets.serving.readiness import ReadinessProbe
+from rag_assets.serving.readiness import Readiness, ReadinessProbe
 from rag_assets.settings.load import Settings
 from resources.extras import require_extra
 from resources.postgres.connection_pool import Connections
@@ -81,6 +81,7 @@ class Service:
     searcher: Searcher
     searching: Executor
     work: Executor
+    probing: Executor
     readiness: ReadinessProbe
     authenticator: Authenticator
     passwords: Passwords
@@ -113,9 +114,10 @@ class Service:
             searcher = closing.enter_context(
                 deployment.searcher(connections=connections, executor=requests)
             )
-            searching, work = (
+            sizes = {"search": settings.search_threads, "work": WORKERS, "probe": 1}
+            searching, work, probing = (
                 closing.enter_context(ThreadPoolExecutor(size, thread_name_prefix=name))
-                for name, size in (("search", settings.search_threads), ("work", WORKERS))
+                for name, size in sizes.items()
             )
             secret = deployment.secret
             authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
@@ -140,6 +142,7 @@ class Service:
                 searcher=searcher,
                 searching=searching,
                 work=work,
+                probing=probing,
                 readiness=ReadinessProbe(connections, searcher),
                 authenticator=authenticator,
                 passwords=passwords,
@@ -191,6 +194,10 @@ class Service:
         """Call a function that blocks, in a thread of `work`."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.work, lambda: function(*args, **kwargs))
+
+    async def look(self) -> Readiness:
+        """Return the state of the stores. In its own thread: strangers ask, and a store may take long."""
+        return await asyncio.get_running_loop().run_in_executor(self.probing, self.readiness.look)
 
     async def search(self, request: SearchRequest, scope: AccessScope) -> Answer:
         """Answer a search, in a thread of its own executor."""

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
+import requests
 from structlog.testing import capture_logs
 
 from rag_assets.serving.problems import answer_to
+from rag_assets.serving.readiness import Readiness, ReadinessProbe
+from rag_assets.serving.service import WORKERS
 from resources.errors import ConfigError
 from tests.support.service import LiveService, awaited
 from tests.support.tenants import Tenants
@@ -155,6 +161,36 @@ def test_strangers_see_the_status_and_not_the_reasons(live: LiveService, people:
     known = live.call("GET", "/readyz", credential=people.keys["viewer"]).json()
     assert set(known["parts"].values()) == {"ok"}
     assert {"postgres", "milvus/dense", "milvus/sparse"} <= set(known["parts"])
+
+
+def test_strangers_who_ask_for_a_state_that_takes_long_stop_nobody(
+    live: LiveService, people: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def look(_: ReadinessProbe) -> Readiness:
+        begun.set()
+        assert goes_on.wait(20)
+        return Readiness({})
+
+    monkeypatch.setattr(ReadinessProbe, "look", look)
+    with ThreadPoolExecutor(WORKERS) as threads:
+        url = f"{live.url}/readyz"
+        asked = [threads.submit(requests.get, url, timeout=30) for _ in range(WORKERS)]
+        try:
+            assert begun.wait(10)
+            time.sleep(0.2)
+            # Its key is unknown here, so that PostgreSQL is asked for it.
+            live.service.authenticator._answers.clear()
+            me = requests.get(
+                f"{live.url}/auth/me",
+                headers={"Authorization": f"Bearer {people.keys['viewer']}"},
+                timeout=5,
+            )
+            assert me.status_code == 200
+        finally:
+            goes_on.set()
+        assert {each.result().status_code for each in asked} == {200}
 
 
 def test_the_log_has_no_text_and_no_key(live: LiveService, people: Tenants) -> None:
