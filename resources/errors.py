@@ -57,6 +57,10 @@ class OtherModel(ConfigError):
     """Another model answers under the name of the one that made the stored vectors."""
 
 
+class WrongSecret(ConfigError):
+    """The deployment's secret is not the one with which the data in the database were made."""
+
+
 class ParseError(RagError):
     """A document that cannot be read; the message is recorded with it as the reason."""
 

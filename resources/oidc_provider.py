@@ -21,9 +21,9 @@ from resources.errors import NotAuthenticated, Overloaded
 
 #: Only with keys that the provider publishes.
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
-#: Seconds for a request, by which clocks may differ, for which the provider's description is used, and between two
-#: reads of its keys for one that is unknown.
-TIMEOUT, LEEWAY, DESCRIBED, UNKNOWN = 10.0, 30, 3600.0, 60.0
+#: Seconds for a request, by which clocks may differ, for which the provider's description is used, between two reads of
+#: its keys for one that is unknown, and after a description that was not got: logins must not wait for it in turn.
+TIMEOUT, LEEWAY, DESCRIBED, UNKNOWN, AWAY = 10.0, 30, 3600.0, 60.0, 5.0
 _DESCRIPTION = "/.well-known/openid-configuration"
 
 
@@ -44,7 +44,7 @@ class OidcProvider:
         self._redirect_url = redirect_url
         self._lock = threading.Lock()
         self._description: Mapping[str, Any] = {}
-        self._described_at = self._keys_read_at = float("-inf")
+        self._described_at = self._keys_read_at = self._away_at = float("-inf")
         self._keys: Mapping[str | None, jwt.PyJWK] = {}
 
     def authorization_url(self, state: str, nonce: str, verifier: str) -> str:
@@ -130,7 +130,13 @@ class OidcProvider:
 
     def _described_locked(self) -> Mapping[str, Any]:
         if time.monotonic() - self._described_at >= DESCRIBED:
-            description = _read(self.issuer + _DESCRIPTION)
+            if time.monotonic() - self._away_at < AWAY:
+                raise _away()
+            try:
+                description = _read(self.issuer + _DESCRIPTION)
+            except Overloaded:
+                self._away_at = time.monotonic()
+                raise
             wanted = ("authorization_endpoint", "token_endpoint", "jwks_uri")
             if description.get("issuer") not in self._issuers or not all(
                 isinstance(description.get(name), str) for name in wanted

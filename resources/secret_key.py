@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from resources.errors import ConfigError
+from resources.errors import ConfigError, WrongSecret
 from resources.home_folder import create_home
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ class SecretKey:
         return self._fernet(purpose, self.secrets[0]).encrypt(data).decode()
 
     def decrypt(self, purpose: str, text: str) -> bytes:
-        """Return the data. Raises ConfigError if no secret decrypts it."""
+        """Return the data. Raises WrongSecret if no secret decrypts it."""
         from cryptography.fernet import InvalidToken
 
         for secret in self.secrets:
             with suppress(InvalidToken):
                 return self._fernet(purpose, secret).decrypt(text.encode())
-        raise ConfigError(
+        raise WrongSecret(
             "RAG_SECRET_KEY: none of its secrets is the one that this database was used with. Add that one, behind a "
             "comma; without the setting it is the content of secret.key in the home folder that was used."
         )

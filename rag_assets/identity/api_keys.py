@@ -124,7 +124,8 @@ def rotate(
 ) -> IssuedKey:
     """Add a key with the settings of another one, which expires after `grace`. The new one expires when the old would.
 
-    Raises NotFound for a key beyond the actor's reach, Conflict for one that is revoked or expired.
+    Raises NotFound for a key beyond the actor's reach, Conflict for one that is revoked or expired, and for an owner
+    with MAX_LIVE live keys.
     """
     _expect_may_issue(actor)
     if not timedelta() <= grace <= MAX_GRACE:
@@ -149,6 +150,9 @@ def rotate(
             ),
         )
         ends = table.expire_key(connection, key_id, grace)
+        # Old keys in their grace are live: rotating one of them again and again would make keys without end.
+        if table.live_keys(connection, old.user_id) > MAX_LIVE:
+            raise Conflict(f"{old.username} has {MAX_LIVE} live keys. Revoke one first.")
         _record(
             connection, actor, origin, "key.rotate", row, replaces=old.key_prefix, old_expires_at=ends.isoformat()
         )  # fmt: skip

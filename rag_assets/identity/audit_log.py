@@ -1,8 +1,8 @@
 """The audit of a process: one thread writes the records of all requests in batches.
 
-`write` and `awrite` return when the record is durable. `note`, for searches, returns at once: the record is written
-within a second. Nothing is dropped: while PostgreSQL is away, notes wait, and once `WAITING` of them wait, the next
-search is refused. What cannot be written even at the end of the process goes to the log, whole.
+`write` returns when the record is durable. `note`, for searches, returns at once: it is written within a second.
+Nothing is dropped: while PostgreSQL is away, notes wait, and once `WAITING` of them wait, the next search is refused.
+What cannot be written even at the end of the process goes to the log, whole.
 
 Changes that are made in a transaction call `append` of `resources.postgres.identity.audit_chain` in that transaction.
 No caller may write here from inside a transaction that has appended: both would wait for each other.
@@ -10,7 +10,6 @@ No caller may write here from inside a transaction that has appended: both would
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import threading
@@ -61,10 +60,6 @@ class AuditLog:
     def write(self, record: AuditRecord) -> ChainHead:
         """Write a record, and return once it is durable. Raises StoreUnavailable if it may not be."""
         return self._submit(record).result()
-
-    async def awrite(self, record: AuditRecord) -> ChainHead:
-        """Do as `write` does, in an event loop. The record is written even if the task is cancelled."""
-        return await asyncio.shield(asyncio.wrap_future(self._submit(record)))
 
     def note(self, record: AuditRecord) -> None:
         """Leave a record to be written within a second. Raises Overloaded if too many wait."""

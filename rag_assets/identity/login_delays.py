@@ -77,8 +77,10 @@ class LoginDelays:
                 table.uncount_for_subject(connection, subject)
 
     def _subject(self, name: str) -> str:
+        # Alike for users and for names of none: addresses are equal in any case, usernames are not.
+        name = name.lower() if "@" in name else name
         # Not the name itself: people type passwords there.
-        digest = self._secret.hmac("login name", name.lower().encode("utf-8", "surrogatepass"))
+        digest = self._secret.hmac("login name", name.encode("utf-8", "surrogatepass"))
         return f"name:{digest.hex()}"
 
     def _clean(self) -> None:

@@ -14,7 +14,7 @@ class Principal:
     """A user, by an access token or an API key, or the deployment's owner, who uses the command line.
 
     `user_id`: None for the owner. `key_id`: the public id of the API key, "" without one. `session_id`: the session of
-    an access token. `requests_per_minute`: the limit of the key; None: the deployment's default.
+    an access token. `requests_per_minute`: the limit of the key; None without one.
     """
 
     user_id: uuid.UUID | None

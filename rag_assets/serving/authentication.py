@@ -42,8 +42,7 @@ async def authenticate(request: Request, cost: int) -> Principal | None:
         raise
     state.principal = principal.identity
     limits = [(f"user:{principal.user_id}", settings.user_requests_per_minute)]
-    if principal.key_id:
-        per_key = principal.requests_per_minute or settings.requests_per_minute
+    if per_key := principal.requests_per_minute:
         # First: requests that a key may not make use up nothing of its user's.
         limits.insert(0, (principal.identity, per_key))
     await _count(request, service, limits, cost)

@@ -30,6 +30,7 @@ from resources.errors import (
     Overloaded,
     RagError,
     StoreUnavailable,
+    WrongSecret,
 )
 from resources.library_errors import as_rag_error
 
@@ -64,6 +65,7 @@ STATUSES: Mapping[type[Exception], int] = {
     StoreUnavailable: 503,
     EmbedderUnavailable: 503,
     OtherModel: 503,
+    WrongSecret: 503,
     ConfigError: 422,
 }
 
@@ -183,14 +185,13 @@ async def _database(request: Request, error: psycopg.Error) -> Response:
     if isinstance(error, psycopg.DataError):
         # Such as a NUL in a text, which PostgreSQL cannot hold.
         return problem(request_id_of(request), 422, "A value cannot be stored or looked for.")
-    if isinstance(error, psycopg.errors.QueryCanceled):
+    if isinstance(error, (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)):
         return problem(
             request_id_of(request), 503, "PostgreSQL did not answer in time.", headers=_retry(1)
         )
-    known = driver_error(error)
-    if known is None:
+    if driver_error(error) is None:
         raise error
-    return answer_to(request_id_of(request), known)
+    return answer_to(request_id_of(request), error)
 
 
 def answer_to(request_id: str, error: Exception) -> Response:
@@ -205,6 +206,11 @@ def answer_to(request_id: str, error: Exception) -> Response:
         log.warning("a store or a model is away: %s", known)
         away = next(text for kind, text in _AWAY.items() if isinstance(known, kind))
         return problem(request_id, 503, away, headers=_retry(1))
+    if isinstance(known, ConfigError) and (known is not error or known.__cause__ is not None):
+        # Of a store or a file, not of the request: its message names hosts, roles and settings.
+        log.error("the service is not configured as it must be: %s", known)
+        detail = "The service cannot use one of its stores. Its log has the reason."
+        return problem(request_id, 503, detail, headers=_retry(1))
     wait = getattr(known, "retry_after", None)
     headers = _retry(wait) if wait is not None else {}
     lines = [line.strip() for line in str(known).splitlines() if line.strip()]
@@ -219,6 +225,7 @@ _AWAY: Mapping[type[Exception], str] = {
     StoreUnavailable: "PostgreSQL or Milvus does not answer.",
     EmbedderUnavailable: "The embedding server does not answer.",
     OtherModel: "The index was made with another model than the one that embeds queries.",
+    WrongSecret: "The service does not have the secret with which keys and tokens were made.",
 }
 
 

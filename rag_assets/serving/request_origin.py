@@ -9,10 +9,14 @@ from fastapi import Depends, Request
 from rag_assets.identity.changes import Origin
 
 
-async def origin_of(request: Request) -> Origin:
-    # Not a plain function: FastAPI would call it in a thread.
+def origin_of(request: Request) -> Origin:
     return Origin(request.state.request_id, request.state.address)
 
 
+async def _origin(request: Request) -> Origin:
+    # Not a plain function: FastAPI would call it in a thread.
+    return origin_of(request)
+
+
 #: The parameter of a route that gets it.
-OriginDependency = Annotated[Origin, Depends(origin_of)]
+OriginDependency = Annotated[Origin, Depends(_origin)]

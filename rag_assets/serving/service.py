@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from contextlib import closing as closing_of
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, ParamSpec, TypeVar, cast
 
 from fastapi import Depends, Request
@@ -34,8 +35,9 @@ from rag_assets.search.request import SearchRequest
 from rag_assets.search.searcher import Searcher
 from rag_assets.serving.options import ServeOptions
 from rag_assets.serving.rate_limits import RateLimits
-from rag_assets.serving.readiness import ReadinessProbe
+from rag_assets.serving.readiness import Readiness, ReadinessProbe
 from rag_assets.settings.load import Settings
+from resources.errors import Overloaded
 from resources.extras import require_extra
 from resources.postgres.connection_pool import Connections
 from resources.redis.client import RedisClient
@@ -46,6 +48,10 @@ R = TypeVar("R")
 
 #: Threads for everything that reads or writes PostgreSQL and is no search and no hash of a password.
 WORKERS = 8
+#: Searches, and other calls, that run or wait in a process; a further one is refused.
+WAITING = 256
+#: Seconds that a request waits for a lock, such as that of the audit's chain.
+LOCK_SECONDS = 5.0
 #: Seconds that a request waits for a connection to PostgreSQL, before it is answered 503.
 CONNECTION_SECONDS = 3.0
 #: Refused identities that are remembered.
@@ -83,6 +89,7 @@ class Service:
     searcher: Searcher
     searching: Executor
     work: Executor
+    probing: Executor
     readiness: ReadinessProbe
     authenticator: Authenticator
     passwords: Passwords
@@ -95,6 +102,8 @@ class Service:
     limits: RateLimits
     redis: RedisClient | None
     refusals: Refusals = field(default_factory=Refusals)
+    #: Calls that run or wait, by executor.
+    waiting: Counter[str] = field(default_factory=Counter)
     closing: ExitStack = field(default_factory=ExitStack, repr=False)
 
     @classmethod
@@ -108,6 +117,7 @@ class Service:
                 timeout=CONNECTION_SECONDS,
                 smallest=settings.postgres_pool_min,
                 statement_seconds=settings.statement_seconds,
+                lock_seconds=LOCK_SECONDS,
             )
             closing.callback(connections.close)
             requests = closing.enter_context(
@@ -116,9 +126,10 @@ class Service:
             searcher = closing.enter_context(
                 deployment.searcher(connections=connections, executor=requests)
             )
-            searching, work = (
+            sizes = {"search": settings.search_threads, "work": WORKERS, "probe": 1}
+            searching, work, probing = (
                 closing.enter_context(ThreadPoolExecutor(size, thread_name_prefix=name))
-                for name, size in (("search", settings.search_threads), ("work", WORKERS))
+                for name, size in sizes.items()
             )
             secret = deployment.secret
             authenticator = closing.enter_context(closing_of(Authenticator(connections, secret)))
@@ -143,6 +154,7 @@ class Service:
                 searcher=searcher,
                 searching=searching,
                 work=work,
+                probing=probing,
                 readiness=ReadinessProbe(connections, searcher),
                 authenticator=authenticator,
                 passwords=passwords,
@@ -191,16 +203,27 @@ class Service:
         return installed_version()
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function that blocks, in a thread of `work`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.work, lambda: function(*args, **kwargs))
+        """Call a function that blocks, in a thread of `work`. Raises Overloaded if too many calls wait for one."""
+        return await self._called("work", self.work, lambda: function(*args, **kwargs))
+
+    async def _called(self, name: str, executor: Executor, call: Callable[[], R]) -> R:
+        if self.waiting[name] >= WAITING:
+            raise Overloaded("Too many requests wait for an answer.")
+        self.waiting[name] += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, call)
+        finally:
+            self.waiting[name] -= 1
+
+    async def look(self) -> Readiness:
+        """Return the state of the stores. In its own thread: strangers ask, and a store may take long."""
+        return await asyncio.get_running_loop().run_in_executor(self.probing, self.readiness.look)
 
     async def search(self, request: SearchRequest, scope: AccessScope) -> Answer:
-        """Answer a search, in a thread of its own executor."""
-        loop = asyncio.get_running_loop()
+        """Answer a search, in a thread of its own executor. Raises Overloaded if too many searches wait for one."""
         try:
-            answer = await loop.run_in_executor(
-                self.searching, self.searcher.answer, request, scope
+            answer = await self._called(
+                "search", self.searching, partial(self.searcher.answer, request, scope)
             )
         except Exception as error:
             self.readiness.note_search(error)

@@ -30,13 +30,6 @@ class LimitSettings(BaseModel):
         json_schema_extra={"unit": "connections"},
         description="Connections of a process to the Redis server.",
     )
-    requests_per_minute: int = Field(
-        default=600,
-        ge=1,
-        le=1_000_000,
-        json_schema_extra={"unit": "requests a minute"},
-        description="Requests a minute of an API key that has no limit of its own.",
-    )
     user_requests_per_minute: int = Field(
         default=1200,
         ge=1,

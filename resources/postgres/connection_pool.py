@@ -24,7 +24,7 @@ class Connections:
     """A pool of `smallest` to `size` connections in autocommit mode. Safe in threads.
 
     `timeout`: seconds to wait for a connection; then StoreUnavailable is raised. `statement_seconds`: the maximum of a
-    statement; 0: no maximum.
+    statement, `lock_seconds` that of its wait for a lock; 0: no maximum.
     """
 
     def __init__(
@@ -35,9 +35,11 @@ class Connections:
         timeout: float = 30.0,
         smallest: int = 1,
         statement_seconds: float = 0.0,
+        lock_seconds: float = 0.0,
     ) -> None:
         self.url, self.size, self.timeout = url, size, timeout
-        self.smallest, self.statement_seconds = smallest, statement_seconds
+        self.smallest = smallest
+        self._timeouts = {"statement_timeout": statement_seconds, "lock_timeout": lock_seconds}
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
         self._answered: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
@@ -85,11 +87,10 @@ class Connections:
 
     def _configure(self, connection: Connection) -> None:
         register_types(connection)
-        if self.statement_seconds:
-            milliseconds = int(self.statement_seconds * 1000)
-            connection.execute(
-                "SELECT set_config('statement_timeout', %s, false)", [str(milliseconds)]
-            )
+        for name, seconds in self._timeouts.items():
+            if seconds:
+                milliseconds = str(int(seconds * 1000))
+                connection.execute("SELECT set_config(%s, %s, false)", [name, milliseconds])
 
     def _check(self, connection: Connection) -> None:
         # A check costs 0.16 ms.

@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import secrets
 import socket
+import threading
+import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
+import requests
 from structlog.testing import capture_logs
 
+from rag_assets.serving.problems import answer_to
+from rag_assets.serving.readiness import Readiness, ReadinessProbe
+from rag_assets.serving.service import WORKERS
+from resources.errors import ConfigError
 from tests.support.service import LiveService, awaited
 from tests.support.tenants import Tenants
 
@@ -133,6 +142,21 @@ def test_every_answer_has_its_headers(live: LiveService) -> None:
     problem(live.call("DELETE", "/livez"), 405, "method_not_allowed")
 
 
+def test_an_error_of_the_configuration_is_not_told_to_callers() -> None:
+    secret = "FATAL: role rag_app of db.internal may not do this; see RAG_POSTGRES_URL"
+    of_pool = ConfigError(secret)
+    of_pool.__cause__ = psycopg.errors.InsufficientPrivilege(secret)
+    for error in (
+        of_pool,
+        psycopg.errors.InsufficientPrivilege(secret),
+        PermissionError(13, secret),
+    ):
+        answer = answer_to("id", error)
+        assert answer.status_code == 503
+        assert b"db.internal" not in answer.body and b"RAG_" not in answer.body
+    assert answer_to("id", ConfigError("k: expected 1 to 100")).status_code == 422
+
+
 def test_strangers_see_the_status_and_not_the_reasons(live: LiveService, people: Tenants) -> None:
     assert live.call("GET", "/readyz").json() == {
         "status": "ready",
@@ -142,6 +166,36 @@ def test_strangers_see_the_status_and_not_the_reasons(live: LiveService, people:
     known = live.call("GET", "/readyz", credential=people.keys["viewer"]).json()
     assert set(known["parts"].values()) == {"ok"}
     assert {"postgres", "milvus/dense", "milvus/sparse"} <= set(known["parts"])
+
+
+def test_strangers_who_ask_for_a_state_that_takes_long_stop_nobody(
+    live: LiveService, people: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def look(_: ReadinessProbe) -> Readiness:
+        begun.set()
+        assert goes_on.wait(20)
+        return Readiness({})
+
+    monkeypatch.setattr(ReadinessProbe, "look", look)
+    with ThreadPoolExecutor(WORKERS) as threads:
+        url = f"{live.url}/readyz"
+        asked = [threads.submit(requests.get, url, timeout=30) for _ in range(WORKERS)]
+        try:
+            assert begun.wait(10)
+            time.sleep(0.2)
+            # Its key is unknown here, so that PostgreSQL is asked for it.
+            live.service.authenticator._answers.clear()
+            me = requests.get(
+                f"{live.url}/auth/me",
+                headers={"Authorization": f"Bearer {people.keys['viewer']}"},
+                timeout=5,
+            )
+            assert me.status_code == 200
+        finally:
+            goes_on.set()
+        assert {each.result().status_code for each in asked} == {200}
 
 
 def test_the_log_has_no_text_and_no_key(live: LiveService, people: Tenants) -> None:

@@ -434,6 +434,18 @@ def test_a_rotated_key_has_the_same_settings_and_the_old_one_a_grace(
         api_keys.rotate(deployment.connection, OWNER, SECRET, new.row.id)
 
 
+def test_rotations_make_no_more_live_keys_than_a_user_may_have(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "MAX_LIVE", 2)
+    old = deployment.key(deployment.user("ann", "editor")).row.id
+    api_keys.rotate(deployment.connection, OWNER, SECRET, old, timedelta(hours=1))
+    with pytest.raises(Conflict, match="2 live keys"):
+        api_keys.rotate(deployment.connection, OWNER, SECRET, old, timedelta(hours=1))
+    # Without a grace the old one makes room.
+    api_keys.rotate(deployment.connection, OWNER, SECRET, old, timedelta())
+
+
 def test_names_are_unique_and_all_mistakes_are_named_at_once(deployment: Deployment) -> None:
     deployment.user("ann")
     for email, username in (("ANN@example.com", "other"), ("other@example.com", "ann")):

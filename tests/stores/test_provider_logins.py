@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 
 import jwt
 import pytest
+import requests
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from rag_assets.identity.provider_logins import LIFETIME, ProviderLogins
@@ -150,3 +151,20 @@ def test_a_provider_that_is_away_or_another_one_can_be_tried_again(
     provider.described = {"issuer": "https://another.example"}
     with pytest.raises(Overloaded):
         OidcProvider(provider.url, CLIENT, "", REDIRECT).authorization_url("a", "b", "c" * 43)
+
+
+def test_logins_do_not_wait_in_turn_for_a_provider_that_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def get(url: str, **_: object) -> None:
+        asked.append(url)
+        raise requests.ConnectTimeout
+
+    monkeypatch.setattr(requests, "get", get)
+    provider = OidcProvider("https://login.example.com", "rag", "", "https://rag.example.com")
+    for _ in range(3):
+        with pytest.raises(Overloaded):
+            provider.authorization_url("a", "b", "c" * 43)
+    assert len(asked) == 1

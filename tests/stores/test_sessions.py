@@ -196,6 +196,25 @@ def test_of_many_guesses_at_once_only_the_free_ones_are_verified(
     assert refused(results, LimitExceeded) == 40 - FREE_OF_ACCOUNT - 1
 
 
+@pytest.mark.parametrize(
+    ("name", "other", "is_delayed"),
+    [
+        ("ann", "ANN", False),
+        ("nobody", "NOBODY", False),
+        ("ann@example.com", "ANN@example.com", True),
+        ("nobody@example.com", "NOBODY@example.com", True),
+    ],
+)
+def test_another_case_of_a_name_does_not_tell_whether_there_is_such_a_user(
+    identity: Identity, name: str, other: str, is_delayed: bool
+) -> None:
+    for _ in range(FREE_OF_ACCOUNT + 1):
+        with pytest.raises(NotAuthenticated):
+            identity.login("wrong", ABROAD, name)
+    with pytest.raises(LimitExceeded if is_delayed else NotAuthenticated):
+        identity.login("wrong", ABROAD, other)
+
+
 def test_the_delay_grows_to_15_minutes_and_is_forgotten_after_hours(identity: Identity) -> None:
     for _ in range(FREE_OF_ACCOUNT):
         with pytest.raises(NotAuthenticated):

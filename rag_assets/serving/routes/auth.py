@@ -14,11 +14,11 @@ from typing import Annotated, Self
 from fastapi import Request, Response, status
 from pydantic import BaseModel, Field, model_validator
 
-from rag_assets.identity.changes import Origin
 from rag_assets.identity.sessions import NewTokens
 from rag_assets.pipeline.principal import Principal
 from rag_assets.serving.authentication import FAILURE_COST, count_stranger
 from rag_assets.serving.authorization import requires
+from rag_assets.serving.request_origin import origin_of
 from rag_assets.serving.routing import new_router
 from rag_assets.serving.schemas import Name, RequestBody, Text
 from rag_assets.serving.service import Service, ServiceDependency
@@ -222,10 +222,6 @@ def _denials(request: Request, service: Service, action: str) -> Iterator[None]:
     except NotAuthenticated:
         service.note(request, None, action, {}, outcome="denied")
         raise
-
-
-def origin_of(request: Request) -> Origin:
-    return Origin(request.state.request_id, request.state.address)
 
 
 def answer_of(tokens: NewTokens) -> TokensAnswer:

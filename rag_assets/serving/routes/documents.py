@@ -54,8 +54,9 @@ async def read(
 ) -> DocumentAnswer:
     """Return a document with its text. One that the caller may not see is unknown (404)."""
     row = await service.run(_read, service, document_id, caller)
-    details = {} if row else {"found": False}
-    service.note(request, caller, "document.read", details, target=f"document:{document_id}")
+    outcome = "allowed" if row else "denied"
+    target = f"document:{document_id}"
+    service.note(request, caller, "document.read", {}, target=target, outcome=outcome)
     if row is None:
         raise NotFound(f"There is no document {document_id}.")
     return DocumentAnswer(

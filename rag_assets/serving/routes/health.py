@@ -52,7 +52,7 @@ async def livez(
 )
 async def readyz(caller: Probe, service: ServiceDependency, response: Response) -> Ready:
     """Return whether PostgreSQL answers and the collections are loaded; not older than two seconds."""
-    found = await service.run(service.readiness.look)
+    found = await service.look()
     response.status_code = 200 if found.is_ready else 503
     status = "ready" if found.is_ready else "unready"
     if caller is None:

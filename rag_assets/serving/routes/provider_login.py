@@ -8,7 +8,8 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 
 from rag_assets.identity.provider_logins import ProviderLogins
-from rag_assets.serving.routes.auth import BODY_LIMIT, Guesser, TokensAnswer, answer_of, origin_of
+from rag_assets.serving.request_origin import origin_of
+from rag_assets.serving.routes.auth import BODY_LIMIT, Guesser, TokensAnswer, answer_of
 from rag_assets.serving.routing import new_router
 from rag_assets.serving.schemas import RequestBody
 from rag_assets.serving.service import Service, ServiceDependency

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from resources.postgres.connection import Connection
-from resources.postgres.queries import scalar, scalars
+from resources.postgres.queries import scalar
 
 
 class Grant(NamedTuple):
@@ -32,10 +32,6 @@ def source_ids(connection: Connection, names: Iterable[str]) -> dict[str, uuid.U
         "SELECT name, id FROM sources WHERE name = ANY(%s)", [sorted(set(names))]
     )
     return dict(rows.fetchall())
-
-
-def list_accounts(connection: Connection) -> list[str]:
-    return scalars(connection, "SELECT name FROM accounts ORDER BY name")
 
 
 def ensure_account(connection: Connection, name: str) -> uuid.UUID:
