@@ -111,7 +111,10 @@ async def search(
     try:
         answer = await service.search(asked, caller.scope)
     except ConfigError as error:
-        raise ConfigError(_named_as_in_body(str(error))) from error
+        if type(error) is not ConfigError or error.__cause__ is not None:
+            # Not of the request: another model, or a store.
+            raise
+        raise ConfigError(_named_as_in_body(str(error))) from None
     documents = sorted({hit.document_id for hit in answer.hits})
     details: dict[str, object] = {
         "query": hashlib.sha256(asked.text.encode()).hexdigest(),
