@@ -59,12 +59,9 @@ async def read(
     service.note(request, caller, "document.read", {}, target=target, outcome=outcome)
     if row is None:
         raise NotFound(f"There is no document {document_id}.")
-    return DocumentAnswer(
-        **{name: row.get(name) for name in DocumentAnswer.model_fields if name in row},
-        source=row["source_name"],
-        key=row["source_key"],
-        url=row["source_url"],
-    )
+    names = {"source": "source_name", "key": "source_key", "url": "source_url"}
+    fields = DocumentAnswer.model_fields
+    return DocumentAnswer.model_validate({name: row[names.get(name, name)] for name in fields})
 
 
 def _read(service: Service, document: uuid.UUID, caller: Principal) -> Row | None:

@@ -22,27 +22,27 @@ from resources.errors import ConfigError, NotFound
 
 router = new_router()
 
-_Values = Annotated[list[Text], Field(default_factory=list, max_length=1000)]
+_Values = Annotated[tuple[Text, ...], Field(max_length=1000)]
 
 
 class FiltersBody(RequestBody):
     """Conditions, all of which a hit must meet; one value of a condition is enough."""
 
-    source: _Values
-    source_type: _Values
-    language: _Values
-    document: Annotated[list[uuid.UUID], Field(default_factory=list, max_length=1000)]
-    tags: _Values
-    category: _Values
-    author: _Values
-    chunk_type: _Values
+    source: _Values = ()
+    source_type: _Values = ()
+    language: _Values = ()
+    document: Annotated[tuple[uuid.UUID, ...], Field(max_length=1000)] = ()
+    tags: _Values = ()
+    category: _Values = ()
+    author: _Values = ()
+    chunk_type: _Values = ()
     created_from: datetime | None = None
     created_before: datetime | None = None
 
     def filters(self) -> Filters:
         lists = self.model_dump(exclude={"document", "created_from", "created_before"})
         return Filters(
-            **{name: tuple(values) for name, values in lists.items()},
+            **lists,
             document=tuple(map(str, self.document)),
             created_from=self.created_from,
             created_before=self.created_before,
