@@ -1,7 +1,8 @@
 """What HTTP adds to a search: `python -m tests.benchmarks.service_cost CORPUS [--seconds 20] [--clients 8] [--json F]`.
 
 The same questions, in turns: by threads that call the use-case in one process, and by `wrk` over HTTP with an API key:
-authentication, limits, the audit and the log included. The service has one worker, then two.
+authentication, limits, the audit and the log included. The service has one worker, then two. `--pause`: milliseconds
+between two searches of a client; 0 loads the machine fully, so that the time of a search is the inverse of its rate.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ local n = math.random(#bodies)
 wrk.method = "POST"
 wrk.headers["Authorization"] = "Bearer %s"
 wrk.headers["Content-Type"] = "application/json"
+delay = function() return %d end
 request = function()
   n = n %% #bodies + 1
   return wrk.format(nil, nil, nil, bodies[n])
@@ -73,7 +75,7 @@ def questions(corpus: Path) -> list[str]:
     return [" ".join(words[start : start + 8]) for start in starts]
 
 
-def plain(home: Path, texts: Sequence[str], clients: int, seconds: float) -> Row:
+def plain(home: Path, texts: Sequence[str], clients: int, seconds: float, pause: int) -> Row:
     """Call the use-case from threads of this process."""
     taken: list[float] = []
     scope, end = AccessScope.owner(), time.monotonic() + seconds
@@ -84,6 +86,7 @@ def plain(home: Path, texts: Sequence[str], clients: int, seconds: float) -> Row
         def ask(number: int) -> None:
             while time.monotonic() < end:
                 number += 1
+                time.sleep(pause / 1000)
                 started = time.perf_counter()
                 searcher.answer(SearchRequest(texts[number % len(texts)]), scope)
                 taken.append((time.perf_counter() - started) * 1000)
@@ -116,11 +119,11 @@ def service(home: Path, workers: int) -> Iterator[str]:
 
 
 def over_http(
-    url: str, key: str, texts: Sequence[str], clients: int, seconds: float, way: str
+    url: str, key: str, texts: Sequence[str], clients: int, seconds: float, pause: int, way: str
 ) -> Row:
     bodies = ",".join(json.dumps(json.dumps({"query": text})) for text in texts)
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        script.write(_SCRIPT % (bodies, key))
+        script.write(_SCRIPT % (bodies, key, pause))
         script.flush()
         # The first run fills the caches.
         for length in (4, seconds):
@@ -140,6 +143,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--pause", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     texts = questions(options.corpus)
@@ -167,12 +171,20 @@ def main() -> None:
             "--json",
         ).json()
         for _ in range(options.turns):
-            rows.append(plain(home, texts, options.clients, options.seconds))
+            rows.append(plain(home, texts, options.clients, options.seconds, options.pause))
             for workers in (1, 2):
                 with service(home, workers) as url:
                     way = f"HTTP, {workers} worker{'s' * (workers > 1)}"
                     rows.append(
-                        over_http(url, made["key"], texts, options.clients, options.seconds, way)
+                        over_http(
+                            url,
+                            made["key"],
+                            texts,
+                            options.clients,
+                            options.seconds,
+                            options.pause,
+                            way,
+                        )
                     )
     table = Table("", "p50 ms", "p95 ms", "p99 ms", "a second", "errors")
     for row in rows:
