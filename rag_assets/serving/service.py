@@ -50,6 +50,8 @@ R = TypeVar("R")
 WORKERS = 8
 #: Searches, and other calls, that run or wait in a process; a further one is refused.
 WAITING = 256
+#: Threads of logins, most of which wait for a hash, and logins that run or wait in a process.
+LOGINS, WAITING_LOGINS = 4, 16
 #: Seconds that a request waits for a lock, such as that of the audit's chain.
 LOCK_SECONDS = 5.0
 #: Seconds that a request waits for a connection to PostgreSQL, before it is answered 503.
@@ -90,6 +92,7 @@ class Service:
     searching: Executor
     work: Executor
     probing: Executor
+    logging_in: Executor
     readiness: ReadinessProbe
     authenticator: Authenticator
     passwords: Passwords
@@ -126,8 +129,13 @@ class Service:
             searcher = closing.enter_context(
                 deployment.searcher(connections=connections, executor=requests)
             )
-            sizes = {"search": settings.search_threads, "work": WORKERS, "probe": 1}
-            searching, work, probing = (
+            sizes = {
+                "search": settings.search_threads,
+                "work": WORKERS,
+                "probe": 1,
+                "login": LOGINS,
+            }
+            searching, work, probing, logging_in = (
                 closing.enter_context(ThreadPoolExecutor(size, thread_name_prefix=name))
                 for name, size in sizes.items()
             )
@@ -155,6 +163,7 @@ class Service:
                 searching=searching,
                 work=work,
                 probing=probing,
+                logging_in=logging_in,
                 readiness=ReadinessProbe(connections, searcher),
                 authenticator=authenticator,
                 passwords=passwords,
@@ -206,8 +215,15 @@ class Service:
         """Call a function that blocks, in a thread of `work`. Raises Overloaded if too many calls wait for one."""
         return await self._called("work", self.work, lambda: function(*args, **kwargs))
 
-    async def _called(self, name: str, executor: Executor, call: Callable[[], R]) -> R:
-        if self.waiting[name] >= WAITING:
+    async def log_in(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function that verifies a password. Raises Overloaded before any work if too many wait for that."""
+        call = partial(function, *args, **kwargs)
+        return await self._called("login", self.logging_in, call, WAITING_LOGINS)
+
+    async def _called(
+        self, name: str, executor: Executor, call: Callable[[], R], most: int = WAITING
+    ) -> R:
+        if self.waiting[name] >= most:
             raise Overloaded("Too many requests wait for an answer.")
         self.waiting[name] += 1
         try:

@@ -141,12 +141,15 @@ def init(
 
 
 @router.post("/auth/login", summary="Log in with a password")
-def login(
+async def login(
     request: Request, body: LoginRequest, caller: Guesser, service: ServiceDependency
 ) -> TokensAnswer:
     """Start a session. Wrong passwords delay the next attempt, by account and by network (429, Retry-After)."""
     agent = request.headers.get("user-agent", "")
-    return answer_of(service.logins.login(body.name, body.password, origin_of(request), agent))
+    login = service.logins.login
+    return answer_of(
+        await service.log_in(login, body.name, body.password, origin_of(request), agent)
+    )
 
 
 @router.post("/auth/refresh", summary="Exchange a refresh token")
