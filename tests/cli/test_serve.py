@@ -81,7 +81,7 @@ def test_workers_share_a_port_renew_their_certificate_and_come_back(
         both = workers(process)
         # Without its parent no worker stays, and the port is free.
         process.kill()
-        _, still_alive = psutil.wait_procs(both, timeout=20)
+        _, still_alive = psutil.wait_procs(both, timeout=60)
         assert still_alive == []
 
 
