@@ -43,4 +43,5 @@ def test_starts_and_ends_leave_nothing_open(world: World) -> None:
     for _ in range(STARTS):
         asyncio.run(once())
     awaited(lambda: sessions(world) <= sessions_before)
-    assert opened() == before
+    # Other tests of this process may have left something that ends meanwhile.
+    awaited(lambda: all(now <= then for now, then in zip(opened(), before, strict=True)))
