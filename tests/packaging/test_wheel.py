@@ -41,7 +41,7 @@ from tests.packaging.installation import (
     user_environment,
 )
 from tests.support.folders import servers_folder
-from tests.support.rag import ignore_ctrl_c
+from tests.support.rag import with_sigint
 
 QUESTION = (
     b'{"query": "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"}'
@@ -245,13 +245,15 @@ def _look_at_the_ui(installed: Installation) -> None:
     log = installed.folder / "ui.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [installed.programs / "rag", "ui", "--host", "0.0.0.0", "--port", str(port)],
+            with_sigint(
+                *("SIG_IGN", installed.programs / "rag"),
+                *("ui", "--host", "0.0.0.0", "--port", str(port)),
+            ),
             cwd=installed.folder,
             env=installed.env,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=ignore_ctrl_c,
         )
     family = []
     try:

@@ -27,14 +27,18 @@ from tests.support.world import empty_stores
 EXECUTABLE = Path(sys.executable).with_name("rag")
 
 
-def enable_ctrl_c() -> None:
-    """Undo an inherited setting: what a shell starts in the background ignores SIGINT, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def with_sigint(handler: str, *command: str | Path) -> list[str]:
+    """Return a command that starts another one with SIGINT at SIG_DFL or SIG_IGN.
 
-
-def ignore_ctrl_c() -> None:
-    """Start as a script's background command starts."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    What a shell starts in the background ignores SIGINT, and so do its children. Not `preexec_fn`: gRPC's threads may
+    end a child between fork and exec, and then nobody hears of it.
+    """
+    code = (
+        "import os, signal, sys\n"
+        f"signal.signal(signal.SIGINT, signal.{handler})\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-I", "-S", "-c", code, *map(str, command)]
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,11 @@ class Rag:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the executable itself, without waiting for it."""
         return subprocess.Popen(
-            [EXECUTABLE, *arguments],
+            with_sigint("SIG_DFL", EXECUTABLE, *arguments),
             env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=enable_ctrl_c,
         )
 
     @property
@@ -138,7 +141,6 @@ def serving(rag: Rag, *options: str, log: Path) -> Iterator[tuple[subprocess.Pop
             stdout=subprocess.PIPE,
             stderr=messages,
             text=True,
-            preexec_fn=enable_ctrl_c,
         )
     assert process.stdout is not None
     try:
