@@ -87,7 +87,9 @@ def add(
         raise NotFound(f"There is no user {user_id}.")
     expect_secret(connection, secret)
     with connection.transaction():
-        lock_user(connection, user_id)
+        if not lock_user(connection, user_id):
+            # Perhaps the actor, removed a moment ago, while its principal is still remembered.
+            raise NotFound(f"There is no user {user_id}.")
         if actor.user_id == user_id:
             owner = read_user(connection, user_id)
         else:

@@ -446,6 +446,15 @@ def test_rotations_make_no_more_live_keys_than_a_user_may_have(
     api_keys.rotate(deployment.connection, OWNER, SECRET, old, timedelta())
 
 
+def test_a_user_who_was_removed_a_moment_ago_gets_no_key(deployment: Deployment) -> None:
+    admin = deployment.user("removed", "super_admin")
+    deployment.user("other", "super_admin")
+    remembered = deployment.principal(admin, permissions=sorted(role_permissions("super_admin")))
+    users.remove(deployment.connection, OWNER, admin.id)
+    with pytest.raises(NotFound):
+        deployment.key(admin, remembered)
+
+
 def test_names_are_unique_and_all_mistakes_are_named_at_once(deployment: Deployment) -> None:
     deployment.user("ann")
     for email, username in (("ANN@example.com", "other"), ("other@example.com", "ann")):

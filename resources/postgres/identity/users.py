@@ -161,9 +161,10 @@ def list_users(
     )
 
 
-def lock_user(connection: Connection, user_id: uuid.UUID) -> None:
-    """Prevent the user's change by others until the transaction ends."""
-    connection.execute("SELECT FROM users WHERE id = %s FOR UPDATE", [user_id])
+def lock_user(connection: Connection, user_id: uuid.UUID) -> bool:
+    """Prevent the user's change by others until the transaction ends. Returns whether there is such a user."""
+    query = "SELECT 1 FROM users WHERE id = %s FOR UPDATE"
+    return scalar(connection, query, [user_id]) is not None
 
 
 def another_super_admin(connection: Connection, user_id: uuid.UUID) -> bool:
