@@ -124,7 +124,7 @@ lock: .venv/installed
 clean:
 	-test ! -x $(BIN)/rag || $(BIN)/rag down
 	-test ! -x $(BIN)/rag || test ! -d .rag/demo || RAG_HOME=.rag/demo $(BIN)/rag down
-	rm -rf .venv .baselines .tools build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .baselines .tools build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .schemathesis
 
 # The data of this checkout. Sources that the documents were read from are not touched.
 purge:
