@@ -15,37 +15,18 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import requests
 
 from tests.benchmarks.rag_command import RAG, fresh_home, rag
-from tests.benchmarks.service_cost import questions
+from tests.benchmarks.service_cost import questions, service
 
 PASSWORD = "a sentence that nobody guesses"
 USERS = 20
-
-
-@contextmanager
-def service(home: Path) -> Iterator[str]:
-    """Serve behind a proxy, so that each login can name an address of its own."""
-    process = subprocess.Popen(
-        [RAG, "serve", "--port", "0", "--behind-proxy"],
-        env={**os.environ, "RAG_HOME": str(home), "RAG_USER_REQUESTS_PER_MINUTE": "1000000"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().split()[1]
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def searches(
@@ -146,7 +127,8 @@ def main() -> None:
             "--json",
         )
         key = made.json()["key"]
-        with service(home) as url, ThreadPoolExecutor(1) as pool:
+        # Behind a proxy each login can name an address of its own.
+        with service(home, "--behind-proxy") as url, ThreadPoolExecutor(1) as pool:
             for _ in range(2):
                 for text in texts[:50]:
                     requests.post(

@@ -102,9 +102,10 @@ def plain(home: Path, texts: Sequence[str], clients: int, seconds: float, pause:
 
 
 @contextmanager
-def service(home: Path, workers: int) -> Iterator[str]:
+def service(home: Path, *options: str) -> Iterator[str]:
+    """Run `rag serve` without limits of its users. Yields its URL."""
     process = subprocess.Popen(
-        [RAG, "serve", "--port", "0", "--workers", str(workers)],
+        [RAG, "serve", "--port", "0", *options],
         env={**os.environ, "RAG_HOME": str(home), "RAG_USER_REQUESTS_PER_MINUTE": "1000000"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -173,7 +174,7 @@ def main() -> None:
         for _ in range(options.turns):
             rows.append(plain(home, texts, options.clients, options.seconds, options.pause))
             for workers in (1, 2):
-                with service(home, workers) as url:
+                with service(home, "--workers", str(workers)) as url:
                     way = f"HTTP, {workers} worker{'s' * (workers > 1)}"
                     rows.append(
                         over_http(

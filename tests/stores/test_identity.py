@@ -25,7 +25,7 @@ from resources.errors import ConfigError, Conflict, Forbidden, NotAuthenticated,
 from resources.postgres.connection import Connection
 from resources.postgres.connection_pool import Connections
 from resources.postgres.identity.grants import ensure_account
-from resources.postgres.identity.users import UserRow, access_of
+from resources.postgres.identity.users import UserRow
 from resources.postgres.registry.sources import add_source
 from resources.secret_key import SecretKey
 
@@ -64,14 +64,11 @@ class Deployment:
 
     def login(self, user: UserRow) -> tuple[uuid.UUID, int, uuid.UUID]:
         """Return the claims of a new session's token."""
-        access = access_of(self.connection, user.id)
-        assert access is not None
-        query = (
-            "INSERT INTO sessions (user_id, expires_at) VALUES (%s, now() + '1 day') RETURNING id"
-        )
+        query = """INSERT INTO sessions (user_id, expires_at) VALUES (%s, now() + '1 day')
+                   RETURNING (SELECT version FROM users WHERE users.id = user_id), id"""
         row = self.connection.execute(query, [user.id]).fetchone()
         assert row is not None
-        return user.id, access.version, row[0]
+        return user.id, *row
 
     def actions(self) -> list[str]:
         """The actions that the audit has of this test."""

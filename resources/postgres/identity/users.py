@@ -87,17 +87,6 @@ WITHIN = """(%(roles)s::text[] IS NULL OR a.role = ANY(%(roles)s))
     AND a.accounts::text[] || a.granted_sources::text[] || a.chat_bots <> '{}'))"""
 
 
-def access_of(connection: Connection, user_id: uuid.UUID) -> UserAccess | None:
-    """Return the access of an active user."""
-    return fetch_first(
-        connection,
-        UserAccess,
-        """SELECT user_id, username, role, permissions, version, accounts, chat_bots, sources
-           FROM user_access WHERE user_id = %s AND is_active""",
-        [user_id],
-    )
-
-
 def access_of_session(
     connection: Connection, user_id: uuid.UUID, version: int, session_id: uuid.UUID
 ) -> UserAccess | None:
